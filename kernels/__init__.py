@@ -1,0 +1,1 @@
+"""Triton kernels. Installed as dualfast.kernels and imported only by dualfast.ops."""
