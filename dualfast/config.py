@@ -1,0 +1,137 @@
+"""What can be asked for: frozen dataclasses, checked when they are made. The command line is generated from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_VISITS = 4095  # a line's visit counter has 12 bits
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is trained; scoring and retraining share it."""
+
+    model: str = "small"
+    """small, resnet18, resnet34, resnet50, or module:factory."""
+    epochs: int = 30
+    """Passes over the training images (or the kept ones)."""
+    batch_size: int = 64
+    lr: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """Nesterov momentum of SGD."""
+    weight_decay: float = 5e-4
+    schedule: Literal["onecycle", "cosine"] = "onecycle"
+    label_smoothing: float = 0.0
+    augment: Literal["auto", "none", "crop", "crop+flip", "rrc"] = "auto"
+    """auto: crop for digits; crop and flip up to 64 px; random resized crop and flip above."""
+    image_size: int | None = None
+    """Side in pixels; None: the images' own where it is the same for all and at most 64, else 224."""
+    amp: Literal["auto", "bf16", "off"] = "auto"
+    """auto: bf16 autocast on a GPU, and on a CPU with AVX512_BF16 or AMX (elsewhere it is slower)."""
+    device: str = "auto"
+    """auto: cuda when there is one, else cpu."""
+    num_workers: int = -1
+    """Loader threads; -1: as many as this process may use."""
+    threads: int = -1
+    """Torch's threads on a CPU; -1: as many as this process may use."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")
+        _require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
+        _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; give a positive number")
+        _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; give a number in [0, 1)")
+        _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; give 0 or more")
+        _require(0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; give a number in [0, 1)")
+        _require(
+            self.image_size is None or self.image_size >= 4, f"image_size is {self.image_size}; give at least 4 px"
+        )
+        _require(
+            self.num_workers == -1 or self.num_workers >= 1, f"num_workers is {self.num_workers}; give -1 or 1 and up"
+        )
+        _require(self.threads == -1 or self.threads >= 1, f"threads is {self.threads}; give -1 or 1 and up")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How the scores are gathered."""
+
+    score_epochs: int = 30
+    """T: epochs of training that are scored (30 for CIFAR, 60 for ImageNet in the paper)."""
+    window: int = 10
+    """J: visits in the sliding window of DUAL."""
+
+    def __post_init__(self) -> None:
+        _require(self.window >= 2, f"window is {self.window}; a standard deviation needs at least 2 visits")
+        _require(
+            self.window <= self.score_epochs <= MAX_VISITS,
+            f"score_epochs is {self.score_epochs} and window is {self.window}: DUAL needs at least as many epochs as "
+            f"its window, and at most {MAX_VISITS}; raise score_epochs or lower window",
+        )
+
+
+def check_ratio(prune_ratio: float) -> None:
+    """Raises ValueError unless prune_ratio, the fraction removed, lies in [0, 1)."""
+    _require(
+        0 <= prune_ratio < 1, f"prune_ratio is {prune_ratio}; it is the fraction REMOVED and lies in [0, 1)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is read, and where results go."""
+
+    data: str = "digits"
+    """digits, a folder of class folders, a .parquet, .npz, WebDataset .tar or .beton."""
+    test: str | None = None
+    """Test images in any of the same forms; a folder with train/ and val/ (or test/) needs none."""
+    out: str | None = None
+    """Run directory; None: runs/<name of the data>."""
+    max_size: int | None = None
+    """Shrink images whose longer side exceeds this many pixels when they are written."""
+    skip_bad: bool = False
+    """Leave out images that cannot be read instead of stopping."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Data, Recipe, Scoring):
+    """Score, select, retrain, report: the whole method in one run directory, continued where it stopped."""
+
+    prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
+    """Fractions REMOVED."""
+    method: tuple[str, ...] = ("dual+beta", "dual", "random")
+    """dual+beta, dual, ccs, random, or any score by name."""
+    seed: tuple[int, ...] = (0, 1, 2)
+    c_d: float | Literal["auto"] = 4.0
+    """c_D of Beta sampling, or auto."""
+    per_class: bool = False
+    """Keep the same fraction of every class."""
+    full: bool = True
+    """Also train on all images, for comparison."""
+
+    def __post_init__(self) -> None:
+        for parent in (Data, Recipe, Scoring):
+            parent.__post_init__(self)
+        _require(len(self.prune_ratio) > 0, "prune_ratio is empty; give at least one fraction in [0, 1)")
+        for ratio in self.prune_ratio:
+            check_ratio(ratio)
+        _require(len(self.method) > 0, "method is empty; give at least one, for example dual+beta")
+        _require(len(self.seed) > 0, "seed is empty; give at least one integer")
+        for name, values in (("prune_ratio", self.prune_ratio), ("method", self.method), ("seed", self.seed)):
+            _require(len(set(values)) == len(values), f"{name} is {values}; each value once")  # type: ignore[arg-type]
+        for seed in self.seed:
+            _require(0 <= seed < 2**63, f"seed is {seed}; give an integer in [0, 2**63)")
+        _require(
+            self.c_d == "auto" or (isinstance(self.c_d, float) and math.isfinite(self.c_d) and self.c_d > 0),
+            f"c_d is {self.c_d}; give a positive number or auto",
+        )

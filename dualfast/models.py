@@ -1,0 +1,143 @@
+"""A small model zoo, and a door to any other model: build("small" | "resnet18" | ... | "module:factory")."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+SMALL_IMAGE = 64  # up to this side a ResNet gets a 3x3 stem and no max-pool, as the CIFAR recipes use
+
+
+class Small(nn.Module):
+    """Four 3x3 convolutions (16 to 128 channels) for CPUs: 0.1 M parameters.
+
+    Pooling comes before normalisation, which then works on a quarter of the elements;
+    images of 32 px and more enter the second convolution at 16 to 31 px, so that the cost hardly grows with size.
+    """
+
+    def __init__(self, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels, side = 3, image_size
+        for width, pool in zip((16, 32, 64, 128), (max(1, image_size // 16), 2, 2, 1), strict=True):
+            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
+            if 1 < pool <= side // 2:
+                layers.append(nn.MaxPool2d(pool))
+                side //= pool
+            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            channels = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.features(images).mean(dim=(2, 3)))
+        return out
+
+
+class Block(nn.Module):
+    """A residual block: two 3x3 convolutions, or 1x1 - 3x3 - 1x1 where `bottleneck`."""
+
+    def __init__(self, channels: int, width: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        out = width * 4 if bottleneck else width
+        if bottleneck:
+            plan = [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
+        else:
+            plan = [(channels, width, 3, stride), (width, out, 3, 1)]
+        layers: list[nn.Module] = []
+        for inside, outside, kernel, step in plan:
+            layers.append(nn.Conv2d(inside, outside, kernel, step, kernel // 2, bias=False))
+            layers += [nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
+        self.branch = nn.Sequential(*layers[:-1])
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.branch(x) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """ResNet (arXiv 1512.03385) with the CIFAR stem (3x3, stride 1, no max-pool) up to 64 px."""
+
+    def __init__(self, depths: tuple[int, ...], bottleneck: bool, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        stem: list[nn.Module]
+        if image_size <= SMALL_IMAGE:
+            stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+        else:
+            stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+            stem.append(nn.MaxPool2d(3, 2, 1))
+        layers = stem
+        channels = 64
+        for stage, depth in enumerate(depths):
+            width = 64 * 2**stage
+            for block in range(depth):
+                layers.append(Block(channels, width, 2 if stage and block == 0 else 1, bottleneck))
+                channels = width * 4 if bottleneck else width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.features(images).mean(dim=(2, 3)))
+        return out
+
+
+_RESNETS = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+}
+MODELS = ("small", *_RESNETS)
+
+
+def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
+    """A freshly initialised model: images (B, 3, image_size, image_size) float -> logits (B, num_classes).
+
+    name: one of MODELS, or "module:factory", called as factory(num_classes=..., image_size=...), with those of the
+    two arguments that it names. Draws from torch's global generator. Raises ValueError for a name that leads nowhere
+    and TypeError for a factory that returns no nn.Module.
+    """
+    if name == "small":
+        return Small(num_classes, image_size)
+    if name in _RESNETS:
+        depths, bottleneck = _RESNETS[name]
+        return ResNet(depths, bottleneck, num_classes, image_size)
+    model = _factory(name)(num_classes, image_size)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model {name!r} returned a {type(model).__name__}; a factory returns a torch.nn.Module")
+    return model
+
+
+def check(name: str) -> None:
+    """Raises ValueError unless build(name) can find its factory."""
+    if name not in MODELS:
+        _factory(name)
+
+
+def _factory(name: str) -> Callable[[int, int], object]:
+    ways_out = f"use one of {', '.join(MODELS)} or module:factory"
+    module_name, colon, factory_name = name.partition(":")
+    if not colon:
+        raise ValueError(f"model {name!r} is unknown; {ways_out}")
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except ImportError as error:
+        raise ValueError(f"model {name!r}: module {module_name!r} does not import ({error}); {ways_out}") from error
+    except AttributeError:
+        raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {ways_out}") from None
+    parameters = inspect.signature(factory).parameters
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+
+    def call(num_classes: int, image_size: int) -> object:
+        offered = {"num_classes": num_classes, "image_size": image_size}
+        return factory(**{k: v for k, v in offered.items() if takes_all or k in parameters})
+
+    return call
