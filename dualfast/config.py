@@ -15,7 +15,18 @@ def _require(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Checked:
+    """Calls check() when it is made."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raises ValueError naming the first value that cannot be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Checked):
     """How one network is trained; scoring and retraining share it."""
 
     model: str = "small"
@@ -43,24 +54,31 @@ class Recipe:
     threads: int = -1
     """Torch's threads on a CPU; -1: as many as this process may use."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")
-        _require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
+        _require(
+            self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2"
+        )
         _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; give a positive number")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; give a number in [0, 1)")
         _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; give 0 or more")
-        _require(0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; give a number in [0, 1)")
         _require(
-            self.image_size is None or self.image_size >= 4, f"image_size is {self.image_size}; give at least 4 px"
+            0 <= self.label_smoothing < 1,
+            f"label_smoothing is {self.label_smoothing}; give a number in [0, 1)",
         )
         _require(
-            self.num_workers == -1 or self.num_workers >= 1, f"num_workers is {self.num_workers}; give -1 or 1 and up"
+            self.image_size is None or self.image_size >= 4,
+            f"image_size is {self.image_size}; give at least 4 px",
+        )
+        _require(
+            self.num_workers == -1 or self.num_workers >= 1,
+            f"num_workers is {self.num_workers}; give -1 or 1 and up",
         )
         _require(self.threads == -1 or self.threads >= 1, f"threads is {self.threads}; give -1 or 1 and up")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring:
+class Scoring(Checked):
     """How the scores are gathered."""
 
     score_epochs: int = 30
@@ -68,7 +86,7 @@ class Scoring:
     window: int = 10
     """J: visits in the sliding window of DUAL."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require(self.window >= 2, f"window is {self.window}; a standard deviation needs at least 2 visits")
         _require(
             self.window <= self.score_epochs <= MAX_VISITS,
@@ -85,7 +103,7 @@ def check_ratio(prune_ratio: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Checked):
     """What is read, and where results go."""
 
     data: str = "digits"
@@ -99,8 +117,10 @@ class Data:
     skip_bad: bool = False
     """Leave out images that cannot be read instead of stopping."""
 
-    def __post_init__(self) -> None:
-        _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
+    def check(self) -> None:
+        _require(
+            self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +139,9 @@ class RunConfig(Data, Recipe, Scoring):
     full: bool = True
     """Also train on all images, for comparison."""
 
-    def __post_init__(self) -> None:
-        for parent in (Data, Recipe, Scoring):
-            parent.__post_init__(self)
+    def check(self) -> None:
+        for part in (Data, Recipe, Scoring):
+            part.check(self)
         _require(len(self.prune_ratio) > 0, "prune_ratio is empty; give at least one fraction in [0, 1)")
         for ratio in self.prune_ratio:
             check_ratio(ratio)

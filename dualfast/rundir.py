@@ -21,7 +21,10 @@ class RunDir:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], asked: dict[str, Any] | None = None, may_differ: tuple[str, ...] = ()
+        self,
+        path: str | os.PathLike[str],
+        asked: dict[str, Any] | None = None,
+        may_differ: tuple[str, ...] = (),
     ) -> None:
         self.path = Path(path)
         if asked is None:
@@ -77,7 +80,9 @@ class RunDir:
 
         loaded = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
         if not isinstance(loaded, dict) or not isinstance(loaded.get("asked"), dict):
-            raise ValueError(f"{str(self.config_path)!r} is damaged; delete the run directory or give another --out")
+            raise ValueError(
+                f"{str(self.config_path)!r} is damaged; delete the run directory or give another --out"
+            )
         return loaded
 
     def _write_config(self, asked: dict[str, Any]) -> None:

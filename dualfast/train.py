@@ -52,7 +52,9 @@ def pick_device(recipe: Recipe) -> torch.device:
         device = torch.device(recipe.device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {recipe.device!r}, which is not there ({error}); use auto or cpu") from error
+        raise ValueError(
+            f"device is {recipe.device!r}, which is not there ({error}); use auto or cpu"
+        ) from error
     return device
 
 
@@ -139,7 +141,9 @@ def fit(
         seconds += time.perf_counter() - start
         seen += images_seen
         if not math.isfinite(loss_mean):
-            raise ValueError(f"the training loss is {loss_mean} after epoch {epoch + 1}; lower lr (it is {recipe.lr})")
+            raise ValueError(
+                f"the training loss is {loss_mean} after epoch {epoch + 1}; lower lr (it is {recipe.lr})"
+            )
         tested = None
         if test_loader is not None and ((epoch + 1) % test_every == 0 or epoch + 1 == epochs):
             tested = accuracy = evaluate(model, test_loader, recipe)

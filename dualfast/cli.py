@@ -1,0 +1,325 @@
+"""The command line: arguments become a checked dataclass, the dataclass becomes one call."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from dualfast.config import Checked, Data, Recipe, RunConfig, Scoring, check_ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Checked):
+    """Checked after parsing, not while parsing, so that an error is one line."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Command, RunConfig):
+    """Score, select, retrain and report in one run directory; the same command continues a stopped run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Command, Data, Recipe, Scoring):
+    """Train for the scoring epochs and write scores.parquet into the run directory."""
+
+    seed: int = 0
+
+    def check(self) -> None:
+        for part in (Data, Recipe, Scoring):
+            part.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Command, Data, Recipe):
+    """Train on all images, or on the ones an index list keeps."""
+
+    keep: str | None = None
+    """A keep-*.npy index list; None: all images."""
+    seed: int = 0
+
+    def check(self) -> None:
+        for part in (Data, Recipe):
+            part.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select(Command):
+    """Draw the samples to keep from a score table."""
+
+    scores: str
+    """scores.parquet."""
+    prune_ratio: float
+    """Fraction REMOVED, in [0, 1)."""
+    out: str
+    """The index list to write: .npy, with a .json beside it."""
+    method: str = "dual+beta"
+    """dual+beta, dual, ccs, random, or any score by name."""
+    seed: int = 0
+    c_d: float | Literal["auto"] = 4.0
+    per_class: bool = False
+
+    def check(self) -> None:
+        check_ratio(self.prune_ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write(Command):
+    """Write images as a .beton file."""
+
+    data: Positional[str]
+    """digits, a folder of class folders, a .parquet, .npz or WebDataset .tar."""
+    out: Positional[str]
+    """The .beton to write."""
+    max_size: int | None = None
+    """Shrink images whose longer side exceeds this many pixels."""
+    jpeg_quality: int = 90
+    mode: Literal["auto", "raw", "jpeg"] = "auto"
+    skip_bad: bool = False
+    """Leave out images that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Command):
+    """Check a .beton file: header, tables, every sample's extent."""
+
+    path: Positional[str]
+    full: bool = False
+    """Decode every image as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compact(Command):
+    """Copy the kept samples of a .beton into a smaller one, byte for byte."""
+
+    src: Positional[str]
+    keep: Positional[str]
+    """A keep-*.npy index list."""
+    out: Positional[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Write report.html of a run directory again."""
+
+    out: Positional[str]
+    """The run directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Command):
+    """Run a benchmark of the checkout this command stands in: step, select, loader."""
+
+    name: Positional[str]
+    arguments: Positional[tuple[str, ...]] = ()
+    """Passed on to the benchmark."""
+
+
+class Console:
+    """Progress of a run: a bar on a terminal, a line a step elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self.console = RichConsole(highlight=False)
+        self.bar = Progress(
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> Console:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+    def plan(self, images: int) -> None:
+        self.bar.update(self.task, total=images, visible=images > 0)
+
+    def step(self, what: str) -> None:
+        self.bar.update(self.task, description=what)
+
+    def images(self, count: int) -> None:
+        self.bar.advance(self.task, count)
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done, 2 bad input, 130 interrupted."""
+    commands = (Run, Score, Select, Train, Write, Verify, Compact, Report, Bench)
+    union: Any = None
+    for command in commands:
+        one = Annotated[command, tyro.conf.subcommand(command.__name__.lower(), description=command.__doc__)]
+        union = one if union is None else union | one
+    try:
+        asked = tyro.cli(
+            union,
+            prog="dualfast",
+            args=argv,
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+        asked.check()
+    except (ValueError, TypeError) as error:
+        return _fail(error)
+    warnings.showwarning = lambda message, *_: print(f"dualfast: note: {message}", file=sys.stderr)
+    try:
+        _COMMANDS[type(asked)](asked)
+    except KeyboardInterrupt:
+        print("\ndualfast: stopped; the same command continues after the last finished step", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError) as error:
+        if asked.debug:
+            raise
+        return _fail(error)
+    except ModuleNotFoundError as error:
+        if asked.debug or error.name is None or error.name.startswith("dualfast"):
+            raise
+        return _fail(f"the package {error.name!r} is not installed; pip install 'dualfast[all]' brings it")
+    return 0
+
+
+def _fail(error: object) -> int:
+    print(f"dualfast: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _run(asked: Run) -> None:
+    from dualfast import pipeline
+
+    with Console() as console:
+        run_dir, rows = pipeline.run(asked, console)
+    print_table(rows)
+    print(f"report: {run_dir.report_path}")
+
+
+def _score(asked: Score) -> None:
+    from dualfast import pipeline
+
+    with Console() as console:
+        path = pipeline.score_only(asked, asked.seed, console)
+    print(f"scores: {path}")
+
+
+def _train(asked: Train) -> None:
+    from dualfast import pipeline
+
+    with Console() as console:
+        row = pipeline.train_only(asked, asked.keep, asked.seed, console)
+    print_table([row])
+
+
+def _select(asked: Select) -> None:
+    from dualfast.selection import select_file
+
+    with Console() as console:
+        kept = select_file(
+            asked.scores,
+            asked.prune_ratio,
+            asked.out,
+            method=asked.method,
+            seed=asked.seed,
+            c_d=asked.c_d,
+            per_class=asked.per_class,
+            progress=console.step,
+        )
+    print(f"{asked.out}: {kept}")
+
+
+def _write(asked: Write) -> None:
+    from dualfast import sources
+    from dualfast.beton import write
+
+    source: Any = sources.digits("train") if asked.data == "digits" else asked.data
+    write(
+        source,
+        asked.out,
+        max_size=asked.max_size,
+        jpeg_quality=asked.jpeg_quality,
+        mode=asked.mode,
+        skip_bad=asked.skip_bad,
+    )
+
+
+def _verify(asked: Verify) -> None:
+    from dualfast.beton import verify
+
+    print(verify(asked.path, full=asked.full))
+
+
+def _compact(asked: Compact) -> None:
+    from dualfast.beton import compact
+    from dualfast.selection import load_keep
+
+    compact(asked.src, load_keep(asked.keep), asked.out)
+
+
+def _report(asked: Report) -> None:
+    from dualfast import pipeline
+
+    print(f"report: {pipeline.report_only(asked.out)}")
+
+
+def _bench(asked: Bench) -> None:
+    import runpy
+
+    here = Path(__file__).resolve().parent.parent / "benchmarks"
+    script = here / f"bench_{asked.name}.py"
+    if not script.is_file():
+        names = ", ".join(sorted(p.stem.removeprefix("bench_") for p in here.glob("bench_*.py")))
+        raise ValueError(
+            f"bench name is {asked.name!r}; there is {names or 'no benchmark: they live in a checkout, not in the wheel'}"
+        )
+    sys.argv = [str(script), *asked.arguments]
+    sys.path.insert(0, str(here))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+_COMMANDS: dict[type, Any] = {
+    Run: _run,
+    Score: _score,
+    Select: _select,
+    Train: _train,
+    Write: _write,
+    Verify: _verify,
+    Compact: _compact,
+    Report: _report,
+    Bench: _bench,
+}
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """The results as a table: a line for each (prune ratio, method), mean and spread over seeds."""
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+
+    from dualfast.report import summarise
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("prune ratio", "kept", "method"):
+        table.add_column(name)
+    for name in ("accuracy %", "spread", "best %", "scoring s", "training s", "seeds"):
+        table.add_column(name, justify="right")
+    for line in summarise(rows):
+        table.add_row(*line)
+    RichConsole(highlight=False).print(table)
