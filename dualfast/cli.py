@@ -288,7 +288,7 @@ def _bench(asked: Bench) -> None:
     if not script.is_file():
         names = ", ".join(sorted(p.stem.removeprefix("bench_") for p in here.glob("bench_*.py")))
         raise ValueError(
-            f"bench name is {asked.name!r}; there is {names or 'no benchmark: they live in a checkout, not in the wheel'}"
+            f"bench name is {asked.name!r}; a checkout has {names or 'them, the installed package does not'}"
         )
     sys.argv = [str(script), *asked.arguments]
     sys.path.insert(0, str(here))

@@ -56,9 +56,7 @@ class Recipe(Checked):
 
     def check(self) -> None:
         _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")
-        _require(
-            self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2"
-        )
+        _require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
         _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; give a positive number")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; give a number in [0, 1)")
         _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; give 0 or more")
@@ -97,9 +95,7 @@ class Scoring(Checked):
 
 def check_ratio(prune_ratio: float) -> None:
     """Raises ValueError unless prune_ratio, the fraction removed, lies in [0, 1)."""
-    _require(
-        0 <= prune_ratio < 1, f"prune_ratio is {prune_ratio}; it is the fraction REMOVED and lies in [0, 1)"
-    )
+    _require(0 <= prune_ratio < 1, f"prune_ratio is {prune_ratio}; it is the fraction REMOVED and lies in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +114,7 @@ class Data(Checked):
     """Leave out images that cannot be read instead of stopping."""
 
     def check(self) -> None:
-        _require(
-            self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px"
-        )
+        _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,9 +55,7 @@ class Block(nn.Module):
         self.branch = nn.Sequential(*layers[:-1])
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.branch(x) + self.shortcut(x))
@@ -114,9 +112,7 @@ def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
         return ResNet(depths, bottleneck, num_classes, image_size)
     model = _factory(name)(num_classes, image_size)
     if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model {name!r} returned a {type(model).__name__}; a factory returns a torch.nn.Module"
-        )
+        raise TypeError(f"model {name!r} returned a {type(model).__name__}; a factory returns a torch.nn.Module")
     return model
 
 
@@ -134,13 +130,9 @@ def _factory(name: str) -> Callable[[int, int], object]:
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except ImportError as error:
-        raise ValueError(
-            f"model {name!r}: module {module_name!r} does not import ({error}); {ways_out}"
-        ) from error
+        raise ValueError(f"model {name!r}: module {module_name!r} does not import ({error}); {ways_out}") from error
     except AttributeError:
-        raise ValueError(
-            f"model {name!r}: module {module_name!r} has no {factory_name!r}; {ways_out}"
-        ) from None
+        raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {ways_out}") from None
     parameters = inspect.signature(factory).parameters
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 

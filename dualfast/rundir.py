@@ -80,17 +80,13 @@ class RunDir:
 
         loaded = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
         if not isinstance(loaded, dict) or not isinstance(loaded.get("asked"), dict):
-            raise ValueError(
-                f"{str(self.config_path)!r} is damaged; delete the run directory or give another --out"
-            )
+            raise ValueError(f"{str(self.config_path)!r} is damaged; delete the run directory or give another --out")
         return loaded
 
     def _write_config(self, asked: dict[str, Any]) -> None:
         import yaml
 
-        write_text(
-            self.config_path, yaml.safe_dump({"asked": asked, "environment": environment()}, sort_keys=False)
-        )
+        write_text(self.config_path, yaml.safe_dump({"asked": asked, "environment": environment()}, sort_keys=False))
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one line to metrics.jsonl and makes it durable."""

@@ -52,9 +52,7 @@ def pick_device(recipe: Recipe) -> torch.device:
         device = torch.device(recipe.device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device is {recipe.device!r}, which is not there ({error}); use auto or cpu"
-        ) from error
+        raise ValueError(f"device is {recipe.device!r}, which is not there ({error}); use auto or cpu") from error
     return device
 
 
@@ -89,8 +87,8 @@ def fit(
 ) -> Fit:
     """Trains `model` in place with SGD (Nesterov) on `loader`, whose batches are (images, labels, index).
 
-    The learning rate follows recipe.schedule over recipe.epochs; stop_after = T ends after T of them, as a scoring pass does.
-    first_epoch shifts the epoch numbers the loader shuffles by. With a test_loader the model is tested about ten
+    The learning rate follows recipe.schedule over recipe.epochs; stop_after = T ends after T of them, as a
+    scoring pass does. first_epoch shifts the epoch numbers the loader shuffles by. With a test_loader the model is tested about ten
     times and at the end. on_epoch(epoch, mean training loss, test accuracy or None) runs after each epoch.
     Raises ValueError when the loss is no longer finite.
     """
@@ -141,9 +139,7 @@ def fit(
         seconds += time.perf_counter() - start
         seen += images_seen
         if not math.isfinite(loss_mean):
-            raise ValueError(
-                f"the training loss is {loss_mean} after epoch {epoch + 1}; lower lr (it is {recipe.lr})"
-            )
+            raise ValueError(f"the training loss is {loss_mean} after epoch {epoch + 1}; lower lr (it is {recipe.lr})")
         tested = None
         if test_loader is not None and ((epoch + 1) % test_every == 0 or epoch + 1 == epochs):
             tested = accuracy = evaluate(model, test_loader, recipe)
