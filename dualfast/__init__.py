@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dualfast.beton import verify as verify
     from dualfast.beton import write as write
     from dualfast.loader import Loader as Loader
+    from dualfast.loader import image_pipelines as image_pipelines
     from dualfast.loss import DualLoss as DualLoss
     from dualfast.loss import score_trajectories as score_trajectories
     from dualfast.selection import PrunedSampler as PrunedSampler
@@ -26,6 +27,7 @@ _HOME = {
     "verify": "beton",
     "compact": "beton",
     "Loader": "loader",
+    "image_pipelines": "loader",
     "DualLoss": "loss",
     "score_trajectories": "loss",
     "select": "selection",

@@ -1,0 +1,73 @@
+#include "resize.h"
+
+#include <algorithm>
+#include <cmath>
+
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+
+namespace dualfast {
+namespace {
+
+void plan(Axis& axis, int in, int out) {
+    const double scale = static_cast<double>(in) / out, reach = std::max(scale, 1.0);
+    axis.taps = std::min(in, static_cast<int>(std::ceil(reach)) * 2 + 1);
+    axis.first.resize(out);
+    axis.weight.assign(static_cast<size_t>(out) * axis.taps, 0.0F);
+    for (int i = 0; i < out; ++i) {
+        const double center = (i + 0.5) * scale;
+        const int low = std::max(0, static_cast<int>(center - reach + 0.5));
+        const int high = std::min(in, static_cast<int>(center + reach + 0.5));
+        const int first = std::min(low, in - axis.taps);
+        float* weight = &axis.weight[static_cast<size_t>(i) * axis.taps];
+        double sum = 0;
+        for (int k = low; k < high; ++k) {
+            const double w = std::max(0.0, 1.0 - std::abs((k + 0.5 - center) / reach));
+            weight[k - first] = static_cast<float>(w);
+            sum += w;
+        }
+        for (int k = 0; k < axis.taps; ++k) weight[k] = static_cast<float>(weight[k] / sum);
+        axis.first[i] = first;
+    }
+}
+
+CLONES void add_row(const uint8_t* in, float weight, float* line, int n) {
+    for (int i = 0; i < n; ++i) line[i] += weight * static_cast<float>(in[i]);
+}
+
+CLONES void across(const float* line, const Axis& axis, uint8_t* out, int width) {
+    const int taps = axis.taps;
+    for (int x = 0; x < width; ++x) {
+        const float* in = line + static_cast<size_t>(axis.first[x]) * 3;
+        const float* weight = axis.weight.data() + static_cast<size_t>(x) * taps;
+        float r = 0.5F, g = 0.5F, b = 0.5F;
+        for (int k = 0; k < taps; ++k) {
+            r += weight[k] * in[3 * k];
+            g += weight[k] * in[3 * k + 1];
+            b += weight[k] * in[3 * k + 2];
+        }
+        out[3 * x] = static_cast<uint8_t>(std::min(r, 255.0F));
+        out[3 * x + 1] = static_cast<uint8_t>(std::min(g, 255.0F));
+        out[3 * x + 2] = static_cast<uint8_t>(std::min(b, 255.0F));
+    }
+}
+
+}  // namespace
+
+void resize_rgb(const uint8_t* in, int64_t row_bytes, int in_height, int in_width, uint8_t* out, int out_height,
+                int out_width, ResizeScratch& scratch) {
+    plan(scratch.rows, in_height, out_height);
+    plan(scratch.columns, in_width, out_width);
+    scratch.line.resize(static_cast<size_t>(in_width) * 3);
+    for (int y = 0; y < out_height; ++y) {
+        std::fill(scratch.line.begin(), scratch.line.end(), 0.0F);
+        const float* weight = scratch.rows.weight.data() + static_cast<size_t>(y) * scratch.rows.taps;
+        for (int k = 0; k < scratch.rows.taps; ++k) {
+            if (weight[k] != 0.0F) {
+                add_row(in + (scratch.rows.first[y] + k) * row_bytes, weight[k], scratch.line.data(), in_width * 3);
+            }
+        }
+        across(scratch.line.data(), scratch.columns, out + static_cast<size_t>(y) * out_width * 3, out_width);
+    }
+}
+
+}  // namespace dualfast

@@ -1,0 +1,124 @@
+"""Work done ahead on a thread: results come in order, exceptions reach the caller, and nothing is left behind."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 1.0  # how often a waiting caller looks whether the worker still lives
+JOIN_SECONDS = 10.0
+
+
+class _Channel(Generic[T]):
+    """At most `ahead` results between one worker and one caller. Kept apart from Prefetcher so that the worker's thread
+    holds no reference to it, and dropping the Prefetcher ends the thread."""
+
+    def __init__(self, ahead: int) -> None:
+        self.ahead = ahead
+        self.results: deque[T] = deque()
+        self.changed = threading.Condition()
+        self.ended = False
+        self.closed = False
+        self.error: BaseException | None = None
+
+    def put(self, result: T) -> bool:
+        """Waits for room; False once the caller has gone."""
+        with self.changed:
+            while len(self.results) >= self.ahead and not self.closed:
+                self.changed.wait()
+            if not self.closed:
+                self.results.append(result)
+                self.changed.notify_all()
+            return not self.closed
+
+    def end(self, error: BaseException | None = None) -> None:
+        with self.changed:
+            self.ended, self.error = True, error
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.results.clear()
+            self.changed.notify_all()
+
+
+def _work(channel: _Channel[T], produce: Callable[[int], T], first: int, last: int) -> None:
+    try:
+        for step in range(first, last):
+            if channel.closed or not channel.put(produce(step)):
+                break
+    except BaseException as error:  # the caller's to handle, whatever it is
+        channel.end(error)
+    else:
+        channel.end()
+
+
+_running: weakref.WeakKeyDictionary[_Channel[object], threading.Thread] = weakref.WeakKeyDictionary()
+
+
+@atexit.register
+def _stop_all() -> None:
+    # A daemon thread that comes back from compiled code into a finalizing interpreter aborts the process.
+    for channel, thread in list(_running.items()):
+        channel.close()
+        thread.join(JOIN_SECONDS)
+
+
+class Prefetcher(Generic[T]):
+    """Iterates produce(first), ..., produce(last - 1), computed in order on a thread of its own, up to `ahead` in
+    advance.
+
+    An exception in produce is raised here, with its traceback, in place of the result it kept from coming. The thread
+    ends with the iteration, with close(), and when this object is dropped."""
+
+    def __init__(self, produce: Callable[[int], T], first: int, last: int, ahead: int, name: str) -> None:
+        self.step = first
+        self.last = last
+        self._channel: _Channel[T] = _Channel(ahead)
+        self._thread = threading.Thread(
+            target=_work, args=(self._channel, produce, first, last), name=name, daemon=True
+        )
+        _running[self._channel] = self._thread  # type: ignore[index]
+        self._finalizer = weakref.finalize(self, self._channel.close)
+        self._finalizer.atexit = False
+        self._thread.start()
+
+    def __len__(self) -> int:
+        return self.last - self.step
+
+    def __iter__(self) -> Prefetcher[T]:
+        return self
+
+    def __next__(self) -> T:
+        channel = self._channel
+        with channel.changed:
+            while not channel.results:
+                if channel.closed:
+                    raise StopIteration
+                if channel.ended:
+                    channel.closed = True
+                    if channel.error is not None:
+                        error, channel.error = channel.error, None
+                        raise error
+                    raise StopIteration
+                if not self._thread.is_alive():
+                    channel.closed = True
+                    raise RuntimeError("the loading thread is gone (was the process forked?); start a new iteration")
+                channel.changed.wait(POLL_SECONDS)
+            result = channel.results.popleft()
+            channel.changed.notify_all()
+        self.step += 1
+        return result
+
+    def close(self) -> None:
+        """Ends the iteration and its thread; later calls do nothing."""
+        self._channel.close()
+        if self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)

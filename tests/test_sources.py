@@ -1,0 +1,229 @@
+"""What can be read, and what is refused with one line that says the way out."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualfast import sources
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def jpeg(value: int, size: tuple[int, int] = (20, 30), kind: str = "JPEG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, (value, 255 - value, 90)).save(out, kind, **options)
+    return out.getvalue()
+
+
+def folder(root: Path, classes: dict[str, int]) -> Path:
+    for label, (name, count) in enumerate(classes.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            (root / name / f"{i}.jpg").write_bytes(jpeg(40 * label + i))
+    return root
+
+
+def parquet(path: Path, columns: dict[str, Any], metadata: dict[str, Any] | None = None) -> Path:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pa.table(columns)
+    if metadata:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": metadata}})})
+    pq.write_table(table, path, row_group_size=2)
+    return path
+
+
+def test_digits_have_a_fixed_stratified_split() -> None:
+    train, labels = sources.digits("train")
+    test, test_labels = sources.digits("test")
+    assert train.shape == (1437, 8, 8, 3)
+    assert test.shape == (360, 8, 8, 3)
+    assert train.dtype == np.uint8
+    assert train.max() == 255
+    assert labels.dtype == np.int64
+    share = np.bincount(test_labels) / (np.bincount(labels) + np.bincount(test_labels))
+    assert np.abs(share - 360 / 1797).max() < 0.01
+    both = np.concatenate([train, test]).reshape(1797, -1)
+    assert len(np.unique(both, axis=0)) == 1797  # every digit once
+    assert (sources.digits("train")[0] == train).all()
+    with pytest.raises(ValueError, match="train"):
+        sources.digits("all")
+
+
+def test_folder_numbers_its_classes_by_name(tmp_path: Path) -> None:
+    folder(tmp_path, {"zebra": 2, "ant": 3})
+    (tmp_path / "ant" / "readme.txt").write_text("no image")
+    (tmp_path / "ant" / "deep").mkdir()
+    (tmp_path / "ant" / "deep" / "x.PNG").write_bytes(jpeg(1, kind="PNG"))
+    opened = sources.open_source(tmp_path)
+    assert opened.class_names == ("ant", "zebra")
+    assert opened.labels.tolist() == [0, 0, 0, 0, 1, 1]
+    items = list(opened.items())
+    assert items[-1] == (tmp_path / "zebra" / "1.jpg").read_bytes()
+    assert opened.describe(5).endswith("zebra/1.jpg")
+
+
+def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
+    images = [{"bytes": jpeg(v), "path": f"{v}.jpg"} for v in range(5)]
+    features = {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    path = parquet(tmp_path / "a.parquet", {"id": [1, 2, 3, 4, 5], "img": images, "label": [0, 1, 1, 0, 1]}, features)
+    opened = sources.open_source(path)
+    assert opened.class_names == ("cat", "dog")
+    assert opened.labels.tolist() == [0, 1, 1, 0, 1]
+    assert [*opened.items()] == [image["bytes"] for image in images]
+    assert "row 3" in opened.describe(3)
+
+
+def test_parquet_shards_of_a_folder_are_one_set(tmp_path: Path) -> None:
+    for shard in range(2):
+        parquet(tmp_path / f"train-{shard}.parquet", {"image": [jpeg(shard), jpeg(9)], "label": ["b", "a"]})
+    opened = sources.open_source(tmp_path)
+    assert opened.class_names == ("a", "b")
+    assert opened.labels.tolist() == [1, 0, 1, 0]
+    assert [*opened.items()][2] == jpeg(1)
+    assert opened.describe(2) == f"row 0 of {tmp_path / 'train-1.parquet'}"
+    parquet(tmp_path / "test-0.parquet", {"image": [jpeg(0)], "label": ["a"]})
+    with pytest.raises(ValueError, match="several splits"):
+        sources.open_source(tmp_path)
+
+
+def test_parquet_follows_paths_only_inside_the_data_set(tmp_path: Path) -> None:
+    inside = tmp_path / "set"
+    inside.mkdir()
+    (inside / "x.jpg").write_bytes(jpeg(3))
+    (tmp_path / "secret.jpg").write_bytes(jpeg(4))
+    rows = [{"bytes": None, "path": "x.jpg"}, {"bytes": None, "path": "../secret.jpg"}]
+    opened = sources.open_source(parquet(inside / "a.parquet", {"image": rows, "label": [0, 1]}))
+    items = opened.items()
+    assert next(items) == jpeg(3)
+    with pytest.raises(ValueError, match="outside the data set"):
+        next(items)
+
+
+def webdataset(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_webdataset_pairs_images_and_labels(tmp_path: Path) -> None:
+    path = webdataset(
+        tmp_path / "a.tar",
+        {
+            "d/1.cls": b"7",
+            "d/1.jpg": jpeg(1),
+            "d/2.png": jpeg(2, kind="PNG"),
+            "d/2.json": b'{"label": 3}',
+            "notes": b"x",
+        },
+    )
+    opened = sources.open_source(path)
+    assert opened.labels.tolist() == [7, 3]
+    assert [*opened.items()] == [jpeg(1), jpeg(2, kind="PNG")]
+    lacking = webdataset(tmp_path / "b.tar", {"1.jpg": jpeg(1)})
+    with pytest.raises(ValueError, match=r"1\.jpg .* has no label"):
+        sources.open_source(lacking)
+
+
+def test_arrays_and_npz(tmp_path: Path) -> None:
+    images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    labels = np.array([0, 1, 0], np.int32)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    for source in ((images, labels), tmp_path / "a.npz"):
+        opened = sources.open_source(source)
+        assert np.stack([*opened.items()]).shape == (3, 4, 5, 1)
+        assert opened.labels.tolist() == [0, 1, 0]
+
+
+def test_decode_gives_upright_rgb() -> None:
+    tall = Image.new("RGB", (4, 8))
+    tall.paste((200, 0, 0), (0, 0, 4, 4))  # red above black
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    out = io.BytesIO()
+    tall.save(out, "PNG", exif=exif)
+    upright = np.asarray(sources.decode(out.getvalue()))
+    assert upright.shape == (4, 8, 3)
+    assert (upright[:, 4:, 0] == 200).all()
+    assert (upright[:, :4] == 0).all()
+
+    out = io.BytesIO()
+    Image.fromarray(np.full((6, 5), 0x8040, np.uint16)).save(out, "PNG")
+    assert (np.asarray(sources.decode(out.getvalue())) == 0x80).all()
+    for mode in ("L", "CMYK", "P", "RGBA", "1", "LA"):
+        out = io.BytesIO()
+        Image.new(mode, (7, 3)).save(out, "TIFF")
+        assert np.asarray(sources.decode(out.getvalue())).shape == (3, 7, 3)
+    assert sources.decode(jpeg(3, (400, 200)), max_size=100).size == (100, 50)
+    assert sources.decode(jpeg(3, (40, 20)), max_size=100).size == (40, 20)
+
+
+def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
+    """Each bad source with its error and words of the message."""
+    empty = root / "empty"
+    empty.mkdir()
+    no_images = root / "no_images"
+    (no_images / "a").mkdir(parents=True)
+    splits = root / "splits"
+    for name in ("train", "val"):
+        (splits / name).mkdir(parents=True)
+    outside = root / "outside"
+    folder(outside, {"a": 1, "b": 1})
+    (outside / "b" / "z.jpg").symlink_to(root / "one.jpg")
+    (root / "one.jpg").write_bytes(jpeg(0))
+    linked = root / "linked"
+    folder(linked, {"a": 1})
+    (linked / "b").symlink_to(outside / "b")
+    (root / "broken.tar").write_bytes(b"no tar" * 200)
+    (root / "broken.parquet").write_bytes(b"no parquet")
+    (root / "broken.npz").write_bytes(b"PKno npz")
+    (root / "strange.xyz").write_bytes(b"")
+    np.savez(root / "names.npz", x=np.zeros(3), y=np.zeros(3))
+    np.savez(root / "pickle.npz", images=np.array([{}], dtype=object), labels=np.zeros(1, int))
+    images = np.zeros((3, 4, 4), np.uint8)
+    labels = np.array([0, 1, 1])
+    no_image = parquet(root / "no_image.parquet", {"text": ["a", "b"], "label": [0, 1]})
+    no_label = parquet(root / "no_label.parquet", {"image": [jpeg(0)], "size": [1.0]})
+    null_label = parquet(root / "null.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, None]})
+    return {
+        "missing": (root / "nowhere", ValueError, "does not exist"),
+        "empty folder": (empty, ValueError, "no class folder"),
+        "no images": (no_images, ValueError, "no image"),
+        "splits": (splits, ValueError, "splits"),
+        "link to a file": (outside, ValueError, "outside the data set"),
+        "link to a folder": (linked, ValueError, "outside the data set"),
+        "one class": (folder(root / "one", {"a": 3}), ValueError, "one class only"),
+        "tar": (root / "broken.tar", ValueError, "no tar file"),
+        "parquet": (root / "broken.parquet", ValueError, "no Parquet file"),
+        "npz": (root / "broken.npz", ValueError, r"no \.npz file"),
+        "npz names": (root / "names.npz", ValueError, "it has x, y"),
+        "npz pickle": (root / "pickle.npz", ValueError, "pickle"),
+        "suffix": (root / "strange.xyz", ValueError, "no data set that can be read"),
+        "no image column": (no_image, ValueError, "its columns: text, label"),
+        "no label column": (no_label, ValueError, "its columns: image, size"),
+        "null label": (null_label, ValueError, "row 1"),
+        "negative label": ((images, np.array([0, -1, 1])), ValueError, "label -1"),
+        "float images": ((images.astype(float), labels), TypeError, "uint8"),
+        "image shape": ((images[None], labels), ValueError, "shape"),
+        "label length": ((images, labels[:2]), ValueError, "3 images need"),
+        "float labels": ((images, labels.astype(float)), TypeError, "integers"),
+        "number": (3, TypeError, "int"),
+    }
+
+
+def test_bad_sources_get_one_line(tmp_path: Path) -> None:
+    for name, (source, kind, words) in bad_sources(tmp_path).items():
+        with pytest.raises(kind, match=words) as caught:
+            sources.open_source(source)
+        assert "\n" not in str(caught.value), name
