@@ -81,16 +81,14 @@ def fit(
     recipe: Recipe,
     *,
     stop_after: int | None = None,
-    first_epoch: int = 0,
     test_loader: Batches | None = None,
     on_epoch: Callable[[int, float, float | None], None] | None = None,
 ) -> Fit:
     """Trains `model` in place with SGD (Nesterov) on `loader`, whose batches are (images, labels, index).
 
-    The learning rate follows recipe.schedule over recipe.epochs; stop_after = T ends after T of them, as a
-    scoring pass does. first_epoch shifts the epoch numbers the loader shuffles by. With a test_loader the model is tested about ten
-    times and at the end. on_epoch(epoch, mean training loss, test accuracy or None) runs after each epoch.
-    Raises ValueError when the loss is no longer finite.
+    The learning rate follows recipe.schedule over recipe.epochs; stop_after = T ends after T of them, as a scoring
+    pass does. With a test_loader the model is tested about ten times and at the end. on_epoch(epoch, mean training
+    loss, test accuracy or None) runs after each epoch. Raises ValueError when the loss is no longer finite.
     """
     device = pick_device(recipe)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -116,7 +114,7 @@ def fit(
     for epoch in range(epochs):
         start = time.perf_counter()
         model.train()
-        loader.set_epoch(first_epoch + epoch)
+        loader.set_epoch(epoch)
         total = torch.zeros((), device=device)
         batches = images_seen = 0
         for images, labels, index in loader:  # type: ignore[attr-defined]

@@ -1,0 +1,44 @@
+"""dualfast.config: what cannot be is refused when it is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dualfast.config import Recipe, RunConfig, Scoring
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"prune_ratio": (1.0,)}, "prune_ratio is 1.0"),
+        ({"prune_ratio": (-0.1,)}, "prune_ratio is -0.1"),
+        ({"prune_ratio": (float("nan"),)}, "prune_ratio is nan"),
+        ({"prune_ratio": ()}, "prune_ratio is empty"),
+        ({"prune_ratio": (0.5, 0.5)}, "each value once"),
+        ({"method": ()}, "method is empty"),
+        ({"seed": (-1,)}, "seed is -1"),
+        ({"c_d": 0.0}, "c_d is 0.0"),
+        ({"score_epochs": 9}, "score_epochs is 9 and window is 10"),
+        ({"score_epochs": 5000}, "at most 4095"),
+        ({"window": 1}, "window is 1"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"max_size": 2}, "max_size is 2"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"num_workers": 0}, "num_workers is 0"),
+    ],
+)
+def test_what_cannot_be_is_named(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        RunConfig(**asked)
+
+
+def test_the_parts_check_themselves() -> None:
+    with pytest.raises(ValueError, match="weight_decay"):
+        Recipe(weight_decay=-1)
+    with pytest.raises(ValueError, match="window"):
+        Scoring(window=40)
