@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from dualfast.config import Checked, Data, Recipe, RunConfig, Scoring, check_ratio
+from dualfast.config import Checked, RunConfig, ScoreConfig, TrainConfig, check_ratio, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +31,13 @@ class Run(Command, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Command, Data, Recipe, Scoring):
-    """Train for the scoring epochs and write scores.parquet into the run directory."""
-
-    seed: int = 0
-
-    def check(self) -> None:
-        for part in (Data, Recipe, Scoring):
-            part.check(self)
+class Score(Command, ScoreConfig):
+    """Train for the scoring epochs and write the score table into the run directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command, Data, Recipe):
-    """Train on all images, or on the ones an index list keeps."""
-
-    keep: str | None = None
-    """A keep-*.npy index list; None: all images."""
-    seed: int = 0
-
-    def check(self) -> None:
-        for part in (Data, Recipe):
-            part.check(self)
+class Train(Command, TrainConfig):
+    """Train once, on all images or on the ones an index list keeps, and write model.pt into the run directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +58,7 @@ class Select(Command):
 
     def check(self) -> None:
         check_ratio(self.prune_ratio)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +72,7 @@ class Write(Command):
     max_size: int | None = None
     """Shrink images whose longer side exceeds this many pixels."""
     jpeg_quality: int = 90
-    mode: Literal["auto", "raw", "jpeg"] = "auto"
+    mode: Literal["auto", "raw", "jpg"] = "auto"
     skip_bad: bool = False
     """Leave out images that cannot be read."""
 
@@ -217,7 +204,7 @@ def _score(asked: Score) -> None:
     from dualfast import pipeline
 
     with Console() as console:
-        path = pipeline.score_only(asked, asked.seed, console)
+        path = pipeline.score_only(asked, console)
     print(f"scores: {path}")
 
 
@@ -225,8 +212,9 @@ def _train(asked: Train) -> None:
     from dualfast import pipeline
 
     with Console() as console:
-        row = pipeline.train_only(asked, asked.keep, asked.seed, console)
+        run_dir, row = pipeline.train_only(asked, console)
     print_table([row])
+    print(f"model: {run_dir.path / 'model.pt'}")
 
 
 def _select(asked: Select) -> None:

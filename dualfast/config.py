@@ -117,6 +117,37 @@ class Data(Checked):
         _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
 
 
+def check_seed(seed: int) -> None:
+    """Raises ValueError unless seed fits in 63 bits."""
+    _require(0 <= seed < 2**63, f"seed is {seed}; give an integer in [0, 2**63)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Data, Recipe, Scoring):
+    """Train for the scoring epochs and write the score table into the run directory."""
+
+    seed: int = 0
+
+    def check(self) -> None:
+        for part in (Data, Recipe, Scoring):
+            part.check(self)
+        check_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Data, Recipe):
+    """Train once, on all images or on the ones an index list keeps, and write model.pt into the run directory."""
+
+    keep: str | None = None
+    """A keep-*.npy index list; None: all images."""
+    seed: int = 0
+
+    def check(self) -> None:
+        for part in (Data, Recipe):
+            part.check(self)
+        check_seed(self.seed)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Data, Recipe, Scoring):
     """Score, select, retrain, report: the whole method in one run directory, continued where it stopped."""
@@ -144,7 +175,7 @@ class RunConfig(Data, Recipe, Scoring):
         for name, values in (("prune_ratio", self.prune_ratio), ("method", self.method), ("seed", self.seed)):
             _require(len(set(values)) == len(values), f"{name} is {values}; each value once")  # type: ignore[arg-type]
         for seed in self.seed:
-            _require(0 <= seed < 2**63, f"seed is {seed}; give an integer in [0, 2**63)")
+            check_seed(seed)
         _require(
             self.c_d == "auto" or (isinstance(self.c_d, float) and math.isfinite(self.c_d) and self.c_d > 0),
             f"c_d is {self.c_d}; give a positive number or auto",

@@ -7,7 +7,6 @@ that was stopped goes on after its last finished step.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from dualfast import beton, models, sources
-from dualfast.config import Data, Recipe, RunConfig, Scoring
+from dualfast import beton, models
+from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig
+from dualfast.files import atomic
 from dualfast.loader import Loader
 from dualfast.loss import DualLoss
-from dualfast.rundir import RunDir, environment
+from dualfast.rundir import RunDir
 from dualfast.selection import kept_count, load_keep, save_keep, select
 from dualfast.table import Scores, ScoreTable
 from dualfast.train import CrossEntropy, Fit, fit, pick_device
@@ -66,7 +66,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     after the last epoch and the best tested one), score_seconds and train_seconds.
     """
     models.check(config.model)
-    with Workshop(_open(config, MAY_DIFFER), config, progress, needs_test=True) as shop:
+    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=True) as shop:
         wanted = []
         for seed in config.seed:
             wanted += [Training("full", 0.0, seed)] if config.full else []
@@ -96,11 +96,260 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     return shop.run_dir, rows
 
 
-class Workshop:
-    """The data of a run directory with one loader for training and one for testing, compiled once for all steps."""
+def score_only(config: ScoreConfig, progress: Progress) -> Path:
+    """Gathers the scores of one seed; returns the path of the Parquet table."""
+    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=False) as shop:
+        if not shop.is_scored(config.seed):
+            progress.plan(shop.n_samples * config.score_epochs)
+            return shop.score(config, config.seed)
+        return shop.scores_path(config.seed)
 
-    def __init__(self, run_dir: RunDir, config: Data | Any, progress: Progress, *, needs_test: bool) -> None:
+
+def train_only(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
+    """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
+    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=False) as shop:
+        ids = None if config.keep is None else load_keep(config.keep, fingerprint=shop.train.fingerprint)
+        return shop.run_dir, shop.train_on(ids, config.seed)
+
+
+class Workshop:
+    """The data of a run directory with one loader for training and one for testing, compiled once for all steps.
+
+    Raises ValueError for data that cannot be trained on and when the test images do not fit the training images.
+    """
+
+    def __init__(self, run_dir: RunDir, config: Data, recipe: Recipe, progress: Progress, *, needs_test: bool) -> None:
         self.run_dir = run_dir
+        self.recipe = recipe
         self.progress = progress
-        self.recipe = Recipe(**{f.name: getattr(config, f.name) for f in fields(Recipe)})
-        self._data(config, needs_test)
+        self.device = pick_device(recipe)
+        if self.device.type == "cpu" and recipe.threads > 0:
+            torch.set_num_threads(recipe.threads)
+        train, test = _sources(config)
+        self.train = self._written(train, run_dir.train_beton, config)
+        self.test = self._written(test, run_dir.test_beton, config) if test is not None else None
+        if self.test is None and needs_test:
+            raise ValueError(f"data {config.data!r} comes without test images; name them with --test PATH")
+        self.n_samples = self.train.n_samples
+        self.class_names = self.train.class_names or tuple(map(str, range(int(self.train.labels.max()) + 1)))
+        self.n_classes = len(self.class_names)
+        if self.test is not None:
+            self._check_test(self.test)
+        self.train_loader = self._loader(self.train, training=True)
+        self.test_loader = self._loader(self.test, training=False) if self.test is not None else None
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.train_loader.close()
+        if self.test_loader is not None:
+            self.test_loader.close()
+
+    def _written(self, source: str, path: Path, config: Data) -> beton.Beton:
+        if source.endswith(".beton"):
+            return beton.open_beton(source)
+        if not path.exists():
+            self.progress.step(f"writing {path.name}")
+            written = beton.write(source, path, max_size=config.max_size, skip_bad=config.skip_bad, progress=False)
+            skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
+            self.progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
+        return beton.open_beton(path)
+
+    def _check_test(self, test: beton.Beton) -> None:
+        if test.class_names and self.train.class_names and test.class_names != self.train.class_names:
+            strange = sorted(set(test.class_names) ^ set(self.train.class_names))
+            raise ValueError(
+                f"the test images have {len(test.class_names)} classes and the training images "
+                f"{len(self.train.class_names)}; only one of them has {', '.join(strange[:5]) or 'this order'}"
+            )
+        if int(test.labels.max()) >= self.n_classes:
+            raise ValueError(
+                f"the test images have the label {int(test.labels.max())}; the training images have the classes "
+                f"0 to {self.n_classes - 1}"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the images the network sees."""
+        if self.recipe.image_size is not None:
+            return self.recipe.image_size
+        size = self.train.constant_size
+        return size[0] if size is not None and size[0] == size[1] <= models.SMALL_IMAGE else LARGE_IMAGE
+
+    def _loader(self, data: beton.Beton, *, training: bool) -> Loader:
+        augment = self.recipe.augment
+        if augment == "auto":
+            # A mirrored digit is another character; a mirrored photograph is the same thing.
+            augment = (
+                "rrc" if self.image_size > models.SMALL_IMAGE else "crop+flip" if self.image_size >= 16 else "crop"
+            )
+        return Loader(
+            data.path,
+            self.recipe.batch_size if training else max(256, self.recipe.batch_size),
+            order="random" if training else "sequential",
+            num_workers=self.recipe.num_workers,
+            image_size=self.image_size,
+            augment=augment if training else "none",
+        )
+
+    # ---- scoring ----------------------------------------------------------------------------------------------------
+
+    def is_scored(self, seed: int) -> bool:
+        return any(record["seed"] == seed for record in self.run_dir.records("scored"))
+
+    def scores_path(self, seed: int) -> Path:
+        """scores.parquet holds the scores of the first seed that was scored."""
+        first = [record["seed"] for record in self.run_dir.records("scored")][:1] or [seed]
+        return self.run_dir.scores_path(seed, first == [seed])
+
+    def score(self, scoring: Scoring, seed: int) -> Path:
+        """Trains for the scoring epochs with DualLoss and writes the scores."""
+        recipe = replace(self.recipe, epochs=max(self.recipe.epochs, scoring.score_epochs))
+        table = ScoreTable(self.n_samples, window=scoring.window, epochs=scoring.score_epochs, device=str(self.device))
+        criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
+        _, done = self._fit("scoring", seed, criterion, recipe, None, stop_after=scoring.score_epochs)
+        path = self.scores_path(seed)
+        table.scores().save(path, labels=self.train.labels, fingerprint=self.train.fingerprint)
+        record = {"event": "scored", "seed": seed, "epochs": scoring.score_epochs, "seconds": done.seconds}
+        self.run_dir.append(record | {"accuracy": done.accuracy, "images_per_second": done.images_per_second})
+        self.progress.say(
+            f"scored {self.n_samples} images, seed {seed}: {done.seconds:.1f} s, "
+            f"{done.images_per_second:,.0f} images/s, test accuracy {100 * done.accuracy:.2f}%"
+        )
+        return path
+
+    def _scores(self, seed: int) -> tuple[Scores, float]:
+        """The scores of a seed and the seconds they took."""
+        seconds = next(record["seconds"] for record in self.run_dir.records("scored") if record["seed"] == seed)
+        return Scores.load(self.scores_path(seed), fingerprint=self.train.fingerprint), seconds
+
+    # ---- selection and retraining -----------------------------------------------------------------------------------
+
+    def keep(self, training: Training, config: RunConfig) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The ids a training keeps: drawn and written once, read afterwards."""
+        first = training.method == config.method[0] and training.seed == config.seed[0]
+        path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
+        if path.exists():
+            return load_keep(path, fingerprint=self.train.fingerprint)
+        options: dict[str, Any] = {"seed": training.seed, "per_class": config.per_class}
+        if training.method == "dual+beta":
+            options["c_d"] = config.c_d
+        if config.per_class:
+            options["labels"] = self.train.labels
+        scores: Scores | int = self.n_samples
+        if _needs_scores(training.method):
+            scores = self._scores(training.seed)[0]
+        kept = select(scores, training.prune_ratio, method=training.method, **options)
+        save_keep(
+            path,
+            kept,
+            n_samples=self.n_samples,
+            fingerprint=self.train.fingerprint,
+            method=training.method,
+            prune_ratio=training.prune_ratio,
+            **options,
+        )
+        return kept
+
+    def retrain(self, training: Training, config: RunConfig) -> dict[str, Any]:
+        """Trains on what a training keeps with plain cross-entropy and records the result."""
+        ids = None if training.method == "full" else self.keep(training, config)
+        _, done = self._fit(str(training), training.seed, CrossEntropy(self.recipe.label_smoothing), self.recipe, ids)
+        kept = self.n_samples if ids is None else len(ids)
+        row = {
+            "event": "trained",
+            "method": training.method,
+            "prune_ratio": training.prune_ratio,
+            "seed": training.seed,
+            "kept": kept,
+            "n_samples": self.n_samples,
+            "accuracy": done.accuracy,
+            "best_accuracy": done.best_accuracy,
+            "loss": done.loss,
+            "score_seconds": self._scores(training.seed)[1] if _needs_scores(training.method) else 0.0,
+            "train_seconds": done.seconds,
+            "images_per_second": done.images_per_second,
+        }
+        self.run_dir.append(row)
+        self.progress.say(
+            f"{training}: kept {kept} of {self.n_samples}, {done.seconds:.1f} s, accuracy {100 * done.accuracy:.2f}%"
+        )
+        return row
+
+    def _fit(
+        self,
+        what: str,
+        seed: int,
+        criterion: torch.nn.Module,
+        recipe: Recipe,
+        ids: np.ndarray[Any, np.dtype[np.int64]] | None,
+        stop_after: int | None = None,
+    ) -> tuple[torch.nn.Module, Fit]:
+        self.train_loader.set_indices(ids)
+        self.train_loader.seed = _mixed(seed, what == "scoring")
+        torch.manual_seed(self.train_loader.seed)
+        model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
+        count = self.n_samples if ids is None else len(ids)
+        epochs = recipe.epochs if stop_after is None else stop_after
+
+        def on_epoch(epoch: int, loss: float, accuracy: float | None) -> None:
+            self.progress.images(count)
+            self.progress.step(f"{what}: epoch {epoch + 1}/{epochs}, loss {loss:.3f}")
+
+        self.progress.step(what)
+        loaders = {"loader": self.train_loader, "test_loader": self.test_loader}
+        return model, fit(
+            model, criterion=criterion, recipe=recipe, stop_after=stop_after, on_epoch=on_epoch, **loaders
+        )
+
+    def train_on(self, ids: np.ndarray[Any, np.dtype[np.int64]] | None, seed: int) -> dict[str, Any]:
+        """Trains on the given ids (None: all), writes model.pt (a state_dict) and returns a result row."""
+        kept = self.n_samples if ids is None else len(ids)
+        self.progress.plan(kept * self.recipe.epochs)
+        what = f"training on {kept} of {self.n_samples} images"
+        model, done = self._fit(what, seed, CrossEntropy(self.recipe.label_smoothing), self.recipe, ids)
+        with atomic(self.run_dir.path / "model.pt") as part:
+            torch.save(model.state_dict(), part)
+        row = {"event": "train", "method": "given list" if ids is not None else "full", "seed": seed}
+        row |= {"prune_ratio": 1 - kept / self.n_samples, "kept": kept, "n_samples": self.n_samples}
+        row |= {"accuracy": done.accuracy, "best_accuracy": done.best_accuracy, "loss": done.loss}
+        row |= {"score_seconds": 0.0, "train_seconds": done.seconds, "images_per_second": done.images_per_second}
+        self.run_dir.append(row)
+        return row
+
+
+def _recipe(config: Recipe) -> Recipe:
+    return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
+
+
+def _training(row: dict[str, Any]) -> Training:
+    return Training(row["method"], row["prune_ratio"], row["seed"])
+
+
+def _needs_scores(method: str) -> bool:
+    return method not in ("random", "full")
+
+
+def _mixed(seed: int, scoring: bool) -> int:
+    """Scoring and retraining of one seed start from different weights and orders."""
+    digest = hashlib.blake2b(f"{seed}/{'score' if scoring else 'train'}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _open(config: Data, may_differ: tuple[str, ...]) -> RunDir:
+    asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+    out = config.out or f"runs/{Path(config.data).name.partition('.')[0]}"
+    return RunDir(out, asked | {"out": str(out)}, may_differ)
+
+
+def _sources(config: Data) -> tuple[str, str | None]:
+    """Where training and test images come from."""
+    if config.data == "digits":
+        return "digits:train", config.test or "digits:test"
+    folder = Path(config.data)
+    if config.test is None and (folder / "train").is_dir():
+        for name in ("val", "test", "valid", "validation"):
+            if (folder / name).is_dir():
+                return str(folder / "train"), str(folder / name)
+    return config.data, config.test

@@ -36,12 +36,13 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.config_path.is_file():
             before = self.config()["asked"]
-            for key in sorted(set(before) | set(asked)):
-                if key not in may_differ and before.get(key) != asked.get(key):
+            for key in sorted(set(before) & set(asked)):
+                if key not in may_differ and before[key] != asked[key]:
                     raise ValueError(
-                        f"{str(self.path)!r} holds a run with {key}: {before.get(key)}, and this one asks for "
-                        f"{asked.get(key)}; give another --out, or delete that folder"
+                        f"{str(self.path)!r} holds a run with {key}: {before[key]}, and this one asks for "
+                        f"{asked[key]}; give another --out, or delete that folder"
                     )
+            asked = before | asked
         elif any(self.path.iterdir()):
             raise ValueError(f"{str(self.path)!r} is not empty and no run directory; give another --out")
         self._write_config(asked)
