@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from dualfast.config import Checked, RunConfig, ScoreConfig, TrainConfig, check_ratio, check_seed
+from dualfast.config import RECIPES, Checked, Recipe, RunConfig, ScoreConfig, TrainConfig, check_ratio, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,9 @@ class Command(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Command, RunConfig):
-    """Score, select, retrain and report in one run directory; the same command continues a stopped run."""
+    """Score, select, retrain and report in one run directory; the same command continues a stopped run.
+
+    --recipe default | cpu | paper | imagenet presets the flags below; any given beside it wins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +157,17 @@ class Console:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done, 2 bad input, 130 interrupted."""
     commands = (Run, Score, Select, Train, Write, Verify, Compact, Report, Bench)
+    argv = list(sys.argv[1:] if argv is None else argv)
     union: Any = None
-    for command in commands:
-        one = Annotated[command, tyro.conf.subcommand(command.__name__.lower(), description=command.__doc__)]
-        union = one if union is None else union | one
     try:
+        recipe = _recipe(argv)
+        for command in commands:
+            # A subcommand without a default keeps its required arguments required.
+            kind = tyro.conf.subcommand(command.__name__.lower(), description=command.__doc__)
+            if issubclass(command, Recipe):
+                preset = {name: recipe[name] for field in fields(command) if (name := field.name) in recipe}
+                kind = tyro.conf.subcommand(command.__name__.lower(), command(**preset), description=command.__doc__)
+            union = Annotated[command, kind] if union is None else union | Annotated[command, kind]
         asked = tyro.cli(
             union,
             prog="dualfast",
@@ -184,6 +192,18 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(f"the package {error.name!r} is not installed; pip install 'dualfast[all]' brings it")
     return 0
+
+
+def _recipe(argv: list[str]) -> dict[str, Any]:
+    """Takes --recipe NAME out of argv and returns its presets, which become the defaults of the other flags."""
+    for at, word in enumerate(argv):
+        if word == "--recipe" or word.startswith("--recipe="):
+            name = word.partition("=")[2] or (argv[at + 1] if at + 1 < len(argv) else "")
+            if name not in RECIPES:
+                raise ValueError(f"recipe is {name!r}; there is {', '.join(RECIPES)}")
+            del argv[at : at + (1 if "=" in word else 2)]
+            return RECIPES[name]
+    return {}
 
 
 def _fail(error: object) -> int:

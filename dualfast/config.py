@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
 
@@ -180,3 +180,25 @@ class RunConfig(Data, Recipe, Scoring):
             self.c_d == "auto" or (isinstance(self.c_d, float) and math.isfinite(self.c_d) and self.c_d > 0),
             f"c_d is {self.c_d}; give a positive number or auto",
         )
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # Small images on a laptop: the defaults.
+    "default": {},
+    # CIFAR on a CPU: the small network, one-cycle, 30 scored epochs.
+    "cpu": {"model": "small", "epochs": 30, "batch_size": 128, "lr": 0.2, "score_epochs": 30},
+    # CIFAR as arXiv 2502.06905 trains it: scores from the first 30 of 200 epochs.
+    "paper": {"model": "resnet18", "epochs": 200, "batch_size": 128, "schedule": "cosine", "score_epochs": 30},
+    # ImageNet-1k as arXiv 2502.06905 scores it: ResNet-34, the first 60 of 90 epochs.
+    "imagenet": {
+        "model": "resnet34",
+        "epochs": 90,
+        "batch_size": 256,
+        "schedule": "cosine",
+        "weight_decay": 1e-4,
+        "score_epochs": 60,
+        "image_size": 224,
+        "c_d": 11.0,
+    },
+}
+"""What --recipe presets; any flag given beside it wins."""

@@ -23,7 +23,7 @@ class Small(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels, side = 3, image_size
-        for width, pool in zip((16, 32, 64, 128), (max(1, image_size // 16), 2, 2, 1), strict=True):
+        for width, pool in zip((16, 32, 64, 128), (max(2, image_size // 16), 2, 2, 1), strict=True):
             layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
             if 1 < pool <= side // 2:
                 layers.append(nn.MaxPool2d(pool))
