@@ -166,7 +166,9 @@ def main(argv: list[str] | None = None) -> int:
             kind = tyro.conf.subcommand(command.__name__.lower(), description=command.__doc__)
             if issubclass(command, Recipe):
                 preset = {name: recipe[name] for field in fields(command) if (name := field.name) in recipe}
-                kind = tyro.conf.subcommand(command.__name__.lower(), command(**preset), description=command.__doc__)
+                kind = tyro.conf.subcommand(
+                    command.__name__.lower(), default=command(**preset), description=command.__doc__
+                )
             union = Annotated[command, kind] if union is None else union | Annotated[command, kind]
         asked = tyro.cli(
             union,
