@@ -8,13 +8,155 @@
 
 #include "beton.h"
 
+#include <string>
+
+#include "step.h"
+
 namespace py = pybind11;
 
 namespace {
 
 // ---- step -----------------------------------------------------------------------------------------------------------
 
-void register_step(py::module_&) {}
+// Arguments are bound with noconvert: no silent copies. bfloat16 comes as the uint16 of its bits.
+template <class T>
+using Dense = py::array_t<T, py::array::c_style>;
+
+void check_size(const char* name, py::ssize_t size, py::ssize_t wanted) {
+    if (size == wanted) return;
+    throw py::value_error(std::string(name) + " holds " + std::to_string(size) + " values, not " +
+                          std::to_string(wanted));
+}
+
+template <class T>
+T* optional_data(const py::object& array, const char* name, py::ssize_t wanted) {
+    if (array.is_none()) return nullptr;
+    if (!Dense<T>::check_(array)) throw py::type_error(std::string(name) + " has another dtype or is not contiguous");
+    auto view = py::reinterpret_borrow<Dense<T>>(array);
+    check_size(name, view.size(), wanted);
+    return const_cast<T*>(view.data());
+}
+
+dualfast::Line layout_of(const py::object& lines, int window, int limit) {
+    if (lines.is_none()) return {16, window, limit};
+    return {static_cast<int>(py::reinterpret_borrow<py::array>(lines).shape(1)), window, limit};
+}
+
+void check_range(int64_t row, const char* name, const int64_t* values, const std::string& range) {
+    if (row < 0) return;
+    throw py::value_error(std::string(name) + "[" + std::to_string(row) + "] is " + std::to_string(values[row]) +
+                          range);
+}
+
+// A 2-D array whose rows may be strided and whose columns are adjacent.
+void check_rows(const py::array& array, const char* name) {
+    if (array.ndim() != 2 || (array.shape(1) > 1 && array.strides(1) != array.itemsize()) ||
+        array.strides(0) % array.itemsize() != 0) {
+        throw py::value_error(std::string(name) + " must be 2-D with adjacent columns");
+    }
+}
+
+py::tuple step(const py::array& logits, const py::object& grad, const Dense<int64_t>& targets,
+               const Dense<int64_t>& index, Dense<float>& loss, const py::object& scale, float uniform_scale,
+               bool mean, const py::object& weight, float smoothing, int64_t ignore_index, const py::object& lines,
+               int64_t samples, int window, int limit, const py::object& loss_sums, bool by_products, int threads) {
+    check_rows(logits, "logits");
+    const py::ssize_t rows = logits.shape(0), classes = logits.shape(1);
+    check_size("targets", targets.size(), rows);
+    check_size("index", index.size(), rows);
+    check_size("loss", loss.size(), rows);
+    dualfast::Step args{};
+    const bool half = logits.dtype().is(py::dtype::of<uint16_t>());
+    if (!half && !logits.dtype().is(py::dtype::of<float>())) throw py::type_error("logits must be float32 or uint16");
+    args.type = half ? dualfast::Logits::kBFloat16 : dualfast::Logits::kFloat32;
+    args.logits = logits.data();
+    args.logits_stride = logits.strides(0) / logits.itemsize();
+    if (!grad.is_none()) {
+        auto out = py::reinterpret_borrow<py::array>(grad);
+        check_rows(out, "grad");
+        check_size("grad", out.size(), logits.size());
+        if (!out.dtype().is(logits.dtype())) throw py::type_error("grad must have the dtype of logits");
+        args.grad = out.mutable_data();
+        args.grad_stride = out.strides(0) / out.itemsize();
+    }
+    args.targets = targets.data();
+    args.index = index.data();
+    args.loss = loss.mutable_data();
+    args.scale = optional_data<float>(scale, "scale", rows);
+    args.uniform_scale = uniform_scale;
+    args.mean = mean;
+    args.rows = rows;
+    args.classes = classes;
+    args.samples = samples;
+    args.ignore_index = ignore_index;
+    args.weight = optional_data<float>(weight, "weight", classes);
+    args.smoothing = smoothing;
+    args.layout = layout_of(lines, window, limit);
+    args.lines = optional_data<int32_t>(lines, "lines", samples * args.layout.words);
+    args.loss_sums = optional_data<float>(loss_sums, "loss_sums", samples);
+    args.by_products = by_products;
+    args.threads = threads;
+    dualfast::Counts counts;
+    {
+        py::gil_scoped_release release;
+        const int64_t bad_target = dualfast::first_bad_target(args.targets, rows, classes, ignore_index);
+        const int64_t bad_index = args.lines ? dualfast::first_bad_index(args.index, rows, samples) : -1;
+        if (bad_target < 0 && bad_index < 0) {
+            counts = dualfast::step(args);
+        } else {
+            py::gil_scoped_acquire acquire;
+            check_range(bad_target, "targets", args.targets,
+                        "; the logits have the classes 0 to " + std::to_string(classes - 1));
+            check_range(bad_index, "index", args.index,
+                        "; the score table has the samples 0 to " + std::to_string(samples - 1));
+        }
+    }
+    return py::make_tuple(counts.denominator, counts.duplicates, counts.non_finite);
+}
+
+py::tuple observe(const Dense<float>& p, const Dense<float>& margin, const Dense<float>& el2n,
+                  const Dense<float>& entropy, const Dense<bool>& correct, const py::object& counted,
+                  const Dense<int64_t>& index, const py::object& lines, int64_t samples, int window, int limit,
+                  int threads) {
+    const py::ssize_t rows = p.size();
+    for (const auto& [name, size] : {std::pair{"margin", margin.size()}, std::pair{"el2n", el2n.size()},
+                                     std::pair{"entropy", entropy.size()}, std::pair{"correct", correct.size()},
+                                     std::pair{"index", index.size()}}) {
+        check_size(name, size, rows);
+    }
+    dualfast::Observe args{};
+    args.p = p.data();
+    args.margin = margin.data();
+    args.el2n = el2n.data();
+    args.entropy = entropy.data();
+    args.correct = reinterpret_cast<const uint8_t*>(correct.data());
+    args.counted = reinterpret_cast<const uint8_t*>(optional_data<bool>(counted, "counted", rows));
+    args.index = index.data();
+    args.rows = rows;
+    args.samples = samples;
+    args.layout = layout_of(lines, window, limit);
+    args.lines = optional_data<int32_t>(lines, "lines", samples * args.layout.words);
+    args.threads = threads;
+    check_range(dualfast::first_bad_index(args.index, rows, samples), "index", args.index,
+                "; the score table has the samples 0 to " + std::to_string(samples - 1));
+    dualfast::Counts counts;
+    {
+        py::gil_scoped_release release;
+        counts = dualfast::observe(args);
+    }
+    return py::make_tuple(counts.duplicates, counts.non_finite);
+}
+
+void register_step(py::module_& m) {
+    m.def("step", &step, py::arg("logits").noconvert(), py::arg("grad"), py::arg("targets").noconvert(),
+          py::arg("index").noconvert(), py::arg("loss").noconvert(), py::arg("scale"), py::arg("uniform_scale"), py::arg("mean"),
+          py::arg("weight"), py::arg("smoothing"), py::arg("ignore_index"), py::arg("lines"), py::arg("samples"),
+          py::arg("window"), py::arg("limit"), py::arg("loss_sums"), py::arg("by_products"), py::arg("threads"));
+    m.def("observe", &observe, py::arg("p").noconvert(), py::arg("margin").noconvert(), py::arg("el2n").noconvert(),
+          py::arg("entropy").noconvert(), py::arg("correct").noconvert(), py::arg("counted"),
+          py::arg("index").noconvert(), py::arg("lines"), py::arg("samples"), py::arg("window"), py::arg("limit"),
+          py::arg("threads"));
+}
 
 // ---- select ---------------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,355 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import warnings
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch  # before _C, so that both share one OpenMP runtime
 from numpy.typing import NDArray
 
 import dualfast._C as _C
 
 # ---- step -----------------------------------------------------------------------------------------------------------
+
+BACKENDS = ("auto", "cpp", "triton", "torch")
+EL2N_VISITS = 10
+MAX_VISITS = 4095
+MAX_SKIPPED = 63
+BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE = range(4)
+
+_slow_devices: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Where a step records: lines (n_samples, words) int32, status (4,) int32 counters, loss_sums (n_samples,) or None."""
+
+    lines: torch.Tensor
+    status: torch.Tensor
+    loss_sums: torch.Tensor | None
+    window: int
+    limit: int
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.lines)
+
+
+def pick_backend(backend: str, device: torch.device) -> str:
+    """The back end that runs on `device`: cpp on CPUs, triton on CUDA, torch elsewhere (slow; said once a device).
+
+    Raises ValueError when one is asked for by name and cannot run there.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; give one of {', '.join(BACKENDS)}")
+    if backend == "auto":
+        if device.type == "cpu":
+            return "cpp"
+        if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+            return "triton"
+        if device.type not in _slow_devices:
+            _slow_devices.add(device.type)
+            why = "triton is not installed" if device.type == "cuda" else "it has no kernel of ours"
+            warnings.warn(f"device {device.type}: {why}; the plain torch path is used, which is slow", stacklevel=4)
+        return "torch"
+    if backend == "cpp" and device.type != "cpu":
+        raise ValueError(f"backend is 'cpp' and the logits are on {device}; it runs on CPU tensors only")
+    if backend == "triton" and importlib.util.find_spec("triton") is None:
+        raise ValueError("backend is 'triton', which is not installed; pip install 'dualfast[triton]'")
+    if backend == "triton" and device.type != "cuda":
+        raise ValueError(f"backend is 'triton' and the logits are on {device}; it runs on CUDA tensors only")
+    return backend
+
+
+def step(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: Lines | None,
+    *,
+    backend: str = "auto",
+    mean: bool = True,
+    scale: float = 1.0,
+    weight: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    by_products: bool = True,
+    with_grad: bool = True,
+    inplace: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Cross-entropy, its gradient and the update of the samples' lines, in one pass over the logits.
+
+    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss of each row
+    (B,) float32; the gradient of scale times their sum (mean=True: divided by the denominator), in the dtype of logits
+    (inplace: written over them), or None; and the denominator, a 0-d float32: the sum of the weights of the rows whose target
+    is not ignore_index. Weights and smoothing as in torch.nn.functional.cross_entropy. Of rows with the same index the
+    first is recorded, of rows with ignore_index none.
+
+    Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
+    """
+    _check_step(logits, targets, index, lines, weight)
+    options: dict[str, Any] = {"mean": mean, "scale": scale, "weight": weight, "label_smoothing": label_smoothing}
+    options |= {"ignore_index": ignore_index, "by_products": by_products, "with_grad": with_grad, "inplace": inplace}
+    chosen = pick_backend(backend, logits.device)
+    if chosen == "cpp" and logits.dtype in (torch.float32, torch.bfloat16):
+        return _step_cpp(logits, targets, index, lines, **options)
+    if chosen == "triton":
+        return _step_triton(logits, targets, index, lines, **options)
+    return _step_torch(logits, targets, index, lines, **options)
+
+
+def _check_step(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: Lines | None,
+    weight: torch.Tensor | None,
+) -> None:
+    for name, value in (("logits", logits), ("targets", targets), ("index", index)):
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor")
+    if not logits.dtype.is_floating_point:
+        raise TypeError(f"logits are {logits.dtype}; they must be floating point")
+    if logits.ndim != 2 or logits.shape[1] < 1:
+        raise ValueError(f"logits have the shape {tuple(logits.shape)}; it must be (B, C)")
+    others = [("targets", targets), ("index", index)]
+    for name, value in others:
+        if value.dtype != torch.int64:
+            raise TypeError(f"{name} are {value.dtype}; they must be torch.int64")
+        if value.shape != logits.shape[:1]:
+            raise ValueError(f"{name} have the shape {tuple(value.shape)}; {len(logits)} logits need ({len(logits)},)")
+    if weight is not None:
+        others.append(("weight", weight))
+        if weight.shape != logits.shape[1:]:
+            raise ValueError(f"weight has the shape {tuple(weight.shape)}; {logits.shape[1]} classes need one each")
+    if lines is not None:
+        others.append(("the score table", lines.lines))
+    for name, value in others:
+        if value.device != logits.device:
+            raise ValueError(f"{name} is on {value.device} and the logits are on {logits.device}; move one of them")
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    """A NumPy view; bfloat16 as the uint16 of its bits."""
+    tensor = tensor.detach()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _step_cpp(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: Lines | None,
+    *,
+    mean: bool,
+    scale: float,
+    weight: torch.Tensor | None,
+    label_smoothing: float,
+    ignore_index: int,
+    by_products: bool,
+    with_grad: bool,
+    inplace: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    if logits.stride(1) != 1 and logits.shape[1] > 1:
+        logits, inplace = logits.contiguous(), False
+    loss = torch.empty(len(logits), dtype=torch.float32)
+    grad = None
+    if with_grad:
+        grad = logits.detach() if inplace else torch.empty_like(logits, memory_format=torch.contiguous_format)
+    denominator, duplicates, non_finite = _C.step(
+        _array(logits),
+        None if grad is None else _array(grad),
+        _array(targets.contiguous()),
+        _array(index.contiguous()),
+        _array(loss),
+        None,
+        scale,
+        mean,
+        None if weight is None else _array(weight.float().contiguous()),
+        label_smoothing,
+        ignore_index,
+        None if lines is None else _array(lines.lines),
+        0 if lines is None else lines.n_samples,
+        10 if lines is None else lines.window,
+        0 if lines is None else lines.limit,
+        None if lines is None or lines.loss_sums is None else _array(lines.loss_sums),
+        by_products and lines is not None,
+        torch.get_num_threads(),
+    )
+    if lines is not None and (duplicates or non_finite):
+        lines.status[DUPLICATES] += duplicates
+        lines.status[NON_FINITE] += non_finite
+    return loss, grad, torch.tensor(denominator, dtype=torch.float32)
+
+
+def _step_triton(
+    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    kernels = importlib.import_module("dualfast.kernels.step")
+    return kernels.step(logits, targets, index, lines, **options)  # type: ignore[no-any-return]
+
+
+def _step_torch(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: Lines | None,
+    *,
+    mean: bool,
+    scale: float,
+    weight: torch.Tensor | None,
+    label_smoothing: float,
+    ignore_index: int,
+    by_products: bool,
+    with_grad: bool,
+    inplace: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """The same in torch operations, for devices without a kernel; accumulates in float32, or float64 for float64."""
+    n_classes = logits.shape[1]
+    kept = targets != ignore_index
+    _check_range("targets", targets, kept, n_classes, "the logits have the classes 0 to {last}")
+    safe = torch.where(kept, targets, 0)
+    z = logits.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    log_p = torch.log_softmax(z, 1)
+    p = log_p.exp()
+    column = safe[:, None]
+    w = torch.ones(n_classes, dtype=z.dtype, device=z.device) if weight is None else weight.to(z.dtype)
+    nll = -log_p.gather(1, column)[:, 0]
+    hard = (1 - label_smoothing) * w[safe]
+    soft = label_smoothing / n_classes
+    loss = hard * nll
+    if soft:
+        loss = loss - soft * (w * log_p).sum(1)
+    loss = torch.where(kept, loss, 0.0)
+    denominator = torch.where(kept, w[safe], 0.0).sum()
+    grad = None
+    if with_grad:
+        grad = hard[:, None] * (p - torch.nn.functional.one_hot(safe, n_classes))
+        if soft:
+            grad = grad + soft * (w.sum() * p - w)
+        factor = scale / denominator if mean else torch.as_tensor(scale, device=z.device)
+        grad = torch.where(kept[:, None], grad * factor, 0.0).to(logits.dtype)
+        if inplace:
+            logits.detach().copy_(grad)
+            grad = logits.detach()
+    if lines is not None:
+        _check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
+        p_true = p.gather(1, column)[:, 0]
+        others = z.scatter(1, column, float("-inf"))
+        best = others.amax(1)
+        true = z.gather(1, column)[:, 0]
+        wrong = p.scatter(1, column, 0.0)
+        seen = {
+            "p": p_true,
+            "margin": true - best,
+            "el2n": (wrong.square().sum(1) + wrong.sum(1).square()).sqrt(),
+            "entropy": torch.special.entr(p).sum(1),
+            "correct": true > best,
+        }
+        finite = torch.isfinite(nll)
+        seen["p"] = torch.where(finite, p_true, float("nan"))
+        _observe_torch(lines, index, kept, {k: v.float() if v.dtype != torch.bool else v for k, v in seen.items()}, nll)
+    return loss.to(torch.float64 if logits.dtype == torch.float64 else torch.float32), grad, denominator
+
+
+def _check_range(name: str, values: torch.Tensor, counted: torch.Tensor | None, end: int, range_text: str) -> None:
+    bad = (values < 0) | (values >= end)
+    if counted is not None:
+        bad &= counted
+    if bool(bad.any()):
+        row = int(bad.to(torch.int8).argmax())
+        raise ValueError(f"{name}[{row}] is {int(values[row])}; {range_text.format(last=end - 1)}")
+
+
+def observe(
+    lines: Lines,
+    index: torch.Tensor,
+    *,
+    p: torch.Tensor,
+    margin: torch.Tensor,
+    el2n: torch.Tensor,
+    entropy: torch.Tensor,
+    correct: torch.Tensor,
+    counted: torch.Tensor | None = None,
+) -> None:
+    """The line update on its own: folds one visit of each sample in `index` (B,) int64 from by-products computed elsewhere.
+
+    p, margin, el2n, entropy (B,) float32, correct (B,) bool; counted (B,) bool leaves rows out. A p that is not finite is
+    a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range.
+    """
+    seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
+    if lines.lines.device.type != "cpu":
+        _check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
+        _observe_torch(lines, index, torch.ones_like(correct) if counted is None else counted, seen, None)
+        return
+    arrays = [_array(value.contiguous()) for value in seen.values()]
+    duplicates, non_finite = _C.observe(
+        *arrays,
+        None if counted is None else _array(counted.contiguous()),
+        _array(index.contiguous()),
+        _array(lines.lines),
+        lines.n_samples,
+        lines.window,
+        lines.limit,
+        torch.get_num_threads(),
+    )
+    lines.status[DUPLICATES] += duplicates
+    lines.status[NON_FINITE] += non_finite
+
+
+def _observe_torch(
+    lines: Lines,
+    index: torch.Tensor,
+    kept: torch.Tensor,
+    seen: dict[str, torch.Tensor],
+    nll: torch.Tensor | None,
+) -> None:
+    """fold() of csrc/line.h in torch operations."""
+    order = torch.arange(len(index), device=index.device)
+    first = torch.full((lines.n_samples,), len(index), dtype=torch.int64, device=index.device)
+    first.scatter_reduce_(0, index, torch.where(kept, order, len(index)), "amin")
+    wins = kept & (first[index] == order)
+    lines.status[DUPLICATES] += (kept & ~wins).sum().to(torch.int32)
+    rows = torch.nonzero(wins)[:, 0]
+    ids, seen = index[rows], {name: value[rows] for name, value in seen.items()}
+    line = lines.lines[ids]
+    words, ring = line.shape[1], lines.window - 1
+    values, packed = line.view(torch.float32), line[:, words - 1].to(torch.int64) & 0xFFFFFFFF
+    visits, forgotten = packed & 0xFFF, (packed >> 12) & 0xFFF
+    last, ever, skipped = (packed >> 24) & 1, (packed >> 25) & 1, packed >> 26
+    finite = torch.isfinite(seen["p"])
+    lines.status[NON_FINITE] += (~finite).sum().to(torch.int32)
+    folded = finite & (visits < lines.limit)
+    past = values[:, :ring]
+    window = torch.cat([past, seen["p"][:, None]], 1)
+    mean = window.mean(1)
+    std = window.std(1, correction=1)
+    full = visits >= ring
+    slot = torch.nn.functional.one_hot(visits % ring, ring).bool()
+    out = values.clone()
+    out[:, :ring] = torch.where(slot, seen["p"][:, None], past)
+    tail = words - 7
+    out[:, tail] += torch.where(full, std * (1 - mean), 0.0)
+    out[:, tail + 1] += torch.where(full, std, 0.0)
+    out[:, tail + 2] += seen["p"]
+    out[:, tail + 3] += seen["margin"]
+    out[:, tail + 4] += torch.where(visits < EL2N_VISITS, seen["el2n"], 0.0)
+    out[:, tail + 5] = seen["entropy"]
+    correct = seen["correct"].to(torch.int64)
+    forgotten = (forgotten + (last & (1 - correct))).clamp(max=0xFFF)
+    new = (visits + 1) | (forgotten << 12) | (correct << 24) | ((ever | correct) << 25) | (skipped << 26)
+    skip = (packed & 0x3FFFFFF) | ((skipped + 1).clamp(max=MAX_SKIPPED) << 26)
+    word = torch.where(folded, new, torch.where(finite, packed, skip))
+    word = torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
+    line = torch.where(folded[:, None], out.view(torch.int32), line)
+    line[:, words - 1] = word
+    lines.lines[ids] = line
+    if lines.loss_sums is not None and nll is not None:
+        lines.loss_sums[ids] += torch.where(folded, nll[rows].float(), 0.0)
 
 
 # ---- select ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+// The fused training step on CPU tensors: cross-entropy, its gradient and every by-product of a row in one pass.
+#pragma once
+
+#include <cstdint>
+
+#include "line.h"
+
+namespace dualfast {
+
+enum class Logits { kFloat32, kBFloat16 };
+
+struct Step {
+    const void* logits;  // (rows, classes); strides are in elements, classes are adjacent
+    void* grad;          // same type; may be `logits` itself; null: no gradient
+    Logits type;
+    int64_t logits_stride, grad_stride;
+    const int64_t* targets;  // in [0, classes) or ignore_index
+    const int64_t* index;    // in [0, samples)
+    float* loss;             // (rows,)
+    const float* scale;      // (rows,) or null: what each row's gradient is multiplied by; null: `uniform_scale`
+    float uniform_scale;
+    bool mean;  // divide the gradient by the weights of the rows that are not ignored
+    int64_t rows, classes, samples, ignore_index;
+    const float* weight;  // (classes,) or null
+    float smoothing;
+    int32_t* lines;  // (samples, layout.words) or null: nothing is recorded
+    Line layout;
+    float* loss_sums;  // (samples,) or null: plain cross-entropy summed over the visits that were folded
+    bool by_products;  // margin, EL2N and entropy too
+    int threads;
+};
+
+// What the rows contained besides observations.
+struct Counts {
+    int64_t duplicates = 0, non_finite = 0;
+    double denominator = 0;  // what `mean` divides by
+};
+
+// The first row whose target or index is out of range, or -1.
+int64_t first_bad_target(const int64_t* targets, int64_t rows, int64_t classes, int64_t ignore_index);
+int64_t first_bad_index(const int64_t* index, int64_t rows, int64_t samples);
+
+// Runs the step. Of rows with the same index the first is recorded. Targets and indices are in range.
+Counts step(const Step& args);
+
+// The line update on its own, from by-products computed elsewhere. Same rule for repeated indices; p that is not finite
+// counts as a skipped visit.
+struct Observe {
+    const float *p, *margin, *el2n, *entropy;
+    const uint8_t *correct, *counted;  // counted: rows to fold, or null: all
+    const int64_t* index;
+    int64_t rows, samples;
+    int32_t* lines;
+    Line layout;
+    int threads;
+};
+Counts observe(const Observe& args);
+
+}  // namespace dualfast

@@ -1,0 +1,199 @@
+"""The command line: one line for an error, a run that does it all, and a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualfast import cli
+
+pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
+
+SHORT = ["--epochs", "4", "--score-epochs", "4", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
+
+
+def dualfast(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dualfast", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def images(n: int, classes: int = 2) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8), np.arange(n) % classes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--prune-ratio", "1.0"], "prune_ratio is 1.0"),
+        (["run", "--score-epochs", "5"], "score_epochs is 5 and window is 10"),
+        (["run", "--model", "resnet19"], "model 'resnet19' is unknown"),
+        (["run", "--method", "magic"], "magic"),
+        (["run", "--data", "nowhere"], "nowhere does not exist"),
+        (["run", "--recipe", "magic"], "recipe is 'magic'"),
+        (["run", "--device", "cuda:7"], "device is 'cuda:7'"),
+        (["verify", "nowhere.beton"], "nowhere.beton does not exist"),
+        (["report", "nowhere"], "no run directory"),
+        (["bench", "magic"], "bench name is 'magic'"),
+        (["select", "--scores", "no.parquet", "--prune-ratio", "0.5", "--out", "keep.npy"], "no.parquet"),
+    ],
+)
+def test_an_error_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("dualfast: error: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("what", ["empty folder", "no label column", "unreadable image", "one class"])
+def test_data_that_cannot_be_used_is_named(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    if what == "empty folder":
+        data.mkdir()
+        said = "no class folder"
+    elif what == "no label column":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        import pyarrow as pa
+
+        data = tmp_path / "data.parquet"
+        parquet.write_table(pa.table({"image": [b"x"], "price": [1.5]}), data)
+        said = "no label column"
+    else:
+        from PIL import Image
+
+        for name in ("a", "b")[: 1 if what == "one class" else 2]:
+            (data / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(data / name / "1.png")
+        said = "one class only"
+        if what == "unreadable image":
+            (data / "b" / "2.png").write_bytes(b"no image at all")
+            said = "2.png"
+    assert cli.main(["run", "--data", str(data), "--test", str(data), *SHORT]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    if what == "unreadable image":
+        assert "skip" in error
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="does not exist"):
+        cli.main(["verify", "nowhere.beton", "--debug"])
+
+
+def test_run_leaves_every_file_of_a_run_directory(tmp_path: Path) -> None:
+    done = dualfast("run", *SHORT, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    names = {"config.yaml", "train.beton", "test.beton", "scores.parquet", "metrics.jsonl", "report.html"}
+    names |= {"keep-0.5.npy", "keep-0.5.json"}
+    assert names <= {path.name for path in run.iterdir()}
+    kept = np.load(run / "keep-0.5.npy", allow_pickle=False)
+    assert kept.dtype == np.int64
+    assert len(kept) == 719  # half of 1,437, half up
+    assert (np.diff(kept) > 0).all()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [row for row in rows if row["event"] == "trained"]
+    assert sorted(row["method"] for row in trained) == ["dual", "dual+beta", "full", "random"]
+    assert "dual+beta" in done.stdout
+    again = dualfast("run", *SHORT, "--out", "run", cwd=tmp_path)
+    assert "all 4 trainings are finished" in again.stdout
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == len(rows)
+    other = dualfast("run", *SHORT, "--batch-size", "128", "--out", "run", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "batch_size: 64, and this one asks for 128" in other.stderr
+
+
+def test_an_interrupted_run_continues_to_the_same_results(tmp_path: Path) -> None:
+    arguments = ["run", *SHORT, "--epochs", "12"]
+    whole = dualfast(*arguments, "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dualfast", *arguments, "--out", "stopped"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    metrics = tmp_path / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "the same command continues" in error
+    assert "Traceback" not in error
+    finished = metrics.read_text()
+    assert finished.count("\n") < 5
+    resumed = dualfast(*arguments, "--out", "stopped", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics.read_text().startswith(finished)
+
+    def results(run: str) -> list[tuple[Any, ...]]:
+        rows = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        return [(r["method"], r["seed"], r["kept"], r["accuracy"], r["loss"]) for r in rows if r["event"] == "trained"]
+
+    assert results("stopped") == results("whole")
+    for name in ("keep-0.5.npy", "keep-0.5-random-seed0.npy"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_score_select_compact_train_are_the_parts_of_run(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", images=(arrays := images(64))[0], labels=arrays[1])
+    short = ["--epochs", "3", "--score-epochs", "3", "--window", "2", "--batch-size", "16"]
+    steps = [
+        ["score", "--data", "data.npz", "--out", "run", *short],
+        ["select", "--scores", "run/scores.parquet", "--prune-ratio", "0.75", "--out", "keep.npy"],
+        ["write", "data.npz", "data.beton"],
+        ["verify", "data.beton", "--full"],
+        ["compact", "data.beton", "keep.npy", "small.beton"],
+        ["train", "--data", "data.npz", "--test", "data.npz", "--keep", "keep.npy", "--out", "trained", "--epochs", "2"],
+    ]
+    for arguments in steps:
+        done = dualfast(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, (arguments, done.stderr)
+    assert len(np.load(tmp_path / "keep.npy", allow_pickle=False)) == 16
+    import torch
+
+    state = torch.load(tmp_path / "trained" / "model.pt", weights_only=True)
+    assert state["head.weight"].shape == (2, 128)
+
+
+def test_cifar_parquet_through_the_same_command(real_data: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name, count in (("train", 400), ("test", 100)):
+        table = parquet.read_table(next((real_data / "cifar10").glob(f"*{name}*.parquet")))
+        parquet.write_table(table.slice(0, count), tmp_path / f"{name}.parquet")
+    done = dualfast(
+        "run", "--data", "train.parquet", "--test", "test.parquet", *SHORT, "--method", "dual+beta", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(np.load(tmp_path / "runs" / "train" / "keep-0.5.npy", allow_pickle=False)) == 200
+
+
+def test_a_folder_of_photographs_through_the_same_command(real_data: Path, tmp_path: Path) -> None:
+    short = ["--epochs", "2", "--score-epochs", "2", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
+    folder = str(real_data / "imagenet-sample")
+    size = ["--max-size", "96", "--image-size", "64", "--batch-size", "32", "--method", "dual+beta"]
+    done = dualfast("run", "--data", folder, "--test", folder, *short, *size, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "fewer" in done.stdout + done.stderr or "some get none" in done.stdout
