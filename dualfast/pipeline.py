@@ -190,7 +190,7 @@ class Workshop:
             order="random" if training else "sequential",
             num_workers=self.recipe.num_workers,
             image_size=self.image_size,
-            augment=augment if training else "none",
+            augment=augment if training and augment != "none" else False,
         )
 
     # ---- scoring ----------------------------------------------------------------------------------------------------
@@ -302,6 +302,9 @@ class Workshop:
         return model, fit(
             model, criterion=criterion, recipe=recipe, stop_after=stop_after, on_epoch=on_epoch, **loaders
         )
+
+    def report(self, rows, config):
+        self.run_dir.report_path.write_text("")
 
     def train_on(self, ids: np.ndarray[Any, np.dtype[np.int64]] | None, seed: int) -> dict[str, Any]:
         """Trains on the given ids (None: all), writes model.pt (a state_dict) and returns a result row."""
