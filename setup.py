@@ -21,8 +21,16 @@ setup(
             cxx_std=17,
             # No -march: target_clones picks the code at load time. No contraction: every clone gives the same bits.
             extra_compile_args=[
-                "-O3", "-fopenmp", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
-                "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
+                "-O3",
+                "-fopenmp",
+                "-fopenmp-simd",
+                "-ffp-contract=off",
+                "-fno-math-errno",
+                "-fno-trapping-math",
+                "-fvisibility=hidden",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
             ],
             extra_link_args=["-fopenmp"],
         )

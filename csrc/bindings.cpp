@@ -10,6 +10,8 @@
 
 #include <string>
 
+#include "philox.h"
+#include "select.h"
 #include "step.h"
 
 namespace py = pybind11;
@@ -160,7 +162,43 @@ void register_step(py::module_& m) {
 
 // ---- select ---------------------------------------------------------------------------------------------------------
 
-void register_select(py::module_&) {}
+Dense<double> race_keys(const py::object& mean, const py::object& score, const py::object& ids, int64_t count, double a,
+                        double b, uint64_t seed, int threads) {
+    const dualfast::Race race{optional_data<double>(mean, "mean", count),
+                              optional_data<double>(score, "score", count),
+                              optional_data<int64_t>(ids, "ids", count),
+                              count,
+                              a,
+                              b,
+                              seed,
+                              threads};
+    Dense<double> keys(count);
+    double* to = keys.mutable_data();
+    py::gil_scoped_release release;
+    dualfast::race_keys(race, to);
+    return keys;
+}
+
+Dense<int64_t> smallest(const Dense<double>& keys, int64_t n, int threads) {
+    if (n < 0 || n > keys.size()) throw py::value_error("n is " + std::to_string(n) + ", outside 0 to the number of keys");
+    Dense<int64_t> out(n);
+    int64_t* to = out.mutable_data();
+    const double* from = keys.data();
+    const int64_t count = keys.size();
+    py::gil_scoped_release release;
+    dualfast::smallest(from, count, n, to, threads);
+    return out;
+}
+
+void register_select(py::module_& m) {
+    m.def("race_keys", &race_keys, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("count"), py::arg("a"),
+          py::arg("b"), py::arg("seed"), py::arg("threads"));
+    m.def("smallest", &smallest, py::arg("keys").noconvert(), py::arg("n"), py::arg("threads"));
+    m.def("portable_log", py::vectorize(&dualfast::portable_log), py::arg("x"));
+    m.def("philox4x32", [](uint64_t id, uint32_t epoch, uint32_t stream, uint64_t seed) {
+        return dualfast::philox4x32(id, epoch, stream, seed);
+    });
+}
 
 // ---- beton ----------------------------------------------------------------------------------------------------------
 

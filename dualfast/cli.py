@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from dualfast.config import RECIPES, Checked, Recipe, RunConfig, ScoreConfig, TrainConfig, check_ratio, check_seed
+from dualfast.config import (
+    RECIPES,
+    Checked,
+    Recipe,
+    RunConfig,
+    ScoreConfig,
+    TrainConfig,
+    check_ratio,
+    check_seed,
+    method_options,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +84,7 @@ class Write(Command):
     max_size: int | None = None
     """Shrink images whose longer side exceeds this many pixels."""
     jpeg_quality: int = 90
-    mode: Literal["auto", "raw", "jpg"] = "auto"
+    mode: Literal["auto", "raw", "jpeg"] = "auto"
     skip_bad: bool = False
     """Leave out images that cannot be read."""
 
@@ -240,20 +250,21 @@ def _train(asked: Train) -> None:
 
 
 def _select(asked: Select) -> None:
-    from dualfast.selection import select_file
+    from dualfast.keep import save_keep
+    from dualfast.selection import select
+    from dualfast.table import Scores
 
-    with Console() as console:
-        kept = select_file(
-            asked.scores,
-            asked.prune_ratio,
-            asked.out,
-            method=asked.method,
-            seed=asked.seed,
-            c_d=asked.c_d,
-            per_class=asked.per_class,
-            progress=console.step,
-        )
-    print(f"{asked.out}: {kept}")
+    scores, about = Scores.load(asked.scores), Scores.about(asked.scores)
+    method, options = method_options(asked.method)
+    options |= {"seed": asked.seed, "per_class": asked.per_class}
+    if method == "dual+beta":
+        options.setdefault("c_d", asked.c_d)
+    labels = about.pop("labels", None) if asked.per_class else None
+    kept = select(scores, asked.prune_ratio, method=method, labels=labels, **options)  # type: ignore[arg-type]
+    fingerprint = about["fingerprint"]
+    how = {"method": method, "prune_ratio": asked.prune_ratio, **options}
+    save_keep(asked.out, kept, n_samples=len(scores), fingerprint=fingerprint, **how)
+    print(f"{asked.out}: kept {len(kept)} of {len(scores)}, removed {len(scores) - len(kept)}")
 
 
 def _write(asked: Write) -> None:
@@ -279,7 +290,7 @@ def _verify(asked: Verify) -> None:
 
 def _compact(asked: Compact) -> None:
     from dualfast.beton import compact
-    from dualfast.selection import load_keep
+    from dualfast.keep import load_keep
 
     compact(asked.src, load_keep(asked.keep), asked.out)
 

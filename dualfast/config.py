@@ -40,6 +40,8 @@ class Recipe(Checked):
     """Nesterov momentum of SGD."""
     weight_decay: float = 5e-4
     schedule: Literal["onecycle", "cosine"] = "onecycle"
+    compute: Literal["epochs", "steps"] = "epochs"
+    """What retraining on a subset keeps equal to training on all images: epochs (cheaper) or optimiser steps."""
     label_smoothing: float = 0.0
     augment: Literal["auto", "none", "crop", "crop+flip", "rrc"] = "auto"
     """auto: crop for digits; crop and flip up to 64 px; random resized crop and flip above."""
@@ -91,6 +93,20 @@ class Scoring(Checked):
             f"score_epochs is {self.score_epochs} and window is {self.window}: DUAL needs at least as many epochs as "
             f"its window, and at most {MAX_VISITS}; raise score_epochs or lower window",
         )
+
+
+def method_options(method: str) -> tuple[str, dict[str, float | str]]:
+    """A method and its options: "dual+beta:c_d=5.5" is ("dual+beta", {"c_d": 5.5}); several are joined by commas."""
+    name, _, text = method.partition(":")
+    options: dict[str, float | str] = {}
+    for option in filter(None, text.split(",")):
+        key, equals, value = option.partition("=")
+        _require(bool(key and equals and value), f"method is {method!r}; options are written name:key=value,key=value")
+        try:
+            options[key] = float(value)
+        except ValueError:
+            options[key] = value
+    return name, options
 
 
 def check_ratio(prune_ratio: float) -> None:
@@ -155,7 +171,7 @@ class RunConfig(Data, Recipe, Scoring):
     prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
     """Fractions REMOVED."""
     method: tuple[str, ...] = ("dual+beta", "dual", "random")
-    """dual+beta, dual, ccs, random, or any score by name."""
+    """dual+beta, dual, ccs, random, or any score by name; options follow a colon, as in dual+beta:c_d=5.5."""
     seed: tuple[int, ...] = (0, 1, 2)
     c_d: float | Literal["auto"] = 4.0
     """c_D of Beta sampling, or auto."""
@@ -171,9 +187,11 @@ class RunConfig(Data, Recipe, Scoring):
         for ratio in self.prune_ratio:
             check_ratio(ratio)
         _require(len(self.method) > 0, "method is empty; give at least one, for example dual+beta")
+        for method in self.method:
+            method_options(method)
         _require(len(self.seed) > 0, "seed is empty; give at least one integer")
         for name, values in (("prune_ratio", self.prune_ratio), ("method", self.method), ("seed", self.seed)):
-            _require(len(set(values)) == len(values), f"{name} is {values}; each value once")  # type: ignore[arg-type]
+            _require(len(set(values)) == len(values), f"{name} is {values}; each value once")
         for seed in self.seed:
             check_seed(seed)
         _require(

@@ -18,7 +18,9 @@ class _Fused(torch.autograd.Function):
     """The gradient is formed in the forward pass; backward only scales it."""
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, options: dict[str, Any]) -> Any:
+    def forward(
+        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, options: dict[str, Any]
+    ) -> Any:
         reduction = options["reduction"]
         loss, grad, denominator = ops.step(
             logits,
@@ -39,7 +41,7 @@ class _Fused(torch.autograd.Function):
         return total / denominator if reduction == "mean" and len(logits) else total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor) -> Any:
         grad, ctx.grad = ctx.grad, None  # autograd copies a gradient that somebody else still holds
         if grad is None:
@@ -52,12 +54,13 @@ class _Fused(torch.autograd.Function):
 
 
 class DualLoss(nn.Module):
-    """torch.nn.CrossEntropyLoss that also records every sample's visit in `table`: loss = criterion(logits, targets, index).
+    """torch.nn.CrossEntropyLoss that also records every sample's visit in `table`: loss = criterion(logits, targets,
+    index).
 
     logits (B, C) floating point, targets (B,) int64, index (B,) int64 in [0, table.n_samples): the samples' rows in the
-    data set. label_smoothing, weight (C,), ignore_index and reduction as in torch.nn.functional.cross_entropy; the scores
-    are those of the plain softmax. The loss is float32. An empty batch gives 0. backend "auto" runs C++ on CPU tensors
-    and Triton on CUDA tensors; "cpp", "triton" and "torch" ask for one and raise when it cannot run.
+    data set. label_smoothing, weight (C,), ignore_index and reduction as in torch.nn.functional.cross_entropy; the
+    scores are those of the plain softmax. The loss is float32. An empty batch gives 0. backend "auto" runs C++ on CPU
+    tensors and Triton on CUDA tensors; "cpp", "triton" and "torch" ask for one and raise when it cannot run.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class DualLoss(nn.Module):
             "ignore_index": self.ignore_index,
             "reduction": self.reduction,
         }
-        loss: torch.Tensor = _Fused.apply(logits, targets, index, options)
+        loss: torch.Tensor = _Fused.apply(logits, targets, index, options)  # type: ignore[no-untyped-call]
         return loss
 
     @torch.no_grad()
@@ -115,15 +118,19 @@ class DualLoss(nn.Module):
 def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = None) -> Scores:
     """Scores from someone else's training log: probs (T, N), the true-class probability of each sample at each epoch.
 
-    NaN marks an epoch that missed the sample. Gives dual, dyn_unc, mean and visits; the other scores need the logits and
-    are None. Raises ValueError for another shape, a probability outside [0, 1], or T < window.
+    NaN marks an epoch that missed the sample. Gives dual, dyn_unc, mean and visits; the other scores need the logits
+    and are None. Raises ValueError for another shape, a probability outside [0, 1], or T < window.
     """
     probs = np.asarray(probs)
     if probs.ndim != 2 or probs.dtype.kind != "f":
-        raise ValueError(f"probs have shape {probs.shape} and dtype {probs.dtype}; give (epochs, samples) floating point")
+        raise ValueError(
+            f"probs have shape {probs.shape} and dtype {probs.dtype}; give (epochs, samples) floating point"
+        )
     n_epochs, n_samples = probs.shape
     if n_epochs < window:
-        raise ValueError(f"probs hold {n_epochs} epochs and window is {window}: DUAL needs at least as many; lower window")
+        raise ValueError(
+            f"probs hold {n_epochs} epochs and window is {window}: DUAL needs at least as many; lower window"
+        )
     with np.errstate(invalid="ignore"):
         bad = (probs < 0) | (probs > 1)
     if bad.any():
@@ -135,8 +142,6 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
     for row in probs:
         p = torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32))
         seen = torch.isfinite(p)
-        ops.observe(
-            table.as_lines(), index, p=p, margin=zeros, el2n=zeros, entropy=zeros, correct=wrong, counted=seen
-        )
+        ops.observe(table.as_lines(), index, p=p, margin=zeros, el2n=zeros, entropy=zeros, correct=wrong, counted=seen)
     scores = table.scores()
     return Scores(dual=scores.dual, dyn_unc=scores.dyn_unc, mean=scores.mean, visits=scores.visits)

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch  # before _C, so that both share one OpenMP runtime
@@ -27,7 +27,8 @@ _slow_devices: set[str] = set()
 
 @dataclass(frozen=True)
 class Lines:
-    """Where a step records: lines (n_samples, words) int32, status (4,) int32 counters, loss_sums (n_samples,) or None."""
+    """Where a step records: lines (n_samples, words) int32, status (4,) int32 counters, loss_sums (n_samples,) or
+    None."""
 
     lines: torch.Tensor
     status: torch.Tensor
@@ -84,11 +85,11 @@ def step(
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """Cross-entropy, its gradient and the update of the samples' lines, in one pass over the logits.
 
-    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss of each row
-    (B,) float32; the gradient of scale times their sum (mean=True: divided by the denominator), in the dtype of logits
-    (inplace: written over them), or None; and the denominator, a 0-d float32: the sum of the weights of the rows whose target
-    is not ignore_index. Weights and smoothing as in torch.nn.functional.cross_entropy. Of rows with the same index the
-    first is recorded, of rows with ignore_index none.
+    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss of
+    each row (B,) float32; the gradient of scale times their sum (mean=True: divided by the denominator), in the dtype
+    of logits (inplace: written over them), or None; and the denominator, a 0-d float32: the sum of the weights of the
+    rows whose target is not ignore_index. Weights and smoothing as in torch.nn.functional.cross_entropy. Of rows with
+    the same index the first is recorded, of rows with ignore_index none.
 
     Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
     """
@@ -277,10 +278,11 @@ def observe(
     correct: torch.Tensor,
     counted: torch.Tensor | None = None,
 ) -> None:
-    """The line update on its own: folds one visit of each sample in `index` (B,) int64 from by-products computed elsewhere.
+    """The line update on its own: folds one visit of each sample in `index` (B,) int64 from by-products computed
+    elsewhere.
 
-    p, margin, el2n, entropy (B,) float32, correct (B,) bool; counted (B,) bool leaves rows out. A p that is not finite is
-    a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range.
+    p, margin, el2n, entropy (B,) float32, correct (B,) bool; counted (B,) bool leaves rows out. A p that is not
+    finite is a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range.
     """
     seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
     if lines.lines.device.type != "cpu":
@@ -354,6 +356,38 @@ def _observe_torch(
 
 
 # ---- select ---------------------------------------------------------------------------------------------------------
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+
+
+def race_keys(
+    count: int,
+    *,
+    seed: int,
+    score: Floats | None = None,
+    mean: Floats | None = None,
+    a: float = 1.0,
+    b: float = 1.0,
+    ids: Ints | None = None,
+    threads: int | None = None,
+) -> Floats:
+    """Keys (count,) float64 whose n smallest are a draw without replacement: log(-log u) - log w.
+
+    u comes from Philox of (seed, id), w = score * mean^(a-1) * (1-mean)^(b-1); without score w = 1, without mean w =
+    score; w = 0 has the key +inf. score and mean (count,) float64, not negative; ids (count,) int64, None: 0 to
+    count-1. The same bits for any number of threads and any processor. Source: Efraimidis and Spirakis, 2006.
+    """
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}; give an integer of 64 bits, 0 to 2**64 - 1")
+    keys: Floats = _C.race_keys(mean, score, ids, count, a, b, seed, threads or torch.get_num_threads())
+    return keys
+
+
+def smallest(keys: Floats, n: int, threads: int | None = None) -> Ints:
+    """Positions (n,) int64, ascending, of the n smallest of keys (N,) float64; ties go to the lower position."""
+    kept: Ints = _C.smallest(keys, n, threads or torch.get_num_threads())
+    return kept
 
 
 # ---- beton ----------------------------------------------------------------------------------------------------------

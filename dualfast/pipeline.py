@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from dualfast import beton, models
-from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig
+from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
 from dualfast.files import atomic
+from dualfast.keep import load_keep, save_keep
 from dualfast.loader import Loader
 from dualfast.loss import DualLoss
 from dualfast.rundir import RunDir
-from dualfast.selection import kept_count, load_keep, save_keep, select
+from dualfast.selection import check_method, kept_count, select
 from dualfast.table import Scores, ScoreTable
 from dualfast.train import CrossEntropy, Fit, fit, pick_device
 
@@ -66,6 +67,8 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     after the last epoch and the best tested one), score_seconds and train_seconds.
     """
     models.check(config.model)
+    for method in config.method:
+        check_method(*method_options(method))
     with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=True) as shop:
         wanted = []
         for seed in config.seed:
@@ -75,7 +78,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
         todo = [training for training in wanted if training not in finished]
         unscored = {t.seed for t in todo if _needs_scores(t.method) and not shop.is_scored(t.seed)}
         progress.plan(
-            sum(kept_count(shop.n_samples, t.prune_ratio) * config.epochs for t in todo)
+            sum(kept_count(shop.n_samples, t.prune_ratio) * shop.epochs(t) for t in todo)
             + len(unscored) * shop.n_samples * config.score_epochs
         )
         if not todo:
@@ -232,30 +235,37 @@ class Workshop:
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
         if path.exists():
             return load_keep(path, fingerprint=self.train.fingerprint)
-        options: dict[str, Any] = {"seed": training.seed, "per_class": config.per_class}
-        if training.method == "dual+beta":
-            options["c_d"] = config.c_d
+        method, given = method_options(training.method)
+        options: dict[str, Any] = {**given, "seed": training.seed, "per_class": config.per_class}
+        if method == "dual+beta":
+            options.setdefault("c_d", config.c_d)
         if config.per_class:
             options["labels"] = self.train.labels
-        scores: Scores | int = self.n_samples
-        if _needs_scores(training.method):
-            scores = self._scores(training.seed)[0]
-        kept = select(scores, training.prune_ratio, method=training.method, **options)
+        scores = self._scores(training.seed)[0] if _needs_scores(method) else self.n_samples
+        kept = select(scores, training.prune_ratio, method=method, **options)
         save_keep(
             path,
             kept,
             n_samples=self.n_samples,
             fingerprint=self.train.fingerprint,
-            method=training.method,
+            method=method,
             prune_ratio=training.prune_ratio,
-            **options,
+            **{name: value for name, value in options.items() if name != "labels"},
         )
         return kept
+
+    def epochs(self, training: Training) -> int:
+        """Epochs of a retraining: the recipe's, or more where the number of steps is what stays equal."""
+        if self.recipe.compute == "epochs":
+            return self.recipe.epochs
+        batches = -(-kept_count(self.n_samples, training.prune_ratio) // self.recipe.batch_size)
+        return round(self.recipe.epochs * -(-self.n_samples // self.recipe.batch_size) / batches)
 
     def retrain(self, training: Training, config: RunConfig) -> dict[str, Any]:
         """Trains on what a training keeps with plain cross-entropy and records the result."""
         ids = None if training.method == "full" else self.keep(training, config)
-        _, done = self._fit(str(training), training.seed, CrossEntropy(self.recipe.label_smoothing), self.recipe, ids)
+        recipe = replace(self.recipe, epochs=self.epochs(training))
+        _, done = self._fit(str(training), training.seed, CrossEntropy(recipe.label_smoothing), recipe, ids)
         kept = self.n_samples if ids is None else len(ids)
         row = {
             "event": "trained",
@@ -267,6 +277,7 @@ class Workshop:
             "accuracy": done.accuracy,
             "best_accuracy": done.best_accuracy,
             "loss": done.loss,
+            "epochs": recipe.epochs,
             "score_seconds": self._scores(training.seed)[1] if _needs_scores(training.method) else 0.0,
             "train_seconds": done.seconds,
             "images_per_second": done.images_per_second,
@@ -298,13 +309,19 @@ class Workshop:
             self.progress.step(f"{what}: epoch {epoch + 1}/{epochs}, loss {loss:.3f}")
 
         self.progress.step(what)
-        loaders = {"loader": self.train_loader, "test_loader": self.test_loader}
-        return model, fit(
-            model, criterion=criterion, recipe=recipe, stop_after=stop_after, on_epoch=on_epoch, **loaders
+        made = fit(
+            model,
+            self.train_loader,
+            criterion,
+            recipe,
+            stop_after=stop_after,
+            test_loader=self.test_loader,
+            on_epoch=on_epoch,
         )
+        return model, made
 
-    def report(self, rows, config):
-        self.run_dir.report_path.write_text("")
+    def report(self, rows: list[dict[str, Any]], config: RunConfig) -> None:
+        pass
 
     def train_on(self, ids: np.ndarray[Any, np.dtype[np.int64]] | None, seed: int) -> dict[str, Any]:
         """Trains on the given ids (None: all), writes model.pt (a state_dict) and returns a result row."""
@@ -314,7 +331,7 @@ class Workshop:
         model, done = self._fit(what, seed, CrossEntropy(self.recipe.label_smoothing), self.recipe, ids)
         with atomic(self.run_dir.path / "model.pt") as part:
             torch.save(model.state_dict(), part)
-        row = {"event": "train", "method": "given list" if ids is not None else "full", "seed": seed}
+        row: dict[str, Any] = {"event": "train", "method": "given list" if ids is not None else "full", "seed": seed}
         row |= {"prune_ratio": 1 - kept / self.n_samples, "kept": kept, "n_samples": self.n_samples}
         row |= {"accuracy": done.accuracy, "best_accuracy": done.best_accuracy, "loss": done.loss}
         row |= {"score_seconds": 0.0, "train_seconds": done.seconds, "images_per_second": done.images_per_second}
@@ -331,7 +348,7 @@ def _training(row: dict[str, Any]) -> Training:
 
 
 def _needs_scores(method: str) -> bool:
-    return method not in ("random", "full")
+    return method_options(method)[0] not in ("random", "full")
 
 
 def _mixed(seed: int, scoring: bool) -> int:

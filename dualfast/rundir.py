@@ -73,6 +73,7 @@ class RunDir:
 
     def keep_path(self, ratio: float, method: str, seed: int, first: bool = True) -> Path:
         """keep-<ratio>.npy for the run's first method and seed, keep-<ratio>-<method>-seed<k>.npy for the others."""
+        method = method.replace("/", "_").replace(":", "_")
         return self.path / (f"keep-{ratio:g}.npy" if first else f"keep-{ratio:g}-{method}-seed{seed}.npy")
 
     def config(self) -> dict[str, Any]:

@@ -30,8 +30,8 @@ class Scores:
     aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
     el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
     entropy     of the softmax at the last visit, in nats (arXiv 1906.11829); high: keep
-    forgetting  correct to wrong transitions; a sample that was never right has its visits + 1 (arXiv 1812.05159); high: keep
-    loss        mean cross-entropy over the visits
+    forgetting  correct to wrong transitions; a sample that was never right has its visits + 1 (arXiv 1812.05159);
+    high: keep loss        mean cross-entropy over the visits
     visits      how often the sample was seen
 
     A score that needs more visits than a sample had is NaN. Raises TypeError and ValueError for arrays that do not fit.
@@ -81,12 +81,22 @@ class Scores:
         with atomic(path) as part:
             pq.write_table(table, part)
 
+    @staticmethod
+    def about(path: str | os.PathLike[str]) -> dict[str, Any]:
+        """What save() noted beside the scores: fingerprint (or None), n_samples, and labels (N,) int64 (or None)."""
+        import pyarrow.parquet as pq
+
+        schema = pq.read_schema(path)
+        labels = pq.read_table(path, columns=["label"])["label"].to_numpy() if "label" in schema.names else None
+        noted = json.loads((schema.metadata or {}).get(b"dualfast", b"{}"))
+        return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, fingerprint: str | None = None) -> Scores:
         """Reads a table that save() wrote, rows in order of id.
 
-        Raises ValueError for a missing, damaged or foreign file, and when `fingerprint` is given and the file was written
-        for other data.
+        Raises ValueError for a missing, damaged or foreign file, and when `fingerprint` is given and the file was
+        written for other data.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -117,8 +127,8 @@ class ScoreTable:
     """The state of N samples while they are scored: 64 bytes each for a window of up to 10 visits.
 
     window J (2 and up): visits in the sliding window of DUAL; J > 10 takes longer lines, in multiples of 64 bytes.
-    epochs T: visits after a sample's T-th are not folded in; None: all, up to 4,095. track_loss keeps the mean loss too,
-    4 bytes more. Raises ValueError for sizes that cannot be, among them epochs < window.
+    epochs T: visits after a sample's T-th are not folded in; None: all, up to 4,095. track_loss keeps the mean loss
+    too, 4 bytes more. Raises ValueError for sizes that cannot be, among them epochs < window.
     """
 
     def __init__(
@@ -158,7 +168,7 @@ class ScoreTable:
         return ops.Lines(self.lines, self.status, self.loss_sums, self.window, limit)
 
     def scores(self) -> Scores:
-        """The scores so far, float64; warns with the number of visits that were skipped for logits that are not finite."""
+        """The scores so far, float64; warns when visits were skipped for logits that are not finite."""
         self._check_status()
         lines = self.lines.cpu().numpy()
         tail = lines[:, -TAIL_WORDS:].view(np.float32).astype(np.float64)

@@ -166,7 +166,19 @@ def test_score_select_compact_train_are_the_parts_of_run(tmp_path: Path) -> None
         ["write", "data.npz", "data.beton"],
         ["verify", "data.beton", "--full"],
         ["compact", "data.beton", "keep.npy", "small.beton"],
-        ["train", "--data", "data.npz", "--test", "data.npz", "--keep", "keep.npy", "--out", "trained", "--epochs", "2"],
+        [
+            "train",
+            "--data",
+            "data.npz",
+            "--test",
+            "data.npz",
+            "--keep",
+            "keep.npy",
+            "--out",
+            "trained",
+            "--epochs",
+            "2",
+        ],
     ]
     for arguments in steps:
         done = dualfast(*arguments, cwd=tmp_path)

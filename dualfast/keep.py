@@ -1,0 +1,70 @@
+"""Index lists: keep-*.npy (sorted int64 ids) with a JSON side file that says how they came about."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.files import atomic, write_text
+
+
+def save_keep(
+    path: str | os.PathLike[str], ids: NDArray[np.int64], *, n_samples: int, fingerprint: str | None = None, **how: Any
+) -> None:
+    """Writes ids to `path` (.npy) and n_samples, counts, the data's fingerprint, the version and `how` to the .json
+    beside it.
+
+    The list appears last: where it is, its side file is too.
+    """
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise ValueError(f"{str(path)!r} is no name for an index list; end it in .npy")
+    about = {
+        "n_samples": n_samples,
+        "kept": len(ids),
+        "removed": n_samples - len(ids),
+        **how,
+        "fingerprint": fingerprint,
+        "dualfast": importlib.metadata.version("dualfast"),
+    }
+    write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+    with atomic(path) as part, open(part, "wb") as file:
+        np.save(file, np.ascontiguousarray(ids, np.int64), allow_pickle=False)
+
+
+def load_keep(
+    path: str | os.PathLike[str], *, n_samples: int | None = None, fingerprint: str | None = None
+) -> NDArray[np.int64]:
+    """The ids that save_keep wrote.
+
+    Raises ValueError for a missing or damaged file, ids that are not sorted int64, and when the side file names other
+    data or another number of samples than asked for.
+    """
+    path = Path(path)
+    try:
+        ids: NDArray[np.int64] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{str(path)!r} is no index list: {error}") from None
+    if ids.ndim != 1 or ids.dtype != np.int64:
+        raise ValueError(f"{str(path)!r} holds {ids.dtype} of shape {ids.shape}; an index list is 1-D int64")
+    if len(ids) and (ids[0] < 0 or not (np.diff(ids) > 0).all()):
+        raise ValueError(f"{str(path)!r} is not sorted, or holds repeats or negative ids")
+    about: dict[str, Any] = {}
+    side = path.with_suffix(".json")
+    if side.is_file():
+        about = json.loads(side.read_text(encoding="utf-8"))
+        if about.get("kept") != len(ids):
+            raise ValueError(f"{str(path)!r} holds {len(ids)} ids and {side.name} says {about.get('kept')}")
+    for name, mine in (("n_samples", n_samples), ("fingerprint", fingerprint)):
+        theirs = about.get(name)
+        if mine is not None and theirs is not None and theirs != mine:
+            raise ValueError(f"{str(path)!r} was drawn from data with {name} {theirs}; these have {mine}")
+    if n_samples is not None and len(ids) and ids[-1] >= n_samples:
+        raise ValueError(f"{str(path)!r} holds the id {ids[-1]}; the data have {n_samples} samples")
+    return ids
