@@ -166,7 +166,13 @@ def _lines(picture: Any, made: list[Group], x: dict[str, list[float]], style: Ma
         marker = "circle" if method == "full" else look.marker
         points.append(
             picture.scatter(
-                "x", "accuracy", source=source, marker=marker, size=9, fill_color=look.colour, line_color=look.colour
+                "x",
+                "accuracy",
+                source=source,
+                marker=marker,
+                size=14 if marker == "diamond" else 9,
+                fill_color=look.colour,
+                line_color=look.colour,
             )
         )
     _hover(picture, points, RESULT_TIPS)
@@ -293,7 +299,8 @@ def data_map(scores: Scores, labels: NDArray[np.int64] | None, names: list[str])
     picture = _figure(x_axis_label="mean true-class probability", y_axis_label="its standard deviation (dyn_unc)")
     dual = columns["dual"]
     low, high = (float(dual.min()), float(dual.max())) if len(dual) else (0.0, 1.0)
-    mapper = LinearColorMapper(palette=Viridis256, low=low, high=high if high > low else low + 1.0)
+    # The darkest end would not be seen on a dark page.
+    mapper = LinearColorMapper(palette=Viridis256[40:], low=low, high=high if high > low else low + 1.0)
     points = picture.scatter(
         "mean",
         "dyn_unc",

@@ -366,18 +366,17 @@ def _drawn(
 
 
 def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
-    """The page shows the scores of the first training's seed (else of the first scored one), and what the first
-    method kept with that seed."""
+    """The page shows what the first method kept with the first seed, and that seed's scores (else the first scored)."""
     config, rows = run_dir.config(), run_dir.records("trained")
     rows = list({_training(row): row for row in rows}.values())
     scored = [record["seed"] for record in run_dir.records("scored")]
-    seed = next((row["seed"] for row in rows if row["seed"] in scored), scored[0] if scored else None)
+    first = next((_training(row) for row in rows if row["method"] != "full"), None)
+    seed = first.seed if first is not None and first.seed in scored else scored[0] if scored else None
     scores, labels = None, None if train is None else train.labels
     if seed is not None:
         path = run_dir.scores_path(seed, seed == scored[0])
         scores = Scores.load(path, fingerprint=None if train is None else train.fingerprint)
         labels = Scores.about(path)["labels"] if labels is None else labels
-    first = next((_training(row) for row in rows if row["method"] != "full"), None)
     kept, kept_by = {}, ""
     if first is not None and labels is not None:
         ours = [t for t in map(_training, rows) if (t.method, t.seed) == (first.method, first.seed)]

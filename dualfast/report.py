@@ -142,11 +142,10 @@ def answer(made: list[Group]) -> tuple[str, list[str]]:
     if full is not None:
         near = [group for group in ours if Difference.of(group, full).points >= -WITHIN]
         chosen = near[-1] if near else max(ours, key=lambda group: group.accuracy)
-        why = f"the largest prune ratio at which {method} stays within {WITHIN:g} point of training on all images"
         notes.append(
-            f"Shown is {why}."
+            f"Shown is the largest prune ratio at which {method} costs at most {WITHIN:g} point against all images."
             if near
-            else f"At no prune ratio does {method} stay within {WITHIN:g} point of all images; shown is its best."
+            else f"{method} costs more than {WITHIN:g} point against all images at every prune ratio; shown is its best."
         )
     else:
         chosen = max(ours, key=lambda group: group.accuracy)
@@ -181,7 +180,10 @@ def answer(made: list[Group]) -> tuple[str, list[str]]:
                 f"{method} and random differ by {abs(apart.points):.1f} points there, within the spread of "
                 f"{apart.spread:.1f}: these seeds do not tell them apart."
             )
-    notes.append("Accuracy is that of the last epoch; times are seconds of training on this machine, testing left out.")
+    notes.append(
+        "Accuracy is that of the last epoch. Times are seconds on the machine named below, testing left out; other "
+        "work on it stretches them."
+    )
     return f"{sentence}.", notes
 
 
@@ -265,6 +267,8 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # Bokeh reads references in the order in which they were written.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return environment.get_template("report.html").render(
         title=f"dualfast: {Path(str(content.asked.get('data', 'digits'))).name}",
         sentence=sentence,
@@ -345,16 +349,20 @@ def _galleries(content: Content, names: list[str]) -> list[tuple[str, str, list[
         return []
     made = []
     for title, text, name, column, sign in (
-        ("Highest DUAL", "hard and uncertain: kept first", "dual", scores.dual, -1),
-        ("Lowest DUAL", "learnt early and for good: pruned first", "dual", scores.dual, 1),
-        ("Lowest AUM", "the network insists on another class: look for wrong labels", "aum", scores.aum, 1),
+        ("Highest DUAL", "hard, and the network wavers", "dual", scores.dual, -1),
+        ("Lowest DUAL", "learnt early and for good", "dual", scores.dual, 1),
+        ("Lowest AUM", "the network prefers another class; wrong labels are often among these", "aum", scores.aum, 1),
     ):
         if column is None or np.isnan(column).all():
             continue
         ids = np.argsort(sign * column, kind="stable")[:GALLERY]
         ids = ids[~np.isnan(column[ids])]
-        made.append((title, text, [_thumbnail(data, int(at), names, f"{name} {column[at]:.3g}") for at in ids]))
+        made.append((title, text, [_thumbnail(data, int(at), names, f"{name} {_short(column[at])}") for at in ids]))
     return made
+
+
+def _short(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
 
 
 def _thumbnail(data: Beton, at: int, names: list[str], value: str) -> Thumbnail:
