@@ -145,7 +145,7 @@ def answer(made: list[Group]) -> tuple[str, list[str]]:
         notes.append(
             f"Shown is the largest prune ratio at which {method} costs at most {WITHIN:g} point against all images."
             if near
-            else f"{method} costs more than {WITHIN:g} point against all images at every prune ratio; shown is its best."
+            else f"At every prune ratio {method} costs more than {WITHIN:g} point against all images; here is its best."
         )
     else:
         chosen = max(ours, key=lambda group: group.accuracy)
