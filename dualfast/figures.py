@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +189,8 @@ def accuracy_by_ratio(made: list[Group], style: Mapping[str, Style]) -> Any:
     ratios = sorted({group.prune_ratio for group in pruned})
     methods = list(dict.fromkeys(group.method for group in pruned))
     # Methods stand a little beside each other, or one's whiskers would hide another's.
-    step = 0.012 * (ratios[-1] - ratios[0] or 0.2)
+    gaps = [later - earlier for earlier, later in pairwise(ratios)] or [0.2]
+    step = min(0.012 * sum(gaps), 0.6 * min(gaps) / len(methods))
     x = {
         method: [group.prune_ratio + step * (at - (len(methods) - 1) / 2) for group in pruned if group.method == method]
         for at, method in enumerate(methods)

@@ -140,7 +140,7 @@ def answer(made: list[Group]) -> tuple[str, list[str]]:
     ours = [group for group in pruned if group.method == method]
     notes = []
     if full is not None:
-        near = [group for group in ours if Difference.of(group, full).points >= -WITHIN]
+        near = [group for group in ours if round(Difference.of(group, full).points, 9) >= -WITHIN]
         chosen = near[-1] if near else max(ours, key=lambda group: group.accuracy)
         notes.append(
             f"Shown is the largest prune ratio at which {method} costs at most {WITHIN:g} point against all images."
@@ -175,7 +175,9 @@ def answer(made: list[Group]) -> tuple[str, list[str]]:
         notes.append(f"Means over {seeds} seeds; ± is the standard deviation over seeds.")
     if random is not None:
         apart = Difference.of(chosen, random)
-        if apart.spread is not None and abs(apart.points) <= apart.spread:
+        if round(apart.points, 1) == 0:
+            notes.append(f"{method} and random do equally well there.")
+        elif apart.spread is not None and abs(apart.points) <= apart.spread:
             notes.append(
                 f"{method} and random differ by {abs(apart.points):.1f} points there, within the spread of "
                 f"{apart.spread:.1f}: these seeds do not tell them apart."
