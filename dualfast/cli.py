@@ -229,7 +229,8 @@ def _run(asked: Run) -> None:
     with Console() as console:
         run_dir, rows = pipeline.run(asked, console)
     print_table(rows)
-    print(f"report: {run_dir.report_path}")
+    if run_dir.report_path.exists():
+        print(f"report: {run_dir.report_path}")
 
 
 def _score(asked: Score) -> None:
@@ -334,13 +335,11 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console as RichConsole
     from rich.table import Table
 
-    from dualfast.report import summarise
+    from dualfast.report import COLUMNS, summarise
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("prune ratio", "kept", "method"):
-        table.add_column(name)
-    for name in ("accuracy %", "spread", "best %", "scoring s", "training s", "seeds"):
-        table.add_column(name, justify="right")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "method" else "right")
     for line in summarise(rows):
         table.add_row(*line)
     RichConsole(highlight=False).print(table)

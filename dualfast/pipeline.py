@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from dualfast import beton, models
+from dualfast import beton, models, report
 from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
 from dualfast.files import atomic
 from dualfast.keep import load_keep, save_keep
@@ -94,9 +94,19 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 unscored.remove(training.seed)
             shop.retrain(training, config)
         rows = [row for row in shop.run_dir.records("trained") if _training(row) in set(wanted)]
-        progress.step("writing the report")
-        shop.report(rows, config)
+        shop.report()
     return shop.run_dir, rows
+
+
+def report_only(out: str | Path) -> Path:
+    """Writes report.html of a run directory again, from its configuration, results, scores and images.
+
+    Every finished training of the directory is on the page. ValueError when `out` is no run directory.
+    """
+    run_dir = RunDir(out)
+    data = str(run_dir.config()["asked"].get("data"))
+    train = Path(data) if data.endswith(".beton") else run_dir.train_beton
+    return _write_report(run_dir, beton.open_beton(train) if train.exists() else None)
 
 
 def score_only(config: ScoreConfig, progress: Progress) -> Path:
@@ -235,22 +245,15 @@ class Workshop:
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
         if path.exists():
             return load_keep(path, fingerprint=self.train.fingerprint)
-        method, given = method_options(training.method)
-        options: dict[str, Any] = {**given, "seed": training.seed, "per_class": config.per_class}
-        if method == "dual+beta":
-            options.setdefault("c_d", config.c_d)
-        if config.per_class:
-            options["labels"] = self.train.labels
-        scores = self._scores(training.seed)[0] if _needs_scores(method) else self.n_samples
-        kept = select(scores, training.prune_ratio, method=method, **options)
+        scores = self._scores(training.seed)[0] if _needs_scores(training.method) else self.n_samples
+        kept, options = _drawn(training, scores, self.train.labels, config.c_d, config.per_class)
         save_keep(
             path,
             kept,
             n_samples=self.n_samples,
             fingerprint=self.train.fingerprint,
-            method=method,
             prune_ratio=training.prune_ratio,
-            **{name: value for name, value in options.items() if name != "labels"},
+            **options,
         )
         return kept
 
@@ -320,8 +323,16 @@ class Workshop:
         )
         return model, made
 
-    def report(self, rows: list[dict[str, Any]], config: RunConfig) -> None:
-        pass
+    def report(self) -> None:
+        """Writes report.html; without the packages it takes, says so: a run does not fail at its end for a page."""
+        self.progress.step("writing the report")
+        try:
+            _write_report(self.run_dir, self.train)
+        except ModuleNotFoundError as error:
+            self.progress.say(
+                f"no report.html: the package {error.name!r} is not installed; pip install 'dualfast[report]', then "
+                f"dualfast report {self.run_dir.path}"
+            )
 
     def train_on(self, ids: np.ndarray[Any, np.dtype[np.int64]] | None, seed: int) -> dict[str, Any]:
         """Trains on the given ids (None: all), writes model.pt (a state_dict) and returns a result row."""
@@ -337,6 +348,56 @@ class Workshop:
         row |= {"score_seconds": 0.0, "train_seconds": done.seconds, "images_per_second": done.images_per_second}
         self.run_dir.append(row)
         return row
+
+
+def _drawn(
+    training: Training,
+    scores: Scores | int,
+    labels: np.ndarray[Any, np.dtype[np.int64]],
+    c_d: Any,
+    per_class: bool,
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[str, Any]]:
+    """The ids a training keeps, drawn afresh, and how: method and options. scores may be a plain N for random."""
+    method, given = method_options(training.method)
+    options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
+    if method == "dual+beta":
+        options.setdefault("c_d", c_d)
+    return select(scores, training.prune_ratio, labels=labels if per_class else None, **options), options
+
+
+def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
+    """The page shows what the first method kept with the first seed, and that seed's scores (else the first scored)."""
+    config, rows = run_dir.config(), run_dir.records("trained")
+    rows = list({_training(row): row for row in rows}.values())
+    scored = [record["seed"] for record in run_dir.records("scored")]
+    first = next((_training(row) for row in rows if row["method"] != "full"), None)
+    seed = first.seed if first is not None and first.seed in scored else scored[0] if scored else None
+    scores, labels = None, None if train is None else train.labels
+    if seed is not None:
+        path = run_dir.scores_path(seed, seed == scored[0])
+        scores = Scores.load(path, fingerprint=None if train is None else train.fingerprint)
+        labels = Scores.about(path)["labels"] if labels is None else labels
+    kept, kept_by = {}, ""
+    if first is not None and labels is not None:
+        ours = [t for t in map(_training, rows) if (t.method, t.seed) == (first.method, first.seed)]
+        ours.sort(key=lambda training: training.prune_ratio)
+        given = scores if _needs_scores(first.method) else len(labels)
+        asked = config["asked"]
+        if given is not None:
+            kept = {t.prune_ratio: _drawn(t, given, labels, asked["c_d"], asked["per_class"])[0] for t in ours}
+            kept_by = f"{first.method}, seed {first.seed}"
+    content = report.Content(
+        rows=rows,
+        asked=config["asked"],
+        environment=config.get("environment", {}),
+        labels=labels,
+        data=train,
+        scores=scores,
+        scored_seed=seed,
+        kept=kept,
+        kept_by=kept_by,
+    )
+    return report.write(run_dir, content)
 
 
 def _recipe(config: Recipe) -> Recipe:
