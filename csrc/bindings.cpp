@@ -7,9 +7,6 @@
 #include <vector>
 
 #include "beton.h"
-
-#include <string>
-
 #include "philox.h"
 #include "select.h"
 #include "step.h"
@@ -59,8 +56,8 @@ void check_rows(const py::array& array, const char* name) {
 }
 
 py::tuple step(const py::array& logits, const py::object& grad, const Dense<int64_t>& targets,
-               const Dense<int64_t>& index, Dense<float>& loss, const py::object& scale, float uniform_scale,
-               bool mean, const py::object& weight, float smoothing, int64_t ignore_index, const py::object& lines,
+               const Dense<int64_t>& index, Dense<float>& loss, const py::object& scale, float uniform_scale, bool mean,
+               const py::object& weight, float smoothing, int64_t ignore_index, const py::object& lines,
                int64_t samples, int window, int limit, const py::object& loss_sums, bool by_products, int threads) {
     check_rows(logits, "logits");
     const py::ssize_t rows = logits.shape(0), classes = logits.shape(1);
@@ -121,9 +118,9 @@ py::tuple observe(const Dense<float>& p, const Dense<float>& margin, const Dense
                   const Dense<int64_t>& index, const py::object& lines, int64_t samples, int window, int limit,
                   int threads) {
     const py::ssize_t rows = p.size();
-    for (const auto& [name, size] : {std::pair{"margin", margin.size()}, std::pair{"el2n", el2n.size()},
-                                     std::pair{"entropy", entropy.size()}, std::pair{"correct", correct.size()},
-                                     std::pair{"index", index.size()}}) {
+    for (const auto& [name, size] :
+         {std::pair{"margin", margin.size()}, std::pair{"el2n", el2n.size()}, std::pair{"entropy", entropy.size()},
+          std::pair{"correct", correct.size()}, std::pair{"index", index.size()}}) {
         check_size(name, size, rows);
     }
     dualfast::Observe args{};
@@ -151,9 +148,10 @@ py::tuple observe(const Dense<float>& p, const Dense<float>& margin, const Dense
 
 void register_step(py::module_& m) {
     m.def("step", &step, py::arg("logits").noconvert(), py::arg("grad"), py::arg("targets").noconvert(),
-          py::arg("index").noconvert(), py::arg("loss").noconvert(), py::arg("scale"), py::arg("uniform_scale"), py::arg("mean"),
-          py::arg("weight"), py::arg("smoothing"), py::arg("ignore_index"), py::arg("lines"), py::arg("samples"),
-          py::arg("window"), py::arg("limit"), py::arg("loss_sums"), py::arg("by_products"), py::arg("threads"));
+          py::arg("index").noconvert(), py::arg("loss").noconvert(), py::arg("scale"), py::arg("uniform_scale"),
+          py::arg("mean"), py::arg("weight"), py::arg("smoothing"), py::arg("ignore_index"), py::arg("lines"),
+          py::arg("samples"), py::arg("window"), py::arg("limit"), py::arg("loss_sums"), py::arg("by_products"),
+          py::arg("threads"));
     m.def("observe", &observe, py::arg("p").noconvert(), py::arg("margin").noconvert(), py::arg("el2n").noconvert(),
           py::arg("entropy").noconvert(), py::arg("correct").noconvert(), py::arg("counted"),
           py::arg("index").noconvert(), py::arg("lines"), py::arg("samples"), py::arg("window"), py::arg("limit"),
@@ -180,7 +178,8 @@ Dense<double> race_keys(const py::object& mean, const py::object& score, const p
 }
 
 Dense<int64_t> smallest(const Dense<double>& keys, int64_t n, int threads) {
-    if (n < 0 || n > keys.size()) throw py::value_error("n is " + std::to_string(n) + ", outside 0 to the number of keys");
+    if (n < 0 || n > keys.size())
+        throw py::value_error("n is " + std::to_string(n) + ", outside 0 to the number of keys");
     Dense<int64_t> out(n);
     int64_t* to = out.mutable_data();
     const double* from = keys.data();

@@ -1,5 +1,5 @@
-// Draws n of N samples: an exponential race on Philox numbers, or the n largest scores. Any number of threads, and any of
-// the compiled clones, gives the same bytes.
+// Draws n of N samples: an exponential race on Philox numbers, or the n largest scores. Any number of threads, and any
+// of the compiled clones, gives the same bytes.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,10 @@ namespace dualfast {
 // the same bits on every machine. log(0) is -infinity.
 double portable_log(double x);
 
-// What decides the race. key_i = log(-log u_i) - log w_i with u_i from Philox4x32-10 of (seed, id): the n smallest keys are
-// a draw without replacement with successive-sampling probabilities w (Efraimidis and Spirakis, 2006). Weight: w_i =
-// score_i * mean_i^(a-1) * (1-mean_i)^(b-1) where beta, else score_i, or 1 without scores. A weight of zero has the key
-// +infinity.
+// What decides the race. key_i = log(-log u_i) - log w_i with u_i from Philox4x32-10 of (seed, id): the n smallest keys
+// are a draw without replacement with successive-sampling probabilities w (Efraimidis and Spirakis, 2006). Weight: w_i
+// = score_i * mean_i^(a-1) * (1-mean_i)^(b-1) where beta, else score_i, or 1 without scores. A weight of zero has the
+// key +infinity.
 struct Race {
     const double* mean;   // (n,) or null
     const double* score;  // (n,) or null

@@ -9,10 +9,10 @@
 namespace dualfast {
 namespace {
 
-constexpr int kTile = 16;          // rows a block of the small-class path
-constexpr int64_t kSmall = 64;     // classes up to which vector lanes are rows
-constexpr int64_t kSerial = 16384; // elements below which one thread is faster
-constexpr int64_t kAhead = 8;      // lines are fetched this many rows early
+constexpr int kTile = 16;           // rows a block of the small-class path
+constexpr int64_t kSmall = 64;      // classes up to which vector lanes are rows
+constexpr int64_t kSerial = 16384;  // elements below which one thread is faster
+constexpr int64_t kAhead = 8;       // lines are fetched this many rows early
 
 // exp(x) for x <= 0, relative error about 1e-7; no table, no branch, so that loops over it become vector code.
 inline float exp_neg(float x) {
@@ -56,8 +56,8 @@ struct RowSums {
     float others_squared = 0;  // sum of e_j^2 over the wrong classes
     float weighted = 0;        // sum of e_j (z_j - max) over all
     float logits = 0;          // sum of w_j (z_j - max) over all: label smoothing's term
-    bool finite = true;  // every logit is a number, but for wrong classes at -inf
-    bool lost = false;   // so little is finite that torch's loss is NaN
+    bool finite = true;        // every logit is a number, but for wrong classes at -inf
+    bool lost = false;         // so little is finite that torch's loss is NaN
 };
 
 CLONES void load_row(const uint16_t* from, float* to, int64_t n) {
@@ -191,7 +191,8 @@ Row finish(const RowSums& sums, const Step& args, int64_t row, int64_t y, float 
     return out;
 }
 
-// Which rows are recorded: not ignored, and the first of their index in the batch. Open addressing, no allocation a row.
+// Which rows are recorded: not ignored, and the first of their index in the batch. Open addressing, no allocation a
+// row.
 int64_t counted_rows(const int64_t* index, const int64_t* targets, int64_t ignore_index, int64_t rows,
                      std::vector<uint8_t>& counted) {
     size_t slots = 16;
@@ -451,7 +452,8 @@ Counts step(const Step& asked) {
         const int64_t y = args.targets[r];
         if (y != args.ignore_index) counts.denominator += args.weight ? static_cast<double>(args.weight[y]) : 1.0;
     }
-    if (args.mean) args.uniform_scale = static_cast<float>(static_cast<double>(args.uniform_scale) / counts.denominator);
+    if (args.mean)
+        args.uniform_scale = static_cast<float>(static_cast<double>(args.uniform_scale) / counts.denominator);
     std::vector<uint8_t> counted;
     if (args.lines) counts.duplicates = counted_rows(args.index, args.targets, args.ignore_index, args.rows, counted);
     float weight_sum = static_cast<float>(args.classes);

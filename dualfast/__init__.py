@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from dualfast.loader import image_pipelines as image_pipelines
     from dualfast.loss import DualLoss as DualLoss
     from dualfast.loss import score_trajectories as score_trajectories
-    from dualfast.selection import PrunedSampler as PrunedSampler
+    from dualfast.sampler import PrunedSampler as PrunedSampler
+    from dualfast.sampler import RandomSubsetSampler as RandomSubsetSampler
     from dualfast.selection import select as select
     from dualfast.table import Scores as Scores
     from dualfast.table import ScoreTable as ScoreTable
@@ -30,8 +31,9 @@ _HOME = {
     "image_pipelines": "loader",
     "DualLoss": "loss",
     "score_trajectories": "loss",
+    "PrunedSampler": "sampler",
+    "RandomSubsetSampler": "sampler",
     "select": "selection",
-    "PrunedSampler": "selection",
     "ScoreTable": "table",
     "Scores": "table",
 }

@@ -1,13 +1,4 @@
-"""The .beton file, FFCV's format version 2, written and read here without FFCV: write, open, verify, fingerprint.
-
-    header        24 bytes: version, num_fields, page_size, num_samples, alloc_table_ptr
-    descriptors   1,041 bytes a field: type, name, arguments
-    metadata      one row a sample: (mode, width, height, data_ptr) of the image, the label
-    pages         page-aligned; no sample straddles a page; image mode 0 is JPEG bytes, 1 raw RGB pixels
-    allocations   to the end of the file: (sample_id, ptr, size), 24 bytes each
-
-Everything is little-endian. A side file, PATH.json, holds what the format has no room for: class names, the source.
-"""
+"""Making and checking .beton files without FFCV: write, verify, compact. The format itself: beton_file."""
 
 from __future__ import annotations
 
@@ -16,49 +7,40 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast import files, sources
-
-VERSION = 2
-JPEG, RAW = 0, 1
-HEADER = np.dtype(
-    [
-        ("version", "<u2"),
-        ("num_fields", "<u2"),
-        ("page_size", "<u4"),
-        ("num_samples", "<u8"),
-        ("alloc_table_ptr", "<u8"),
-    ]
+from dualfast import files, order, sources
+from dualfast.beton_file import (
+    ALLOCATION,
+    DESCRIPTOR,
+    FIELD_DTYPES,
+    FLOAT_TYPE,
+    HEADER,
+    IMAGE,
+    IMAGE_TYPE,
+    INT_TYPE,
+    JPEG,
+    RAW,
+    VERSION,
+    Beton,
+    fingerprint,
+    open_beton,
 )
-DESCRIPTOR = np.dtype([("type_id", "<u1"), ("name", "<u1", 16), ("arguments", "<u1", 1024)])
-ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
-IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
-EXTENT = np.dtype([("ptr", "<u8"), ("size", "<u8")])
-FLOAT_TYPE, INT_TYPE, IMAGE_TYPE = 0, 1, 2
-FIELD_DTYPES = {
-    FLOAT_TYPE: np.dtype("<f8"),
-    INT_TYPE: np.dtype("<i8"),
-    IMAGE_TYPE: IMAGE,
-    3: EXTENT,  # bytes
-    4: np.dtype("<u8"),  # array
-    5: EXTENT,  # JSON
-    6: np.dtype("<u8"),  # tensor
-}
+
+__all__ = ["JPEG", "RAW", "Beton", "Written", "compact", "fingerprint", "open_beton", "verify", "write"]
+
 MIN_PAGE, MAX_PAGE = 1 << 21, 1 << 31
 DEFAULT_PAGE = 1 << 23
 SMALL_SET = 10_000  # samples; up to here small pages keep the file small
 RAW_UP_TO = 64
-FINGERPRINT_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -71,246 +53,6 @@ class Written:
     bytes: int
     fingerprint: str
     skipped: tuple[str, ...]
-
-
-class Beton:
-    """A .beton opened for reading: tables in memory, data on disk. ValueError when the tables contradict themselves
-    or the file's length, so nothing read later can lie outside it.
-
-    n_samples; page_size; field_names; metadata: the rows as stored; labels (n,) int64; and, a sample, mode uint8 (0
-    JPEG, 1 raw), width and height uint16 (px), ptr and size uint64 (bytes)."""
-
-    def __init__(self, path: str | os.PathLike[str], custom_fields: Mapping[str, Any] | None = None) -> None:
-        """custom_fields: for fields of FFCV's custom type, by name, what turns their 1,024 bytes of arguments into an
-        object with the attribute metadata_type."""
-        self.path = Path(path)
-        self._custom = custom_fields or {}
-        try:
-            with open(self.path, "rb") as file:
-                self._read(file, os.fstat(file.fileno()).st_size)
-        except FileNotFoundError:
-            raise ValueError(f"{self.path} does not exist; dualfast.write makes it") from None
-        except IsADirectoryError:
-            raise ValueError(f"{self.path} is a folder; dualfast.write makes a .beton of it") from None
-
-    def __str__(self) -> str:
-        parts = [f"{self.n_samples:,} samples"]
-        if self.label_field is not None and self.n_samples:
-            parts.append(f"{len(np.unique(self.labels)):,} classes")
-        if self.image_field is not None and self.n_samples:
-            size = self.constant_size
-            kinds = [name for name, mode in (("JPEG", JPEG), ("raw", RAW)) if (self.mode == mode).any()]
-            parts.append(f"{' and '.join(kinds)} images" + (f" of {size[1]} x {size[0]} px" if size else ""))
-        return f"{self.path}: {', '.join([*parts, f'{self.bytes / 1e6:,.1f} MB'])}"
-
-    def _read(self, file: io.BufferedReader, length: int) -> None:
-        header = _read_array(file, HEADER, 1, 0, self._damaged)[0]
-        if header["version"] != VERSION:
-            raise self._damaged(f"its format version is {header['version']}, not {VERSION}")
-        self.n_samples = int(header["num_samples"])
-        self.page_size = int(header["page_size"])
-        self.bytes = length
-        n_fields, table = int(header["num_fields"]), int(header["alloc_table_ptr"])
-        if not 0 < n_fields <= 4096:
-            raise self._damaged(f"it claims {n_fields} fields")
-        if self.page_size == 0 or self.page_size & (self.page_size - 1):
-            raise self._damaged(f"its page size {self.page_size} is no power of two")
-        descriptors = _read_array(file, DESCRIPTOR, n_fields, HEADER.itemsize, self._damaged)
-        self.field_types = [int(t) for t in descriptors["type_id"]]
-        self.field_names = [bytes(row).split(b"\0")[0].decode("ascii", "replace") for row in descriptors["name"]]
-        self.descriptors = descriptors
-        dtype = np.dtype([("", self._field_dtype(at)) for at in range(n_fields)], align=True)
-        start = HEADER.itemsize + descriptors.nbytes
-        if not 0 < table <= length or start + self.n_samples * dtype.itemsize > table:
-            raise self._damaged(
-                f"{self.n_samples} samples and the table at byte {table} do not fit into {length} bytes"
-            )
-        if (length - table) % ALLOCATION.itemsize:
-            raise self._damaged("its allocation table is cut short")
-        self.metadata: NDArray[np.void] = _read_array(file, dtype, self.n_samples, start, self._damaged)
-        self.metadata.setflags(write=False)
-        self.data_start = -(-(start + self.metadata.nbytes) // self.page_size) * self.page_size
-        self.table_start = table
-        self.allocations = _read_array(file, ALLOCATION, (length - table) // ALLOCATION.itemsize, table, self._damaged)
-        self._check_allocations()
-        if self.image_field is not None:
-            self.size = self._image_sizes()
-
-    def _field_dtype(self, at: int) -> np.dtype[Any]:
-        name, kind = self.field_names[at], self.field_types[at]
-        if name in self._custom:
-            metadata_type: np.dtype[Any] = self._custom[name](self.descriptors[at]["arguments"]).metadata_type
-            return metadata_type
-        if kind not in FIELD_DTYPES:
-            raise ValueError(f"the field {name!r} of {self.path} has the custom type {kind}; pass it in custom_fields")
-        return FIELD_DTYPES[kind]
-
-    def _damaged(self, why: str) -> ValueError:
-        return ValueError(f"{self.path} is damaged or was never finished: {why}; write it again")
-
-    def _check_allocations(self) -> None:
-        """Every extent lies between the metadata and the table, and no two overlap."""
-        table = self.allocations
-        ptr, size = table["ptr"], table["size"]
-        if not len(table):
-            if self.image_field is not None and self.n_samples:
-                raise self._damaged("its allocation table is empty")
-            return
-        if (ptr > self.table_start).any() or (size > self.table_start).any() or (ptr + size > self.table_start).any():
-            raise self._damaged("a sample's data would lie outside it")
-        if int(ptr.min()) < HEADER.itemsize + len(self.field_types) * DESCRIPTOR.itemsize + self.metadata.nbytes:
-            raise self._damaged("a sample's data would lie inside its tables")
-        if int(table["sample_id"].max()) >= self.n_samples:
-            raise self._damaged(
-                f"its allocation table names sample {int(table['sample_id'].max())} of {self.n_samples}"
-            )
-        if not (ptr[1:] > ptr[:-1]).all():
-            table = self.allocations = table[np.argsort(ptr, kind="stable")]
-            ptr, size = table["ptr"], table["size"]
-        if (ptr[:-1] + size[:-1] > ptr[1:]).any():
-            raise self._damaged("two samples' data overlap")
-
-    def _image_sizes(self) -> NDArray[np.uint64]:
-        """Bytes of each sample's image; checks that its pointer starts an extent of its own of the right length."""
-        ptr = self.ptr
-        table = self.allocations
-        if len(table) == len(ptr) and (table["ptr"] == ptr).all():
-            at: Any = slice(None)
-        else:
-            at = np.minimum(np.searchsorted(table["ptr"], ptr), len(table) - 1)
-        if (table["ptr"][at] != ptr).any() or (table["sample_id"][at] != np.arange(len(ptr), dtype=np.uint64)).any():
-            raise self._damaged("an image's pointer and the allocation table disagree")
-        size = np.ascontiguousarray(table["size"][at])
-        if (self.mode > RAW).any():
-            raise self._damaged("an image is neither JPEG nor raw")
-        pixels = self.width.astype(np.uint64) * self.height * 3
-        if (pixels == 0).any() or (size == 0).any():
-            raise self._damaged("an image is empty")
-        if (size[self.mode == RAW] != pixels[self.mode == RAW]).any():
-            raise self._damaged("a raw image's length differs from its width x height x 3")
-        return size
-
-    def _first(self, type_id: int) -> int | None:
-        return self.field_types.index(type_id) if type_id in self.field_types else None
-
-    @property
-    def image_field(self) -> int | None:
-        """Position of the first image field, or None."""
-        return self._first(IMAGE_TYPE)
-
-    @property
-    def label_field(self) -> int | None:
-        """Position of the field named label, else of the first integer field, or None."""
-        named = [i for i, n in enumerate(self.field_names) if n == "label" and self.field_types[i] == INT_TYPE]
-        return named[0] if named else self._first(INT_TYPE)
-
-    def _column(self, name: str) -> NDArray[Any]:
-        if self.image_field is None:
-            raise ValueError(f"{self.path} has no image field; its fields: {', '.join(self.field_names)}")
-        return np.ascontiguousarray(self.metadata[f"f{self.image_field}"][name])
-
-    @cached_property
-    def mode(self) -> NDArray[np.uint8]:
-        return self._column("mode")
-
-    @cached_property
-    def width(self) -> NDArray[np.uint16]:
-        return self._column("width")
-
-    @cached_property
-    def height(self) -> NDArray[np.uint16]:
-        return self._column("height")
-
-    @cached_property
-    def ptr(self) -> NDArray[np.uint64]:
-        return self._column("data_ptr")
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        if self.label_field is None:
-            raise ValueError(f"{self.path} has no integer field; its fields: {', '.join(self.field_names)}")
-        labels = np.ascontiguousarray(self.metadata[f"f{self.label_field}"], np.int64)
-        labels.setflags(write=False)
-        return labels
-
-    @cached_property
-    def side(self) -> dict[str, Any]:
-        """The side file's content; empty when there is none or when it belongs to other data."""
-        try:
-            found = json.loads(Path(f"{self.path}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) and found.get("n_samples") == self.n_samples else {}
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        names = self.side.get("class_names")
-        return tuple(map(str, names)) if isinstance(names, list) else None
-
-    @property
-    def constant_size(self) -> tuple[int, int] | None:
-        """(height, width) when all images have the same, else None."""
-        if not self.n_samples:
-            return None
-        height, width = int(self.height[0]), int(self.width[0])
-        return (height, width) if (self.height == height).all() and (self.width == width).all() else None
-
-    def payload(self, row: int) -> bytes:
-        """The stored bytes of one image. OSError or ValueError when they cannot be read."""
-        with open(self.path, "rb") as file:
-            return self._payload(file, row)
-
-    def image(self, row: int) -> NDArray[np.uint8]:
-        """One image, (height, width, 3) uint8 RGB. ValueError when it cannot be decoded."""
-        return self._decode(row, self.payload(row))
-
-    def _payload(self, file: BinaryIO, row: int) -> bytes:
-        if not 0 <= row < self.n_samples:
-            raise ValueError(f"row is {row}; {self.path} has {self.n_samples} samples")
-        data = os.pread(file.fileno(), int(self.size[row]), int(self.ptr[row]))
-        if len(data) != self.size[row]:
-            raise self._damaged(f"it ends inside sample {row}")
-        return data
-
-    def _decode(self, row: int, data: bytes) -> NDArray[np.uint8]:
-        height, width = int(self.height[row]), int(self.width[row])
-        if self.mode[row] == RAW:
-            return np.frombuffer(data, np.uint8).reshape(height, width, 3)
-        try:
-            image = sources.decode(data)
-        except Exception as error:  # Pillow raises half a dozen kinds
-            raise ValueError(f"sample {row} of {self.path} cannot be decoded: {error}") from error
-        if image.size != (width, height):
-            raise ValueError(f"sample {row} of {self.path} is {image.size} px, its row says {(width, height)}")
-        return np.asarray(image)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """32 hex digits over the number of samples, all labels and image sizes, and the content of up to 64 samples
-        spread over the set. Equal data have equal fingerprints wherever and in whatever pages they are stored."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(np.uint64(self.n_samples).tobytes())
-        digest.update(self.labels.tobytes())
-        for column in (self.mode, self.width, self.height, self.size):
-            digest.update(column.tobytes())
-        rows = np.unique(np.linspace(0, self.n_samples - 1, min(FINGERPRINT_SAMPLES, self.n_samples)).astype(np.int64))
-        with open(self.path, "rb") as file:
-            for row in rows.tolist():
-                digest.update(self._payload(file, row))
-        return digest.hexdigest()
-
-
-def open_beton(path: str | os.PathLike[str]) -> Beton:
-    """Opens a .beton with one image and one integer field and checks its tables. ValueError when they are damaged."""
-    beton = Beton(path)
-    if beton.image_field is None or beton.label_field is None:
-        raise ValueError(f"{path} needs an image and an integer field; it has {', '.join(beton.field_names)}")
-    return beton
-
-
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Beton.fingerprint of the file at path."""
-    return open_beton(path).fingerprint
 
 
 def verify(path: str | os.PathLike[str], *, full: bool = False, progress: bool = True) -> Beton:
@@ -502,6 +244,142 @@ def _write_file(
     return rows, skipped
 
 
+# ---- compacting -----------------------------------------------------------------------------------------------------
+
+ORIGINAL_INDEX = "original_index"
+SAVE_EVERY = 1 << 28  # bytes copied between two notes of how far a copy has come
+
+
+def compact(
+    src: str | os.PathLike[str], indices: Any, dst: str | os.PathLike[str], *, progress: bool = True
+) -> Written:
+    """Copies the samples `indices` of `src` to the smaller .beton `dst`, byte for byte: nothing is decoded or encoded.
+
+    indices: in any form of order.as_indices; rows of dst follow in ascending order. All fields are kept, and an integer
+    field original_index holds each row's id in the first file (a file that was compacted before keeps its own). A copy
+    that is stopped goes on from where it was when it is asked for again; it lies in DST.partial until it is whole.
+
+    Raises ValueError for indices outside src, for fields of a type that FFCV does not define, and when dst is src."""
+    source = open_beton(src)
+    strange = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in FIELD_DTYPES]
+    if strange:
+        raise ValueError(f"the field {strange[0]!r} of {src} has a custom type; compact cannot tell where its data lie")
+    if Path(dst).exists() and Path(dst).samefile(src):
+        raise ValueError(f"dst is src, {os.fspath(src)!r}; give another name")
+    ids = np.unique(order.as_indices(indices, source.n_samples))
+    table, moved = _moved(source, ids)
+    metadata, descriptors = _rows(source, ids, table, moved)
+    end = int(moved[-1] + table["size"][-1])
+    asked = hashlib.blake2b(source.fingerprint.encode() + str(Path(src).stat().st_mtime_ns).encode() + ids.tobytes())
+    partial, note = Path(f"{os.fspath(dst)}.partial"), Path(f"{os.fspath(dst)}.partial.json")
+    done = 0
+    if partial.exists() and note.exists():
+        before = json.loads(note.read_text(encoding="utf-8"))
+        done = before["copied"] if before["asked"] == asked.hexdigest() else 0
+    with open(src, "rb") as read, open(partial, "rb+" if done else "wb") as write_to:
+
+        def save(copied: int) -> None:
+            os.fdatasync(write_to.fileno())
+            files.write_text(note, json.dumps({"asked": asked.hexdigest(), "copied": copied}))
+
+        _copy(read.fileno(), write_to.fileno(), table, moved, done, save, progress)
+        write_to.truncate(end)
+        write_to.seek(end)
+        table = table.copy()
+        table["ptr"], table["sample_id"] = moved, np.searchsorted(ids, table["sample_id"].astype(np.int64))
+        write_to.write(table.tobytes())
+        write_to.seek(HEADER.itemsize)
+        write_to.write(descriptors.tobytes() + metadata.tobytes())
+        write_to.flush()
+        os.fsync(write_to.fileno())
+        write_to.seek(0)
+        header = (VERSION, len(descriptors), source.page_size, len(ids), end)
+        write_to.write(np.array([header], HEADER).tobytes())
+        write_to.flush()
+        os.fsync(write_to.fileno())
+    os.replace(partial, dst)
+    note.unlink(missing_ok=True)
+    made = open_beton(dst)
+    side = source.side | {"n_samples": made.n_samples, "fingerprint": made.fingerprint, "skipped": []}
+    side["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
+    files.write_text(f"{os.fspath(dst)}.json", json.dumps(side, indent=1) + "\n")
+    return Written(Path(dst), made.n_samples, made.class_names, made.bytes, made.fingerprint, ())
+
+
+def _moved(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
+    """The kept extents in the order they lie in, and where each of them goes: packed, none across a page's border."""
+    kept = np.zeros(source.n_samples, bool)
+    kept[ids] = True
+    table = source.allocations[kept[source.allocations["sample_id"]]]
+    extra = 0 if ORIGINAL_INDEX in source.field_names else DESCRIPTOR.itemsize + 16 * len(ids)
+    tables = HEADER.itemsize + source.descriptors.nbytes + len(ids) * source.metadata.dtype.itemsize + extra
+    ends = np.cumsum(table["size"], dtype=np.uint64)
+    moved = np.empty(len(table), np.uint64)
+    page, first = -(-tables // source.page_size), 0
+    while first < len(table):
+        start = int(ends[first] - table["size"][first])
+        last = int(np.searchsorted(ends, start + source.page_size, side="right"))
+        moved[first:last] = ends[first:last] - table["size"][first:last] + np.uint64(page * source.page_size) - start
+        page, first = page + 1, last
+    return table, moved
+
+
+def _rows(
+    source: Beton, ids: NDArray[np.int64], table: NDArray[np.void], moved: NDArray[np.uint64]
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Metadata rows whose pointers lead to the moved extents, and field descriptors, with original_index."""
+    types, descriptors = list(source.field_types), source.descriptors
+    if ORIGINAL_INDEX not in source.field_names:
+        added = np.zeros(1, DESCRIPTOR)
+        added["type_id"] = INT_TYPE
+        added["name"][0, : len(ORIGINAL_INDEX)] = np.frombuffer(ORIGINAL_INDEX.encode(), np.uint8)
+        types, descriptors = [*types, INT_TYPE], np.concatenate([descriptors, added])
+    metadata = np.zeros(len(ids), np.dtype([("", FIELD_DTYPES[t]) for t in types], align=True))
+    old = source.metadata[ids]
+    for at, kind in enumerate(types):
+        name = f"f{at}"
+        if at == len(source.field_types):
+            metadata[name] = ids
+            continue
+        metadata[name] = old[name]
+        if kind not in (FLOAT_TYPE, INT_TYPE):
+            pointer = metadata[name]
+            if pointer.dtype.names:
+                pointer = pointer["data_ptr" if kind == IMAGE_TYPE else "ptr"]
+            pointer[:] = moved[np.minimum(np.searchsorted(table["ptr"], pointer), len(table) - 1)]
+    return metadata, descriptors
+
+
+def _copy(
+    read: int, write_to: int, table: NDArray[np.void], moved: NDArray[np.uint64], done: int, save: Any, progress: bool
+) -> None:
+    """Copies extents that adjoin in both files in one call; the first `done` bytes are there already."""
+    ptr, size = table["ptr"].astype(np.int64), table["size"].astype(np.int64)
+    to = moved.astype(np.int64)
+    adjoin = (ptr[:-1] + size[:-1] == ptr[1:]) & (to[:-1] + size[:-1] == to[1:])
+    first = np.flatnonzero(np.concatenate([[True], ~adjoin]))
+    length = np.add.reduceat(size, first)
+    copied = saved = 0
+    with _progress(int(length.sum()), "copying", progress, unit="B") as bar:
+        for start, goal, left in zip(ptr[first].tolist(), to[first].tolist(), length.tolist(), strict=True):
+            copied += left
+            bar.update(left)
+            if copied <= done:
+                saved = copied
+                continue
+            while left:
+                count = os.copy_file_range(read, write_to, min(left, 1 << 26), start, goal)
+                if not count:
+                    raise ValueError(f"the source ends at byte {start}; it was cut short while it was copied")
+                start, goal, left = start + count, goal + count, left - count
+            if copied - saved >= SAVE_EVERY:
+                save(copied)
+                saved = copied
+
+
+# ---- shared ---------------------------------------------------------------------------------------------------------
+
+
 def _ordered(pool: ThreadPoolExecutor, work: Any, chunks: Iterator[Any]) -> Iterator[Future[Any]]:
     """Runs work(chunk) on the pool, a few chunks ahead, and yields the futures in order."""
     waiting: deque[Future[Any]] = deque()
@@ -512,20 +390,13 @@ def _ordered(pool: ThreadPoolExecutor, work: Any, chunks: Iterator[Any]) -> Iter
     yield from waiting
 
 
-def _progress(total: int, what: str, wanted: bool) -> Any:
+def _progress(total: int, what: str, wanted: bool, unit: str = " images") -> Any:
     """A bar on a terminal, after two seconds."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, unit=" images", delay=2, disable=None if wanted else True, leave=False)
+    quiet = None if wanted else True
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", delay=2, disable=quiet, leave=False)
 
 
 def _threads(asked: int | None) -> int:
     return asked if asked and asked > 0 else len(os.sched_getaffinity(0))
-
-
-def _read_array(file: io.BufferedReader, dtype: np.dtype[Any], count: int, at: int, damaged: Any) -> NDArray[Any]:
-    file.seek(at)
-    data = np.fromfile(file, dtype, count)
-    if len(data) != count:
-        raise damaged("it is cut short")
-    return data

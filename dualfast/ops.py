@@ -67,6 +67,12 @@ def pick_backend(backend: str, device: torch.device) -> str:
     return backend
 
 
+def runs_on(logits: torch.Tensor, backend: str = "auto") -> str:
+    """The back end that a step on `logits` takes: pick_backend's, or torch for a dtype that C++ does not have."""
+    chosen = pick_backend(backend, logits.device)
+    return "torch" if chosen == "cpp" and logits.dtype not in (torch.float32, torch.bfloat16) else chosen
+
+
 def step(
     logits: torch.Tensor,
     targets: torch.Tensor,
@@ -96,8 +102,11 @@ def step(
     _check_step(logits, targets, index, lines, weight)
     options: dict[str, Any] = {"mean": mean, "scale": scale, "weight": weight, "label_smoothing": label_smoothing}
     options |= {"ignore_index": ignore_index, "by_products": by_products, "with_grad": with_grad, "inplace": inplace}
-    chosen = pick_backend(backend, logits.device)
-    if chosen == "cpp" and logits.dtype in (torch.float32, torch.bfloat16):
+    if not len(logits):
+        zero = torch.zeros((), device=logits.device)
+        return zero.new_zeros(0), logits.new_zeros(logits.shape) if with_grad else None, zero
+    chosen = runs_on(logits, backend)
+    if chosen == "cpp":
         return _step_cpp(logits, targets, index, lines, **options)
     if chosen == "triton":
         return _step_triton(logits, targets, index, lines, **options)
@@ -330,7 +339,7 @@ def _observe_torch(
     past = values[:, :ring]
     window = torch.cat([past, seen["p"][:, None]], 1)
     mean = window.mean(1)
-    std = window.std(1, correction=1)
+    std = (window - mean[:, None]).square().sum(1).div(ring).sqrt()
     full = visits >= ring
     slot = torch.nn.functional.one_hot(visits % ring, ring).bool()
     out = values.clone()

@@ -6,7 +6,206 @@ against closed forms and scipy.
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
 # ---- scores ---------------------------------------------------------------------------------------------------------
 
 
+def cross_entropy(
+    logits: Any,
+    targets: Any,
+    *,
+    weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    mean: bool = True,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Loss of each row (B,), gradient (B, C) of their sum (mean: over the denominator), and the denominator.
+
+    loss_i = (1 - s) w_y (-log p_y) + s / C sum_c w_c (-log p_c) with p = softmax(logits_i) and s the label smoothing;
+    the denominator is the sum of w_y. Rows with ignore_index have a loss and gradient of 0 and no share in it.
+    """
+    z = np.asarray(logits, np.float64)
+    y = np.asarray(targets)
+    rows, classes = z.shape
+    w = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
+    loss, grad, denominator = np.zeros(rows), np.zeros((rows, classes)), 0.0
+    for i in range(rows):
+        if y[i] == ignore_index:
+            continue
+        share = np.full(classes, label_smoothing / classes) * w  # what each -log p_c counts
+        share[y[i]] += (1 - label_smoothing) * w[y[i]]
+        log_p = log_softmax(z[i])
+        loss[i] = -(share * log_p).sum()
+        grad[i] = share.sum() * np.expm1(log_p) + (share.sum() - share)
+        denominator += w[y[i]]
+    return loss, grad / denominator if mean and denominator else grad, denominator
+
+
+def log_softmax(row: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log softmax of one row, exact to the last bits for the largest class too."""
+    best = row.argmax()
+    shifted = row - row[best]
+    return np.asarray(shifted - np.log1p(np.exp(np.delete(shifted, best)).sum()))
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a sample shows in one visit: true-class probability, logit margin, EL2N, entropy (nats), argmax is true."""
+
+    p: float
+    margin: float
+    el2n: float
+    entropy: float
+    correct: bool
+
+
+def visit(logits: Any, target: int) -> Visit | None:
+    """The by-products of one row of logits (C,); None when its loss is not finite, which is a visit not recorded.
+
+    The margin is the true logit minus the largest other one; a tie is not correct. EL2N is the L2 norm of softmax minus
+    one-hot.
+    """
+    z = np.asarray(logits, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        log_p = log_softmax(z)
+        p = np.exp(log_p)
+    if not np.isfinite(log_p[target]):
+        return None
+    wrong = np.delete(p, target)
+    best = np.delete(z, target).max(initial=-np.inf)
+    entropy = -(p * np.where(p > 0, log_p, 0.0)).sum()
+    el2n = np.sqrt((wrong**2).sum() + wrong.sum() ** 2)
+    return Visit(float(p[target]), float(z[target] - best), float(el2n), float(entropy), bool(z[target] > best))
+
+
+def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) -> dict[str, float]:
+    """The scores of one sample from its visits in order, of which the first `epochs` count.
+
+    dual: mean over the windows of J visits of std (J - 1 below) times 1 - mean of p (arXiv 2502.06905); dyn_unc: of std
+    alone (arXiv 2306.05175); el2n: over the first ten visits (arXiv 2107.07075); forgetting: correct to wrong
+    transitions, or visits + 1 when never correct (arXiv 1812.05159); aum: mean margin (arXiv 2001.10528); entropy: of
+    the last visit. NaN where there are too few visits.
+    """
+    seen = visits[:epochs]
+    p = np.array([v.p for v in seen])
+    windows = [p[k : k + window] for k in range(len(p) - window + 1)]
+    forgotten = sum(a.correct and not b.correct for a, b in itertools.pairwise(seen))
+    if not seen:
+        return dict.fromkeys(("dual", "dyn_unc", "mean", "aum", "el2n", "entropy", "forgetting"), np.nan) | {
+            "visits": 0
+        }
+    return {
+        "dual": float(np.mean([w.std(ddof=1) * (1 - w.mean()) for w in windows])) if windows else np.nan,
+        "dyn_unc": float(np.mean([w.std(ddof=1) for w in windows])) if windows else np.nan,
+        "mean": float(p.mean()),
+        "aum": float(np.mean([v.margin for v in seen])),
+        "el2n": float(np.mean([v.el2n for v in seen[:10]])),
+        "entropy": seen[-1].entropy,
+        "forgetting": float(forgotten if any(v.correct for v in seen) else len(seen) + 1),
+        "visits": len(seen),
+    }
+
+
 # ---- selection ------------------------------------------------------------------------------------------------------
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+
+MEAN_EDGE = 1e-12  # a mean of 0 or 1 would make the Beta density 0 or infinite
+ZERO_WEIGHT_KEY = 2000.0  # beyond the key of any positive weight
+
+
+def kept_count(n_samples: int, prune_ratio: float) -> int:
+    """(1 - prune_ratio) * n_samples in decimal, rounded half up."""
+    exact = (1 - Decimal(repr(float(prune_ratio)))) * n_samples
+    return int(exact.to_integral_value(ROUND_HALF_UP))
+
+
+def shares(sizes: list[int], n: int) -> list[int]:
+    """n in proportion to sizes: everybody gets the floor, the largest remainders one more."""
+    quotas = [n * size // sum(sizes) for size in sizes]
+    remainders = [(-(n * size % sum(sizes)), at) for at, size in enumerate(sizes)]
+    for _, at in sorted(remainders)[: n - sum(quotas)]:
+        quotas[at] += 1
+    return quotas
+
+
+def beta_parameters(dual: Floats, mean: Floats, prune_ratio: float, c_d: float) -> tuple[float, float]:
+    """(a, b) of Beta sampling: b = K (1 - mu)(1 - r^c_d), a = K + 1 - b, K = 15, mu the average mean of the ten
+    samples with the highest dual (arXiv 2502.06905)."""
+    hardest = sorted(range(len(dual)), key=lambda i: (-dual[i], i))[:10]
+    mu = sum(float(mean[i]) for i in hardest) / len(hardest)
+    b = 15 * (1 - mu) * (1 - prune_ratio**c_d)
+    b = min(max(b, 1e-6), 16 - 1e-6)
+    return 16 - b, b
+
+
+def log_weights(score: Floats, mean: Floats | None = None, a: float = 1.0, b: float = 1.0) -> Floats:
+    """log(score * mean^(a-1) * (1-mean)^(b-1)), the Beta density without its constant; -inf for a score of 0."""
+    with np.errstate(divide="ignore"):
+        out = np.log(np.asarray(score, np.float64))
+    if mean is None:
+        return out
+    mean = np.asarray(mean, np.float64)
+    easy = np.log(np.maximum(mean, MEAN_EDGE))
+    hard = np.log(np.maximum(1 - mean, MEAN_EDGE))
+    return out + ((a - 1) * easy + (b - 1) * hard)
+
+
+def philox4x32(counter: NDArray[np.uint32], key: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Philox4x32-10 of counters (n, 4) and a key (2,): (n, 4) random words (Salmon et al., SC 2011)."""
+    c = np.asarray(counter, np.uint64).T
+    k = np.asarray(key, np.uint64)
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for _ in range(10):
+        a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = np.stack([(b >> half) ^ c[1] ^ k[0], b & low, (a >> half) ^ c[3] ^ k[1], a & low])
+        k = (k + np.array([0x9E3779B9, 0xBB67AE85], np.uint64)) & low
+    return c.T.astype(np.uint32)
+
+
+def uniforms(seed: int, ids: Ints) -> Floats:
+    """u in (0, 1) of every id: 53 bits of Philox with counter (id low, id high, 0, "SELE") and key seed, and a half."""
+    ids = np.asarray(ids, np.int64).astype(np.uint64)
+    counter = np.zeros((len(ids), 4), np.uint32)
+    counter[:, 0], counter[:, 1] = ids & np.uint64(0xFFFFFFFF), ids >> np.uint64(32)
+    counter[:, 3] = 0x53454C45
+    words = philox4x32(counter, np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)).astype(np.uint64)
+    bits = (words[:, 0] << np.uint64(21)) | (words[:, 1] >> np.uint64(11))
+    return (bits.astype(np.float64) + 0.5) * 2.0**-53
+
+
+def race_keys(seed: int, ids: Ints, log_weights: Floats) -> Floats:
+    """log(-log u) - log w: the n smallest are a draw without replacement with weights w (Efraimidis and Spirakis,
+    2006). Weights of zero come after all others, in a race of their own."""
+    gumbel = np.log(-np.log(uniforms(seed, ids)))
+    return gumbel - np.where(np.isneginf(log_weights), -ZERO_WEIGHT_KEY, log_weights)
+
+
+def smallest(keys: Floats, n: int) -> Ints:
+    """Positions of the n smallest keys, ascending; ties go to the lower position."""
+    return np.sort(np.argsort(keys, kind="stable")[:n])
+
+
+def ccs(column: Floats, ids: Ints, n: int, *, seed: int, mis_ratio: float = 0.0, strata: int = 50) -> Ints:
+    """Coverage-centric selection (arXiv 2210.15809): drop the floor(mis_ratio * N) lowest (never so many that fewer
+    than n stay), cut the rest into strata of equal width, and go from the smallest stratum up: each takes an equal
+    share of what is left to take, or all it has, uniformly."""
+    drop = min(int(mis_ratio * len(ids)), len(ids) - n)
+    rest = np.sort(np.argsort(column, kind="stable")[drop:])
+    column, ids = column[rest], ids[rest]
+    width = (column.max() - column.min()) / strata or 1.0
+    stratum = np.minimum(((column - column.min()) / width).astype(np.int64), strata - 1)
+    kept: list[int] = []
+    groups = sorted((ids[stratum == s] for s in np.unique(stratum)), key=len)
+    for at, group in enumerate(groups):
+        take = min(len(group), (n - len(kept)) // (len(groups) - at))
+        kept.extend(group[smallest(race_keys(seed, group, np.zeros(len(group))), take)].tolist())
+    return np.sort(np.array(kept, np.int64))

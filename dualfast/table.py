@@ -30,8 +30,8 @@ class Scores:
     aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
     el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
     entropy     of the softmax at the last visit, in nats (arXiv 1906.11829); high: keep
-    forgetting  correct to wrong transitions; a sample that was never right has its visits + 1 (arXiv 1812.05159);
-    high: keep loss        mean cross-entropy over the visits
+    forgetting  correct to wrong transitions; a sample never right has its visits + 1 (arXiv 1812.05159); high: keep
+    loss        mean cross-entropy over the visits
     visits      how often the sample was seen
 
     A score that needs more visits than a sample had is NaN. Raises TypeError and ValueError for arrays that do not fit.
