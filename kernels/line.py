@@ -95,7 +95,7 @@ def fold(
     tl.store(at, new, mask=(folded | strange)[:, None] & (word < WORDS))
     if loss_sums_ptr is not None:
         tl.store(loss_sums_ptr + index, loss_sum, mask=folded)
-    tl.atomic_add(status_ptr + NON_FINITE + index * 0, 1, mask=strange)
+    tl.atomic_add(status_ptr + NON_FINITE + index * 0, 1, mask=strange, sem="relaxed")
 
 
 @triton.jit
@@ -125,8 +125,8 @@ def observe_kernel(
     inside = (index >= 0) & (index < n_samples)
     end = tl.minimum((tl.program_id(0) + 1) * ROWS, count)
     again = repeats(index_ptr, counted_ptr, 0, row, end, index, BLOCK) != 0
-    tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=counted & (inside == 0))
-    tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & inside & again)
+    tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=counted & (inside == 0), sem="relaxed")
+    tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & inside & again, sem="relaxed")
     p = tl.load(p_ptr + row, mask=there, other=0.0)
     fold(
         lines_ptr,

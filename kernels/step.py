@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import triton
 import triton.language as tl
-
 from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, fold, repeats
 
 if TYPE_CHECKING:
@@ -118,10 +117,10 @@ def step_kernel(
     own = tl.sum(tl.load(from_ptr + true, mask=there[:, None], other=0.0).to(tl.float32), axis=1)  # the true logit
 
     # Sums over the wrong classes of e = exp(z - best): e, e^2, e (z - best); and of w (z - best) over all classes.
-    squares = own * 0.0
-    heats = own * 0.0
-    tilt = own * 0.0
-    weights = own * 0.0 + CLASSES
+    squares = tl.zeros([ROWS], tl.float32)
+    heats = tl.zeros([ROWS], tl.float32)
+    tilt = tl.zeros([ROWS], tl.float32)
+    weights = tl.full([ROWS], CLASSES, tl.float32)
     if CLASSES <= BLOCK:
         here = there[:, None] & (col < CLASSES)
         z = tl.load(from_ptr + col, mask=here, other=NEG_INF).to(tl.float32)
@@ -137,7 +136,7 @@ def step_kernel(
             w = tl.where(col < CLASSES, 1.0, 0.0)
             if weight_ptr is not None:
                 w = tl.load(weight_ptr + col, mask=col < CLASSES, other=0.0)
-                weights = tl.sum(w, axis=1) + own * 0.0
+                weights = tl.sum(w, axis=1) + tl.zeros([ROWS], tl.float32)
             tilt = tl.sum(tl.where(here, w * (z - best[:, None]), 0.0), axis=1)
     else:
         # One running maximum a lane; the lanes meet once, after the loop.
@@ -189,7 +188,7 @@ def step_kernel(
     log_sum = tl.log(others + own_e)
     correct = own > rival
     nll = tl.where(correct, log1p_ratio(others, own_e), (best - own) + log_sum)
-    own_weight = own * 0.0 + 1.0
+    own_weight = tl.full([ROWS], 1.0, tl.float32)
     if weight_ptr is not None:
         own_weight = tl.load(weight_ptr + tl.sum(true, axis=1))
     hard = own_weight
@@ -247,12 +246,12 @@ def step_kernel(
             end = tl.minimum((tl.program_id(0) + 1) * ROWS, count)
             again = repeats(index_ptr, targets_ptr, ignore_index, row, end, index, SCAN) != 0
         known = (index >= 0) & (index < n_samples)
-        tl.atomic_add(status_ptr + BAD_TARGET + index * 0, 1, mask=kept & (inside == 0))
-        tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=kept & (known == 0))
-        tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=kept & known & again)
-        margin = own * 0.0
-        el2n = own * 0.0
-        entropy = own * 0.0
+        tl.atomic_add(status_ptr + BAD_TARGET + index * 0, 1, mask=kept & (inside == 0), sem="relaxed")
+        tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=kept & (known == 0), sem="relaxed")
+        tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=kept & known & again, sem="relaxed")
+        margin = tl.zeros([ROWS], tl.float32)
+        el2n = tl.zeros([ROWS], tl.float32)
+        entropy = tl.zeros([ROWS], tl.float32)
         if BY_PRODUCTS:
             margin = own - rival
             el2n = tl.sqrt(squares * inverse * inverse + q * q)
