@@ -321,6 +321,11 @@ def shape_for(n_classes: int) -> Shape:
     return Shape(1, 4096, 16)
 
 
+def scan_for(rows: int) -> int:
+    """Rows of the batch that a program with `rows` of its own compares with at once."""
+    return 256 if rows == 1 else 64
+
+
 def step(
     logits: torch.Tensor,
     targets: torch.Tensor,
@@ -403,7 +408,7 @@ def step(
             WIDTH=triton.next_power_of_2(words),
             ROWS=shape.rows,
             BLOCK=shape.block,
-            SCAN=256 if shape.rows == 1 else 64,
+            SCAN=scan_for(shape.rows),
             num_warps=shape.warps,
             enable_fp_fusion=True,
         )

@@ -43,6 +43,7 @@ def batch(n_classes: int, dtype: torch.dtype, *, seed: int = 0) -> tuple[torch.T
     targets = torch.randint(0, n_classes, (ROWS,), generator=generator)
     logits[6] = 80.0 * torch.randn(n_classes, generator=generator).sign()
     logits[7] = 3.0
+    targets[8:14] = 0  # never the ignored class: torch makes NaN of an ignored row with NaN in it
     wrong = (targets + 1) % n_classes
     logits[8, wrong[8]] = float("-inf")
     logits[9, targets[9]] = float("-inf")
@@ -68,8 +69,8 @@ def by_torch(
 
 
 def assert_close(ours: torch.Tensor, torchs: torch.Tensor, truth: torch.Tensor, dtype: torch.dtype) -> None:
-    """Rows within TIMES_TORCH times torch's error in that row, or 2 roundings of its largest value where torch is
-    luckier; the same NaN and inf."""
+    """Rows within TIMES_TORCH times torch's error in that row, or as many times two roundings of its largest value
+    where torch is luckier; the same NaN and inf."""
     ours, torchs, truth = (t.double().reshape(len(t), -1) for t in (ours, torchs, truth))
     assert torch.equal(ours.isnan(), truth.isnan())
     assert torch.equal(ours.isinf(), truth.isinf())
@@ -78,9 +79,7 @@ def assert_close(ours: torch.Tensor, torchs: torch.Tensor, truth: torch.Tensor, 
     largest = torch.where(sound, truth, 0.0).abs().amax(1)
     theirs = torch.where(sound, torchs - truth, 0.0).abs().amax(1)
     error = torch.where(sound, ours - truth, 0.0).abs().amax(1)
-    allowed = TIMES_TORCH * torch.maximum(theirs, unit * largest) + torch.finfo(torch.float16).smallest_normal * (
-        unit if dtype == torch.float16 else 0.0
-    )
+    allowed = TIMES_TORCH * torch.maximum(theirs, 2 * unit * largest)
     assert (error <= allowed).all(), f"error {error.tolist()} is over {allowed.tolist()}"
 
 
@@ -266,7 +265,9 @@ def test_observe_equals_that_of_cpp(window: int) -> None:
         seen["p"][number % 20] = float("nan")
         correct, counted = torch.rand(2, 20, generator=generator) < 0.7
         marks = counted if number % 2 else None
-        ops.observe(tables[0].as_lines(), index, **seen, correct=correct, counted=marks)
+        rows = counted if number % 2 else torch.ones_like(counted)
+        left = {name: value[rows] for name, value in seen.items()}
+        ops.observe(tables[0].as_lines(), index[rows], **left, correct=correct[rows])
         line_kernels.observe(tables[1].as_lines(), index, **seen, correct=correct, counted=marks)
     assert_same_lines(tables[1], tables[0])
     before = tables[1].lines.clone()
