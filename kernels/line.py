@@ -11,6 +11,8 @@ import triton.language as tl
 if TYPE_CHECKING:
     from dualfast.ops import Lines
 
+# A short last batch must not compile the kernels again, as it would if Triton looked at divisibility by 16.
+RUN_TIME = ("count", "n_samples", "limit", "ignore_index", "upstream_stride")
 EL2N_VISITS = tl.constexpr(10)
 MAX_FORGOTTEN = tl.constexpr(0xFFF)
 MAX_SKIPPED = tl.constexpr(63)
@@ -98,7 +100,7 @@ def fold(
     tl.atomic_add(status_ptr + NON_FINITE + index * 0, 1, mask=strange, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUN_TIME)
 def observe_kernel(
     index_ptr,
     counted_ptr,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import triton
 import triton.language as tl
-from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, fold, repeats
+from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, RUN_TIME, fold, repeats
 
 if TYPE_CHECKING:
     from dualfast.ops import Lines
 
 LOG2E = tl.constexpr(1.4426950408889634)
+TOTAL_BLOCK = tl.constexpr(512)
 PLAN_ROWS = 1024  # rows up to which each program reads the whole batch's targets and index itself: one launch, not two
 
 
@@ -27,11 +28,11 @@ def log1p_ratio(part, whole):
 
 
 @triton.jit
-def weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index, BLOCK: tl.constexpr):
+def weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index):
     """The denominator of the mean: the sum of the weights of the rows that are not ignored."""
-    total = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, count, BLOCK):
-        row = start + tl.arange(0, BLOCK)
+    total = tl.zeros([TOTAL_BLOCK], tl.float32)
+    for start in range(0, count, TOTAL_BLOCK):
+        row = start + tl.arange(0, TOTAL_BLOCK)
         target = tl.load(targets_ptr + row, mask=row < count, other=ignore_index)
         kept = (row < count) & (target != ignore_index)
         if weight_ptr is not None:
@@ -42,7 +43,7 @@ def weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index, BLOC
     return tl.sum(total, axis=0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUN_TIME)
 def plan_kernel(
     targets_ptr,
     index_ptr,
@@ -58,7 +59,7 @@ def plan_kernel(
     """What step_kernel must know of the other rows, for large batches: the denominator and which rows are repeats."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     if tl.program_id(0) == 0:
-        total = weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index, BLOCK)
+        total = weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index)
         tl.store(denominator_ptr, total)
     if again_ptr is not None:
         index = tl.load(index_ptr + row, mask=row < count, other=0)
@@ -67,7 +68,7 @@ def plan_kernel(
         tl.store(again_ptr + row, again.to(tl.int8), mask=row < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUN_TIME)
 def step_kernel(
     logits_ptr,
     targets_ptr,
@@ -203,7 +204,7 @@ def step_kernel(
     if PLANNED:
         denominator = tl.load(denominator_ptr)
     else:
-        denominator = weight_of_kept(targets_ptr, weight_ptr, count, CLASSES, ignore_index, SCAN)
+        denominator = weight_of_kept(targets_ptr, weight_ptr, count, CLASSES, ignore_index)
         if tl.program_id(0) == 0:
             tl.store(denominator_ptr, denominator)
 
@@ -277,7 +278,7 @@ def step_kernel(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUN_TIME)
 def scale_grad_kernel(
     grad_ptr,
     upstream_ptr,
@@ -323,7 +324,7 @@ def shape_for(n_classes: int) -> Shape:
 
 def scan_for(rows: int) -> int:
     """Rows of the batch that a program with `rows` of its own compares with at once."""
-    return 256 if rows == 1 else 64
+    return 512 if rows == 1 else 256
 
 
 def step(
@@ -349,12 +350,12 @@ def step(
     if logits.stride(1) != 1 and n_classes > 1:
         logits, inplace = logits.contiguous(), False
     loss = torch.empty(count, dtype=torch.float32, device=logits.device)
-    denominator = torch.zeros((), dtype=torch.float32, device=logits.device)
+    denominator = torch.empty((), dtype=torch.float32, device=logits.device)
     grad = None
     if with_grad:
         grad = logits if inplace else torch.empty_like(logits, memory_format=torch.contiguous_format)
     if count == 0:
-        return loss, grad, denominator
+        return loss, grad, denominator.zero_()
     targets, index = targets.contiguous(), index.contiguous()
     if weight is not None:
         weight = weight.detach().float().contiguous()

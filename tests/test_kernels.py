@@ -18,7 +18,16 @@ HERE = Path(__file__).resolve().parent
 def test_numbers_in_the_interpreter() -> None:
     """Runs interpreted_kernels.py, whose output is shown when it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", "interpreted_kernels.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--disable-warnings",
+            "interpreted_kernels.py",
+        ],
         cwd=HERE,
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
@@ -121,7 +130,13 @@ def test_the_other_kernels_compile(tmp_path: Path) -> None:
     by_products = dict.fromkeys(("p_ptr", "margin_ptr", "el2n_ptr", "entropy_ptr"), "fp32")
     pointers = {"index_ptr": "i64", "counted_ptr": "u8", "correct_ptr": "u8", "lines_ptr": "i32", "status_ptr": "i32"}
     constants = {"WINDOW": 12, "WORDS": 32, "WIDTH": 32, "ROWS": 16, "BLOCK": 128}
-    plan = {"targets_ptr": "i64", "index_ptr": "i64", "weight_ptr": "fp32", "again_ptr": "i8", "denominator_ptr": "fp32"}
+    plan = {
+        "targets_ptr": "i64",
+        "index_ptr": "i64",
+        "weight_ptr": "fp32",
+        "again_ptr": "i8",
+        "denominator_ptr": "fp32",
+    }
     scale = {"CLASSES": 1000, "STRIDE": 1000, "ROWS": 1, "BLOCK": 1024}
     for kernel in (
         compiled(line_kernels.observe_kernel, pointers | by_products, constants, 90, 4),
