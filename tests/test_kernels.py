@@ -92,10 +92,10 @@ compiles = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason=
 @pytest.mark.parametrize(
     ("n_classes", "dtype", "arch", "weighted", "registers"),
     [
-        (10, "fp32", 90, False, 72),
+        (10, "fp32", 90, False, 83),
         (100, "bf16", 90, True, 72),
         (1000, "fp32", 80, False, 64),
-        (1000, "bf16", 90, False, 60),
+        (1000, "bf16", 90, False, 77),
         (1000, "fp16", 100, True, 72),
         (2048, "bf16", 90, True, 88),
         (8192, "fp32", 90, False, 72),
