@@ -25,12 +25,14 @@ def repeats(index_ptr, marks_ptr, unmarked, row, end, index, BLOCK: tl.constexpr
     """1 for each of `row` (R,) < end whose `index` (R,) an earlier row of the batch has too, among rows with a mark
     other than `unmarked`; 0 elsewhere. Every row reads what stands before it, so no launch decides otherwise."""
     found = row * 0
-    for start in range(0, end, BLOCK):
+    start = 0
+    while start < end:  # not range(): triton 3.6's interpreter cannot take a run-time bound under NumPy 2.4
         other = start + tl.arange(0, BLOCK)
         marked = (other < end) & (tl.load(marks_ptr + other, mask=other < end, other=0) != unmarked)
         value = tl.load(index_ptr + other, mask=marked, other=-1)
         same = (value[None, :] == index[:, None]) & (other[None, :] < row[:, None]) & marked[None, :]
         found = tl.maximum(found, tl.max(same.to(tl.int32), axis=1))
+        start += BLOCK
     return found
 
 

@@ -87,19 +87,19 @@ def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = Fal
 compiles = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 
 
-# The registers that triton 3.9 needs, and a tenth more; weighted: weights, smoothing and the sum of losses besides.
+# The most registers that triton 3.6 or 3.9 needs, and a tenth more; weighted: weights, smoothing and the sum of losses besides.
 @compiles
 @pytest.mark.parametrize(
     ("n_classes", "dtype", "arch", "weighted", "registers"),
     [
-        (10, "fp32", 90, False, 83),
-        (100, "bf16", 90, True, 72),
-        (1000, "fp32", 80, False, 64),
+        (10, "fp32", 90, False, 88),
+        (100, "bf16", 90, True, 88),
+        (1000, "fp32", 80, False, 62),
         (1000, "bf16", 90, False, 77),
-        (1000, "fp16", 100, True, 72),
-        (2048, "bf16", 90, True, 88),
-        (8192, "fp32", 90, False, 72),
-        (8192, "bf16", 90, True, 108),
+        (1000, "fp16", 100, True, 69),
+        (2048, "bf16", 90, True, 105),
+        (8192, "fp32", 90, False, 71),
+        (8192, "bf16", 90, True, 104),
     ],
 )
 def test_step_compiles_without_spills(
