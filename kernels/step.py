@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 LOG2E = tl.constexpr(1.4426950408889634)
 TOTAL_BLOCK = tl.constexpr(512)
-# Rows up to which each program reads the whole batch's targets and index itself: one launch, not two. 16 bytes a row from
-# the L2 cache are little beside a row of logits until then; the number itself has not been measured on a GPU.
+# Rows up to which each program reads the whole batch's targets and index itself: one launch, not two. Until then 16
+# bytes a row from the L2 cache are little; the number itself has not been measured on a GPU.
 PLAN_ROWS = 1024
 
 

@@ -87,7 +87,7 @@ def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = Fal
 compiles = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 
 
-# The most registers that triton 3.6 or 3.9 needs, and a tenth more; weighted: weights, smoothing and the sum of losses besides.
+# The most registers that triton 3.6 or 3.9 needs, and a tenth more. weighted: weights, smoothing, sum of losses too.
 @compiles
 @pytest.mark.parametrize(
     ("n_classes", "dtype", "arch", "weighted", "registers"),
