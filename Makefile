@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 
-.PHONY: demo test lint format results clean system
+.PHONY: demo test mutations lint format results clean system
 
 demo: $(STAMP)
 	$(BIN)/dualfast run
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
+
+mutations: $(STAMP)
+	$(BIN)/python tests/mutations.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

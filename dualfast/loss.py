@@ -50,11 +50,7 @@ class _Fused(torch.autograd.Function):
         ctx.grad = None  # autograd copies a gradient that somebody else still holds
         if grad is None:
             raise RuntimeError("backward through the same DualLoss twice; the gradient is kept for one pass only")
-        if upstream.ndim:
-            grad = grad.mul_(upstream[:, None])
-        elif upstream.device.type != "cpu" or float(upstream) != 1.0:
-            grad = grad.mul_(upstream)
-        return grad, None, None, None
+        return ops.scale_grad(grad, upstream), None, None, None
 
 
 class DualLoss(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -62,7 +63,8 @@ def pick_backend(backend: str, device: torch.device) -> str:
         raise ValueError(f"backend is 'cpp' and the logits are on {device}; it runs on CPU tensors only")
     if backend == "triton" and importlib.util.find_spec("triton") is None:
         raise ValueError("backend is 'triton', which is not installed; pip install 'dualfast[triton]'")
-    if backend == "triton" and device.type != "cuda":
+    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if backend == "triton" and device.type != "cuda" and not interpreted:
         raise ValueError(f"backend is 'triton' and the logits are on {device}; it runs on CUDA tensors only")
     return backend
 
@@ -108,7 +110,7 @@ def step(
     chosen = runs_on(logits, backend)
     if chosen == "cpp":
         return _step_cpp(logits, targets, index, lines, **options)
-    if chosen == "triton":
+    if chosen == "triton" and logits.dtype != torch.float64:
         return _step_triton(logits, targets, index, lines, **options)
     return _step_torch(logits, targets, index, lines, **options)
 
@@ -204,6 +206,20 @@ def _step_triton(
     return kernels.step(logits, targets, index, lines, **options)  # type: ignore[no-any-return]
 
 
+def _has_kernels(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
+    """grad (B, C) times upstream, a scalar or (B,), in place; on CUDA without waiting to learn that it is 1."""
+    if _has_kernels(grad):
+        scaled: torch.Tensor = importlib.import_module("dualfast.kernels.step").scale_grad(grad, upstream)
+        return scaled
+    if upstream.ndim:
+        return grad.mul_(upstream[:, None])
+    return grad if upstream.device.type == "cpu" and float(upstream) == 1.0 else grad.mul_(upstream)
+
+
 def _step_torch(
     logits: torch.Tensor,
     targets: torch.Tensor,
@@ -291,9 +307,13 @@ def observe(
     elsewhere.
 
     p, margin, el2n, entropy (B,) float32, correct (B,) bool; counted (B,) bool leaves rows out. A p that is not
-    finite is a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range.
+    finite is a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range;
+    on CUDA, where nothing waits for the device, ScoreTable.scores() raises it.
     """
     seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
+    if _has_kernels(lines.lines):
+        importlib.import_module("dualfast.kernels.line").observe(lines, index, counted=counted, **seen)
+        return
     if lines.lines.device.type != "cpu":
         _check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
         _observe_torch(lines, index, torch.ones_like(correct) if counted is None else counted, seen, None)

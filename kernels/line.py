@@ -1,0 +1,194 @@
+"""The update of a sample's line in Triton: fold() of csrc/line.h, and observe, the operation made of it alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+if TYPE_CHECKING:
+    from dualfast.ops import Lines
+
+# A short last batch must not compile the kernels again, as it would if Triton looked at divisibility by 16.
+RUN_TIME = ("count", "n_samples", "limit", "ignore_index", "upstream_stride")
+EL2N_VISITS = tl.constexpr(10)
+MAX_FORGOTTEN = tl.constexpr(0xFFF)
+MAX_SKIPPED = tl.constexpr(63)
+TAIL_WORDS = tl.constexpr(7)
+BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+
+
+@triton.jit
+def repeats(index_ptr, marks_ptr, unmarked, row, end, index, BLOCK: tl.constexpr):
+    """1 for each of `row` (R,) < end whose `index` (R,) an earlier row of the batch has too, among rows with a mark
+    other than `unmarked`; 0 elsewhere. Every row reads what stands before it, so no launch decides otherwise."""
+    found = row * 0
+    start = 0
+    while start < end:  # not range(): triton 3.6's interpreter cannot take a run-time bound under NumPy 2.4
+        other = start + tl.arange(0, BLOCK)
+        marked = (other < end) & (tl.load(marks_ptr + other, mask=other < end, other=0) != unmarked)
+        value = tl.load(index_ptr + other, mask=marked, other=-1)
+        same = (value[None, :] == index[:, None]) & (other[None, :] < row[:, None]) & marked[None, :]
+        found = tl.maximum(found, tl.max(same.to(tl.int32), axis=1))
+        start += BLOCK
+    return found
+
+
+@triton.jit
+def fold(
+    lines_ptr,
+    status_ptr,
+    loss_sums_ptr,
+    index,
+    counted,
+    finite,
+    nll,
+    p,
+    margin,
+    el2n,
+    entropy,
+    correct,
+    limit,
+    WINDOW: tl.constexpr,
+    WORDS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Folds one visit into the line of each `index` (R,); no two counted rows may have the same index. WIDTH is WORDS
+    rounded up to a power of two."""
+    RING: tl.constexpr = WINDOW - 1
+    TAIL: tl.constexpr = WORDS - TAIL_WORDS
+    word = tl.arange(0, WIDTH)[None, :]
+    at = lines_ptr + index[:, None] * WORDS + word
+    line = tl.load(at, mask=counted[:, None] & (word < WORDS), other=0)
+    value = line.to(tl.float32, bitcast=True)
+    packed = tl.sum(tl.where(word == WORDS - 1, line, 0), axis=1)
+    visits = packed & 0xFFF
+    forgotten = (packed >> 12) & 0xFFF
+    last = (packed >> 24) & 1
+    ever = (packed >> 25) & 1
+    skipped = (packed >> 26) & 0x3F
+    folded = counted & finite & (visits < limit)
+    strange = counted & (finite == 0)
+
+    # Two passes over the ring: a running sum of squares loses the small variances to cancellation.
+    in_ring = word < RING
+    mean = (tl.sum(tl.where(in_ring, value, 0.0), axis=1) + p) / WINDOW
+    off = tl.where(in_ring, value - mean[:, None], 0.0)
+    std = tl.sqrt((tl.sum(off * off, axis=1) + (p - mean) * (p - mean)) / RING)
+    full = visits >= RING
+    value = tl.where(word == (visits % RING)[:, None], p[:, None], value)
+    value = tl.where(word == TAIL, value + tl.where(full, std * (1.0 - mean), 0.0)[:, None], value)
+    value = tl.where(word == TAIL + 1, value + tl.where(full, std, 0.0)[:, None], value)
+    value = tl.where(word == TAIL + 2, value + p[:, None], value)
+    value = tl.where(word == TAIL + 3, value + margin[:, None], value)
+    value = tl.where(word == TAIL + 4, value + tl.where(visits < EL2N_VISITS, el2n, 0.0)[:, None], value)
+    value = tl.where(word == TAIL + 5, entropy[:, None], value)
+
+    right = correct.to(tl.int32)
+    forgotten = tl.minimum(forgotten + (last & (1 - right)), MAX_FORGOTTEN)
+    seen = (visits + 1) | (forgotten << 12) | (right << 24) | ((ever | right) << 25) | (skipped << 26)
+    passed_over = (packed & 0x3FFFFFF) | (tl.minimum(skipped + 1, MAX_SKIPPED) << 26)
+    new = tl.where(folded[:, None], value.to(tl.int32, bitcast=True), line)
+    new = tl.where(word == WORDS - 1, tl.where(folded, seen, passed_over)[:, None], new)
+    if loss_sums_ptr is not None:
+        loss_sum = tl.load(loss_sums_ptr + index, mask=folded, other=0.0) + nll
+    # Triton may load a line twice, in two layouts: without the barrier a slow warp reads what a fast one has written.
+    tl.debug_barrier()
+    tl.store(at, new, mask=(folded | strange)[:, None] & (word < WORDS))
+    if loss_sums_ptr is not None:
+        tl.store(loss_sums_ptr + index, loss_sum, mask=folded)
+    tl.atomic_add(status_ptr + NON_FINITE + index * 0, 1, mask=strange, sem="relaxed")
+
+
+@triton.jit(do_not_specialize=RUN_TIME)
+def observe_kernel(
+    index_ptr,
+    counted_ptr,
+    p_ptr,
+    margin_ptr,
+    el2n_ptr,
+    entropy_ptr,
+    correct_ptr,
+    lines_ptr,
+    status_ptr,
+    count,
+    n_samples,
+    limit,
+    WINDOW: tl.constexpr,
+    WORDS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    there = row < count
+    index = tl.load(index_ptr + row, mask=there, other=0)
+    counted = there & (tl.load(counted_ptr + row, mask=there, other=0) != 0)
+    inside = (index >= 0) & (index < n_samples)
+    end = tl.minimum((tl.program_id(0) + 1) * ROWS, count)
+    again = repeats(index_ptr, counted_ptr, 0, row, end, index, BLOCK) != 0
+    tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=counted & (inside == 0), sem="relaxed")
+    tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & inside & again, sem="relaxed")
+    p = tl.load(p_ptr + row, mask=there, other=0.0)
+    fold(
+        lines_ptr,
+        status_ptr,
+        None,
+        tl.where(inside, index, 0),
+        counted & inside & (again == 0),
+        tl.abs(p) < float("inf"),
+        p,
+        p,
+        tl.load(margin_ptr + row, mask=there, other=0.0),
+        tl.load(el2n_ptr + row, mask=there, other=0.0),
+        tl.load(entropy_ptr + row, mask=there, other=0.0),
+        tl.load(correct_ptr + row, mask=there, other=0) != 0,
+        limit,
+        WINDOW,
+        WORDS,
+        WIDTH,
+    )
+
+
+def observe(
+    lines: Lines,
+    index: torch.Tensor,
+    *,
+    p: torch.Tensor,
+    margin: torch.Tensor,
+    el2n: torch.Tensor,
+    entropy: torch.Tensor,
+    correct: torch.Tensor,
+    counted: torch.Tensor | None = None,
+) -> None:
+    """dualfast.ops.observe without the wait: an index out of range is counted in lines.status and not recorded."""
+    count, rows = len(index), 16
+    if count == 0:
+        return
+    if counted is None:
+        counted = torch.ones_like(correct)
+    words = lines.lines.shape[1]
+    with torch.cuda.device_of(index):
+        observe_kernel[(triton.cdiv(count, rows),)](
+            index.contiguous(),
+            counted.contiguous().view(torch.uint8),
+            p.contiguous(),
+            margin.contiguous(),
+            el2n.contiguous(),
+            entropy.contiguous(),
+            correct.contiguous().view(torch.uint8),
+            lines.lines,
+            lines.status,
+            count,
+            lines.n_samples,
+            lines.limit,
+            WINDOW=lines.window,
+            WORDS=words,
+            WIDTH=triton.next_power_of_2(words),
+            ROWS=rows,
+            BLOCK=128,
+            num_warps=4,
+            enable_fp_fusion=True,
+        )

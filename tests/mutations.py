@@ -1,0 +1,189 @@
+"""Breaks the code on purpose, one line at a time, and sees that a test goes red: python tests/mutations.py [WORD]
+
+With WORD only the mutations whose file or test holds it. A mutation whose test stays green, or whose old text does not
+stand in its file exactly once, fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = "tests/interpreted_kernels.py::"
+
+
+class Mutation(NamedTuple):
+    """In `file` the text `old` becomes `new`; `test` must fail."""
+
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTATIONS = [
+    Mutation("kernels/step.py", "- hard * q)", "- hard * (1 - p))", KERNELS + "test_confident_rows_keep_their_digits"),
+    Mutation(
+        "kernels/step.py",
+        "kept = there & (target != ignore_index)",
+        "kept = there",
+        KERNELS + "test_an_ignored_row_is_zero_whatever_its_logits",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "total += kept.to(tl.float32)",
+        "total += (row < count).to(tl.float32)",
+        KERNELS + "test_step_against_float64[float32-10-by-16-ignore]",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "soft * (weights * log_sum - tilt)",
+        "soft * (CLASSES * log_sum - tilt)",
+        KERNELS + "test_step_against_float64[float32-10-by-16-both]",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "sums = sums * shrink + e",
+        "sums = sums + e",
+        KERNELS + "test_step_against_float64[float32-100-by-64-mean]",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "z - anchor[:, None]",
+        "z",
+        KERNELS + "test_step_against_float64[float32-100-by-64-smoothing]",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "tl.where(inside, scale, float",
+        "tl.where(kept, scale, float",
+        KERNELS + "test_bad_rows_are_counted_and_not_recorded",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "log_sum - heats * inverse",
+        "log_sum + heats * inverse",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "squares * inverse * inverse + q * q",
+        "squares * inverse * inverse",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "upstream.stride(0) if upstream.ndim else 0",
+        "0",
+        KERNELS + "test_scale_grad",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "(visits % RING)[:, None]",
+        "((visits + 1) % RING)[:, None]",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "other[None, :] < row[:, None]",  # the first row of an index is recorded; this records the last
+        "other[None, :] > row[:, None]",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "& (visits < limit)",
+        "& (visits <= limit)",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "tl.minimum(skipped + 1, MAX_SKIPPED)",
+        "(skipped + 1)",
+        KERNELS + "test_skipped_visits_saturate",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "        counted & inside & (again == 0),",
+        "        counted & (again == 0),",
+        KERNELS + "test_observe_equals_that_of_cpp",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "    tl.debug_barrier()\n",
+        "",
+        "tests/test_kernels.py::test_the_line_is_stored_after_a_barrier",
+    ),
+]
+
+
+def copy_of_the_tree(target: Path) -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    built = [str(file.relative_to(ROOT)) for file in (ROOT / "dualfast").glob("_C*")]
+    for name in filter(None, listed + built):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name)
+    # An editable install would otherwise serve dualfast.kernels from the tree itself.
+    (target / "dualfast" / "kernels").symlink_to("../kernels")
+
+
+def run(tree: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
+    tests = list(tests)
+    env = os.environ | {"PYTHONPATH": str(tree)}
+    if tests[0].startswith(KERNELS):
+        env["TRITON_INTERPRET"] = "1"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--disable-warnings", *tests]
+    return subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
+
+
+def goes_red(tree: Path, mutation: Mutation) -> str:
+    """What is wrong with the mutation; empty when its test fails as it should."""
+    file = tree / mutation.file
+    whole = file.read_text()
+    if whole.count(mutation.old) != 1:
+        return f"the old text stands {whole.count(mutation.old)} times in the file"
+    file.write_text(whole.replace(mutation.old, mutation.new))
+    try:
+        if file.suffix in (".cpp", ".h"):
+            build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+            subprocess.run(build, cwd=tree, check=True, capture_output=True)
+        done = run(tree, [mutation.test])
+    finally:
+        file.write_text(whole)
+    # 1 is a failed test; anything else is one that did not run.
+    return "" if done.returncode == 1 else f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}"
+
+
+def main() -> int:
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [mutation for mutation in MUTATIONS if word in mutation.file + " " + mutation.test]
+    survived = 0
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        copy_of_the_tree(tree)
+        for interpreted in (True, False):
+            tests = dict.fromkeys(m.test for m in chosen if m.test.startswith(KERNELS) == interpreted)
+            done = run(tree, tests) if tests else None
+            if done is not None and done.returncode != 0:
+                print(done.stdout[-4000:] + done.stderr, "the tests fail before anything is broken", sep="\n")
+                return 1
+        for mutation in sorted(chosen, key=lambda mutation: mutation.file):
+            wrong = goes_red(tree, mutation)
+            survived += bool(wrong)
+            print(f"{'GREEN' if wrong else 'red':5}  {mutation.file}: {mutation.old.strip()!r} -> {mutation.new!r}")
+            if wrong:
+                print(f"       {mutation.test}: {wrong}")
+    print(f"{len(chosen) - survived} of {len(chosen)} mutations seen")
+    return 1 if survived or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
