@@ -191,17 +191,17 @@ Row finish(const RowSums& sums, const Step& args, int64_t row, int64_t y, float 
     return out;
 }
 
-// Which rows are recorded: not ignored, and the first of their index in the batch. Open addressing, no allocation a
-// row.
-int64_t counted_rows(const int64_t* index, const int64_t* targets, int64_t ignore_index, int64_t rows,
-                     std::vector<uint8_t>& counted) {
+// Which rows are recorded: `wanted` (null: all), not ignored, and the first such row of their index in the batch. Open
+// addressing, no allocation a row.
+int64_t counted_rows(const int64_t* index, const int64_t* targets, int64_t ignore_index, const uint8_t* wanted,
+                     int64_t rows, std::vector<uint8_t>& counted) {
     size_t slots = 16;
     while (slots < static_cast<size_t>(rows) * 2) slots *= 2;
     std::vector<int64_t> table(slots, -1);
     counted.assign(static_cast<size_t>(rows), 1);
     int64_t duplicates = 0;
     for (int64_t r = 0; r < rows; ++r) {
-        if (targets && targets[r] == ignore_index) {
+        if ((targets && targets[r] == ignore_index) || (wanted && !wanted[r])) {
             counted[static_cast<size_t>(r)] = 0;
             continue;
         }
@@ -455,7 +455,8 @@ Counts step(const Step& asked) {
     if (args.mean)
         args.uniform_scale = static_cast<float>(static_cast<double>(args.uniform_scale) / counts.denominator);
     std::vector<uint8_t> counted;
-    if (args.lines) counts.duplicates = counted_rows(args.index, args.targets, args.ignore_index, args.rows, counted);
+    if (args.lines)
+        counts.duplicates = counted_rows(args.index, args.targets, args.ignore_index, nullptr, args.rows, counted);
     float weight_sum = static_cast<float>(args.classes);
     if (args.weight) {
         double sum = 0;
@@ -470,12 +471,12 @@ Counts step(const Step& asked) {
 Counts observe(const Observe& args) {
     Counts counts;
     std::vector<uint8_t> counted;
-    counts.duplicates = counted_rows(args.index, nullptr, 0, args.rows, counted);
+    counts.duplicates = counted_rows(args.index, nullptr, 0, args.counted, args.rows, counted);
     int64_t strange = 0;
 #pragma omp parallel for schedule(static) reduction(+ : strange) num_threads(args.threads) if (args.rows > kSerial / 16)
     for (int64_t r = 0; r < args.rows; ++r) {
         const auto at = static_cast<size_t>(r);
-        if (!counted[at] || (args.counted && !args.counted[at])) continue;
+        if (!counted[at]) continue;
         const bool finite = std::isfinite(args.p[r]);
         fold(args.lines + args.index[r] * args.layout.words, args.layout,
              {args.p[r], args.margin[r], args.el2n[r], args.entropy[r], args.correct[r] != 0, finite});

@@ -54,7 +54,7 @@ class Recipe(Checked):
     num_workers: int = -1
     """Loader threads; -1: as many as this process may use."""
     threads: int = -1
-    """Torch's threads on a CPU; -1: as many as this process may use."""
+    """Torch's threads on a CPU; -1: as many as this process may use, or one where a batch has under 16,384 pixels."""
 
     def check(self) -> None:
         _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")

@@ -14,6 +14,9 @@ from dualfast.table import Scores, ScoreTable
 Reduction = Literal["mean", "sum", "none"]
 
 
+HALF_HEADROOM = 1024.0  # float16 gradients are rounded so many times larger, and shrunk when the loss scale is known
+
+
 class _Fused(torch.autograd.Function):
     """The gradient is formed in the forward pass; backward only scales it."""
 
@@ -22,6 +25,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, options: dict[str, Any]
     ) -> Any:
         reduction = options["reduction"]
+        ctx.headroom = HALF_HEADROOM if logits.dtype == torch.float16 else 1.0
         loss, grad, denominator = ops.step(
             logits,
             targets,
@@ -29,6 +33,7 @@ class _Fused(torch.autograd.Function):
             options["lines"],
             backend=options["backend"],
             mean=reduction == "mean",
+            scale=ctx.headroom,
             weight=options["weight"],
             label_smoothing=options["label_smoothing"],
             ignore_index=options["ignore_index"],
@@ -45,6 +50,8 @@ class _Fused(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor) -> Any:
         grad = ctx.grad
+        if ctx.headroom != 1:
+            upstream = upstream / ctx.headroom
         if ctx.keeps:  # the plain path may go backward twice, as gradcheck does
             return grad * (upstream[:, None] if upstream.ndim else upstream), None, None, None
         ctx.grad = None  # autograd copies a gradient that somebody else still holds

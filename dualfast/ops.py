@@ -255,7 +255,8 @@ def _step_torch(
     denominator = torch.where(kept, w[safe], 0.0).sum()
     grad = None
     if with_grad:
-        grad = hard[:, None] * (p - torch.nn.functional.one_hot(safe, n_classes))
+        wrong = p.scatter(1, column, 0.0)  # the true class as minus the others' sum: p - 1 would cancel
+        grad = hard[:, None] * wrong.scatter(1, column, -wrong.sum(1, keepdim=True))
         if soft:
             grad = grad + soft * (w.sum() * p - w)
         factor = scale / denominator if mean else torch.as_tensor(scale, device=z.device)

@@ -7,6 +7,7 @@ that was stopped goes on after its last finished step.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from dualfast.train import CrossEntropy, Fit, fit, pick_device
 # What one call on a run directory may ask otherwise than the call before it.
 MAY_DIFFER = ("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out")
 LARGE_IMAGE = 224
+ONE_THREAD = 1 << 14  # pixels of a batch
 
 
 class Progress(Protocol):
@@ -136,8 +138,6 @@ class Workshop:
         self.recipe = recipe
         self.progress = progress
         self.device = pick_device(recipe)
-        if self.device.type == "cpu" and recipe.threads > 0:
-            torch.set_num_threads(recipe.threads)
         train, test = _sources(config)
         self.train = self._written(train, run_dir.train_beton, config)
         self.test = self._written(test, run_dir.test_beton, config) if test is not None else None
@@ -148,6 +148,8 @@ class Workshop:
         self.n_classes = len(self.class_names)
         if self.test is not None:
             self._check_test(self.test)
+        if self.device.type == "cpu":
+            self._set_threads()
         self.train_loader = self._loader(self.train, training=True)
         self.test_loader = self._loader(self.test, training=False) if self.test is not None else None
 
@@ -158,6 +160,13 @@ class Workshop:
         self.train_loader.close()
         if self.test_loader is not None:
             self.test_loader.close()
+
+    def _set_threads(self) -> None:
+        """Torch's threads: one for a batch of few pixels, as fast there, and a busy machine does not stall it."""
+        if self.recipe.threads > 0:
+            torch.set_num_threads(self.recipe.threads)
+        elif self.recipe.batch_size * self.image_size**2 < ONE_THREAD:
+            torch.set_num_threads(1)
 
     def _written(self, source: str, path: Path, config: Data) -> beton.Beton:
         if source.endswith(".beton"):
@@ -243,6 +252,8 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
+        if first and path.exists() and not _same_draw(path, training):  # an earlier call began with another method
+            path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
         if path.exists():
             return load_keep(path, fingerprint=self.train.fingerprint)
         scores = self._scores(training.seed)[0] if _needs_scores(training.method) else self.n_samples
@@ -363,6 +374,13 @@ def _drawn(
     if method == "dual+beta":
         options.setdefault("c_d", c_d)
     return select(scores, training.prune_ratio, labels=labels if per_class else None, **options), options
+
+
+def _same_draw(path: Path, training: Training) -> bool:
+    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    method, given = method_options(training.method)
+    wanted = {"method": method, "seed": training.seed, **given}
+    return all(about.get(name) == value for name, value in wanted.items())
 
 
 def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:

@@ -63,6 +63,19 @@ def test_gradients_accumulate_and_scale() -> None:
     torch.testing.assert_close(weights.grad.double(), exact.grad, rtol=1e-5, atol=1e-4)
 
 
+def test_small_float16_gradients_survive_a_loss_scale() -> None:
+    """What would round to 0 in float16 is kept when a GradScaler's factor lifts it, as in torch's own graph."""
+    logits = torch.zeros(64, 8)
+    logits[:, 0] = 14.0
+    targets, index = torch.zeros(64, dtype=torch.int64), torch.arange(64)
+    half = logits.half().requires_grad_()
+    (DualLoss(ScoreTable(64))(half, targets, index) * 65536.0).backward()
+    exact = logits.double().requires_grad_()
+    (cross_entropy(exact, targets) * 65536.0).backward()
+    assert half.grad is not None
+    torch.testing.assert_close(half.grad.double(), exact.grad, rtol=2e-3, atol=1e-7)
+
+
 def test_autocast_gives_bfloat16_gradients() -> None:
     logits, targets, index = batch(16, 10)
     layer = torch.nn.Linear(10, 10)

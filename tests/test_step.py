@@ -261,6 +261,22 @@ def test_observe_is_the_same_line_update() -> None:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("device", ["cpp", "torch"])
+def test_a_row_that_is_left_out_does_not_hide_a_later_one(device: str) -> None:
+    table = ScoreTable(3)
+    seen: dict[str, torch.Tensor] = {"p": torch.tensor([0.25, 0.5, 0.75])}
+    seen |= {name: torch.zeros(3) for name in ("margin", "el2n", "entropy")}
+    seen["correct"] = torch.tensor([False, True, True])
+    counted, index = torch.tensor([False, True, True]), torch.tensor([1, 1, 1])
+    if device == "cpp":
+        ops.observe(table.as_lines(), index, counted=counted, **seen)
+    else:
+        ops._observe_torch(table.as_lines(), index, counted, seen, None)
+    scores = table.scores()
+    assert scores.mean[1] == 0.5
+    assert table.status.tolist() == [0, 0, 1, 0]
+
+
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 
