@@ -1,0 +1,57 @@
+"""What the documents claim: paths exist, make targets exist, flags exist, and the README's program runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualfast import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_paths_and_make_targets_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|```.*?```", text, re.S))))
+    assert named <= targets, named - targets
+    roots = "csrc|dualfast|kernels|tests|benchmarks|docs"
+    for path in re.findall(rf"`((?:{roots})/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_flags_exist(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = document.read_text(encoding="utf-8")
+    for line in re.findall(r"^\s*dualfast (.+)$", text, re.M):
+        words = shlex.split(line, comments=True)
+        with pytest.raises(SystemExit):
+            cli.main([words[0], "--help"])
+        known = capsys.readouterr().out
+        for word in words:
+            if word.startswith("--") and word != "--recipe":
+                assert word.partition("=")[0] in known, line
+
+
+def test_the_program_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in range(10):
+        folder = tmp_path / "photos" / "train" / str(name)
+        folder.mkdir(parents=True)
+        for i in range(3):
+            image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    namespace: dict[str, object] = {}
+    exec(compile(program, "README.md", "exec"), namespace)
+    kept = namespace["kept"]
+    assert isinstance(kept, np.ndarray)
+    assert len(kept) == 9
