@@ -42,17 +42,11 @@ INLINE double log_of(double x) {
 
 // The first two Philox words of each sample.
 INLINE void words_of(const Race& race, int64_t first, int n, uint32_t* word0, uint32_t* word1) {
-    uint32_t low[kBlock], high[kBlock];
+    uint64_t ids[kBlock];
     for (int i = 0; i < n; ++i) {
-        const auto id = static_cast<uint64_t>(race.ids ? race.ids[first + i] : race.first + first + i);
-        low[i] = static_cast<uint32_t>(id);
-        high[i] = static_cast<uint32_t>(id >> 32);
+        ids[i] = static_cast<uint64_t>(race.ids ? race.ids[first + i] : race.first + first + i);
     }
-    for (int i = 0; i < n; ++i) {
-        const Philox random = philox4x32(uint64_t{high[i]} << 32 | low[i], 0, kSelectStream, race.seed);
-        word0[i] = random[0];
-        word1[i] = random[1];
-    }
+    philox_words({ids, n, kSelectStream, race.seed, word0, word1});
 }
 
 template <class T>
@@ -103,6 +97,8 @@ CLONES void keys_of(const Race& race, int64_t first, int n, double* keys) {
 // times 1/2, rounding to 20 or 24 bits, and of exponent plus fraction, which is at most 1024 + 1 for a score);
 // log2(-log2 u) within 1e-4, as samples whose u is closer than 2^-18 to 0 or 1 are left open. Sums round by 2^-24 of their
 // size, at most 4,000 + 40 (|a-1| + |b-1|). The slack is several times all that together.
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=fast")  // what is only a bound may use what the processor has
 INLINE float slack_of(const Race& race) {
     const double powers = race.mean.data ? std::abs(race.a - 1.0) + std::abs(race.b - 1.0) : 0.0;
     return static_cast<float>(2e-3 + 1e-4 * powers);
@@ -201,6 +197,8 @@ CLONES int sift_block(const Race& race, int64_t first, int n, float low, float h
     }
     return bad;
 }
+
+#pragma GCC pop_options
 
 template <class T>
 int64_t first_bad(const T* from, int64_t first, int64_t last, T most) {
