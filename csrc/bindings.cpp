@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 
 #include <string>
 
+#include "levels.h"
 #include "philox.h"
 #include "select.h"
 #include "step.h"
@@ -241,6 +243,7 @@ Dense<int64_t> smallest(const Dense<double>& keys, int64_t n, int threads) {
 }
 
 void register_select(py::module_& m) {
+    m.def("set_level", [](int level) { dualfast::level() = std::max(0, std::min(level, dualfast::highest_level())); });
     m.def("race_keys", &race_keys, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"),
           py::arg("count"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"));
     m.def("sift", &sift, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"), py::arg("count"),

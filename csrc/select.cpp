@@ -5,9 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "levels.h"
 #include "philox.h"
-
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 
 namespace dualfast {
 namespace {
@@ -15,9 +14,6 @@ namespace {
 constexpr uint32_t kSelectStream = 0x53454C45;
 constexpr double kMeanEdge = 1e-12;  // a mean of 0 or 1 makes the Beta density 0 or infinite
 constexpr int kBlock = 1024;         // samples whose intermediate columns stay in the first-level cache
-
-// A function with clones can only be fast in all of them when what it calls is compiled into it.
-#define INLINE inline __attribute__((always_inline))
 
 // fdlibm's series in a fixed order of operations; no branch, so that loops over it become vector code.
 INLINE double log_of(double x) {
@@ -34,7 +30,8 @@ INLINE double log_of(double x) {
     std::memcpy(&e, &magic, 8);
     e -= 6755399441055744.0;
     const double f = m - 1.0, s = f / (2.0 + f), z = s * s, w = z * z;
-    const double odd = z * (0.6666666666666735130 + w * (0.2857142874366239149 + w * (0.1818357216161805012 + w * 0.1479819860511658591)));
+    const double odd = z * (0.6666666666666735130 +
+                            w * (0.2857142874366239149 + w * (0.1818357216161805012 + w * 0.1479819860511658591)));
     const double even = w * (0.3999999999940941908 + w * (0.2222219843214978396 + w * 0.1531383769920937332));
     const double half = 0.5 * f * f;
     return e * 6.93147180369123816490e-01 - ((half - (s * (half + odd + even) + e * 1.90821492927058770002e-10)) - f);
@@ -79,7 +76,7 @@ INLINE void add_log_beta(const T* mean, int n, double a, double b, double* keys)
         }                                                                        \
     } while (false)
 
-CLONES void keys_of(const Race& race, int64_t first, int n, double* keys) {
+INLINE void keys_of_at_level(const Race& race, int64_t first, int n, double* keys) {
     uint32_t word0[kBlock], word1[kBlock];
     words_of(race, first, n, word0, word1);
     for (int i = 0; i < n; ++i) {
@@ -91,12 +88,14 @@ CLONES void keys_of(const Race& race, int64_t first, int n, double* keys) {
     if (race.mean.data) WITH_TYPE(race.mean, first, add_log_beta(from, n, race.a, race.b, keys));
 }
 
+AT_LEVELS(void, keys_of, (const Race& race, int64_t first, int n, double* keys), (race, first, n, keys))
+
 // ---- the race in float32 ----
 //
 // Keys in units of log 2. Errors, absolute: rough_log2 of a column stays within 1e-5 (7.4e-6 relative of the polynomial
 // times 1/2, rounding to 20 or 24 bits, and of exponent plus fraction, which is at most 1024 + 1 for a score);
-// log2(-log2 u) within 1e-4, as samples whose u is closer than 2^-18 to 0 or 1 are left open. Sums round by 2^-24 of their
-// size, at most 4,000 + 40 (|a-1| + |b-1|). The slack is several times all that together.
+// log2(-log2 u) within 1e-4, as samples whose u is closer than 2^-18 to 0 or 1 are left open. Sums round by 2^-24 of
+// their size, at most 4,000 + 40 (|a-1| + |b-1|). The slack is several times all that together.
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")  // what is only a bound may use what the processor has
 INLINE float slack_of(const Race& race) {
@@ -180,7 +179,7 @@ INLINE int add_rough_beta(const T* mean, int n, float a1, float b1, float* keys)
 }
 
 // kept[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
-CLONES int sift_block(const Race& race, int64_t first, int n, float low, float high, uint8_t* kept) {
+INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* kept) {
     uint32_t word0[kBlock], word1[kBlock];
     float keys[kBlock];
     words_of(race, first, n, word0, word1);
@@ -192,12 +191,14 @@ CLONES int sift_block(const Race& race, int64_t first, int n, float low, float h
         WITH_TYPE(race.mean, first, bad |= add_rough_beta(from, n, a1, b1, keys));
     }
     for (int i = 0; i < n; ++i) {
-        const int below = keys[i] < low, above = keys[i] > high;
+        const int below = keys[i]<low, above = keys[i]> high;
         kept[i] = static_cast<uint8_t>(below | (!(below | above)) << 1);
     }
     return bad;
 }
 
+AT_LEVELS(int, sift_block, (const Race& race, int64_t first, int n, float low, float high, uint8_t* kept),
+          (race, first, n, low, high, kept))
 #pragma GCC pop_options
 
 template <class T>
@@ -208,7 +209,8 @@ int64_t first_bad(const T* from, int64_t first, int64_t last, T most) {
 
 int64_t first_bad(const Race& race, int64_t first, int64_t last) {
     if (race.score.data) {
-        WITH_TYPE(race.score, 0, last = first_bad(from, first, last, std::numeric_limits<std::decay_t<decltype(*from)>>::max()));
+        WITH_TYPE(race.score, 0,
+                  last = first_bad(from, first, last, std::numeric_limits<std::decay_t<decltype(*from)>>::max()));
     }
     if (race.mean.data) WITH_TYPE(race.mean, 0, last = first_bad(from, first, last, std::decay_t<decltype(*from)>(1)));
     return last;
@@ -335,15 +337,16 @@ namespace {
 
 // Does any value of the block exceed the bound?
 template <class T>
-INLINE bool any_above(const T* from, int n, T bound) {
+INLINE bool above(const T* from, int n, T bound) {
     int found = 0;
     for (int i = 0; i < n; ++i) found |= from[i] > bound;
     return found;
 }
-CLONES bool any_above(const Column& column, int64_t first, int n, double bound) {
-    if (column.wide) return any_above(static_cast<const double*>(column.data) + first, n, bound);
-    return any_above(static_cast<const float*>(column.data) + first, n, static_cast<float>(bound));
+INLINE bool any_above_at_level(const Column& column, int64_t first, int n, double bound) {
+    if (column.wide) return above(static_cast<const double*>(column.data) + first, n, bound);
+    return above(static_cast<const float*>(column.data) + first, n, static_cast<float>(bound));
 }
+AT_LEVELS(bool, any_above, (const Column& column, int64_t first, int n, double bound), (column, first, n, bound))
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Draws n of N samples: an exponential race on Philox numbers, or the n largest scores. Any number of threads, and any of
-// the compiled clones, gives the same samples.
+// Draws n of N samples: an exponential race on Philox numbers, or the n largest scores. Any number of threads, and any
+// of the compiled clones, gives the same samples.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +17,13 @@ struct Column {
     bool wide;
 };
 
-// What decides the race. key_i = log(-log u_i) - log w_i with u_i from Philox4x32-10 of (seed, id): the n smallest keys are
-// a draw without replacement with successive-sampling probabilities w (Efraimidis and Spirakis, 2006). Weight: w_i =
-// score_i * mean_i^(a-1) * (1-mean_i)^(b-1), without mean score_i, without either 1. A weight of zero has the key
+// What decides the race. key_i = log(-log u_i) - log w_i with u_i from Philox4x32-10 of (seed, id): the n smallest keys
+// are a draw without replacement with successive-sampling probabilities w (Efraimidis and Spirakis, 2006). Weight: w_i
+// = score_i * mean_i^(a-1) * (1-mean_i)^(b-1), without mean score_i, without either 1. A weight of zero has the key
 // kZeroWeight + log(-log u): after all others, in a race of its own.
 struct Race {
-    Column mean, score;   // (count,)
-    const int64_t* ids;   // (count,) or null: first, first + 1, ...
+    Column mean, score;  // (count,)
+    const int64_t* ids;  // (count,) or null: first, first + 1, ...
     int64_t first, count;
     double a, b;
     uint64_t seed;
@@ -33,9 +33,9 @@ constexpr double kZeroWeight = 2000.0;
 void race_keys(const Race& race, double* keys);
 
 // The race as far as float32 can decide it, many samples at a time. kept[i] = 1 where key_i < low for certain, else 0;
-// open: the ascending positions of every sample that may lie in [low, high]; all others have keys above high. The bounds
-// of the float32 error stand in select.cpp. Which samples are open may differ between processors; what is right about
-// them, and so a draw that settles them by race_keys, does not.
+// open: the ascending positions of every sample that may lie in [low, high]; all others have keys above high. The
+// bounds of the float32 error stand in select.cpp. Which samples are open may differ between processors; what is right
+// about them, and so a draw that settles them by race_keys, does not.
 struct Sifted {
     int64_t kept;  // how many
     int64_t bad;   // first position with a score not in [0, inf) or a mean not in [0, 1], or -1

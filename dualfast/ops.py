@@ -403,6 +403,11 @@ def _fields(race: Race) -> tuple[Any, ...]:
     return race.mean, race.score, race.ids, race.first, race.count, race.a, race.b, race.seed
 
 
+def set_level(level: int) -> None:
+    """For tests: the instructions that selection uses, 2 AVX-512, 1 AVX2, 0 neither; at most what there is."""
+    _C.set_level(level)
+
+
 def sift(race: Race, low: float, high: float, threads: int | None = None) -> tuple[Mask, int, Ints]:
     """The race as far as float32 decides it, at the speed of memory: (kept, n_kept, open).
 

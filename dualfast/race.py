@@ -16,8 +16,9 @@ from dualfast.ops import Floats, Ints, Mask, Race
 SURE_BELOW = 8192  # samples whose keys are all computed exactly
 
 
-def draw(race: Race, n: int, threads: int | None = None) -> Mask:
-    """kept (count,) bool: the samples with the n smallest race_keys, ties to the lower position.
+def draw(race: Race, n: int, threads: int | None = None) -> tuple[Mask, float]:
+    """kept (count,) bool, the samples with the n smallest race_keys, ties to the lower position; and the n-th smallest
+    key, -inf for n = 0.
 
     The same for any number of threads and any processor. Raises ValueError as ops.sift does.
     """
@@ -27,8 +28,9 @@ def draw(race: Race, n: int, threads: int | None = None) -> Mask:
         kept, n_kept, unsure = ops.sift(race, low, high, threads)
         keys = ops.race_keys(race.at(unsure), threads)
         if (low, high) == EVERYTHING or within(keys, n - n_kept, low, high):
-            kept[unsure[ops.smallest(keys, n - n_kept, threads)]] = True
-            return kept
+            chosen = ops.smallest(keys, n - n_kept, threads)
+            kept[unsure[chosen]] = True
+            return kept, float(keys[chosen].max(initial=-math.inf))
         low, high = EVERYTHING
 
 
