@@ -33,9 +33,10 @@ def save_keep(
         "fingerprint": fingerprint,
         "dualfast": importlib.metadata.version("dualfast"),
     }
-    write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
-    with atomic(path) as part, open(part, "wb") as file:
-        np.save(file, np.ascontiguousarray(ids, np.int64), allow_pickle=False)
+    with atomic(path) as part:
+        with open(part, "wb") as file:
+            np.save(file, np.ascontiguousarray(ids, np.int64), allow_pickle=False)
+        write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
 
 
 def load_keep(
