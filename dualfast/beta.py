@@ -34,11 +34,15 @@ def beta_of(scores: Any, prune_ratio: float, c_d: float | Literal["auto"] = 4.0)
     """
     if c_d == "auto":
         c_d = auto_c_d(scores, prune_ratio)
-    if isinstance(c_d, bool) or not (isinstance(c_d, int | float) and math.isfinite(c_d) and c_d > 0):
-        raise ValueError(f"c_d is {c_d!r}; give auto or a positive number (4 CIFAR-100, 5.5 CIFAR-10, 11 ImageNet-1k)")
     dual, mean = _column(scores, "dual"), _column(scores, "mean")
     top = ops.largest(dual, TOP_SAMPLES)
-    mu = float(mean[top].astype(np.float64).mean()) if len(top) else math.nan
+    return beta_from(float(mean[top].astype(np.float64).mean()) if len(top) else math.nan, prune_ratio, c_d)
+
+
+def beta_from(mu: float, prune_ratio: float, c_d: float) -> Beta:
+    """beta_of, given mu."""
+    if isinstance(c_d, bool) or not (isinstance(c_d, int | float) and math.isfinite(c_d) and c_d > 0):
+        raise ValueError(f"c_d is {c_d!r}; give auto or a positive number (4 CIFAR-100, 5.5 CIFAR-10, 11 ImageNet-1k)")
     b = CONCENTRATION * (1 - mu) * (1 - prune_ratio**c_d)
     # At r = 0 and mu = 0 or r near 1 one parameter reaches 0, where there is no density.
     b = min(max(b, 1e-6), CONCENTRATION + 1 - 1e-6)

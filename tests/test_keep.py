@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dualfast import keep
-from dualfast.keep import load_keep, save_keep
+from dualfast.keep import load_keep, save_keep, write_keep
 
 IDS = np.array([1, 5, 7, 90], np.int64)
 
@@ -78,16 +78,22 @@ def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
         save_keep(tmp_path / "keep.txt", IDS, n_samples=100)
 
 
-def test_nothing_appears_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_appears_when_the_disk_is_full(tmp_path: Path) -> None:
     path = tmp_path / "keep.npy"
     save_keep(path, IDS, n_samples=100)
 
-    def full(*_: object, **__: object) -> None:
+    def pieces() -> Iterator[np.ndarray]:
+        yield IDS[:2]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(keep.np, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        save_keep(path, IDS[:2], n_samples=100)
-    monkeypatch.undo()
+        write_keep(path, pieces(), 3, n_samples=100)
     assert (load_keep(path, n_samples=100) == IDS).all()  # the side file too is the old one
     assert sorted(os.listdir(tmp_path)) == ["keep.json", "keep.npy"]
+
+
+def test_pieces_are_one_list(tmp_path: Path) -> None:
+    write_keep(tmp_path / "keep.npy", (IDS[i : i + 1] for i in range(4)), 4, n_samples=100)
+    assert (load_keep(tmp_path / "keep.npy", n_samples=100) == IDS).all()
+    write_keep(tmp_path / "none.npy", [], 0, n_samples=100)
+    assert load_keep(tmp_path / "none.npy").shape == (0,)
