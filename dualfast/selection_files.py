@@ -8,6 +8,7 @@ apart, by several processes, and put together.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
@@ -55,6 +56,13 @@ class Shard:
                 self.count = self.parquet.metadata.num_rows
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{str(self.name)!r} is no score table: {str(error).splitlines()[0]}") from None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data that a score table was written for, where it says so."""
+        noted = {} if self.parquet is None else self.parquet.schema_arrow.metadata or {}
+        found: str | None = json.loads(noted.get(b"dualfast", b"{}")).get("fingerprint")
+        return found
 
     def pieces(self, names: Sequence[str], rows: int = ROWS) -> Iterator[tuple[int, Columns]]:
         """(id of the first, columns) of one piece after the other."""
