@@ -224,7 +224,11 @@ inline uint64_t ordered(double x) {
     return bits ^ (bits >> 63 ? ~0ull : 1ull << 63);
 }
 
-constexpr int64_t kChunk = 1 << 14;
+// Into how many parts the threads share the work: several for each, as another process may hold one of them up, and one
+// part, for one thread, where waking the others takes longer.
+int64_t parts_of(int64_t count, int threads) {
+    return count < 1 << 17 || threads == 1 ? 1 : std::min<int64_t>(8 * int64_t{threads}, count >> 14);
+}
 
 }  // namespace
 
@@ -232,7 +236,7 @@ double portable_log(double x) { return x > 0 ? log_of(x) : -std::numeric_limits<
 
 void race_keys(const Race& race, double* keys) {
     const int64_t blocks = (race.count + kBlock - 1) / kBlock;
-#pragma omp parallel for schedule(static) num_threads(race.threads) if (blocks > 8)
+#pragma omp parallel for schedule(dynamic, 16) num_threads(race.threads) if (blocks > 64)
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t first = block * kBlock;
         keys_of(race, first, static_cast<int>(std::min<int64_t>(kBlock, race.count - first)), keys + first);
@@ -245,9 +249,9 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
     const auto rough_low = static_cast<float>((low - log_log2) / std::log(2.0)) - slack;
     const auto rough_high = static_cast<float>((high - log_log2) / std::log(2.0)) + slack;
     const int64_t blocks = (race.count + kBlock - 1) / kBlock;
-    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(race.threads, blocks / 8));
+    const int64_t parts = parts_of(race.count, race.threads);
     std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}});
-#pragma omp parallel for schedule(static) num_threads(race.threads) if (parts > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(race.threads) if (parts > 1)
     for (int64_t part = 0; part < parts; ++part) {
         Sifted& mine = found[static_cast<size_t>(part)];
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
@@ -285,10 +289,10 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
 void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int threads) {
     if (n == 0) return;
     constexpr int kBits = 16;
-    const int64_t chunks = std::max<int64_t>(1, std::min<int64_t>(threads, count / kChunk));
+    const int64_t chunks = parts_of(count, threads);
     auto edge = [=](int64_t c) { return count * c / chunks; };
     std::vector<std::vector<int64_t>> histogram(static_cast<size_t>(chunks), std::vector<int64_t>(1 << kBits));
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         int64_t* bins = histogram[static_cast<size_t>(c)].data();
         for (int64_t i = edge(c); i < edge(c + 1); ++i) ++bins[ordered(keys[i]) >> (64 - kBits)];
@@ -303,7 +307,7 @@ void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int th
     }
     // Inside the bin that holds the threshold: (key, position) pairs, the few smallest of them.
     std::vector<std::vector<std::pair<uint64_t, int64_t>>> found(static_cast<size_t>(chunks));
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         for (int64_t i = edge(c); i < edge(c + 1); ++i) {
             const uint64_t key = ordered(keys[i]);
@@ -317,14 +321,14 @@ void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int th
     const std::pair<uint64_t, int64_t> threshold = *last;
     auto kept = [&](int64_t i) { return std::make_pair(ordered(keys[i]), i) <= threshold; };
     std::vector<int64_t> start(static_cast<size_t>(chunks) + 1);
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         int64_t mine = 0;
         for (int64_t i = edge(c); i < edge(c + 1); ++i) mine += kept(i);
         start[static_cast<size_t>(c) + 1] = mine;
     }
     for (size_t c = 0; c + 1 < start.size(); ++c) start[c + 1] += start[c];
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         int64_t at = start[static_cast<size_t>(c)];
         for (int64_t i = edge(c); i < edge(c + 1); ++i) {
@@ -356,9 +360,9 @@ std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int thread
         return column.wide ? static_cast<const double*>(column.data)[i] : static_cast<const float*>(column.data)[i];
     };
     const int64_t blocks = (count + kBlock - 1) / kBlock;
-    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, blocks / 8));
+    const int64_t parts = parts_of(count, threads);
     std::vector<std::vector<Found>> best(static_cast<size_t>(parts));
-#pragma omp parallel for schedule(static) num_threads(threads) if (parts > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
     for (int64_t part = 0; part < parts; ++part) {
         std::vector<Found>& mine = best[static_cast<size_t>(part)];
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
@@ -387,17 +391,17 @@ std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int thread
 }
 
 void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads) {
-    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, count / kChunk));
+    const int64_t parts = parts_of(count, threads);
     auto edge = [=](int64_t part) { return count * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
-#pragma omp parallel for schedule(static) num_threads(threads) if (parts > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
     for (int64_t part = 0; part < parts; ++part) {
         int64_t mine = 0;
         for (int64_t i = edge(part); i < edge(part + 1); ++i) mine += mask[i] != 0;
         start[static_cast<size_t>(part) + 1] = mine;
     }
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
-#pragma omp parallel for schedule(static) num_threads(threads) if (parts > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
     for (int64_t part = 0; part < parts; ++part) {
         int64_t at = start[static_cast<size_t>(part)];
         const int64_t end = std::min(n, start[static_cast<size_t>(part) + 1]);
