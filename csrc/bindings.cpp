@@ -3,10 +3,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "beton.h"
+#include "levels.h"
 #include "philox.h"
 #include "select.h"
 #include "step.h"
@@ -160,21 +162,71 @@ void register_step(py::module_& m) {
 
 // ---- select ---------------------------------------------------------------------------------------------------------
 
-Dense<double> race_keys(const py::object& mean, const py::object& score, const py::object& ids, int64_t count, double a,
-                        double b, uint64_t seed, int threads) {
-    const dualfast::Race race{optional_data<double>(mean, "mean", count),
-                              optional_data<double>(score, "score", count),
-                              optional_data<int64_t>(ids, "ids", count),
-                              count,
-                              a,
-                              b,
-                              seed,
-                              threads};
+dualfast::Column column_of(const py::object& array, const char* name, py::ssize_t wanted) {
+    if (Dense<float>::check_(array)) return {optional_data<float>(array, name, wanted), false};
+    return {optional_data<double>(array, name, wanted), true};
+}
+
+dualfast::Race race_of(const py::object& mean, const py::object& score, const py::object& ids, int64_t first,
+                       int64_t count, double a, double b, uint64_t seed, int threads) {
+    return {column_of(mean, "mean", count),
+            column_of(score, "score", count),
+            optional_data<int64_t>(ids, "ids", count),
+            first,
+            count,
+            a,
+            b,
+            seed,
+            threads};
+}
+
+template <class T>
+Dense<T> array_of(const std::vector<T>& values) {
+    return Dense<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+Dense<double> race_keys(const py::object& mean, const py::object& score, const py::object& ids, int64_t first,
+                        int64_t count, double a, double b, uint64_t seed, int threads) {
+    const dualfast::Race race = race_of(mean, score, ids, first, count, a, b, seed, threads);
     Dense<double> keys(count);
     double* to = keys.mutable_data();
     py::gil_scoped_release release;
     dualfast::race_keys(race, to);
     return keys;
+}
+
+py::tuple sift(const py::object& mean, const py::object& score, const py::object& ids, int64_t first, int64_t count,
+               double a, double b, uint64_t seed, int threads, double low, double high) {
+    const dualfast::Race race = race_of(mean, score, ids, first, count, a, b, seed, threads);
+    py::array_t<bool> kept(count);
+    auto* to = reinterpret_cast<uint8_t*>(kept.mutable_data());
+    dualfast::Sifted found;
+    {
+        py::gil_scoped_release release;
+        found = dualfast::sift(race, low, high, to);
+    }
+    return py::make_tuple(kept, found.kept, array_of(found.open), found.bad);
+}
+
+Dense<int64_t> largest(const py::object& column, int64_t k, int threads) {
+    const auto count = static_cast<int64_t>(py::len(column));
+    const dualfast::Column from = column_of(column, "column", count);
+    std::vector<int64_t> found;
+    {
+        py::gil_scoped_release release;
+        found = dualfast::largest(from, count, k, threads);
+    }
+    return array_of(found);
+}
+
+Dense<int64_t> positions(const Dense<bool>& mask, int64_t n, int threads) {
+    Dense<int64_t> out(n);
+    int64_t* to = out.mutable_data();
+    const auto* from = reinterpret_cast<const uint8_t*>(mask.data());
+    const int64_t count = mask.size();
+    py::gil_scoped_release release;
+    dualfast::positions(from, count, n, to, threads);
+    return out;
 }
 
 Dense<int64_t> smallest(const Dense<double>& keys, int64_t n, int threads) {
@@ -190,13 +242,14 @@ Dense<int64_t> smallest(const Dense<double>& keys, int64_t n, int threads) {
 }
 
 void register_select(py::module_& m) {
-    m.def("race_keys", &race_keys, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("count"), py::arg("a"),
-          py::arg("b"), py::arg("seed"), py::arg("threads"));
+    m.def("set_level", [](int level) { dualfast::level() = std::max(0, std::min(level, dualfast::highest_level())); });
+    m.def("race_keys", &race_keys, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"),
+          py::arg("count"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"));
+    m.def("sift", &sift, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"), py::arg("count"),
+          py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("low"), py::arg("high"));
     m.def("smallest", &smallest, py::arg("keys").noconvert(), py::arg("n"), py::arg("threads"));
-    m.def("portable_log", py::vectorize(&dualfast::portable_log), py::arg("x"));
-    m.def("philox4x32", [](uint64_t id, uint32_t epoch, uint32_t stream, uint64_t seed) {
-        return dualfast::philox4x32(id, epoch, stream, seed);
-    });
+    m.def("largest", &largest, py::arg("column"), py::arg("k"), py::arg("threads"));
+    m.def("positions", &positions, py::arg("mask").noconvert(), py::arg("n"), py::arg("threads"));
 }
 
 // ---- beton ----------------------------------------------------------------------------------------------------------

@@ -23,4 +23,15 @@ inline Philox philox4x32(uint64_t id, uint32_t epoch, uint32_t stream, uint64_t 
     return {c0, c1, c2, c3};
 }
 
+// The first two words of many samples at once, epoch 0: the same numbers, several at a time.
+struct PhiloxBlock {
+    const uint64_t* ids;
+    int count;
+    uint32_t stream;
+    uint64_t seed;
+    uint32_t* word0;
+    uint32_t* word1;
+};
+void philox_words(const PhiloxBlock& block);
+
 }  // namespace dualfast

@@ -1,21 +1,22 @@
 #include "select.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
+#include "levels.h"
 #include "philox.h"
-
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 
 namespace dualfast {
 namespace {
 
 constexpr uint32_t kSelectStream = 0x53454C45;
 constexpr double kMeanEdge = 1e-12;  // a mean of 0 or 1 makes the Beta density 0 or infinite
+constexpr int kBlock = 1024;         // samples whose intermediate columns stay in the first-level cache
 
 // fdlibm's series in a fixed order of operations; no branch, so that loops over it become vector code.
-inline double log_of(double x) {
+INLINE double log_of(double x) {
     uint64_t bits;
     std::memcpy(&bits, &x, 8);
     const uint64_t shifted = bits - 0x3FE6A09E667F3BCDull;
@@ -36,33 +37,183 @@ inline double log_of(double x) {
     return e * 6.93147180369123816490e-01 - ((half - (s * (half + odd + even) + e * 1.90821492927058770002e-10)) - f);
 }
 
-// (0, 1): 53 random bits and a half.
-inline double uniform(uint64_t seed, uint64_t id) {
-    const Philox random = philox4x32(id, 0, kSelectStream, seed);
-    const uint64_t bits = static_cast<uint64_t>(random[0]) << 21 | random[1] >> 11;
-    return (static_cast<double>(bits) + 0.5) * 1.1102230246251565e-16;
+// The first two Philox words of each sample.
+INLINE void words_of(const Race& race, int64_t first, int n, uint32_t* word0, uint32_t* word1) {
+    uint64_t ids[kBlock];
+    for (int i = 0; i < n; ++i) {
+        ids[i] = static_cast<uint64_t>(race.ids ? race.ids[first + i] : race.first + first + i);
+    }
+    philox_words({ids, n, kSelectStream, race.seed, word0, word1});
 }
 
-CLONES void keys_of(const Race& race, double* keys, int64_t first, int64_t last) {
-    const double none = std::numeric_limits<double>::infinity();
-    for (int64_t i = first; i < last; ++i) {
-        const uint64_t id = static_cast<uint64_t>(race.ids ? race.ids[i] : i);
-        keys[i] = log_of(-log_of(uniform(race.seed, id)));
+template <class T>
+INLINE void add_log_score(const T* score, int n, double* keys) {
+    for (int i = 0; i < n; ++i) {
+        const auto x = static_cast<double>(score[i]);
+        const double normal = x < 2.2250738585072014e-308 ? x * 18014398509481984.0 : x;
+        const double log_score = log_of(normal) - (normal == x ? 0.0 : 37.42994775023705);
+        keys[i] -= x > 0 ? log_score : -kZeroWeight;
     }
-    if (race.score) {
-        for (int64_t i = first; i < last; ++i) {
-            const double score = race.score[i];
-            const double normal = score < 2.2250738585072014e-308 ? score * 18014398509481984.0 : score;
-            const double log_score = log_of(normal) - (normal == score ? 0.0 : 37.42994775023705);
-            keys[i] = score > 0 ? keys[i] - log_score : none;
-        }
+}
+
+template <class T>
+INLINE void add_log_beta(const T* mean, int n, double a, double b, double* keys) {
+    for (int i = 0; i < n; ++i) {
+        const auto m = static_cast<double>(mean[i]);
+        keys[i] -= (a - 1.0) * log_of(std::max(m, kMeanEdge)) + (b - 1.0) * log_of(std::max(1.0 - m, kMeanEdge));
     }
-    if (race.mean) {
-        for (int64_t i = first; i < last; ++i) {
-            const double mean = std::min(std::max(race.mean[i], kMeanEdge), 1.0 - kMeanEdge);
-            keys[i] -= (race.a - 1.0) * log_of(mean) + (race.b - 1.0) * log_of(1.0 - mean);
-        }
+}
+
+// call with `from`, the values of the column from `at` on, in their type.
+#define WITH_TYPE(column, at, call)                                              \
+    do {                                                                         \
+        if ((column).wide) {                                                     \
+            const auto* from = static_cast<const double*>((column).data) + (at); \
+            call;                                                                \
+        } else {                                                                 \
+            const auto* from = static_cast<const float*>((column).data) + (at);  \
+            call;                                                                \
+        }                                                                        \
+    } while (false)
+
+INLINE void keys_of_at_level(const Race& race, int64_t first, int n, double* keys) {
+    uint32_t word0[kBlock], word1[kBlock];
+    words_of(race, first, n, word0, word1);
+    for (int i = 0; i < n; ++i) {
+        // (0, 1): 53 random bits and a half; put together so that no 64-bit integer is converted.
+        const double u = (word0[i] * 4294967296.0 + (word1[i] & 0xFFFFF800u) + 1024.0) * 5.421010862427522e-20;
+        keys[i] = log_of(-log_of(u));
     }
+    if (race.score.data) WITH_TYPE(race.score, first, add_log_score(from, n, keys));
+    if (race.mean.data) WITH_TYPE(race.mean, first, add_log_beta(from, n, race.a, race.b, keys));
+}
+
+AT_LEVELS(void, keys_of, (const Race& race, int64_t first, int n, double* keys), (race, first, n, keys))
+
+// ---- the race in float32 ----
+//
+// Keys in units of log 2. Errors, absolute: rough_log2 of a column stays within 1e-5 (7.4e-6 relative of the polynomial
+// times 1/2, rounding to 20 or 24 bits, and of exponent plus fraction, which is at most 1024 + 1 for a score);
+// log2(-log2 u) within 1e-4, as samples whose u is closer than 2^-18 to 0 or 1 are left open. Sums round by 2^-24 of
+// their size, at most 4,000 + 40 (|a-1| + |b-1|). The slack is several times all that together.
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=fast")  // what is only a bound may use what the processor has
+INLINE float slack_of(const Race& race) {
+    const double powers = race.mean.data ? std::abs(race.a - 1.0) + std::abs(race.b - 1.0) : 0.0;
+    return static_cast<float>(2e-3 + 1e-4 * powers);
+}
+
+INLINE float bits_to_float(int32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+
+// log2(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), relative error 7.4e-6: minimax fit of log2(1 + f) / f.
+INLINE float rough_log2_1p(float f) {
+    float p = -0.20619085f;
+    p = p * f + 0.31819984f;
+    p = p * f - 0.36649173f;
+    p = p * f + 0.47981185f;
+    p = p * f - 0.72120637f;
+    p = p * f + 1.4427016f;
+    return p * f;
+}
+
+// x positive and normal; of a double the high word alone counts.
+INLINE float rough_log2(float x) {
+    int32_t bits;
+    std::memcpy(&bits, &x, 4);
+    const int32_t e = (bits - 0x3F3504F3) >> 23;
+    return static_cast<float>(e) + rough_log2_1p(bits_to_float(bits - (e << 23)) - 1.0f);
+}
+
+INLINE float rough_log2(double x) {
+    uint64_t bits;
+    std::memcpy(&bits, &x, 8);
+    const auto high = static_cast<int32_t>(bits >> 32);
+    const int32_t e = (high - 0x3FE6A09E) >> 20;
+    const int32_t m = ((high - (e << 20) - 0x3FE00000) << 3) + 0x3F000000;
+    return static_cast<float>(e) + rough_log2_1p(bits_to_float(m) - 1.0f);
+}
+
+constexpr float kUnsure = std::numeric_limits<float>::quiet_NaN();  // neither below low nor above high
+
+INLINE void rough_race(const uint32_t* word0, int n, float* keys) {
+    for (int i = 0; i < n; ++i) {
+        const auto near0 = static_cast<int32_t>(word0[i] >> 1), near1 = static_cast<int32_t>(~word0[i] >> 1);
+        const float x = (static_cast<float>(near0) + 0.5f) * 4.656612873077393e-10f;
+        const float y = (static_cast<float>(near1) + 0.5f) * 4.656612873077393e-10f;  // 1 - x, but exact near 1
+        int32_t bits;
+        std::memcpy(&bits, &x, 4);
+        const int32_t e = (bits - 0x3F3504F3) >> 23;
+        const float f = e == 0 ? -y : bits_to_float(bits - (e << 23)) - 1.0f;
+        const float key = rough_log2(-(static_cast<float>(e) + rough_log2_1p(f)));
+        keys[i] = std::min(near0, near1) < 1 << 13 ? kUnsure : key;
+    }
+}
+
+template <class T>
+INLINE int add_rough_score(const T* score, int n, float* keys) {
+    constexpr auto kZero = static_cast<float>(kZeroWeight * 1.4426950408889634);
+    int bad = 0;
+    for (int i = 0; i < n; ++i) {
+        const T x = score[i];
+        bad |= !(x >= 0) | !(x <= std::numeric_limits<T>::max());
+        const float log_score = x < std::numeric_limits<T>::min() ? kUnsure : rough_log2(x);
+        keys[i] -= x == 0 ? -kZero : log_score;
+    }
+    return bad;
+}
+
+template <class T>
+INLINE int add_rough_beta(const T* mean, int n, float a1, float b1, float* keys) {
+    constexpr auto kEdge = static_cast<T>(kMeanEdge);
+    int bad = 0;
+    for (int i = 0; i < n; ++i) {
+        const T x = mean[i], y = 1 - x;
+        bad |= !(x >= 0) | !(y >= 0);
+        keys[i] -= a1 * rough_log2(x > kEdge ? x : kEdge) + b1 * rough_log2(y > kEdge ? y : kEdge);
+    }
+    return bad;
+}
+
+// kept[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
+INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* kept) {
+    uint32_t word0[kBlock], word1[kBlock];
+    float keys[kBlock];
+    words_of(race, first, n, word0, word1);
+    rough_race(word0, n, keys);
+    int bad = 0;
+    if (race.score.data) WITH_TYPE(race.score, first, bad |= add_rough_score(from, n, keys));
+    if (race.mean.data) {
+        const auto a1 = static_cast<float>(race.a - 1.0), b1 = static_cast<float>(race.b - 1.0);
+        WITH_TYPE(race.mean, first, bad |= add_rough_beta(from, n, a1, b1, keys));
+    }
+    for (int i = 0; i < n; ++i) {
+        const int below = keys[i]<low, above = keys[i]> high;
+        kept[i] = static_cast<uint8_t>(below | (!(below | above)) << 1);
+    }
+    return bad;
+}
+
+AT_LEVELS(int, sift_block, (const Race& race, int64_t first, int n, float low, float high, uint8_t* kept),
+          (race, first, n, low, high, kept))
+#pragma GCC pop_options
+
+template <class T>
+int64_t first_bad(const T* from, int64_t first, int64_t last, T most) {
+    while (first < last && from[first] >= 0 && from[first] <= most) ++first;
+    return first;
+}
+
+int64_t first_bad(const Race& race, int64_t first, int64_t last) {
+    if (race.score.data) {
+        WITH_TYPE(race.score, 0,
+                  last = first_bad(from, first, last, std::numeric_limits<std::decay_t<decltype(*from)>>::max()));
+    }
+    if (race.mean.data) WITH_TYPE(race.mean, 0, last = first_bad(from, first, last, std::decay_t<decltype(*from)>(1)));
+    return last;
 }
 
 // Doubles in ascending order as unsigned integers.
@@ -73,27 +224,75 @@ inline uint64_t ordered(double x) {
     return bits ^ (bits >> 63 ? ~0ull : 1ull << 63);
 }
 
-constexpr int64_t kChunk = 1 << 14;
+// Into how many parts the threads share the work: several for each, as another process may hold one of them up, and one
+// part, for one thread, where waking the others takes longer.
+int64_t parts_of(int64_t count, int threads) {
+    return count < 1 << 17 || threads == 1 ? 1 : std::min<int64_t>(8 * int64_t{threads}, count >> 14);
+}
 
 }  // namespace
 
 double portable_log(double x) { return x > 0 ? log_of(x) : -std::numeric_limits<double>::infinity(); }
 
 void race_keys(const Race& race, double* keys) {
-    const int64_t chunks = (race.count + kChunk - 1) / kChunk;
-#pragma omp parallel for schedule(static) num_threads(race.threads) if (chunks > 1)
-    for (int64_t c = 0; c < chunks; ++c) {
-        keys_of(race, keys, c * kChunk, std::min(race.count, (c + 1) * kChunk));
+    const int64_t blocks = (race.count + kBlock - 1) / kBlock;
+#pragma omp parallel for schedule(dynamic, 16) num_threads(race.threads) if (blocks > 64)
+    for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t first = block * kBlock;
+        keys_of(race, first, static_cast<int>(std::min<int64_t>(kBlock, race.count - first)), keys + first);
     }
+}
+
+Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
+    const double log_log2 = std::log(std::log(2.0));
+    const float slack = slack_of(race);
+    const auto rough_low = static_cast<float>((low - log_log2) / std::log(2.0)) - slack;
+    const auto rough_high = static_cast<float>((high - log_log2) / std::log(2.0)) + slack;
+    const int64_t blocks = (race.count + kBlock - 1) / kBlock;
+    const int64_t parts = parts_of(race.count, race.threads);
+    std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}});
+#pragma omp parallel for schedule(dynamic) num_threads(race.threads) if (parts > 1)
+    for (int64_t part = 0; part < parts; ++part) {
+        Sifted& mine = found[static_cast<size_t>(part)];
+        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
+            const int64_t first = block * kBlock;
+            const int n = static_cast<int>(std::min<int64_t>(kBlock, race.count - first));
+            if (sift_block(race, first, n, rough_low, rough_high, kept + first) && mine.bad < 0) {
+                mine.bad = first_bad(race, first, first + n);
+            }
+            int ones = 0;
+            for (int i = 0; i < n; ++i) ones += kept[first + i] & 1;
+            mine.kept += ones;
+            for (int i = 0; i < n; i += 8) {
+                const int width = std::min(8, n - i);
+                uint64_t eight = 0;
+                std::memcpy(&eight, kept + first + i, static_cast<size_t>(width));
+                if (!(eight & 0x0202020202020202ull)) continue;
+                for (int j = i; j < i + width; ++j) {
+                    if (kept[first + j] == 2) {
+                        mine.open.push_back(first + j);
+                        kept[first + j] = 0;
+                    }
+                }
+            }
+        }
+    }
+    Sifted all{0, -1, {}};
+    for (const Sifted& part : found) {
+        all.kept += part.kept;
+        if (all.bad < 0) all.bad = part.bad;
+        all.open.insert(all.open.end(), part.open.begin(), part.open.end());
+    }
+    return all;
 }
 
 void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int threads) {
     if (n == 0) return;
     constexpr int kBits = 16;
-    const int64_t chunks = std::max<int64_t>(1, std::min<int64_t>(threads, count / kChunk));
+    const int64_t chunks = parts_of(count, threads);
     auto edge = [=](int64_t c) { return count * c / chunks; };
     std::vector<std::vector<int64_t>> histogram(static_cast<size_t>(chunks), std::vector<int64_t>(1 << kBits));
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         int64_t* bins = histogram[static_cast<size_t>(c)].data();
         for (int64_t i = edge(c); i < edge(c + 1); ++i) ++bins[ordered(keys[i]) >> (64 - kBits)];
@@ -108,7 +307,7 @@ void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int th
     }
     // Inside the bin that holds the threshold: (key, position) pairs, the few smallest of them.
     std::vector<std::vector<std::pair<uint64_t, int64_t>>> found(static_cast<size_t>(chunks));
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         for (int64_t i = edge(c); i < edge(c + 1); ++i) {
             const uint64_t key = ordered(keys[i]);
@@ -122,18 +321,93 @@ void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int th
     const std::pair<uint64_t, int64_t> threshold = *last;
     auto kept = [&](int64_t i) { return std::make_pair(ordered(keys[i]), i) <= threshold; };
     std::vector<int64_t> start(static_cast<size_t>(chunks) + 1);
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         int64_t mine = 0;
         for (int64_t i = edge(c); i < edge(c + 1); ++i) mine += kept(i);
         start[static_cast<size_t>(c) + 1] = mine;
     }
     for (size_t c = 0; c + 1 < start.size(); ++c) start[c + 1] += start[c];
-#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
     for (int64_t c = 0; c < chunks; ++c) {
         int64_t at = start[static_cast<size_t>(c)];
         for (int64_t i = edge(c); i < edge(c + 1); ++i) {
             if (kept(i)) out[at++] = i;
+        }
+    }
+}
+
+namespace {
+
+// Does any value of the block exceed the bound?
+template <class T>
+INLINE bool above(const T* from, int n, T bound) {
+    int found = 0;
+    for (int i = 0; i < n; ++i) found |= from[i] > bound;
+    return found;
+}
+INLINE bool any_above_at_level(const Column& column, int64_t first, int n, double bound) {
+    if (column.wide) return above(static_cast<const double*>(column.data) + first, n, bound);
+    return above(static_cast<const float*>(column.data) + first, n, static_cast<float>(bound));
+}
+AT_LEVELS(bool, any_above, (const Column& column, int64_t first, int n, double bound), (column, first, n, bound))
+
+}  // namespace
+
+std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int threads) {
+    using Found = std::pair<double, int64_t>;  // minus the value, position: ascending is best first
+    auto value = [&](int64_t i) {
+        return column.wide ? static_cast<const double*>(column.data)[i] : static_cast<const float*>(column.data)[i];
+    };
+    const int64_t blocks = (count + kBlock - 1) / kBlock;
+    const int64_t parts = parts_of(count, threads);
+    std::vector<std::vector<Found>> best(static_cast<size_t>(parts));
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
+    for (int64_t part = 0; part < parts; ++part) {
+        std::vector<Found>& mine = best[static_cast<size_t>(part)];
+        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
+            const int64_t first = block * kBlock, last = std::min(count, first + kBlock);
+            const bool full = static_cast<int64_t>(mine.size()) == k;
+            if (full && !any_above(column, first, static_cast<int>(last - first), -mine.back().first)) continue;
+            for (int64_t i = first; i < last; ++i) {
+                const Found here{-value(i), i};
+                if (here.first != here.first) continue;
+                if (static_cast<int64_t>(mine.size()) == k) {
+                    if (here >= mine.back()) continue;
+                    mine.pop_back();
+                }
+                mine.insert(std::upper_bound(mine.begin(), mine.end(), here), here);
+            }
+        }
+    }
+    std::vector<Found> all;
+    for (const auto& part : best) all.insert(all.end(), part.begin(), part.end());
+    std::sort(all.begin(), all.end());
+    std::vector<int64_t> out;
+    for (const Found& found : all) {
+        if (static_cast<int64_t>(out.size()) < k) out.push_back(found.second);
+    }
+    return out;
+}
+
+void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads) {
+    const int64_t parts = parts_of(count, threads);
+    auto edge = [=](int64_t part) { return count * part / parts; };
+    std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
+    for (int64_t part = 0; part < parts; ++part) {
+        int64_t mine = 0;
+        for (int64_t i = edge(part); i < edge(part + 1); ++i) mine += mask[i] != 0;
+        start[static_cast<size_t>(part) + 1] = mine;
+    }
+    for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
+    for (int64_t part = 0; part < parts; ++part) {
+        int64_t at = start[static_cast<size_t>(part)];
+        const int64_t end = std::min(n, start[static_cast<size_t>(part) + 1]);
+        for (int64_t i = edge(part); at < end; ++i) {
+            out[at] = i;
+            at += mask[i] != 0;
         }
     }
 }

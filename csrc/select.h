@@ -1,5 +1,5 @@
 // Draws n of N samples: an exponential race on Philox numbers, or the n largest scores. Any number of threads, and any
-// of the compiled clones, gives the same bytes.
+// of the compiled clones, gives the same samples.
 #pragma once
 
 #include <cstdint>
@@ -11,22 +11,45 @@ namespace dualfast {
 // the same bits on every machine. log(0) is -infinity.
 double portable_log(double x);
 
+// float32 or, where wide, float64; null: there is none.
+struct Column {
+    const void* data;
+    bool wide;
+};
+
 // What decides the race. key_i = log(-log u_i) - log w_i with u_i from Philox4x32-10 of (seed, id): the n smallest keys
 // are a draw without replacement with successive-sampling probabilities w (Efraimidis and Spirakis, 2006). Weight: w_i
-// = score_i * mean_i^(a-1) * (1-mean_i)^(b-1) where beta, else score_i, or 1 without scores. A weight of zero has the
-// key +infinity.
+// = score_i * mean_i^(a-1) * (1-mean_i)^(b-1), without mean score_i, without either 1. A weight of zero has the key
+// kZeroWeight + log(-log u): after all others, in a race of its own.
 struct Race {
-    const double* mean;   // (n,) or null
-    const double* score;  // (n,) or null
-    const int64_t* ids;   // (n,) or null: 0 .. n-1
-    int64_t count;
+    Column mean, score;  // (count,)
+    const int64_t* ids;  // (count,) or null: first, first + 1, ...
+    int64_t first, count;
     double a, b;
     uint64_t seed;
     int threads;
 };
+constexpr double kZeroWeight = 2000.0;
 void race_keys(const Race& race, double* keys);
+
+// The race as far as float32 can decide it, many samples at a time. kept[i] = 1 where key_i < low for certain, else 0;
+// open: the ascending positions of every sample that may lie in [low, high]; all others have keys above high. The
+// bounds of the float32 error stand in select.cpp. Which samples are open may differ between processors; what is right
+// about them, and so a draw that settles them by race_keys, does not.
+struct Sifted {
+    int64_t kept;  // how many
+    int64_t bad;   // first position with a score not in [0, inf) or a mean not in [0, 1], or -1
+    std::vector<int64_t> open;
+};
+Sifted sift(const Race& race, double low, double high, uint8_t* kept);
 
 // Positions of the n smallest keys, ascending; ties go to the lower position. No key is NaN.
 void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int threads);
+
+// Positions of the k largest values, largest first; ties go to the lower position, NaN is passed over. k is small.
+std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int threads);
+
+// Positions of the bytes that are not zero, n of them.
+void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads);
 
 }  // namespace dualfast

@@ -54,21 +54,39 @@ class Train(Command, TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Select(Command):
-    """Draw the samples to keep from a score table."""
+    """Draw the samples to keep from a score table of any size."""
 
-    scores: str
-    """scores.parquet."""
-    prune_ratio: float
-    """Fraction REMOVED, in [0, 1)."""
+    scores: tuple[str, ...]
+    """scores.parquet; several that follow each other; or a .npy for each column, named after it."""
     out: str
     """The index list to write: .npy, with a .json beside it."""
+    prune_ratio: float | None = None
+    """Fraction REMOVED, in [0, 1)."""
+    like: str | None = None
+    """The .json of an index list: draw as it was drawn. No other flag but --scores and --out counts then."""
     method: str = "dual+beta"
-    """dual+beta, dual, ccs, random, or any score by name."""
+    """dual+beta, dual, ccs, stratified, random, or any score by name."""
     seed: int = 0
     c_d: float | Literal["auto"] = 4.0
+    """Where the Beta density lies: 4 CIFAR-100, 5.5 CIFAR-10, 11 ImageNet-1k, or read off the scores."""
     per_class: bool = False
+    """Every class keeps its share."""
+    where: str | None = None
+    """Keep only samples for which this holds: a DuckDB expression on the table's columns, as 'aum > 0'."""
+    exclude: str | None = None
+    """.npy of ids, or a mask, never to keep."""
+    force: str | None = None
+    """.npy of ids, or a mask, to keep in any case."""
+    mislabel_cut: int = 0
+    """Leave out so many samples of lowest aum."""
+    skip_bad: bool = False
+    """Leave out samples without a score."""
 
     def check(self) -> None:
+        if self.like is not None:
+            return
+        if self.prune_ratio is None:
+            raise ValueError("prune_ratio is missing; give --prune-ratio R, the fraction REMOVED, or --like keep.json")
         check_ratio(self.prune_ratio)
         check_seed(self.seed)
 
@@ -251,21 +269,22 @@ def _train(asked: Train) -> None:
 
 
 def _select(asked: Select) -> None:
-    from dualfast.keep import save_keep
-    from dualfast.selection import select
-    from dualfast.table import Scores
+    from dualfast import redraw
 
-    scores, about = Scores.load(asked.scores), Scores.about(asked.scores)
-    method, options = method_options(asked.method)
-    options |= {"seed": asked.seed, "per_class": asked.per_class}
-    if method == "dual+beta":
-        options.setdefault("c_d", asked.c_d)
-    labels = about.pop("labels", None) if asked.per_class else None
-    kept = select(scores, asked.prune_ratio, method=method, labels=labels, **options)  # type: ignore[arg-type]
-    fingerprint = about["fingerprint"]
-    how = {"method": method, "prune_ratio": asked.prune_ratio, **options}
-    save_keep(asked.out, kept, n_samples=len(scores), fingerprint=fingerprint, **how)
-    print(f"{asked.out}: kept {len(kept)} of {len(scores)}, removed {len(scores) - len(kept)}")
+    if asked.like is not None:
+        draw, fingerprint = redraw.like(asked.like)
+    else:
+        method, options = method_options(asked.method)
+        c_d = options.pop("c_d", asked.c_d)
+        names = ("seed", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
+        given: dict[str, Any] = {name: getattr(asked, name) for name in names}
+        assert asked.prune_ratio is not None
+        draw = redraw.Draw(prune_ratio=asked.prune_ratio, method=method, c_d=c_d, options=options, **given)  # type: ignore[arg-type]
+        fingerprint = None
+    with Console() as console:
+        shown: dict[str, Any] = {"say": console.say, "plan": console.plan, "progress": console.images}
+        kept, removed = redraw.write(draw, asked.scores, asked.out, fingerprint=fingerprint, **shown)
+    print(f"{asked.out}: kept {kept} of {kept + removed}, removed {removed}")
 
 
 def _write(asked: Write) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,39 @@ def save_keep(
 
     The list appears last: where it is, its side file is too.
     """
+    write_keep(path, [ids], len(ids), n_samples=n_samples, fingerprint=fingerprint, **how)
+
+
+def write_keep(
+    path: str | os.PathLike[str],
+    pieces: Iterable[NDArray[np.int64]],
+    count: int,
+    *,
+    n_samples: int,
+    fingerprint: str | None = None,
+    **how: Any,
+) -> None:
+    """save_keep for ids that come in pieces, `count` in all: only one piece is in memory."""
     path = Path(path)
     if path.suffix != ".npy":
         raise ValueError(f"{str(path)!r} is no name for an index list; end it in .npy")
     about = {
         "n_samples": n_samples,
-        "kept": len(ids),
-        "removed": n_samples - len(ids),
+        "kept": count,
+        "removed": n_samples - count,
         **how,
         "fingerprint": fingerprint,
         "dualfast": importlib.metadata.version("dualfast"),
     }
-    write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
-    with atomic(path) as part, open(part, "wb") as file:
-        np.save(file, np.ascontiguousarray(ids, np.int64), allow_pickle=False)
+    with atomic(path) as part:
+        with open(part, "wb") as file:
+            header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for ids in pieces:
+                file.write(np.ascontiguousarray(ids, "<i8").data)
+                count -= len(ids)
+        assert count == 0, "the pieces hold another number of ids"
+        write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
 
 
 def load_keep(

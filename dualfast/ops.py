@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -388,36 +388,89 @@ def _observe_torch(
 # ---- select ---------------------------------------------------------------------------------------------------------
 
 Floats: TypeAlias = NDArray[np.float64]
+Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+ZERO_WEIGHT_KEY = 2000.0  # what a weight of zero adds to its key: past the key of any positive weight
 
 
-def race_keys(
-    count: int,
-    *,
-    seed: int,
-    score: Floats | None = None,
-    mean: Floats | None = None,
-    a: float = 1.0,
-    b: float = 1.0,
-    ids: Ints | None = None,
-    threads: int | None = None,
-) -> Floats:
-    """Keys (count,) float64 whose n smallest are a draw without replacement: log(-log u) - log w.
+@dataclass(frozen=True)
+class Race:
+    """Successive sampling without replacement as an exponential race over `count` samples.
 
-    u comes from Philox of (seed, id), w = score * mean^(a-1) * (1-mean)^(b-1); without score w = 1, without mean w =
-    score; w = 0 has the key +inf. score and mean (count,) float64, not negative; ids (count,) int64, None: 0 to
-    count-1. The same bits for any number of threads and any processor. Source: Efraimidis and Spirakis, 2006.
+    The key of a sample is log(-log u) - log w; the n smallest are a draw with weights w (Efraimidis and Spirakis,
+    2006). u comes from Philox of (seed, id) with 53 bits, w = score * mean^(a-1) * (1-mean)^(b-1), without mean score,
+    without either 1. Weights of zero have the key ZERO_WEIGHT_KEY + log(-log u). score and mean (count,) float32 or
+    float64, contiguous, never copied; ids (count,) int64, None: first, first + 1, ...; seed of 64 bits.
     """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed}; give an integer of 64 bits, 0 to 2**64 - 1")
-    keys: Floats = _C.race_keys(mean, score, ids, count, a, b, seed, threads or torch.get_num_threads())
+
+    count: int
+    seed: int
+    score: Column | None = None
+    mean: Column | None = None
+    a: float = 1.0
+    b: float = 1.0
+    ids: Ints | None = None
+    first: int = 0
+
+    def at(self, where: Ints) -> Race:
+        """The race of the samples at these positions alone; their keys are the same."""
+        ids = where + self.first if self.ids is None else self.ids[where]
+        score, mean = (None if column is None else column[where] for column in (self.score, self.mean))
+        return replace(self, count=len(where), score=score, mean=mean, ids=ids)
+
+
+def race_keys(race: Race, threads: int | None = None) -> Floats:
+    """The keys (count,) float64: the same bits for any number of threads and any processor."""
+    keys: Floats = _C.race_keys(*_fields(race), threads or torch.get_num_threads())
     return keys
+
+
+def _fields(race: Race) -> tuple[Any, ...]:
+    if not 0 <= race.seed < 2**64:
+        raise ValueError(f"seed is {race.seed}; give an integer of 64 bits, 0 to 2**64 - 1")
+    return race.mean, race.score, race.ids, race.first, race.count, race.a, race.b, race.seed
+
+
+def set_level(level: int) -> None:
+    """For tests: the instructions that selection uses, 2 AVX-512, 1 AVX2, 0 neither; at most what there is."""
+    _C.set_level(level)
+
+
+def sift(race: Race, low: float, high: float, threads: int | None = None) -> tuple[Mask, int, Ints]:
+    """The race as far as float32 decides it, at the speed of memory: (kept, n_kept, open).
+
+    kept (count,) bool marks samples whose key is below `low` for certain; open, ascending positions, holds every
+    sample whose key may lie in [low, high]; the keys of all others are above `high`. race_keys settles the open ones.
+    Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
+    """
+    kept, n_kept, open_, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high)
+    if bad >= 0:
+        for name, column, most in (("score", race.score, np.finfo(np.float64).max), ("mean", race.mean, 1.0)):
+            if column is not None and not 0 <= column[bad] <= most:
+                raise ValueError(f"{name}[{bad}] is {column[bad]}; it must lie in [0, {'1]' if most == 1 else 'inf)'}")
+    return kept, n_kept, open_
 
 
 def smallest(keys: Floats, n: int, threads: int | None = None) -> Ints:
     """Positions (n,) int64, ascending, of the n smallest of keys (N,) float64; ties go to the lower position."""
     kept: Ints = _C.smallest(keys, n, threads or torch.get_num_threads())
     return kept
+
+
+def largest(column: Column, k: int, threads: int | None = None) -> Ints:
+    """Positions of the k largest of column (N,) float32 or float64, the largest first; ties go to the lower position.
+    NaN is passed over, so that there may be fewer. For a small k."""
+    top: Ints = _C.largest(column, k, threads or torch.get_num_threads())
+    return top
+
+
+def positions(mask: Mask, n: int | None = None, threads: int | None = None) -> Ints:
+    """The ascending positions int64 of what is True in mask (N,) bool, n of them (None: counted first)."""
+    n = int(np.count_nonzero(mask)) if n is None else n
+    where: Ints = _C.positions(mask, n, threads or torch.get_num_threads())
+    return where
 
 
 # ---- beton ----------------------------------------------------------------------------------------------------------

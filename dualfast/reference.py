@@ -6,9 +6,9 @@ against closed forms and scipy.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import pairwise, permutations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -96,7 +96,7 @@ def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) 
     seen = visits[:epochs]
     p = np.array([v.p for v in seen])
     windows = [p[k : k + window] for k in range(len(p) - window + 1)]
-    forgotten = sum(a.correct and not b.correct for a, b in itertools.pairwise(seen))
+    forgotten = sum(a.correct and not b.correct for a, b in pairwise(seen))
     if not seen:
         return dict.fromkeys(("dual", "dyn_unc", "mean", "aum", "el2n", "entropy", "forgetting"), np.nan) | {
             "visits": 0
@@ -209,3 +209,27 @@ def ccs(column: Floats, ids: Ints, n: int, *, seed: int, mis_ratio: float = 0.0,
         take = min(len(group), (n - len(kept)) // (len(groups) - at))
         kept.extend(group[smallest(race_keys(seed, group, np.zeros(len(group))), take)].tolist())
     return np.sort(np.array(kept, np.int64))
+
+
+def stratified(column: Floats, ids: Ints, n: int, *, seed: int, strata: int = 50) -> Ints:
+    """Strata of equal size along a score (the earlier take what does not divide), of each its share of n by largest
+    remainder, uniformly (Neyman, 1934)."""
+    groups = [group for group in np.array_split(np.argsort(column, kind="stable"), strata) if len(group)]
+    kept: list[int] = []
+    for group, take in zip(groups, shares([len(g) for g in groups], n), strict=True):
+        keys = race_keys(seed, ids[group], np.zeros(len(group)))
+        order = sorted(range(len(group)), key=lambda i: (keys[i], i))
+        kept.extend(ids[group[order[:take]]].tolist())
+    return np.sort(np.array(kept, np.int64))
+
+
+def inclusion(weights: Floats, n: int) -> Floats:
+    """Exact inclusion probabilities of n successive draws without replacement, over all orders: for tiny N."""
+    out = np.zeros(len(weights))
+    for order in permutations(range(len(weights)), n):
+        p, left = 1.0, float(weights.sum())
+        for i in order:
+            p *= weights[i] / left
+            left -= weights[i]
+        out[list(order)] += p
+    return out

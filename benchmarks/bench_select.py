@@ -1,0 +1,188 @@
+"""Selection against what people use: numpy.choice with scipy's Beta density, a numpy race, torch.multinomial, DuckDB,
+Polars. `dualfast bench select -- --sizes 50000 1280000`; --from-disk and --billion draw from files made on the fly."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _harness import copy_bandwidth, origin, paired, peak_memory, save
+
+import dualfast
+from dualfast.beta import Beta, beta_of
+from dualfast.selection import kept_count, select
+from dualfast.selection_files import select_files
+
+MULTINOMIAL_MOST = 2**24  # categories that torch.multinomial takes
+CHOICE_MOST = 14_000_000
+SEED = 0
+
+
+def columns(n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """dual and mean, float32, shaped like those of a real run: most samples easy, dual highest in the middle."""
+    rng = np.random.default_rng(first)
+    mean = np.sqrt(np.sqrt(rng.random(n, np.float32)))
+    return (mean * (1 - mean) * (0.1 + rng.random(n, np.float32))).astype(np.float32), mean
+
+
+def numpy_choice(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+    from scipy import stats
+
+    weights = stats.beta.pdf(mean.astype(np.float64), law.a, law.b) * dual
+    chosen = np.random.default_rng(SEED).choice(len(dual), n, replace=False, p=weights / weights.sum())
+    return np.sort(chosen)
+
+
+def numpy_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+    keys = np.log(np.random.default_rng(SEED).exponential(size=len(dual)).astype(np.float32))
+    keys -= np.float32(law.a - 1) * np.log(mean) + np.float32(law.b - 1) * np.log1p(-mean) + np.log(dual)
+    return np.sort(np.argpartition(keys, n - 1)[:n])
+
+
+def torch_multinomial(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+    d, m = torch.from_numpy(dual), torch.from_numpy(mean)
+    log_w = d.log() + (law.a - 1) * m.log() + (law.b - 1) * torch.log1p(-m)
+    torch.manual_seed(SEED)
+    return torch.multinomial((log_w - log_w.max()).exp(), n).sort().values.numpy()
+
+
+def duckdb_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+    import duckdb
+    import pyarrow as pa
+
+    table = pa.table({"id": np.arange(len(dual)), "dual": dual, "mean": mean})
+    with duckdb.connect(config={"threads": torch.get_num_threads()}) as database:
+        database.register("scores", table)
+        return database.sql(
+            "SELECT id FROM (SELECT id FROM scores ORDER BY ln(-ln(1 - random())) - ln(dual) "
+            f"- {law.a - 1} * ln(mean) - {law.b - 1} * ln(greatest(1 - mean, 1e-12)) LIMIT {n}) ORDER BY id"
+        ).fetchnumpy()["id"]
+
+
+def polars_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+    import polars as pl
+
+    u = np.random.default_rng(SEED).random(len(dual), np.float32)
+    frame = pl.LazyFrame({"dual": dual, "mean": mean, "u": u}).with_row_index("id")
+    log_w = pl.col("dual").log() + (law.a - 1) * pl.col("mean").log() + (law.b - 1) * (1 - pl.col("mean")).log()
+    key = (-(1 - pl.col("u")).log()).log() - log_w
+    return frame.select("id", key=key).bottom_k(n, by="key").select("id").sort("id").collect()["id"].to_numpy()
+
+
+RIVALS = {
+    "numpy.choice + scipy": (numpy_choice, CHOICE_MOST),
+    "numpy race": (numpy_race, 10**12),
+    "torch.multinomial": (torch_multinomial, MULTINOMIAL_MOST),
+    "DuckDB": (duckdb_race, CHOICE_MOST),
+    "Polars": (polars_race, CHOICE_MOST),
+}
+
+
+def in_memory(n: int, ratio: float, threads: int, repeats: int, rivals: bool) -> list[dict[str, Any]]:
+    torch.set_num_threads(threads)
+    dual, mean = columns(n)
+    scores = dualfast.Scores(dual=dual, mean=mean)
+    law, kept = beta_of(scores, ratio), kept_count(n, ratio)
+    entries: dict[str, Callable[[], np.ndarray]] = {"dualfast": lambda: select(scores, ratio, seed=SEED)}
+    for name, (rival, most) in RIVALS.items():
+        if rivals and n <= most:
+            entries[name] = lambda rival=rival: rival(dual, mean, law, kept)
+    for name, run in entries.items():
+        drawn = run()
+        assert len(drawn) == kept, name
+        assert (np.diff(drawn) > 0).all(), name
+    times = paired(entries, repeats)
+    bandwidth = copy_bandwidth()
+    moved = 8 * n + n + 8 * kept  # columns read, mask and ids written
+    rows = []
+    for name, run in entries.items():
+        row: dict[str, Any] = {"n": n, "prune_ratio": ratio, "threads": threads, "what": name, "repeats": repeats}
+        row |= times[name] | {"peak_bytes": peak_memory(run)}
+        row["times_dualfast"] = times[name]["median_s"] / times["dualfast"]["median_s"]
+        row["of_copy_bandwidth"] = moved / times[name]["median_s"] / bandwidth
+        rows.append(row)
+    return rows
+
+
+def out_of_core(n: int, ratio: float, folder: Path) -> list[dict[str, Any]]:
+    """Draws from columns on disk that are not in the page cache; against reading them once."""
+    rows_a_write = 1 << 24
+    paths = {name: folder / f"{name}.npy" for name in ("dual", "mean")}
+    maps = {name: np.lib.format.open_memmap(path, "w+", np.float32, (n,)) for name, path in paths.items()}
+    for first in range(0, n, rows_a_write):
+        for array, piece in zip(maps.values(), columns(min(rows_a_write, n - first), first), strict=True):
+            array[first : first + len(piece)] = piece
+    for array in maps.values():
+        array.flush()
+    del maps
+
+    def forget() -> None:
+        for path in paths.values():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def read() -> None:
+        buffer = bytearray(1 << 24)
+        for path in paths.values():
+            with open(path, "rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+
+    out = []
+    for name, run in (("reading once", read), ("dualfast", lambda: select_files(paths, ratio, folder / "keep.npy"))):
+        forget()
+        start, cpu = time.perf_counter(), time.process_time()
+        peak = peak_memory(run)
+        seconds = {"median_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
+        row = {"n": n, "prune_ratio": ratio, "threads": torch.get_num_threads(), "what": f"{name}, from disk"}
+        out.append(row | {"repeats": 1, **seconds, "peak_bytes": peak})
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[50_000, 1_280_000])
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.9, 0.3])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--alone", action="store_true", help="dualfast only")
+    parser.add_argument("--from-disk", type=int, nargs="*", default=[], help="sizes drawn from files, 8 bytes a sample")
+    parser.add_argument("--billion", action="store_true", help="the same with 10^9: 8 GB of disk")
+    parser.add_argument("--folder", type=Path, help="where those files go for the time being")
+    asked = parser.parse_args()
+    about, rows = origin(("scipy", "duckdb", "polars", "pyarrow")), []
+    for n in asked.sizes:
+        for ratio in asked.ratios:
+            for threads in asked.threads:
+                rows += in_memory(n, ratio, threads, asked.repeats, not asked.alone)
+                show(rows, threads, n, ratio)
+    torch.set_num_threads(max(asked.threads))
+    for n in asked.from_disk + [10**9] * asked.billion:
+        for ratio in asked.ratios:
+            with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+                rows += out_of_core(n, ratio, Path(folder))
+            show(rows, max(asked.threads), n, ratio)
+    print(save("select", rows, about))
+
+
+def show(rows: list[dict[str, Any]], threads: int, n: int, ratio: float) -> None:
+    for row in rows:
+        if (row["threads"], row["n"], row["prune_ratio"]) == (threads, n, ratio):
+            much = f"{row['times_dualfast']:7.1f} x" if "times_dualfast" in row else ""
+            print(
+                f"{n:>13,} r={ratio} {threads} threads  {row['what']:24} {1e3 * row['median_s']:10.2f} ms"
+                f"  {row['peak_bytes'] / 2**20:8.0f} MiB {much}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+#include "philox.h"
+
+#include "levels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in that header: GCC bug 105593
+#endif
+
+namespace dualfast {
+namespace {
+
+void words_portable(const PhiloxBlock& block, int first) {
+    for (int i = first; i < block.count; ++i) {
+        const Philox random = philox4x32(block.ids[i], 0, block.stream, block.seed);
+        block.word0[i] = random[0];
+        block.word1[i] = random[1];
+    }
+}
+
+// One counter a 64-bit lane. The multiplication reads the low halves alone, so what is left in the high ones is cleared
+// only at the end, by the narrowing. GCC finds this product in no loop before AVX-512, hence the intrinsics.
+#define ROUNDS(mul, set, xor3, shift)                                              \
+    do {                                                                           \
+        uint32_t k0 = static_cast<uint32_t>(block.seed);                           \
+        uint32_t k1 = static_cast<uint32_t>(block.seed >> 32);                     \
+        for (int round = 0; round < 10; ++round) {                                 \
+            const auto a = mul(c0, set(0xD2511F53)), b = mul(c2, set(0xCD9E8D57)); \
+            c0 = xor3(shift(b, 32), c1, set(k0));                                  \
+            c2 = xor3(shift(a, 32), c3, set(k1));                                  \
+            c1 = b;                                                                \
+            c3 = a;                                                                \
+            k0 += 0x9E3779B9;                                                      \
+            k1 += 0xBB67AE85;                                                      \
+        }                                                                          \
+    } while (false)
+
+#if defined(__x86_64__)
+__attribute__((target("arch=x86-64-v4"))) void words_v4(const PhiloxBlock& block) {
+    int i = 0;
+    for (; i + 8 <= block.count; i += 8) {
+        __m512i c0 = _mm512_loadu_si512(block.ids + i), c1 = _mm512_srli_epi64(c0, 32), c2 = _mm512_setzero_si512();
+        __m512i c3 = _mm512_set1_epi64(block.stream);
+#define XOR3(x, y, z) _mm512_ternarylogic_epi64(x, y, z, 0x96)
+        ROUNDS(_mm512_mul_epu32, _mm512_set1_epi64, XOR3, _mm512_srli_epi64);
+#undef XOR3
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.word0 + i), _mm512_cvtepi64_epi32(c0));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.word1 + i), _mm512_cvtepi64_epi32(c1));
+    }
+    words_portable(block, i);
+}
+
+__attribute__((target("arch=x86-64-v3"))) void words_v3(const PhiloxBlock& block) {
+    int i = 0;
+    const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+    for (; i + 4 <= block.count; i += 4) {
+        __m256i c0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.ids + i)),
+                c1 = _mm256_srli_epi64(c0, 32);
+        __m256i c2 = _mm256_setzero_si256(), c3 = _mm256_set1_epi64x(block.stream);
+#define XOR3(x, y, z) _mm256_xor_si256(_mm256_xor_si256(x, y), z)
+        ROUNDS(_mm256_mul_epu32, _mm256_set1_epi64x, XOR3, _mm256_srli_epi64);
+#undef XOR3
+        const __m128i word0 = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(c0, even));
+        const __m128i word1 = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(c1, even));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(block.word0 + i), word0);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(block.word1 + i), word1);
+    }
+    words_portable(block, i);
+}
+
+#endif
+
+}  // namespace
+
+void philox_words(const PhiloxBlock& block) {
+#if defined(__x86_64__)
+    if (level() == 2) return words_v4(block);
+    if (level() == 1) return words_v3(block);
+#endif
+    words_portable(block, 0);
+}
+
+}  // namespace dualfast

@@ -1,0 +1,124 @@
+"""The density of Beta sampling over the prediction mean, and what a choice of it will keep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast import ops
+
+CONCENTRATION = 15.0  # K: a + b - 1 of the Beta density
+TOP_SAMPLES = 10  # the hardest by dual, whose mean is mu
+AUTO_C_D = np.arange(1, 12.01, 0.25)  # what "auto" chooses from
+MOST = 65536  # samples an expectation is taken over
+
+
+@dataclass(frozen=True)
+class Beta:
+    """The density of Beta sampling over the prediction mean: Beta(a, b), from mu and c_D."""
+
+    a: float
+    b: float
+    mu: float
+    c_d: float
+
+
+def beta_of(scores: Any, prune_ratio: float, c_d: float | Literal["auto"] = 4.0) -> Beta:
+    """b = K (1 - mu)(1 - r^c_D), a = K + 1 - b with K = 15, mu the average `mean` of the ten highest `dual`.
+
+    Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses. ValueError for a c_D that is not positive.
+    """
+    if c_d == "auto":
+        c_d = auto_c_d(scores, prune_ratio)
+    dual, mean = _column(scores, "dual"), _column(scores, "mean")
+    top = ops.largest(dual, TOP_SAMPLES)
+    return beta_from(float(mean[top].astype(np.float64).mean()) if len(top) else math.nan, prune_ratio, c_d)
+
+
+def beta_from(mu: float, prune_ratio: float, c_d: float) -> Beta:
+    """beta_of, given mu."""
+    if isinstance(c_d, bool) or not (isinstance(c_d, int | float) and math.isfinite(c_d) and c_d > 0):
+        raise ValueError(f"c_d is {c_d!r}; give auto or a positive number (4 CIFAR-100, 5.5 CIFAR-10, 11 ImageNet-1k)")
+    b = CONCENTRATION * (1 - mu) * (1 - prune_ratio**c_d)
+    # At r = 0 and mu = 0 or r near 1 one parameter reaches 0, where there is no density.
+    b = min(max(b, 1e-6), CONCENTRATION + 1 - 1e-6)
+    return Beta(CONCENTRATION + 1 - b, b, mu, float(c_d))
+
+
+def auto_c_d(scores: Any, prune_ratio: float) -> float:
+    """c_D read off the scores and the ratio alone: the one in steps of 1/4 from 1 to 12 for which the kept samples'
+    expected mean comes nearest to the prune_ratio / 2 quantile of all means.
+
+    So the kept lie about as high as the typical sample when nearly all are removed, and go to the hard end as fewer
+    are. Unlike a preset it follows how sure the network was: the kept set's mean is what a preset moves when the
+    means of all samples move. Expectations as in expected_inclusion, over at most 65,536 samples.
+    """
+    few = Thin.of(scores, thinned(len(scores.dual)))
+    target = float(np.quantile(few.mean, prune_ratio / 2))
+    reached = [expected_mean(few, beta_of(few, prune_ratio, float(c)), prune_ratio) for c in AUTO_C_D]
+    return float(AUTO_C_D[np.argmin(np.abs(np.array(reached) - target))])
+
+
+@dataclass(frozen=True)
+class Thin:
+    """dual and mean of some samples, as float64."""
+
+    dual: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, scores: Any, where: NDArray[np.int64]) -> Thin:
+        return cls(_column(scores, "dual")[where].astype(np.float64), _column(scores, "mean")[where].astype(np.float64))
+
+
+def thinned(count: int) -> NDArray[np.int64]:
+    """All positions, or 65,536 evenly spaced ones."""
+    return np.arange(min(count, MOST)) * count // min(count, MOST)
+
+
+def log_weights(few: Thin, beta: Beta) -> NDArray[np.float64]:
+    """log of dual * mean^(a-1) * (1-mean)^(b-1), -inf where dual is 0."""
+    edge = 1e-12
+    with np.errstate(divide="ignore"):
+        score: NDArray[np.float64] = np.log(few.dual)
+    score += (beta.a - 1) * np.log(np.maximum(few.mean, edge)) + (beta.b - 1) * np.log(np.maximum(1 - few.mean, edge))
+    return score
+
+
+def expected_inclusion(log_w: NDArray[np.float64], prune_ratio: float) -> NDArray[np.float64]:
+    """The probability of each sample to be kept, 1 - exp(-t w) with t such that they add up to the number kept: what
+    successive sampling comes to for many samples (Rosén, 1972)."""
+    w = np.exp(log_w - log_w.max()) if np.isfinite(log_w).any() else np.ones(len(log_w))
+    kept = (1 - prune_ratio) * len(w)
+    positive = int(np.count_nonzero(w))
+    if kept >= positive:  # all that have a weight, and of the others what is missing
+        rest = (kept - positive) / max(len(w) - positive, 1)
+        return np.where(w > 0, 1.0, rest)
+    low, high = -60.0, 800.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if -np.expm1(-np.exp(middle) * w).sum() < kept else (low, middle)
+    inclusion: NDArray[np.float64] = -np.expm1(-np.exp(high) * w)
+    return inclusion
+
+
+def expected_mean(few: Thin, beta: Beta, prune_ratio: float) -> float:
+    """The expected average `mean` of the kept samples."""
+    return float(np.average(few.mean, weights=expected_inclusion(log_weights(few, beta), prune_ratio)))
+
+
+def effective_samples(log_w: NDArray[np.float64]) -> float:
+    """Kish's effective sample size of the weights, (sum w)^2 / sum w^2: how many equal weights spread as far."""
+    if not np.isfinite(log_w).any():
+        return 0.0
+    w = np.exp(log_w - log_w.max())
+    return float(w.sum() ** 2 / np.square(w).sum())
+
+
+def _column(scores: Any, name: str) -> NDArray[Any]:
+    column = np.asarray(getattr(scores, name))
+    return column if column.dtype in (np.float32, np.float64) and column.flags.c_contiguous else column.astype(float)

@@ -1,0 +1,320 @@
+"""select for score tables larger than memory: two passes over columns on disk, the answer select would give.
+
+The first pass surveys: the hardest samples, and the columns of a probe. From them follow the law (Beta parameters) and
+a bracket around the threshold. The second sifts every piece; what stays open has exact keys and is settled at the
+end. Memory: a bit a sample, 16 bytes for each open one (below 1%), and a piece. Shards may be surveyed and sifted
+apart, by several processes, and put together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast import beta, ops, race
+from dualfast.keep import write_keep
+from dualfast.selection import HIGH_IS_KEPT, LOW_IS_KEPT, check_method, kept_count
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Columns = list[NDArray[Any]]
+Path = str | os.PathLike[str]
+Source = Path | Mapping[str, Path]
+
+ROWS = 1 << 20  # samples of a piece
+
+
+class Shard:
+    """Columns on disk: a Parquet score table, or a mapping from column names to .npy files.
+
+    `first` is the id of its first sample; the others follow. Raises ValueError for files that are missing, damaged,
+    or disagree in length.
+    """
+
+    def __init__(self, source: Source, first: int = 0) -> None:
+        self.first, self.name = first, ", ".join(map(str, source.values())) if isinstance(source, Mapping) else source
+        try:
+            if isinstance(source, Mapping):
+                self.arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in source.items()}
+                self.parquet = None
+                lengths = {name: len(array) for name, array in self.arrays.items()}
+                if len(set(lengths.values())) != 1 or any(a.ndim != 1 for a in self.arrays.values()):
+                    raise ValueError(f"columns must be 1-D and of one length; they have {lengths}")
+                self.count = next(iter(lengths.values()))
+            else:
+                import pyarrow.parquet as pq
+
+                self.parquet = pq.ParquetFile(source, memory_map=True)
+                self.count = self.parquet.metadata.num_rows
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{str(self.name)!r} is no score table: {str(error).splitlines()[0]}") from None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data that a score table was written for, where it says so."""
+        noted = {} if self.parquet is None else self.parquet.schema_arrow.metadata or {}
+        found: str | None = json.loads(noted.get(b"dualfast", b"{}")).get("fingerprint")
+        return found
+
+    def pieces(self, names: Sequence[str], rows: int = ROWS) -> Iterator[tuple[int, Columns]]:
+        """(id of the first, columns) of one piece after the other."""
+        at = self.first
+        if self.parquet is None:
+            missing = [name for name in names if name not in self.arrays]
+            self._need(missing, list(self.arrays))
+            for begin in range(0, self.count, rows):
+                yield at + begin, [_floats(self.arrays[name][begin : begin + rows]) for name in names]
+            return
+        have = self.parquet.schema_arrow.names
+        self._need([name for name in names if name not in have], have)
+        ids = ["id"] if "id" in have else []
+        try:
+            for batch in self.parquet.iter_batches(rows, columns=[*names, *ids]):
+                if ids and not (batch["id"].to_numpy() == np.arange(at, at + batch.num_rows)).all():
+                    raise ValueError(f"the ids are not {at}, {at + 1}, ...: sort the table by id, shards in order")
+                yield at, [_floats(batch[name].to_numpy(zero_copy_only=False)) for name in names]
+                at += batch.num_rows
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{str(self.name)!r} cannot be read: {str(error).splitlines()[0]}") from None
+
+    def _need(self, missing: list[str], have: list[str]) -> None:
+        if missing:
+            raise ValueError(f"{str(self.name)!r} has no column {missing[0]!r}; it has {', '.join(have)}")
+
+
+def shards_of(source: Source | Sequence[Source]) -> list[Shard]:
+    """One source, or several that follow each other."""
+    sources = list(source) if isinstance(source, list | tuple) else [cast(Source, source)]
+    shards: list[Shard] = []
+    for one in sources:
+        shards.append(Shard(one, shards[-1].first + shards[-1].count if shards else 0))
+    return shards
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be drawn from `total` samples; the same for every shard."""
+
+    method: str
+    prune_ratio: float
+    total: int
+    seed: int = 0
+    c_d: float = 4.0
+    low_is_kept: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return {"dual+beta": ["dual", "mean"], "random": []}.get(self.method, [self.method])
+
+    @property
+    def kept(self) -> int:
+        return kept_count(self.total, self.prune_ratio)
+
+    def race(self, first: int, columns: Columns, law: tuple[float, float], ids: Ints | None = None) -> ops.Race:
+        count = len(columns[0]) if ids is None else len(ids)
+        if not columns:
+            return ops.Race(count, self.seed, ids=ids, first=first)
+        return ops.Race(count, self.seed, columns[0], columns[1], *law, ids=ids, first=first)
+
+    def keys(self, first: int, columns: Columns, law: tuple[float, float], ids: Ints | None = None) -> Floats:
+        """Exact keys: of the race, or the score itself."""
+        if self.method in ("dual+beta", "random"):
+            return ops.race_keys(self.race(first, columns, law, ids))
+        score = columns[0].astype(np.float64)
+        return score if self.low_is_kept else -score
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass finds in a shard: the hardest samples as rows (dual, id, mean), how many weights are
+    positive, and the ids and columns of its share of the probe."""
+
+    hardest: list[tuple[float, int, float]]
+    positive: int
+    ids: Ints
+    columns: Columns
+
+
+def survey(shard: Shard, plan: Plan, progress: Callable[[int], None] = lambda _: None) -> Survey:
+    """The first pass over a shard."""
+    hardest: list[tuple[float, int, float]] = []
+    positive = 0
+    parts: list[tuple[Ints, Columns]] = []
+    for first, columns in _pieces(shard, plan):
+        count = _count(columns, shard, first)
+        at = race.probe(first, first + count, plan.total)
+        parts.append((at, [column[at - first] for column in columns]))
+        if plan.method == "dual+beta":
+            dual, mean = columns
+            top = ops.largest(dual, beta.TOP_SAMPLES)
+            hardest += [(float(dual[i]), first + int(i), float(mean[i])) for i in top]
+            hardest = sorted(hardest, key=lambda row: (-row[0], row[1]))[: beta.TOP_SAMPLES]
+            positive += int(np.count_nonzero(dual))
+        progress(count)
+    ids = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
+    return Survey(hardest, positive, ids, [np.concatenate(list(c)) for c in zip(*(p[1] for p in parts), strict=True)])
+
+
+@dataclass(frozen=True)
+class Law:
+    """What the second pass needs: the Beta parameters and the bracket."""
+
+    a: float
+    b: float
+    low: float
+    high: float
+
+
+def law_of(plan: Plan, surveys: Sequence[Survey]) -> Law:
+    """Put together from the surveys of all shards."""
+    a = b = 1.0
+    if plan.method == "dual+beta":
+        rows = sorted((row for s in surveys for row in s.hardest), key=lambda row: (-row[0], row[1]))
+        means = np.array([row[2] for row in rows[: beta.TOP_SAMPLES]])
+        law = beta.beta_from(float(means.mean()) if len(means) else math.nan, plan.prune_ratio, plan.c_d)
+        a, b = law.a, law.b
+    keys = [plan.keys(0, s.columns, (a, b), s.ids) for s in surveys if len(s.ids)]
+    return Law(a, b, *race.bracket(np.concatenate(keys) if keys else np.empty(0), plan.kept, plan.total))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the second pass finds in a shard: for each piece its number of samples and a bit for those surely kept; and
+    the open ones."""
+
+    first: int
+    bits: list[tuple[int, NDArray[np.uint8]]]
+    kept: int
+    ids: Ints
+    keys: Floats
+
+
+def sift(shard: Shard, plan: Plan, law: Law, progress: Callable[[int], None] = lambda _: None) -> Part:
+    """The second pass over a shard. Raises ValueError for bad scores, with the id of the first."""
+    bits: list[tuple[int, NDArray[np.uint8]]] = []
+    total = 0
+    ids: list[Ints] = []
+    keys: list[Floats] = []
+    for first, columns in _pieces(shard, plan):
+        if plan.method in ("dual+beta", "random"):
+            count = _count(columns, shard, first)
+            piece = plan.race(first, columns, (law.a, law.b), None if columns else np.arange(first, first + count))
+            try:
+                kept, n_kept, unsure = ops.sift(piece, law.low, law.high)
+            except ValueError as error:
+                raise ValueError(f"{str(shard.name)!r}, samples from {first} on: {error}") from None
+            keys.append(ops.race_keys(piece.at(unsure)))
+        else:
+            mine = plan.keys(first, columns, (1.0, 1.0))
+            bad = np.isnan(mine)
+            if bad.any():
+                raise ValueError(f"{str(shard.name)!r}: {plan.method}[{first + int(np.argmax(bad))}] is nan")
+            kept = mine < law.low
+            n_kept, unsure = int(np.count_nonzero(kept)), np.flatnonzero((mine >= law.low) & (mine <= law.high))
+            keys.append(mine[unsure])
+        ids.append(unsure + first)
+        bits.append((len(kept), np.packbits(kept)))
+        total += n_kept
+        progress(len(kept))
+    if not bits:
+        return Part(shard.first, [], 0, np.empty(0, np.int64), np.empty(0))
+    return Part(shard.first, bits, total, np.concatenate(ids), np.concatenate(keys))
+
+
+def settle(plan: Plan, law: Law, parts: Sequence[Part]) -> Ints | None:
+    """Which of the open samples are kept, ascending ids; None where the bracket was wrong."""
+    ids, keys = np.concatenate([p.ids for p in parts]), np.concatenate([p.keys for p in parts])
+    missing = plan.kept - sum(p.kept for p in parts)
+    if (law.low, law.high) != race.EVERYTHING and not race.within(keys, missing, law.low, law.high):
+        return None
+    chosen: Ints = ids[ops.smallest(keys, missing)]
+    return chosen
+
+
+def emit(parts: Sequence[Part], chosen: Ints) -> Iterator[Ints]:
+    """The ids kept, ascending, a piece at a time."""
+    for part in parts:
+        first = part.first
+        for count, bits in part.bits:
+            kept = np.unpackbits(bits, count=count).view(np.bool_)
+            begin, end = np.searchsorted(chosen, [first, first + count])
+            kept[chosen[begin:end] - first] = True
+            yield ops.positions(kept) + first
+            first += count
+
+
+def select_files(
+    source: Source | Sequence[Source],
+    prune_ratio: float,
+    out: Path,
+    *,
+    method: str = "dual+beta",
+    c_d: float | Literal["auto"] = 4.0,
+    seed: int = 0,
+    keep: str | None = None,
+    fingerprint: str | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+    **how: Any,
+) -> tuple[int, int]:
+    """Writes to `out` (.npy, with its .json) the ids that select keeps; returns (kept, removed).
+
+    source: a Parquet score table, a mapping from column names to .npy files, or a list of either, shards whose ids
+    follow each other. method: "dual+beta", "random" or any score by name. `how` is noted in the side file; progress
+    is called with the number of samples done, twice the total in all. Memory as said above. Nothing appears under the
+    name `out` before it is whole. ValueError as for select, and for files that cannot be read.
+    """
+    options = {} if keep is None else {"keep": keep}
+    check_method(method, options)
+    if method in ("ccs", "stratified"):
+        raise ValueError(f"method {method!r} needs its scores in memory; call select")
+    if method not in HIGH_IS_KEPT | LOW_IS_KEPT | {"dual+beta", "random"} or keep not in (None, "high", "low"):
+        raise ValueError(f"keep is {keep!r}; give high or low")
+    if c_d == "auto":
+        raise ValueError("c_d auto needs the scores in memory; give the number that beta.auto_c_d finds")
+    shards = shards_of(source)
+    total = sum(shard.count for shard in shards)
+    plan = Plan(method, prune_ratio, total, seed, c_d, (keep or ("low" if method in LOW_IS_KEPT else "high")) == "low")
+    n = plan.kept
+    surveys = [survey(shard, plan, progress) for shard in shards]
+    law = law_of(plan, surveys)
+    parts = [sift(shard, plan, law, progress) for shard in shards]
+    chosen = settle(plan, law, parts)
+    if chosen is None:
+        law = Law(law.a, law.b, *race.EVERYTHING)
+        parts = [sift(shard, plan, law) for shard in shards]
+        chosen = settle(plan, law, parts)
+        assert chosen is not None
+    positive = sum(s.positive for s in surveys)
+    if method == "dual+beta" and positive < n:
+        warnings.warn(
+            f"only {positive} of {total} samples have a positive weight; {n - positive} more were drawn uniformly",
+            stacklevel=2,
+        )
+    about = {"method": method, "prune_ratio": prune_ratio, "seed": seed, **options, **how}
+    if method == "dual+beta":
+        about["c_d"] = c_d
+    write_keep(out, emit(parts, chosen), n, n_samples=total, fingerprint=fingerprint, **about)
+    return n, total - n
+
+
+def _pieces(shard: Shard, plan: Plan) -> Iterator[tuple[int, Columns]]:
+    if plan.names:
+        yield from shard.pieces(plan.names)
+    else:
+        yield from ((shard.first + begin, []) for begin in range(0, shard.count, ROWS))
+
+
+def _count(columns: Columns, shard: Shard, first: int) -> int:
+    return len(columns[0]) if columns else min(ROWS, shard.first + shard.count - first)
+
+
+def _floats(column: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(column, None if column.dtype in (np.float32, np.float64) else np.float64)

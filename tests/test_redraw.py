@@ -1,0 +1,111 @@
+"""dualfast select: what it writes is what select keeps, and its side file draws the same again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dualfast
+from dualfast import cli
+from dualfast.keep import load_keep
+from dualfast.selection import select
+
+N = 2000
+LABELS = np.arange(N) % 3
+
+
+@pytest.fixture
+def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
+    rng = np.random.default_rng(0)
+    mean = rng.beta(4, 2, N)
+    made = dualfast.Scores(dual=mean * (1 - mean) * rng.random(N), mean=mean, aum=rng.normal(size=N))
+    monkeypatch.chdir(tmp_path)
+    made.save("scores.parquet", labels=LABELS, fingerprint="f")
+    for name in ("dual", "mean"):
+        np.save(f"{name}.npy", getattr(made, name))
+    np.save("out.npy", np.arange(50))
+    np.save("in.npy", np.arange(N) >= N - 50)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ([], {}),
+        (["--seed", "7", "--c-d", "5.5"], {"seed": 7, "c_d": 5.5}),
+        (["--method", "dual+beta:c_d=11"], {"c_d": 11}),
+        (["--method", "random"], {"method": "random"}),
+        (["--method", "dual:keep=low"], {"method": "dual", "keep": "low"}),
+        (["--method", "ccs:strata=7,mis_ratio=0.2"], {"method": "ccs", "strata": 7, "mis_ratio": 0.2}),
+        (["--per-class"], {"per_class": True, "labels": LABELS}),
+        (["--exclude", "out.npy", "--force", "in.npy"], {"exclude": range(50), "force": range(N - 50, N)}),
+        (["--mislabel-cut", "100"], {"mislabel_cut": 100}),
+    ],
+)
+def test_select_and_select_like_it(
+    scores: dualfast.Scores, flags: list[str], options: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    want = select(scores, 0.8, **{k: list(v) if isinstance(v, range) else v for k, v in options.items()})
+    command = ["select", "--scores", "scores.parquet", "--out"]
+    assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", *flags]) == 0
+    assert "kept 400 of 2000, removed 1600" in capsys.readouterr().out
+    assert (load_keep("keep.npy", n_samples=N, fingerprint="f") == want).all()
+    assert cli.main([*command, "again.npy", "--like", "keep.json"]) == 0
+    assert Path("again.npy").read_bytes() == Path("keep.npy").read_bytes()
+    assert Path("again.json").read_text() == Path("keep.json").read_text()
+
+
+def test_an_expression_on_the_table(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("duckdb")
+    command = ["select", "--scores", "scores.parquet", "--out"]
+    assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", "--where", "aum > 0 AND label <> 1"]) == 0
+    want = select(scores, 0.8, among=(np.asarray(scores.aum) > 0) & (LABELS != 1))
+    assert (load_keep("keep.npy") == want).all()
+    assert cli.main([*command, "again.npy", "--like", "keep.npy"]) == 0
+    assert (load_keep("again.npy") == want).all()
+    for expression, says in (("aum >", "where is 'aum >'"), ("size > 1", "where is 'size > 1'")):
+        assert cli.main([*command, "bad.npy", "--prune-ratio", "0.8", "--where", expression]) == 2
+        assert says in capsys.readouterr().err
+    assert cli.main([*command, "bad.npy", "--prune-ratio", "0.1", "--where", "aum > 0"]) == 2
+    assert "keeps 1800 of 2000 samples" in capsys.readouterr().err
+    assert not Path("bad.npy").exists()
+
+
+def test_auto_is_said_and_noted_as_the_number_it_is(
+    scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["select", "--scores", "scores.parquet", "--out", "keep.npy", "--prune-ratio", "0.7", "--c-d", "auto"]
+    assert cli.main(command) == 0
+    c_d = json.loads(Path("keep.json").read_text())["c_d"]
+    assert f"c_d {c_d:g}, read off the scores" in capsys.readouterr().out
+    assert (load_keep("keep.npy") == select(scores, 0.7, c_d=c_d)).all()
+
+
+def test_columns_and_shards(scores: dualfast.Scores) -> None:
+    assert cli.main(["select", "--scores", "dual.npy", "mean.npy", "--out", "keep.npy", "--prune-ratio", "0.8"]) == 0
+    assert (load_keep("keep.npy") == select(scores, 0.8)).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ([], "prune_ratio is missing"),
+        (["--prune-ratio", "1"], "prune_ratio is 1"),
+        (["--like", "none.json"], "does not say how a list was drawn"),
+        (["--like", "empty.json"], "does not say how a list was drawn"),
+        (["--like", "list.json"], "does not say how a list was drawn"),
+        (["--like", "other.json"], "written for the data f; the list was drawn from g"),
+        (["--prune-ratio", "0.8", "--exclude", "none.npy"], "'none.npy' is no list of ids"),
+        (["--prune-ratio", "0.8", "--method", "dual:strata=3"], "no option 'strata'"),
+    ],
+)
+def test_bad_input(scores: dualfast.Scores, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.json").write_text("{}")
+    Path("list.json").write_text("[]")
+    Path("other.json").write_text('{"prune_ratio": 0.5, "fingerprint": "g"}')
+    assert cli.main(["select", "--scores", "scores.parquet", "--out", "keep.npy", *flags]) == 2
+    assert says in capsys.readouterr().err
+    assert not Path("keep.npy").exists()
