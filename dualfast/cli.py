@@ -361,4 +361,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         table.add_column(name, justify="left" if name == "method" else "right")
     for line in summarise(rows):
         table.add_row(*line)
-    RichConsole(highlight=False).print(table)
+    console = RichConsole(highlight=False)
+    if not console.is_terminal:  # a file has no width to fit
+        console.width = 200
+    console.print(table)
