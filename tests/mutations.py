@@ -110,8 +110,8 @@ MUTATIONS = [
     ),
     Mutation(
         "kernels/line.py",
-        "        counted & inside & (again == 0),",
-        "        counted & (again == 0),",
+        "counted = counted & inside & (tl",
+        "counted = counted & (tl",
         KERNELS + "test_observe_equals_that_of_cpp",
     ),
     Mutation(
