@@ -253,9 +253,8 @@ def step_kernel(
         known = (index >= 0) & (index < n_samples)
         tl.atomic_add(status_ptr + BAD_TARGET + index * 0, 1, mask=kept & (inside == 0), sem="relaxed")
         tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=kept & (known == 0), sem="relaxed")
-        counted = (
-            kept & known & (tl.load(status_ptr + PAUSED + index * 0) == 0)
-        )  # read at each replay of a captured graph too
+        # Read on the device, so that each replay of a captured graph sees it as it is then.
+        counted = kept & known & (tl.load(status_ptr + PAUSED + index * 0) == 0)
         tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & again, sem="relaxed")
         margin = tl.zeros([ROWS], tl.float32)
         el2n = tl.zeros([ROWS], tl.float32)
