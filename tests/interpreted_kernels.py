@@ -172,7 +172,7 @@ def seen_by(backend: str, table: ScoreTable, batches: int, shape: Shape | None, 
         logits[5, 0] = float("nan") if number % 4 == 3 else 0.0
         logits[torch.arange(ROWS), targets.clamp(min=0)] += number / 4
         if backend == "cpp":
-            ops.step(logits, targets, index, table.as_lines(), backend="cpp", **DEFAULTS | options)
+            ops.step(logits, targets, index, table.as_lines(), backend="cpp", **options)
         else:
             step_kernels.step(logits, targets, index, table.as_lines(), **DEFAULTS | options, shape=shape)
 
@@ -229,7 +229,7 @@ def test_skipped_visits_saturate() -> None:
     tables = [ScoreTable(1, window=2) for _ in range(2)]
     nan, here = torch.full((1, 2), float("nan")), torch.zeros(1, dtype=torch.int64)
     for _ in range(66):
-        ops.step(nan, here, here, tables[0].as_lines(), backend="cpp", **DEFAULTS)
+        ops.step(nan, here, here, tables[0].as_lines(), backend="cpp")
         step_kernels.step(nan, here, here, tables[1].as_lines(), **DEFAULTS)
     assert_same_lines(tables[1], tables[0])
     assert (tables[1].lines[0, -1] >> 26 & 63) == 63
