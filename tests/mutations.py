@@ -128,6 +128,18 @@ MUTATIONS = [
         KERNELS + "test_a_paused_table_is_left_as_it_is",
     ),
     Mutation(
+        "csrc/bindings.cpp",
+        "if (state && state[kPaused]) args.lines = nullptr;",
+        "",
+        TRAINING + "test_a_paused_table_records_nothing",
+    ),
+    Mutation(
+        "csrc/bindings.cpp",
+        "mean ? total / counts.denominator : total",
+        "total / static_cast<double>(rows)",
+        "tests/test_step.py::test_options",
+    ),
+    Mutation(
         "dualfast/ops.py",
         "        torch.autograd.graph.increment_version(logits)",
         "        pass",
