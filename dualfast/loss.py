@@ -49,14 +49,17 @@ def dual_loss(
     _check_options(table, label_smoothing, reduction)
     if not by_products:
         table.by_products = False
-    if table.tdds is not None:
-        table.tdds.record(logits, targets, index, table.status, ignore_index)
+    seen = logits.detach().clone() if inplace and table.tdds is not None else logits
     options: dict[str, Any] = {"backend": backend, "reduction": reduction, "label_smoothing": label_smoothing}
     options |= {"ignore_index": ignore_index, "by_products": by_products}
+    loss: torch.Tensor
     if torch.compiler.is_compiling():
-        return _traced(logits, targets, index, table, weight, inplace, options)
-    options |= {"lines": table.as_lines(), "weight": weight, "inplace": inplace}
-    loss: torch.Tensor = _Fused.apply(logits, targets, index, options)  # type: ignore[no-untyped-call]
+        loss = _traced(logits, targets, index, table, weight, inplace, options)
+    else:
+        options |= {"lines": table.as_lines(), "weight": weight, "inplace": inplace}
+        loss = _Fused.apply(logits, targets, index, options)  # type: ignore[no-untyped-call]
+    if table.tdds is not None:
+        table.tdds.record(seen, targets, index, table.status, ignore_index)
     return loss
 
 

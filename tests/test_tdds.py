@@ -68,6 +68,20 @@ def test_a_paused_table_keeps_its_tdds() -> None:
     assert not table.tdds.previous[:4].any()
 
 
+def test_inplace_gradients_and_bad_input_leave_no_trace_in_it() -> None:
+    plain, inplace = ScoreTable(6, window=2, tdds=5), ScoreTable(6, window=2, tdds=5)
+    targets, index = torch.arange(6) % 5, torch.arange(6)
+    for epoch in range(3):
+        logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(epoch)).requires_grad_()
+        DualLoss(plain)(logits, targets, index)
+        DualLoss(inplace, inplace=True)(logits, targets, index)
+    np.testing.assert_array_equal(plain.scores().tdds, inplace.scores().tdds)
+    with pytest.raises(ValueError, match=r"index\[5\] is 6"):
+        DualLoss(plain)(torch.zeros(6, 5), targets, torch.tensor([0, 1, 2, 3, 4, 6]))
+    assert plain.tdds is not None
+    assert plain.tdds.visits[:6].tolist() == [3] * 6
+
+
 def test_state_and_selection() -> None:
     table = ScoreTable(20, window=3, tdds=5)
     for epoch in range(5):
