@@ -149,6 +149,24 @@ def test_sifting_decides_only_what_is_certain(level: int, dtype: Any, a: float, 
         ops.set_level(2)
 
 
+def test_sifting_is_certain_for_the_rarest_numbers() -> None:
+    """Of 40 million numbers those nearest to 0 and 1, where float32 sees least; each in turn is the threshold."""
+    found = []
+    for first in range(0, 40_000_000, 4_000_000):
+        keys = ops.race_keys(ops.Race(4_000_000, 1, first=first))
+        far = (keys < math.log(2**-17)) | (keys > math.log(-math.log(2**-19)))
+        found.append(np.flatnonzero(far) + first)
+    race = ops.Race(sum(map(len, found)), 1, ids=np.concatenate(found))
+    keys = ops.race_keys(race)
+    assert keys.min() < math.log(2**-24)
+    assert (keys < -10).sum() > 200
+    for key in keys:
+        kept, _, unsure = ops.sift(race, key, key)
+        assert (keys[kept] < key).all()
+        kept[unsure] = True
+        assert (keys[~kept] > key).all()
+
+
 def test_a_wrong_bracket_is_widened(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = scores_of(50_000)
     race = ops.Race(50_000, 1, scores.dual, scores.mean, 12.0, 4.0)
