@@ -43,6 +43,15 @@ dualfast::Line layout_of(const py::object& lines, int window, int limit) {
     return {static_cast<int>(py::reinterpret_borrow<py::array>(lines).shape(1)), window, limit};
 }
 
+// status int32 (5,): the counters, and whether the table is paused. Null without lines.
+constexpr int kDuplicates = 2, kNonFinite = 3, kPaused = 4;
+
+void count(int32_t* status, const dualfast::Counts& counts) {
+    if (!status) return;
+    status[kDuplicates] += static_cast<int32_t>(counts.duplicates);
+    status[kNonFinite] += static_cast<int32_t>(counts.non_finite);
+}
+
 void check_range(int64_t row, const char* name, const int64_t* values, const std::string& range) {
     if (row < 0) return;
     throw py::value_error(std::string(name) + "[" + std::to_string(row) + "] is " + std::to_string(values[row]) +
@@ -57,10 +66,10 @@ void check_rows(const py::array& array, const char* name) {
     }
 }
 
-py::tuple step(const py::array& logits, const py::object& grad, const Dense<int64_t>& targets,
-               const Dense<int64_t>& index, Dense<float>& loss, const py::object& scale, float uniform_scale, bool mean,
-               const py::object& weight, float smoothing, int64_t ignore_index, const py::object& lines,
-               int64_t samples, int window, int limit, const py::object& loss_sums, bool by_products, int threads) {
+double step(const py::array& logits, const py::object& grad, const Dense<int64_t>& targets, const Dense<int64_t>& index,
+            Dense<float>& loss, const py::object& scale, float uniform_scale, bool mean, const py::object& weight,
+            float smoothing, int64_t ignore_index, const py::object& lines, const py::object& status, int64_t samples,
+            int window, int limit, const py::object& loss_sums, bool by_products, int threads) {
     check_rows(logits, "logits");
     const py::ssize_t rows = logits.shape(0), classes = logits.shape(1);
     check_size("targets", targets.size(), rows);
@@ -97,11 +106,13 @@ py::tuple step(const py::array& logits, const py::object& grad, const Dense<int6
     args.loss_sums = optional_data<float>(loss_sums, "loss_sums", samples);
     args.by_products = by_products;
     args.threads = threads;
+    auto* state = args.lines ? optional_data<int32_t>(status, "status", 5) : nullptr;
     dualfast::Counts counts;
     {
         py::gil_scoped_release release;
         const int64_t bad_target = dualfast::first_bad_target(args.targets, rows, classes, ignore_index);
         const int64_t bad_index = args.lines ? dualfast::first_bad_index(args.index, rows, samples) : -1;
+        if (state && state[kPaused]) args.lines = nullptr;
         if (bad_target < 0 && bad_index < 0) {
             counts = dualfast::step(args);
         } else {
@@ -112,13 +123,13 @@ py::tuple step(const py::array& logits, const py::object& grad, const Dense<int6
                         "; the score table has the samples 0 to " + std::to_string(samples - 1));
         }
     }
-    return py::make_tuple(counts.denominator, counts.duplicates, counts.non_finite);
+    count(state, counts);
+    return counts.denominator;
 }
 
-py::tuple observe(const Dense<float>& p, const Dense<float>& margin, const Dense<float>& el2n,
-                  const Dense<float>& entropy, const Dense<bool>& correct, const py::object& counted,
-                  const Dense<int64_t>& index, const py::object& lines, int64_t samples, int window, int limit,
-                  int threads) {
+void observe(const Dense<float>& p, const Dense<float>& margin, const Dense<float>& el2n, const Dense<float>& entropy,
+             const Dense<bool>& correct, const py::object& counted, const Dense<int64_t>& index,
+             const py::object& lines, const py::object& status, int64_t samples, int window, int limit, int threads) {
     const py::ssize_t rows = p.size();
     for (const auto& [name, size] :
          {std::pair{"margin", margin.size()}, std::pair{"el2n", el2n.size()}, std::pair{"entropy", entropy.size()},
@@ -138,26 +149,28 @@ py::tuple observe(const Dense<float>& p, const Dense<float>& margin, const Dense
     args.layout = layout_of(lines, window, limit);
     args.lines = optional_data<int32_t>(lines, "lines", samples * args.layout.words);
     args.threads = threads;
+    auto* state = optional_data<int32_t>(status, "status", 5);
     check_range(dualfast::first_bad_index(args.index, rows, samples), "index", args.index,
                 "; the score table has the samples 0 to " + std::to_string(samples - 1));
+    if (state && state[kPaused]) return;
     dualfast::Counts counts;
     {
         py::gil_scoped_release release;
         counts = dualfast::observe(args);
     }
-    return py::make_tuple(counts.duplicates, counts.non_finite);
+    count(state, counts);
 }
 
 void register_step(py::module_& m) {
     m.def("step", &step, py::arg("logits").noconvert(), py::arg("grad"), py::arg("targets").noconvert(),
           py::arg("index").noconvert(), py::arg("loss").noconvert(), py::arg("scale"), py::arg("uniform_scale"),
           py::arg("mean"), py::arg("weight"), py::arg("smoothing"), py::arg("ignore_index"), py::arg("lines"),
-          py::arg("samples"), py::arg("window"), py::arg("limit"), py::arg("loss_sums"), py::arg("by_products"),
-          py::arg("threads"));
+          py::arg("status"), py::arg("samples"), py::arg("window"), py::arg("limit"), py::arg("loss_sums"),
+          py::arg("by_products"), py::arg("threads"));
     m.def("observe", &observe, py::arg("p").noconvert(), py::arg("margin").noconvert(), py::arg("el2n").noconvert(),
           py::arg("entropy").noconvert(), py::arg("correct").noconvert(), py::arg("counted"),
-          py::arg("index").noconvert(), py::arg("lines"), py::arg("samples"), py::arg("window"), py::arg("limit"),
-          py::arg("threads"));
+          py::arg("index").noconvert(), py::arg("lines"), py::arg("status"), py::arg("samples"), py::arg("window"),
+          py::arg("limit"), py::arg("threads"));
 }
 
 // ---- select ---------------------------------------------------------------------------------------------------------

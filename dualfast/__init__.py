@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dualfast.loader import Loader as Loader
     from dualfast.loader import image_pipelines as image_pipelines
     from dualfast.loss import DualLoss as DualLoss
+    from dualfast.loss import dual_loss as dual_loss
     from dualfast.loss import score_trajectories as score_trajectories
     from dualfast.sampler import PrunedSampler as PrunedSampler
     from dualfast.sampler import RandomSubsetSampler as RandomSubsetSampler
@@ -30,6 +31,7 @@ _HOME = {
     "Loader": "loader",
     "image_pipelines": "loader",
     "DualLoss": "loss",
+    "dual_loss": "loss",
     "score_trajectories": "loss",
     "PrunedSampler": "sampler",
     "RandomSubsetSampler": "sampler",

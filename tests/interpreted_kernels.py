@@ -243,13 +243,43 @@ def test_bad_rows_are_counted_and_not_recorded(planned: bool, monkeypatch: pytes
     options = DEFAULTS | {"weight": torch.ones(3)}
     loss, grad, denominator = step_kernels.step(torch.zeros(6, 3), targets, index, table.as_lines(), **options)
     assert grad is not None
-    assert table.status.tolist() == [2, 2, 0, 0]
+    assert table.status.tolist() == [2, 2, 0, 0, 0]
     assert loss.isnan().tolist() == [False, True, True, False, False, False]
     assert grad.isnan().all(1).tolist() == loss.isnan().tolist()
     assert torch.isfinite(denominator)
     assert (table.lines[:, -1] & 0xFFF).tolist() == [1, 0, 0, 0, 0]
     with pytest.raises(ValueError, match="2 index values"):
         table.scores()
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_paused_table_is_left_as_it_is(planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
+    table = ScoreTable(12, window=2, track_loss=True)
+    seen_by("triton", table, 1, None, 10)
+    before = table.lines.clone(), table.status.clone(), table.loss_sums
+    logits, targets = batch(10, torch.float32)
+    index = torch.arange(ROWS) % 12
+    seen = {name: torch.rand(ROWS) for name in ("p", "margin", "el2n", "entropy")}
+    with table.paused():
+        step_kernels.step(logits, targets, index, table.as_lines(), **DEFAULTS)
+        line_kernels.observe(table.as_lines(), index, **seen, correct=targets > 3)
+    for now, then in zip((table.lines, table.status, table.loss_sums), before, strict=True):
+        assert torch.equal(now, then)
+    step_kernels.step(logits, targets, index, table.as_lines(), **DEFAULTS)
+    line_kernels.observe(table.as_lines(), index, **seen, correct=targets > 3)
+    assert ((table.lines[:, -1] & 0xFFF) > (before[0][:, -1] & 0xFFF)).any()
+
+
+def test_the_debug_switch_raises_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, here = torch.zeros(2, 3), torch.tensor([0, 1])
+    for targets, index, words in ((here, here + 4, "1 index values"), (here + 2, here, "1 targets")):
+        table = ScoreTable(5, window=2)
+        ops.step(logits, targets, index, table.as_lines(), backend="triton")
+        monkeypatch.setattr(ops, "DEBUG", True)
+        with pytest.raises(ValueError, match=words.replace("1", "2")):
+            ops.step(logits, targets, index, table.as_lines(), backend="triton")
+        monkeypatch.setattr(ops, "DEBUG", False)
 
 
 @pytest.mark.parametrize("window", [2, 10, 30])
