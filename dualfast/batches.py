@@ -63,14 +63,16 @@ class CheckedReader(Reader):  # type: ignore[misc]
 class MappedMemory(OSCacheManager):  # type: ignore[misc]
     """FFCV's memory map, without its dictionary of every sample's pages."""
 
-    def __init__(self, reader: CheckedReader) -> None:
+    def __init__(self, reader: CheckedReader, fd: int) -> None:
         self.reader = reader
+        self.fd = fd
         self.ptrs = np.ascontiguousarray(reader.alloc_table["ptr"])
         self.sizes = np.ascontiguousarray(reader.alloc_table["size"])
 
     @cached_property
     def state(self) -> tuple[NDArray[Any], ...]:
-        return np.memmap(self.reader.file_name, "uint8", mode="r"), self.ptrs, self.sizes
+        with open(self.fd, "rb", closefd=False) as file:  # by its name another file might be found
+            return np.memmap(file, "uint8", mode="r"), self.ptrs, self.sizes
 
 
 class Slot:
@@ -138,7 +140,6 @@ class Runner:
     """Makes batches; knows nothing of the Loader, so that an iteration never keeps one alive."""
 
     beton: beton.Beton
-    file: Any
     code: tuple[Any, list[int]]
     slots: Slots
     memory: MappedMemory | None
@@ -147,7 +148,8 @@ class Runner:
     label_output: int | None
 
     def batch(self, ids: NDArray[np.int64], epoch: int, padding: int) -> tuple[torch.Tensor, ...]:
-        current.beton, current.file, current.seed, current.epoch = self.beton, self.file, self.seed, epoch
+        current.beton, current.seed, current.epoch = self.beton, self.seed, epoch
+        self.beton.check_unchanged()
         current.threads = self.threads
         slot = self.slots.take()
         stages, outputs = self.code

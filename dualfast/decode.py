@@ -37,7 +37,6 @@ class Current(threading.local):
     """What a compiled operation needs to know of the batch in the making on this thread."""
 
     beton: beton.Beton
-    file: Any
     seed: int
     epoch: int
     threads: int
@@ -90,7 +89,7 @@ class DecodeImages(SimpleRGBImageDecoder):  # type: ignore[misc]
             height, width = table_of.height[ids], table_of.width[ids]
             boxes = ops.crop_boxes(ids, height, width, seed=current.seed, epoch=current.epoch, **crop)
             status = ops.load_images(
-                current.file.fileno(),
+                table_of.fd,
                 table_of.ptr[ids],
                 table_of.size[ids],
                 table_of.mode[ids],

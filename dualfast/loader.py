@@ -102,7 +102,6 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         self.beton = beton.Beton(self.fname, {name: kind.from_binary for name, kind in custom.items()})
         if not self.beton.n_samples:
             raise ValueError(f"{self.fname} holds no sample")
-        self._file = open(self.fname, "rb", buffering=0)  # noqa: SIM115  closed with the loader
         self.reader = CheckedReader(self.beton, custom)
         self.image_size: tuple[int, int] | None = None
         if pipelines is None:
@@ -167,7 +166,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             raise ValueError("every field's pipeline is None; leave at least one")
         self.pipeline_specs = specs
         self.field_name_to_f_ix = {name: at for at, name in enumerate(fields)}
-        memory = MappedMemory(self.reader)
+        memory = MappedMemory(self.reader, self.beton.fd)
         self.memory_manager = memory
         with compiling(self.num_workers):
             self.graph = CheckedGraph(specs, self.reader.handlers, self.field_name_to_f_ix, self.beton.metadata, None)
@@ -262,7 +261,6 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
                 self.generate_code()
         runner = Runner(
             self.beton,
-            self._file,
             self.code,
             self._slots,
             self._memory,
@@ -284,7 +282,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             self._closed = True
             for iteration in list(self._open):
                 iteration.close()
-            self._file.close()
+            self.beton.close()
 
     def __enter__(self) -> Loader:
         return self
