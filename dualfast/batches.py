@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,11 @@ class Slots:
         self.spare = spare
         self.filled: list[Slot] = []
         self.lock = threading.Lock()
+        self.pid = os.getpid()
+
+    def here(self) -> Slots:
+        """These; after a fork new ones, since the lock may have been held by a thread that the child has not got."""
+        return self if self.pid == os.getpid() else Slots(self.requirements, self.batch_size, self.spare)
 
     def take(self) -> Slot:
         with self.lock:

@@ -259,6 +259,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         if self.recompile:
             with compiling(self.num_workers):
                 self.generate_code()
+        self._slots = self._slots.here()
         runner = Runner(
             self.beton,
             self.code,
