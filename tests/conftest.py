@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# The tests' tensors are small: one thread is as fast, and a busy machine does not stall it. Tests of threads ask for more.
+# Small tensors: one thread is as fast, and a busy machine does not stall it. Tests of threads ask for more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
