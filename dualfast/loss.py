@@ -51,12 +51,12 @@ def dual_loss(
         table.by_products = False
     if table.tdds is not None:
         table.tdds.record(logits, targets, index, table.status, ignore_index)
-    options: dict[str, Any] = {"backend": backend, "mean": reduction == "mean", "label_smoothing": label_smoothing}
+    options: dict[str, Any] = {"backend": backend, "reduction": reduction, "label_smoothing": label_smoothing}
     options |= {"ignore_index": ignore_index, "by_products": by_products}
     if torch.compiler.is_compiling():
-        return _traced(logits, targets, index, table, weight, reduction, inplace, options)
+        return _traced(logits, targets, index, table, weight, inplace, options)
     options |= {"lines": table.as_lines(), "weight": weight, "inplace": inplace}
-    loss: torch.Tensor = _Fused.apply(logits, targets, index, reduction, options)  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = _Fused.apply(logits, targets, index, options)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -73,13 +73,6 @@ def _headroom(logits: torch.Tensor) -> float:
     return HALF_HEADROOM if logits.dtype == torch.float16 else 1.0
 
 
-def _reduced(loss: torch.Tensor, denominator: torch.Tensor, reduction: str) -> torch.Tensor:
-    if reduction == "none":
-        return loss
-    total = loss.sum()
-    return total / denominator if reduction == "mean" and len(loss) else total
-
-
 class _Fused(torch.autograd.Function):
     """The gradient is formed in the forward pass; backward only scales it."""
 
@@ -89,15 +82,14 @@ class _Fused(torch.autograd.Function):
         logits: torch.Tensor,
         targets: torch.Tensor,
         index: torch.Tensor,
-        reduction: str,
         options: dict[str, Any],
     ) -> Any:
         ctx.headroom = _headroom(logits)
         ctx.keeps = ops.runs_on(logits, options["backend"]) == "torch"
-        loss, ctx.grad, denominator = ops.step(
+        loss, ctx.grad = ops.step(
             logits, targets, index, scale=ctx.headroom, with_grad=ctx.needs_input_grad[0], **options
         )
-        return _reduced(loss, denominator, reduction)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> Any:
@@ -107,11 +99,11 @@ class _Fused(torch.autograd.Function):
         if ctx.headroom != 1:
             upstream = upstream / ctx.headroom
         if ctx.keeps:  # the plain path may go backward twice, as gradcheck does
-            return grad * (upstream[:, None] if upstream.ndim else upstream), None, None, None, None
+            return grad * (upstream[:, None] if upstream.ndim else upstream), None, None, None
         ctx.grad = None  # autograd copies a gradient that somebody else still holds
         if grad is None:
             raise RuntimeError("backward through the same DualLoss twice; the gradient is kept for one pass only")
-        return ops.scale_grad(grad, upstream), None, None, None, None
+        return ops.scale_grad(grad, upstream), None, None, None
 
 
 class _Scaled(torch.autograd.Function):
@@ -136,7 +128,6 @@ def _traced(
     index: torch.Tensor,
     table: ScoreTable,
     weight: torch.Tensor | None,
-    reduction: str,
     inplace: bool,
     options: dict[str, Any],
 ) -> torch.Tensor:
@@ -146,13 +137,12 @@ def _traced(
     arguments = (z, targets, index, weight, table.lines, table.status, table.loss_sums)
     if inplace and with_grad:
         grad = z
-        loss, denominator = torch.ops.dualfast.step_(*arguments, **options)
+        loss = torch.ops.dualfast.step_(*arguments, **options)
     else:
-        loss, grad, denominator = torch.ops.dualfast.step(*arguments, with_grad=with_grad, **options)
-    total = _reduced(loss, denominator, reduction)
+        loss, grad = torch.ops.dualfast.step(*arguments, with_grad=with_grad, **options)
     if with_grad:
-        total = _Scaled.apply(logits, total, grad, options["scale"])  # type: ignore[no-untyped-call]
-    return total
+        loss = _Scaled.apply(logits, loss, grad, options["scale"])  # type: ignore[no-untyped-call]
+    return loss  # type: ignore[no-any-return]
 
 
 class DualLoss(nn.Module):

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -84,7 +85,7 @@ def step(
     lines: Lines | None,
     *,
     backend: str = "auto",
-    mean: bool = True,
+    reduction: str = "mean",
     scale: float = 1.0,
     weight: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
@@ -92,26 +93,36 @@ def step(
     by_products: bool = True,
     with_grad: bool = True,
     inplace: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Cross-entropy, its gradient and the update of the samples' lines, in one pass over the logits.
 
-    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss of
-    each row (B,) float32; the gradient of scale times their sum (mean=True: divided by the denominator), in the dtype
-    of logits (inplace: written over them), or None; and the denominator, a 0-d float32: the sum of the weights of the
-    rows whose target is not ignore_index. by_products=False leaves out margin, EL2N and entropy. Weights and smoothing
-    as in torch.nn.functional.cross_entropy. Of rows with the same index the first is recorded, of rows with
-    ignore_index none.
+    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss,
+    float32, () or for reduction="none" (B,), and the gradient of scale times it ("none": its sum), in the dtype of
+    logits (inplace: written over them), or None. by_products=False leaves out margin, EL2N and entropy. Weights,
+    smoothing and reduction as in torch.nn.functional.cross_entropy, but for the loss of an empty batch, which is 0. Of
+    rows with the same index the first is recorded, of rows with ignore_index none.
 
     Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
     """
     check_step(logits, targets, index, lines, weight)
-    options: dict[str, Any] = {"mean": mean, "scale": scale, "weight": weight, "label_smoothing": label_smoothing}
-    options |= {"ignore_index": ignore_index, "by_products": by_products, "with_grad": with_grad, "inplace": inplace}
     if not len(logits):
-        zero = torch.zeros((), device=logits.device)
-        return zero.new_zeros(0), logits.new_zeros(logits.shape) if with_grad else None, zero
+        loss = torch.zeros(() if reduction != "none" else 0, device=logits.device)
+        return loss, logits.new_zeros(logits.shape) if with_grad else None
     run = {"cpp": _step_cpp, "triton": _step_triton, "torch": _step_torch}[runs_on(logits, backend)]
-    out = run(logits, targets, index, lines, **options)
+    out = run(
+        logits,
+        targets,
+        index,
+        lines,
+        reduction=reduction,
+        scale=scale,
+        weight=weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        by_products=by_products,
+        with_grad=with_grad,
+        inplace=inplace,
+    )
     if inplace and with_grad:
         torch.autograd.graph.increment_version(logits)  # autograd sees who else still needs the logits
     if DEBUG and lines is not None:
@@ -155,15 +166,10 @@ def check_step(
             raise ValueError(f"weight has the shape {tuple(weight.shape)}; {logits.shape[1]} classes need one each")
     if lines is not None:
         others.append(("the score table", lines.lines))
+    device = logits.device
     for name, value in others:
-        if value.device != logits.device:
+        if value.device != device:
             raise ValueError(f"{name} is on {value.device} and the logits are on {logits.device}; move one of them")
-
-
-def _array(tensor: torch.Tensor) -> Any:
-    """A NumPy view; bfloat16 as the uint16 of its bits."""
-    tensor = tensor.detach()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _step_cpp(
@@ -172,7 +178,7 @@ def _step_cpp(
     index: torch.Tensor,
     lines: Lines | None,
     *,
-    mean: bool,
+    reduction: str,
     scale: float,
     weight: torch.Tensor | None,
     label_smoothing: float,
@@ -180,42 +186,79 @@ def _step_cpp(
     by_products: bool,
     with_grad: bool,
     inplace: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    if logits.stride(1) != 1 and logits.shape[1] > 1:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    rows, classes = logits.shape
+    if classes > 1 and logits.stride(1) != 1:
         logits, inplace = logits.contiguous(), False
-    loss = torch.empty(len(logits), dtype=torch.float32)
+    targets, index = targets.contiguous(), index.contiguous()
+    weight = None if weight is None else weight.float().contiguous()
+    loss = torch.empty(rows)
+    reduced = torch.empty(()) if reduction != "none" else None
     grad = None
     if with_grad:
-        grad = logits.detach() if inplace else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    denominator = _C.step(
-        _array(logits),
-        None if grad is None else _array(grad),
-        _array(targets.contiguous()),
-        _array(index.contiguous()),
-        _array(loss),
-        None,
+        grad = logits.detach() if inplace else logits.new_empty((rows, classes))
+    words = samples = limit = line_address = status_address = sums_address = 0
+    window = 2
+    if lines is not None:
+        samples, words = lines.lines.shape
+        window, limit = lines.window, lines.limit
+        line_address, status_address = lines.lines.data_ptr(), lines.status.data_ptr()
+        sums_address = 0 if lines.loss_sums is None else lines.loss_sums.data_ptr()
+    _C.step(
+        logits.data_ptr(),
+        0 if grad is None else grad.data_ptr(),
+        logits.dtype == torch.bfloat16,
+        rows,
+        classes,
+        logits.stride(0),
+        0 if grad is None else grad.stride(0),
+        targets.data_ptr(),
+        index.data_ptr(),
+        loss.data_ptr(),
+        0 if reduced is None else reduced.data_ptr(),
         scale,
-        mean,
-        None if weight is None else _array(weight.float().contiguous()),
+        reduction == "mean",
+        0 if weight is None else weight.data_ptr(),
         label_smoothing,
         ignore_index,
-        None if lines is None else _array(lines.lines),
-        None if lines is None else _array(lines.status),
-        0 if lines is None else lines.n_samples,
-        10 if lines is None else lines.window,
-        0 if lines is None else lines.limit,
-        None if lines is None or lines.loss_sums is None else _array(lines.loss_sums),
+        line_address,
+        status_address,
+        sums_address,
+        samples,
+        words,
+        window,
+        limit,
         by_products and lines is not None,
         torch.get_num_threads(),
     )
-    return loss, grad, torch.tensor(denominator, dtype=torch.float32)
+    return loss if reduced is None else reduced, grad
 
 
 def _step_triton(
     logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     kernels = importlib.import_module("dualfast.kernels.step")
-    return kernels.step(logits, targets, index, lines, **options)  # type: ignore[no-any-return]
+    return _reduced(kernels.step, logits, targets, index, lines, **options)
+
+
+def _step_torch(
+    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return _reduced(step_torch.step, logits, targets, index, lines, **options)
+
+
+def _reduced(
+    run: Callable[..., tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]],
+    *arguments: Any,
+    reduction: str,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Of a step that gives the losses of the rows, the gradient and what `mean` divides by."""
+    loss, grad, denominator = run(*arguments, mean=reduction == "mean", **options)
+    if reduction == "none":
+        return loss, grad
+    total = loss.sum()
+    return total / denominator if reduction == "mean" else total, grad
 
 
 def _has_kernels(tensor: torch.Tensor) -> bool:
@@ -230,12 +273,6 @@ def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
     if upstream.ndim:
         return grad.mul_(upstream[:, None])
     return grad if upstream.device.type == "cpu" and float(upstream) == 1.0 else grad.mul_(upstream)
-
-
-def _step_torch(
-    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    return step_torch.step(logits, targets, index, lines, **options)
 
 
 def observe(
@@ -264,13 +301,13 @@ def observe(
         step_torch.check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
         step_torch.observe(lines, index, torch.ones_like(correct) if counted is None else counted, seen, None)
         return
-    arrays = [_array(value.contiguous()) for value in seen.values()]
+    arrays = [value.detach().contiguous().numpy() for value in seen.values()]
     _C.observe(
         *arrays,
-        None if counted is None else _array(counted.contiguous()),
-        _array(index.contiguous()),
-        _array(lines.lines),
-        _array(lines.status),
+        None if counted is None else counted.contiguous().numpy(),
+        index.contiguous().numpy(),
+        lines.lines.numpy(),
+        lines.status.numpy(),
         lines.n_samples,
         lines.window,
         lines.limit,

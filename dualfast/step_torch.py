@@ -29,7 +29,8 @@ def step(
     with_grad: bool,
     inplace: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """dualfast.ops.step; accumulates in float32, or in float64 for float64."""
+    """As dualfast.kernels.step.step: losses of the rows, gradient, denominator. Accumulates in float32, or in float64
+    for float64."""
     n_classes = logits.shape[1]
     kept = targets != ignore_index
     check_range("targets", targets, kept, n_classes, "the logits have the classes 0 to {last}")

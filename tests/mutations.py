@@ -147,8 +147,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/step_torch.py",
-        "stable=True",
-        "stable=True, descending=True",
+        "new[1:] = ",  # the first row of an index is recorded; this records the last
+        "new[:-1] = ",
         TRAINING + "test_a_window_is_of_a_samples_own_visits",
     ),
     Mutation(

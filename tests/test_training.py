@@ -201,7 +201,7 @@ def test_the_operator_is_declared_as_it_behaves() -> None:
     table = ScoreTable(6, window=2, track_loss=True)
     inputs, targets, index = batch(6)
     state = (table.lines, table.status, table.loss_sums)
-    options: dict[str, Any] = {"window": 2, "limit": 99, "backend": "auto", "mean": True, "scale": 1.0}
+    options: dict[str, Any] = {"window": 2, "limit": 99, "backend": "auto", "reduction": "mean", "scale": 1.0}
     options |= {"label_smoothing": 0.1, "ignore_index": -100, "by_products": True}
     tests = ("test_schema", "test_faketensor")
     arguments = (inputs, targets.clamp(max=FEATURES - 1), index, None, *state)
