@@ -75,7 +75,7 @@ class PageRandom:
     """Random within windows of whole pages, for a file larger than memory: the pages that hold a selected sample come
     in random order, those that fit into half of budget_bytes together make a window, and the window's samples are
     shuffled. Each page is read once, from its first to its last sample; two windows, the one in use and the one being
-    read, are within budget_bytes."""
+    read, are within budget_bytes, as long as no batch is larger than a window."""
 
     budget_bytes: int = 1 << 30
 

@@ -19,7 +19,8 @@ PIECE = 1 << 17  # bytes: the kernel reads ahead no more than this for one reque
 class ReadPlan:
     """What an epoch over a selection reads from a cold disk. All in bytes but the counts and `spread`.
 
-    needed: the selected samples' data. read: the blocks of 4 KiB they lie on, each read once. memory: the most of the
+    needed: the selected samples' data. read: the blocks of 4 KiB they lie on, each read once (in sequential order the
+    kernel's own guesses come on top, where a selection has gaps). memory: the most of the
     file that has to stay in memory for that; in random order that is everything. spread: order.spread of the epoch, 1
     for a full shuffle. compacted: the size of a compact copy."""
 

@@ -167,7 +167,7 @@ def test_the_plan_is_what_the_disk_gives_within_the_budget(large: Path, clustere
     if not can_be_cold(large):
         pytest.skip("this file system's reads are not counted")
     kept = np.arange(N) % 500 < 150 if clustered else np.random.default_rng(2).random(N) < 0.1
-    budget = 10_000_000 if clustered else 2_500_000
+    budget = 10_000_000 if clustered else 5_000_000
     with open_loader(large, budget, indices=kept, os_cache=False, batches_ahead=1) as loader:
         plan = loader.plan()
         assert plan.memory <= budget
