@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast import beton, order
+from dualfast import beton, order, reading
 from dualfast.decode import current
 from dualfast.ffcv_parts import Compiler, DecoderNode, Graph, OSCacheManager, Reader, get_handlers
 from dualfast.prefetch import Prefetcher
@@ -186,18 +186,28 @@ class Position:
     ended: bool = False
 
 
+@dataclass(frozen=True)
 class EpochPlan:
     """The batches of one rank's epoch, worked out on the loading thread."""
 
-    def __init__(
-        self, kind: str, ids: NDArray[np.int64], batch_size: int, rank: int, world_size: int, drop_last: bool
-    ) -> None:
-        self.kind, self.ids, self.batch_size = kind, ids, batch_size
-        self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
+    beton: beton.Beton
+    kind: order.Kind
+    ids: NDArray[np.int64]
+    batch_size: int
+    rank: int
+    world_size: int
+    drop_last: bool
+    keep_cached: bool
 
-    def share(self, seed: int, epoch: int) -> order.Share:
-        ids = epoch_order(self.kind, self.ids, seed, epoch)
-        return order.share(ids, self.batch_size, rank=self.rank, world_size=self.world_size, drop_last=self.drop_last)
+    def share(self, seed: int, epoch: int) -> tuple[order.Share, reading.ReadAhead | None]:
+        ids, starts = order.epoch_order(self.kind, self.ids, seed, epoch, self.beton)
+        mine = order.share(ids, self.batch_size, rank=self.rank, world_size=self.world_size, drop_last=self.drop_last)
+        if not isinstance(self.kind, order.PageRandom):
+            return mine, None
+        windows = -(-(starts - self.rank) // self.world_size)  # in places of this rank's own ids
+        windows = np.unique(np.minimum(np.maximum(windows, 0), len(mine.ids)))
+        windows[-1] = len(mine.ids)
+        return mine, reading.ReadAhead(self.beton, mine.ids, windows, drop=not self.keep_cached)
 
 
 class Epoch(Prefetcher[tuple[torch.Tensor, ...]]):
@@ -206,14 +216,20 @@ class Epoch(Prefetcher[tuple[torch.Tensor, ...]]):
     def __init__(
         self, runner: Runner, plan: EpochPlan, epoch: int, first: int, last: int, ahead: int, position: Position
     ) -> None:
-        share: list[order.Share] = []
+        share: list[tuple[order.Share, reading.ReadAhead | None]] = []
 
         def produce(step: int) -> tuple[torch.Tensor, ...]:
             if not share:
                 share.append(plan.share(runner.seed, epoch))
-            ids, starts = share[0].ids, share[0].starts
-            padding = int(step >= last - share[0].padding)
-            return runner.batch(ids[starts[step] : starts[step + 1]], epoch, padding)
+            mine, ahead_of = share[0]
+            ids, starts = mine.ids, mine.starts
+            padding = int(step >= last - mine.padding)
+            if ahead_of is not None:
+                ahead_of.before(int(starts[step]), int(starts[step + 1]))
+            made = runner.batch(ids[starts[step] : starts[step + 1]], epoch, padding)
+            if ahead_of is not None and step + 1 == last:
+                ahead_of.end()
+            return made
 
         self.position = position
         super().__init__(produce, first, last, ahead, f"dualfast-epoch-{epoch}")
@@ -226,10 +242,6 @@ class Epoch(Prefetcher[tuple[torch.Tensor, ...]]):
             raise
         self.position.batch = self.step
         return result
-
-
-def epoch_order(kind: str, ids: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    return ids if kind == "sequential" else order.random_order(ids, seed, epoch)
 
 
 _compile_lock = threading.Lock()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast import beton, order
+from dualfast import beton, order, reading
 from dualfast.batches import (
     CheckedGraph,
     CheckedReader,
@@ -29,7 +29,6 @@ from dualfast.batches import (
     Runner,
     Slots,
     compiling,
-    epoch_order,
 )
 from dualfast.decode import IMAGENET_MEAN, IMAGENET_STD, SMALL, Augment, image_pipelines
 from dualfast.ffcv_parts import PipelineSpec, ffcv_loader
@@ -46,6 +45,10 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
     and labels as (B,) int64; image_size, augment, mean, std and dtype are image_pipelines' (image_size None: the
     images' own size where it is the same for all and at most 64 px, else 224; augment True: "crop+flip" up to 64 px,
     else "rrc"). With pipelines given, each output is what FFCV makes it.
+
+    order "page_random" or PageRandom(budget_bytes) is for files larger than memory: see order.PageRandom. With
+    os_cache=False what it has read is dropped from the kernel's cache once it is visited, so that the default pipelines
+    hold no more than the budget of the file; plan() tells beforehand what an epoch reads.
 
     Every draw follows (seed, epoch, id): the same batches for any num_workers. distributed=True splits an epoch over
     the ranks of torch.distributed so that every sample comes once; where a rank would run out of batches its last
@@ -86,7 +89,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             seed = int.from_bytes(os.urandom(4), "little")
         _require_int("seed", seed)
         self._closed = True
-        self._order = _order_name(order)
+        self._order = _order_kind(order)
         self.fname = os.fspath(fname)
         self.batch_size = int(batch_size)
         self.batches_ahead = int(batches_ahead)
@@ -245,7 +248,11 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
 
     def next_traversal_order(self) -> NDArray[np.int64]:
         """The next epoch's ids in order, over all processes."""
-        return epoch_order(self._order, self._indices, self.seed, self._next_epoch)
+        return _orders.epoch_order(self._order, self._indices, self.seed, self._next_epoch, self.beton)[0]
+
+    def plan(self) -> reading.ReadPlan:
+        """What an epoch over the selection reads in this order, before it begins; str() of it is meant to be read."""
+        return reading.plan(self.beton, self._indices, self._order, self.seed)
 
     def __len__(self) -> int:
         """Batches an epoch, the same on every process."""
@@ -272,7 +279,16 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         epoch, first = self._next_epoch, self._next_batch
         self._position = Position(epoch, first)
         self._next_epoch, self._next_batch = epoch + 1, 0
-        plan = EpochPlan(self._order, self._indices, self.batch_size, self._rank, self._world_size, self.drop_last)
+        plan = EpochPlan(
+            self.beton,
+            self._order,
+            self._indices,
+            self.batch_size,
+            self._rank,
+            self._world_size,
+            self.drop_last,
+            self.os_cache,
+        )
         made = Epoch(runner, plan, epoch, first, len(self), self.batches_ahead, self._position)
         self._open.add(made)
         return made
@@ -329,11 +345,17 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
 _orders = order  # the module, in scopes where `order` is FFCV's argument
 
 
-def _order_name(asked: Any) -> str:
+def _order_kind(asked: Any) -> order.Kind:
+    if isinstance(asked, order.PageRandom):
+        return asked
+    kinds: dict[str, order.Kind] = {"random": "random", "sequential": "sequential"}
+    kinds |= dict.fromkeys(("page_random", "quasi_random"), order.PageRandom())
     name = getattr(asked, "name", asked)  # FFCV's OrderOption, or its name
-    if isinstance(name, str) and name.lower() in ("random", "sequential"):
-        return name.lower()
-    raise ValueError(f'order is {asked!r}; give "random", "sequential" or their OrderOption')
+    if isinstance(name, str) and name.lower() in kinds:
+        return kinds[name.lower()]
+    raise ValueError(
+        f'order is {asked!r}; give "random", "sequential", "page_random", PageRandom(budget_bytes) or an OrderOption'
+    )
 
 
 def _require_int(name: str, value: Any) -> None:

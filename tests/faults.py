@@ -92,10 +92,10 @@ def selections() -> dict[str, tuple[Any, str]]:
         "an index given twice": ([1, 1], "accepted, or an odd ValueError"),
         "float indices": (np.array([0.0, 1.0]), hangs),
         "a float mask": (mask.astype(np.float32), hangs),
-        "a mask of the wrong length": (mask[:-1], hangs),
+        "a mask of the wrong length": (mask[:-1], ""),
         "a mask of bytes, 0 and 1": (mask.astype(np.uint8), "trains on samples 0 and 1, in silence"),
         "2-D indices": ([[0, 1], [2, 3]], hangs),
-        "a path that is no file": ("nowhere.npy", "TypeError"),
+        "a path that is no file": ("nowhere.npy", ""),
     }
 
 
@@ -133,7 +133,7 @@ def _() -> str:
     return refused(lambda: Loader("set.beton", N + 1, drop_last=True))
 
 
-@case("selection", "a batch larger than the set", "no batches, in silence (it drops the last batch by default)")
+@case("selection", "a batch larger than the set", "no batches, in silence: its drop_last defaults to True")
 def _() -> str:
     assert [len(index) for _, _, index in opened(batch_size=1000)] == [N]
     return "one batch of all samples"
@@ -314,7 +314,7 @@ def copied(name: str) -> str:
     return name
 
 
-@case("running", "the file deleted, or another one moved to its name, while open", "wrong images, in silence")
+@case("running", "the file deleted, or another one moved to its name, while open")
 def _() -> str:
     import torch
 
@@ -329,7 +329,7 @@ def _() -> str:
     return "the epoch goes on with the file that was opened"
 
 
-@case("running", "the file overwritten or cut while open", "bus error, or wrong images, in silence")
+@case("running", "the file overwritten or cut while open")
 def _() -> str:
     for change in (lambda: os.truncate("open.beton", 5000), lambda: _rewrite("open.beton")):
         with opened(copied("open.beton")) as loader:
