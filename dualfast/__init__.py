@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dualfast.loss import DualLoss as DualLoss
     from dualfast.loss import dual_loss as dual_loss
     from dualfast.loss import score_trajectories as score_trajectories
+    from dualfast.order import PageRandom as PageRandom
     from dualfast.sampler import PrunedSampler as PrunedSampler
     from dualfast.sampler import RandomSubsetSampler as RandomSubsetSampler
     from dualfast.selection import select as select
@@ -33,6 +34,7 @@ _HOME = {
     "DualLoss": "loss",
     "dual_loss": "loss",
     "score_trajectories": "loss",
+    "PageRandom": "order",
     "PrunedSampler": "sampler",
     "RandomSubsetSampler": "sampler",
     "select": "selection",
