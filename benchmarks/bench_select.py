@@ -42,7 +42,8 @@ def numpy_choice(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.nd
 
 def numpy_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
     keys = np.log(np.random.default_rng(SEED).exponential(size=len(dual)).astype(np.float32))
-    keys -= np.float32(law.a - 1) * np.log(mean) + np.float32(law.b - 1) * np.log1p(-mean) + np.log(dual)
+    with np.errstate(divide="ignore"):
+        keys -= np.float32(law.a - 1) * np.log(mean) + np.float32(law.b - 1) * np.log1p(-mean) + np.log(dual)
     return np.sort(np.argpartition(keys, n - 1)[:n])
 
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "levels.h"
+#include "parallel.h"
 #include "philox.h"
 
 namespace dualfast {
@@ -224,23 +225,18 @@ inline uint64_t ordered(double x) {
     return bits ^ (bits >> 63 ? ~0ull : 1ull << 63);
 }
 
-// Into how many parts the threads share the work: several for each, as another process may hold one of them up, and one
-// part, for one thread, where waking the others takes longer.
-int64_t parts_of(int64_t count, int threads) {
-    return count < 1 << 17 || threads == 1 ? 1 : std::min<int64_t>(8 * int64_t{threads}, count >> 14);
-}
-
 }  // namespace
 
 double portable_log(double x) { return x > 0 ? log_of(x) : -std::numeric_limits<double>::infinity(); }
 
 void race_keys(const Race& race, double* keys) {
-    const int64_t blocks = (race.count + kBlock - 1) / kBlock;
-#pragma omp parallel for schedule(dynamic, 16) num_threads(race.threads) if (blocks > 64)
-    for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t first = block * kBlock;
-        keys_of(race, first, static_cast<int>(std::min<int64_t>(kBlock, race.count - first)), keys + first);
-    }
+    const int64_t blocks = (race.count + kBlock - 1) / kBlock, parts = parts_of(race.count, race.threads);
+    for_parts(parts, race.threads, [&](int64_t part) {
+        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
+            const int64_t first = block * kBlock;
+            keys_of(race, first, static_cast<int>(std::min<int64_t>(kBlock, race.count - first)), keys + first);
+        }
+    });
 }
 
 Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
@@ -251,8 +247,7 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
     const int64_t blocks = (race.count + kBlock - 1) / kBlock;
     const int64_t parts = parts_of(race.count, race.threads);
     std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}});
-#pragma omp parallel for schedule(dynamic) num_threads(race.threads) if (parts > 1)
-    for (int64_t part = 0; part < parts; ++part) {
+    for_parts(parts, race.threads, [&](int64_t part) {
         Sifted& mine = found[static_cast<size_t>(part)];
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
             const int64_t first = block * kBlock;
@@ -276,7 +271,7 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
                 }
             }
         }
-    }
+    });
     Sifted all{0, -1, {}};
     for (const Sifted& part : found) {
         all.kept += part.kept;
@@ -292,11 +287,10 @@ void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int th
     const int64_t chunks = parts_of(count, threads);
     auto edge = [=](int64_t c) { return count * c / chunks; };
     std::vector<std::vector<int64_t>> histogram(static_cast<size_t>(chunks), std::vector<int64_t>(1 << kBits));
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
-    for (int64_t c = 0; c < chunks; ++c) {
+    for_parts(chunks, threads, [&](int64_t c) {
         int64_t* bins = histogram[static_cast<size_t>(c)].data();
         for (int64_t i = edge(c); i < edge(c + 1); ++i) ++bins[ordered(keys[i]) >> (64 - kBits)];
-    }
+    });
     uint64_t bin = 0;
     int64_t below = 0;
     for (;; ++bin) {
@@ -307,13 +301,12 @@ void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int th
     }
     // Inside the bin that holds the threshold: (key, position) pairs, the few smallest of them.
     std::vector<std::vector<std::pair<uint64_t, int64_t>>> found(static_cast<size_t>(chunks));
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
-    for (int64_t c = 0; c < chunks; ++c) {
+    for_parts(chunks, threads, [&](int64_t c) {
         for (int64_t i = edge(c); i < edge(c + 1); ++i) {
             const uint64_t key = ordered(keys[i]);
             if (key >> (64 - kBits) == bin) found[static_cast<size_t>(c)].emplace_back(key, i);
         }
-    }
+    });
     std::vector<std::pair<uint64_t, int64_t>> border;
     for (const auto& part : found) border.insert(border.end(), part.begin(), part.end());
     const auto last = border.begin() + (n - below - 1);
@@ -321,20 +314,18 @@ void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int th
     const std::pair<uint64_t, int64_t> threshold = *last;
     auto kept = [&](int64_t i) { return std::make_pair(ordered(keys[i]), i) <= threshold; };
     std::vector<int64_t> start(static_cast<size_t>(chunks) + 1);
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
-    for (int64_t c = 0; c < chunks; ++c) {
+    for_parts(chunks, threads, [&](int64_t c) {
         int64_t mine = 0;
         for (int64_t i = edge(c); i < edge(c + 1); ++i) mine += kept(i);
         start[static_cast<size_t>(c) + 1] = mine;
-    }
+    });
     for (size_t c = 0; c + 1 < start.size(); ++c) start[c + 1] += start[c];
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
-    for (int64_t c = 0; c < chunks; ++c) {
+    for_parts(chunks, threads, [&](int64_t c) {
         int64_t at = start[static_cast<size_t>(c)];
         for (int64_t i = edge(c); i < edge(c + 1); ++i) {
             if (kept(i)) out[at++] = i;
         }
-    }
+    });
 }
 
 namespace {
@@ -362,8 +353,7 @@ std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int thread
     const int64_t blocks = (count + kBlock - 1) / kBlock;
     const int64_t parts = parts_of(count, threads);
     std::vector<std::vector<Found>> best(static_cast<size_t>(parts));
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
-    for (int64_t part = 0; part < parts; ++part) {
+    for_parts(parts, threads, [&](int64_t part) {
         std::vector<Found>& mine = best[static_cast<size_t>(part)];
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
             const int64_t first = block * kBlock, last = std::min(count, first + kBlock);
@@ -379,7 +369,7 @@ std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int thread
                 mine.insert(std::upper_bound(mine.begin(), mine.end(), here), here);
             }
         }
-    }
+    });
     std::vector<Found> all;
     for (const auto& part : best) all.insert(all.end(), part.begin(), part.end());
     std::sort(all.begin(), all.end());
@@ -394,22 +384,20 @@ void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int 
     const int64_t parts = parts_of(count, threads);
     auto edge = [=](int64_t part) { return count * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
-    for (int64_t part = 0; part < parts; ++part) {
+    for_parts(parts, threads, [&](int64_t part) {
         int64_t mine = 0;
         for (int64_t i = edge(part); i < edge(part + 1); ++i) mine += mask[i] != 0;
         start[static_cast<size_t>(part) + 1] = mine;
-    }
+    });
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
-    for (int64_t part = 0; part < parts; ++part) {
+    for_parts(parts, threads, [&](int64_t part) {
         int64_t at = start[static_cast<size_t>(part)];
         const int64_t end = std::min(n, start[static_cast<size_t>(part) + 1]);
         for (int64_t i = edge(part); at < end; ++i) {
             out[at] = i;
             at += mask[i] != 0;
         }
-    }
+    });
 }
 
 }  // namespace dualfast

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -161,13 +163,24 @@ class Console:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=None, visible=False)
+        self.interrupted = False
 
     def __enter__(self) -> Console:
         self.bar.start()
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
         self.bar.stop()
+
+    def _interrupt(self, *_: object) -> None:
+        """Ctrl-C. Remembered too: an exception raised inside a finaliser is lost."""
+        self.interrupted = True
+        raise KeyboardInterrupt
 
     def plan(self, images: int) -> None:
         self.bar.update(self.task, total=images, visible=images > 0)
@@ -176,6 +189,8 @@ class Console:
         self.bar.update(self.task, description=what)
 
     def images(self, count: int) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
         self.bar.advance(self.task, count)
 
     def say(self, line: str) -> None:
@@ -361,4 +376,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         table.add_column(name, justify="left" if name == "method" else "right")
     for line in summarise(rows):
         table.add_row(*line)
-    RichConsole(highlight=False).print(table)
+    console = RichConsole(highlight=False)
+    if not console.is_terminal:  # a file has no width to fit
+        console.width = 200
+    console.print(table)

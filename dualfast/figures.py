@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from dualfast.config import method_options
 
 if TYPE_CHECKING:
+    from dualfast.beta import Beta
     from dualfast.report import Group
-    from dualfast.selection import Beta
     from dualfast.table import Scores
 
 # Okabe and Ito's colours, which people of all colour visions tell apart; random and full have theirs by name.

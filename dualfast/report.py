@@ -306,7 +306,7 @@ def _plain(value: Any) -> str:
 
 def _betas(content: Content) -> list[tuple[float, Any]]:
     """(prune ratio, Beta) for every prune ratio of the run's first method that samples with one."""
-    from dualfast.selection import beta_of
+    from dualfast.beta import beta_of
 
     method = next((row["method"] for row in content.rows if _base(row["method"]) == "dual+beta"), None)
     if method is None or content.scores is None:

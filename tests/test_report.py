@@ -19,8 +19,8 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed: no page can be wr
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: scores cannot be stored")
 
 from dualfast import beton, cli, figures, pipeline, report
+from dualfast.beta import beta_of
 from dualfast.rundir import RunDir
-from dualfast.selection import beta_of
 from dualfast.table import Scores
 
 EVIL = "<script>alert(1)</script>"
