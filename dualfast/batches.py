@@ -67,13 +67,13 @@ class MappedMemory(OSCacheManager):  # type: ignore[misc]
     def __init__(self, reader: CheckedReader, fd: int) -> None:
         self.reader = reader
         self.fd = fd
-        self.ptrs = np.ascontiguousarray(reader.alloc_table["ptr"])
-        self.sizes = np.ascontiguousarray(reader.alloc_table["size"])
 
     @cached_property
     def state(self) -> tuple[NDArray[Any], ...]:
         with open(self.fd, "rb", closefd=False) as file:  # by its name another file might be found
-            return np.memmap(file, "uint8", mode="r"), self.ptrs, self.sizes
+            mapped = np.memmap(file, "uint8", mode="r")
+        table = self.reader.alloc_table
+        return mapped, np.ascontiguousarray(table["ptr"]), np.ascontiguousarray(table["size"])
 
 
 class Slot:
