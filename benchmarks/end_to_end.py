@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "accuracy"))
 
-from _harness import origin, save
+from _harness import origin, peak_memory, save
 from data import prepare
 from grids import default_data
 from run import WORK
@@ -158,25 +157,27 @@ def times(rig: Rig, epochs: int) -> list[dict[str, Any]]:
 
 
 def memory(rig: Rig, what: str, epochs: int) -> dict[str, int]:
-    """Bytes at the peak of an epoch and its scoring, beyond those of plain epochs before; and of the score state."""
+    """Bytes at the peak of an epoch and its scoring, beyond what plain epochs left behind; and of the score state."""
     network = rig.network()
-    rig.epoch(network, CrossEntropy())
-    rig.epoch(network, CrossEntropy())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        rig.epoch(network, CrossEntropy())
+    state = 0
+
+    def run() -> None:
+        nonlocal state
+        criterion = criterion_of(what, rig.n, rig.classes, epochs, rig.device)
+        if isinstance(criterion, Logged):
+            criterion.logits.fill(1)  # as full as after T epochs
+            state = criterion.logits.nbytes + criterion.targets.nbytes
+        elif isinstance(criterion, Dual):
+            state = criterion.table.lines.nbytes + criterion.table.status.nbytes
+        rig.epoch(network, criterion)
+        if what != "plain":
+            criterion.score()
+
     if rig.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    criterion = criterion_of(what, rig.n, rig.classes, epochs, rig.device)
-    state = 0
-    if isinstance(criterion, Logged):
-        criterion.logits.fill(1)  # as full as after T epochs
-        state = criterion.logits.nbytes + criterion.targets.nbytes
-    elif isinstance(criterion, Dual):
-        state = criterion.table.lines.nbytes + criterion.table.status.nbytes
-    rig.epoch(network, criterion)
-    if what != "plain":
-        criterion.score()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    out = {"score_state_bytes": state, "host_growth_bytes": 1024 * grown}
+    out = {"host_peak_bytes": peak_memory(run), "score_state_bytes": state}
     if rig.device.type == "cuda":
         out["gpu_peak_bytes"] = torch.cuda.max_memory_allocated()
     return out

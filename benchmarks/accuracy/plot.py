@@ -111,7 +111,8 @@ def accuracy(rows: list[Row]) -> Any:
         if full:
             axes.axhline(full.value, color="#808080", ls=":", lw=1.2, label="full (all images)")
         seeds = len({row["seed"] for row in group})
-        axes.set_title(_wrapped(f"{title(group[0])}; {seeds} seed{'s' * (seeds > 1)}"))
+        spread = f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+        axes.set_title(f"{_wrapped(title(group[0]))}\n{spread}")
         axes.set_ylabel("test accuracy, last epoch, %")
         _ratio_axis(axes, ratios(group))
         _limits(axes, group)

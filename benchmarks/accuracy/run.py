@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -207,10 +206,6 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def todo(points: list[Point], results: Results) -> Iterator[Point]:
-    return (point for point in points if point not in results)
-
-
 def main(argv: list[str] | None = None) -> None:
     asked, points = asked_points(argv)
     if asked.plan:
@@ -220,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     start = time.monotonic()
     results = Results(asked.results or RESULTS / f"accuracy-{asked.grid}.jsonl")
-    left = list(todo(points, results))
+    left = [point for point in points if point not in results]
     print(f"{len(points) - len(left)} of {len(points)} trainings are finished", flush=True)
     runner = Runner(asked.work.resolve(), {"threads": asked.threads, "num_workers": asked.threads})
     try:
@@ -234,6 +229,7 @@ def main(argv: list[str] | None = None) -> None:
             results.append(row | {name: about[name] for name in names})
     finally:
         runner.close()
+        results.file.close()
 
 
 if __name__ == "__main__":
