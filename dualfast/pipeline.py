@@ -29,6 +29,14 @@ from dualfast.train import CrossEntropy, Fit, fit, pick_device
 
 # What one call on a run directory may ask otherwise than the call before it.
 MAY_DIFFER = ("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out")
+KEEP_FACTS = {
+    "n_samples",
+    "kept",
+    "removed",
+    "fingerprint",
+    "dualfast",
+    "prune_ratio",
+}  # beside an index list's options
 LARGE_IMAGE = 224
 ONE_THREAD = 1 << 14  # pixels of a batch
 
@@ -266,12 +274,13 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
-        if first and path.exists() and not _same_draw(path, training):  # an earlier call began with another method
+        options = _options(training, config.c_d, config.per_class)
+        if first and path.exists() and not _same_draw(path, options):  # an earlier call began with another method
             path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
         if path.exists():
             return load_keep(path, fingerprint=self.train.fingerprint)
         scores = self._scores(training.seed)[0] if _needs_scores(training.method) else self.n_samples
-        kept, options = _drawn(training, scores, self.train.labels, config.c_d, config.per_class)
+        kept = _drawn(training, scores, self.train.labels, options)
         save_keep(
             path,
             kept,
@@ -381,26 +390,29 @@ class Workshop:
         return row
 
 
-def _drawn(
-    training: Training,
-    scores: Scores | int,
-    labels: np.ndarray[Any, np.dtype[np.int64]],
-    c_d: Any,
-    per_class: bool,
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[str, Any]]:
-    """The ids a training keeps, drawn afresh, and how: method and options. scores may be a plain N for random."""
+def _options(training: Training, c_d: Any, per_class: bool) -> dict[str, Any]:
+    """How a training's ids are drawn: arguments of select, method among them."""
     method, given = method_options(training.method)
     options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
     if method == "dual+beta":
         options.setdefault("c_d", c_d)
-    return select(scores, training.prune_ratio, labels=labels if per_class else None, **options), options
+    return options
 
 
-def _same_draw(path: Path, training: Training) -> bool:
+def _drawn(
+    training: Training,
+    scores: Scores | int,
+    labels: np.ndarray[Any, np.dtype[np.int64]],
+    options: dict[str, Any],
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The ids a training keeps, drawn afresh. scores may be a plain N for random."""
+    return select(scores, training.prune_ratio, labels=labels if options["per_class"] else None, **options)
+
+
+def _same_draw(path: Path, options: dict[str, Any]) -> bool:
+    """Whether the list was drawn with these options and no others."""
     about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    method, given = method_options(training.method)
-    wanted = {"method": method, "seed": training.seed, **given}
-    return all(about.get(name) == value for name, value in wanted.items())
+    return {name: value for name, value in about.items() if name not in KEEP_FACTS} == options
 
 
 def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
@@ -422,7 +434,8 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
         given = scores if _needs_scores(first.method) else len(labels)
         asked = config["asked"]
         if given is not None:
-            kept = {t.prune_ratio: _drawn(t, given, labels, asked["c_d"], asked["per_class"])[0] for t in ours}
+            how = {t: _options(t, asked["c_d"], asked["per_class"]) for t in ours}
+            kept = {t.prune_ratio: _drawn(t, given, labels, how[t]) for t in ours}
             kept_by = f"{first.method}, seed {first.seed}"
     content = report.Content(
         rows=rows,

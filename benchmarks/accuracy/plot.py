@@ -94,7 +94,7 @@ def _limits(axes: Any, rows: list[Row]) -> None:
 def accuracy(rows: list[Row]) -> Any:
     """Accuracy against prune ratio: ours, and the published figures beside them."""
     groups = settings(rows)
-    name = published_of(rows[0])
+    name = published_of(rows[0]) if any(row["scenario"] == "clean" and not row["score_model"] for row in rows) else None
     panels = len(groups) + (name is not None)
     columns = min(panels, 3)
     lines = math.ceil(panels / columns)
