@@ -164,7 +164,14 @@ def test_corruption_touches_the_chosen_images_alone(tmp_path: Path, modules: Any
     assert (ours.labels == theirs.labels).all()
     with pytest.raises(ValueError, match="scenario is 'rain'"):
         data.prepare(tmp_path, "digits", 100, "rain")
-    assert sources.splits("digits") == ("digits:train", "digits:test")
+    images, labels = sources.digits("test")
+    np.savez(tmp_path / "digits.npz", images=images, labels=labels)
+    with pytest.raises(ValueError, match="without test images"):
+        data.prepare(tmp_path, str(tmp_path / "digits.npz"), 0, "clean")
+    for split in ("train", "val"):
+        (tmp_path / "digits" / split).mkdir(parents=True)
+    with pytest.raises(ValueError, match="was written from digits, not"):
+        data.prepare(tmp_path, str(tmp_path / "digits"), 100, "clean")
 
 
 def test_real_images_and_archives_go_through_the_runner(tmp_path: Path, real_data: Path, modules: Any) -> None:
@@ -248,6 +255,24 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
             assert b'href="http' not in made[name]
     plot.write(results, tmp_path / "docs")
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "docs").iterdir()}
+
+
+def test_what_is_timed_against_us_gives_the_same_scores(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rival of benchmarks/end_to_end.py does the whole work, from float16 logits."""
+    monkeypatch.syspath_prepend(str(ACCURACY.parent))
+    end_to_end = modules("end_to_end")
+    n, classes, epochs = 60, 7, 13
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, classes, (n,), generator=generator)
+    made = [end_to_end.criterion_of(what, n, classes, epochs, torch.device("cpu")) for what in end_to_end.WAYS]
+    for _ in range(epochs):
+        logits = 2 * torch.randn(n, classes, generator=generator)
+        for index in torch.randperm(n, generator=generator).split(16):
+            losses = [criterion(logits[index], targets[index], index) for criterion in made]
+            assert max(losses) - min(losses) < 1e-5
+    ours, theirs = made[1].score(), made[2].score()
+    assert np.abs(ours - theirs).max() < 1e-3  # half a unit of float16 at 4 is 2e-3, before the softmax
+    assert np.ptp(ours) > 0.05
 
 
 def test_no_results_still_make_a_page(tmp_path: Path, modules: Any) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dualfast import beton, sources
-from dualfast.files import atomic
+from dualfast.files import atomic, write_text
 
 SEED = 2502_06905  # of the data; the runs' seeds are others
 KINDS = ("gaussian", "blur", "jpeg", "fog", "occlusion")
@@ -45,6 +45,12 @@ def prepare(work: Path, data: str, images: int, scenario: str) -> Written:
     base = work / "data" / f"{Path(data).name.partition('.')[0]}-{images or 'all'}"
     folder = base / scenario
     folder.mkdir(parents=True, exist_ok=True)
+    noted, source_path = base / "from.txt", data if data == "digits" else str(Path(data).resolve())
+    if noted.exists() and noted.read_text(encoding="utf-8") != source_path:
+        raise ValueError(
+            f"{base} was written from {noted.read_text(encoding='utf-8')}, not {source_path}; move it away"
+        )
+    write_text(noted, source_path)
     made = Written(folder / "train.beton", base / "test.beton", np.empty(0, np.int64))
     if not made.test.exists():
         beton.write(test, made.test, progress=False)

@@ -193,7 +193,8 @@ def asked_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point
         ratio=asked.ratio,
         seed=asked.seed,
         options=tuple(_option(text) for text in asked.set),
-        **{name: value for name, value in given.items() if value is not None},
+        **{"compute": RECIPES[asked.recipe].get("compute", "epochs")}
+        | {k: v for k, v in given.items() if v is not None},
     )
     return asked, [point]
 
@@ -209,7 +210,7 @@ def _option(text: str) -> tuple[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     asked, points = asked_points(argv)
     if asked.plan:
-        images, passes = cost(points, 50_000)
+        images, passes = cost(points, 1_281_167 if asked.grid == "imagenet" else 50_000)
         print(f"{len(points)} trainings, {images / 1e6:.1f} million images, {passes} passes over the test images:")
         print(f"{images / asked.rate:,.0f} s of training at {asked.rate:,.0f} images/s")
         return
