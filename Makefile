@@ -22,6 +22,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*.h csrc/*.cpp
 
+results: $(STAMP)
+	$(BIN)/python benchmarks/accuracy/plot.py
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format -q .

@@ -41,7 +41,7 @@ class Command(Checked):
 class Run(Command, RunConfig):
     """Score, select, retrain and report in one run directory; the same command continues a stopped run.
 
-    --recipe default | cpu | paper | imagenet presets the flags below; any given beside it wins."""
+    --recipe default | cpu | fast | paper | imagenet presets the flags below; any given beside it wins."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,29 +13,59 @@ SMALL_IMAGE = 64  # up to this side a ResNet gets a 3x3 stem and no max-pool, as
 
 
 class Small(nn.Module):
-    """Four 3x3 convolutions (16 to 128 channels) for CPUs: 0.1 M parameters.
+    """Four 3x3 convolutions for CPUs, `width` to 8 `width` channels: 0.1 M parameters at 16.
 
     Pooling comes before normalisation, which then works on a quarter of the elements;
     images of 32 px and more enter the second convolution at 16 to 31 px, so that the cost hardly grows with size.
     """
 
-    def __init__(self, num_classes: int, image_size: int) -> None:
+    def __init__(self, num_classes: int, image_size: int, width: int = 16) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels, side = 3, image_size
-        for width, pool in zip((16, 32, 64, 128), (max(2, image_size // 16), 2, 2, 1), strict=True):
-            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
+        for times, pool in zip((1, 2, 4, 8), (max(2, image_size // 16), 2, 2, 1), strict=True):
+            layers.append(nn.Conv2d(channels, times * width, 3, padding=1, bias=False))
             if 1 < pool <= side // 2:
                 layers.append(nn.MaxPool2d(pool))
                 side //= pool
-            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            channels = width
+            layers += [nn.BatchNorm2d(times * width), nn.ReLU(inplace=True)]
+            channels = times * width
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.head(self.features(images).mean(dim=(2, 3)))
         return out
+
+
+class ResNet9(nn.Module):
+    """Eight 3x3 convolutions, two pairs of them residual, for 32 px and few epochs: 6.6 M parameters.
+
+    The shape of the short CIFAR-10 trainings of DAWNBench: wide early, max-pooled, small logits at the start.
+    """
+
+    LOGIT_SCALE = 0.125
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.entry = nn.Sequential(_conv(3, 64), _conv(64, 128), nn.MaxPool2d(2))
+        self.first = nn.Sequential(_conv(128, 128), _conv(128, 128))
+        self.middle = nn.Sequential(_conv(128, 256), nn.MaxPool2d(2), _conv(256, 512), nn.MaxPool2d(2))
+        self.last = nn.Sequential(_conv(512, 512), _conv(512, 512))
+        self.head = nn.Linear(512, num_classes, bias=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.entry(images)
+        x = self.middle(x + self.first(x))
+        x = x + self.last(x)
+        out: torch.Tensor = self.head(x.amax(dim=(2, 3))) * self.LOGIT_SCALE
+        return out
+
+
+def _conv(inside: int, outside: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)
+    )
 
 
 class Block(nn.Module):
@@ -95,7 +125,8 @@ _RESNETS = {
     "resnet34": ((3, 4, 6, 3), False),
     "resnet50": ((3, 4, 6, 3), True),
 }
-MODELS = ("small", *_RESNETS)
+_SMALL = {"small": 16, "wide": 32}
+MODELS = (*_SMALL, "resnet9", *_RESNETS)
 
 
 def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
@@ -105,8 +136,10 @@ def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
     two arguments that it names. Draws from torch's global generator. Raises ValueError for a name that leads nowhere
     and TypeError for a factory that returns no nn.Module.
     """
-    if name == "small":
-        return Small(num_classes, image_size)
+    if name in _SMALL:
+        return Small(num_classes, image_size, _SMALL[name])
+    if name == "resnet9":
+        return ResNet9(num_classes)
     if name in _RESNETS:
         depths, bottleneck = _RESNETS[name]
         return ResNet(depths, bottleneck, num_classes, image_size)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from dualfast import beton, models, report
+from dualfast import beton, models, report, sources
 from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
 from dualfast.files import atomic
 from dualfast.keep import load_keep, save_keep
@@ -29,6 +29,14 @@ from dualfast.train import CrossEntropy, Fit, fit, pick_device
 
 # What one call on a run directory may ask otherwise than the call before it.
 MAY_DIFFER = ("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out")
+KEEP_FACTS = {
+    "n_samples",
+    "kept",
+    "removed",
+    "fingerprint",
+    "dualfast",
+    "prune_ratio",
+}  # beside an index list's options
 LARGE_IMAGE = 224
 ONE_THREAD = 1 << 14  # pixels of a batch
 
@@ -71,7 +79,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     models.check(config.model)
     for method in config.method:
         check_method(*method_options(method))
-    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=True) as shop:
+    with Workshop(open_run(config), config, recipe_of(config), progress, needs_test=True) as shop:
         wanted = []
         for seed in config.seed:
             wanted += [Training("full", 0.0, seed)] if config.full else []
@@ -113,7 +121,7 @@ def report_only(out: str | Path) -> Path:
 
 def score_only(config: ScoreConfig, progress: Progress) -> Path:
     """Gathers the scores of one seed; returns the path of the Parquet table."""
-    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=False) as shop:
+    with Workshop(open_run(config), config, recipe_of(config), progress, needs_test=False) as shop:
         if not shop.is_scored(config.seed):
             progress.plan(shop.n_samples * config.score_epochs)
             return shop.score(config, config.seed)
@@ -122,7 +130,7 @@ def score_only(config: ScoreConfig, progress: Progress) -> Path:
 
 def train_only(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
     """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
-    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=False) as shop:
+    with Workshop(open_run(config), config, recipe_of(config), progress, needs_test=False) as shop:
         ids = None if config.keep is None else load_keep(config.keep, fingerprint=shop.train.fingerprint)
         return shop.run_dir, shop.train_on(ids, config.seed)
 
@@ -138,7 +146,7 @@ class Workshop:
         self.recipe = recipe
         self.progress = progress
         self.device = pick_device(recipe)
-        train, test = _sources(config)
+        train, test = sources.splits(config.data, config.test)
         self.train = self._written(train, run_dir.train_beton, config)
         self.test = self._written(test, run_dir.test_beton, config) if test is not None else None
         if self.test is None and needs_test:
@@ -150,8 +158,9 @@ class Workshop:
             self._check_test(self.test)
         if self.device.type == "cpu":
             self._set_threads()
-        self.train_loader = self._loader(self.train, training=True)
-        self.test_loader = self._loader(self.test, training=False) if self.test is not None else None
+        self.train_loader = self._loader(self.train, recipe.batch_size, training=True)
+        tested = max(256, recipe.batch_size)
+        self.test_loader = self._loader(self.test, tested, training=False) if self.test is not None else None
 
     def __enter__(self) -> Workshop:
         return self
@@ -199,7 +208,7 @@ class Workshop:
         size = self.train.constant_size
         return size[0] if size is not None and size[0] == size[1] <= models.SMALL_IMAGE else LARGE_IMAGE
 
-    def _loader(self, data: beton.Beton, *, training: bool) -> Loader:
+    def _loader(self, data: beton.Beton, batch_size: int, *, training: bool) -> Loader:
         augment = self.recipe.augment
         if augment == "auto":
             # A mirrored digit is another character; a mirrored photograph is the same thing.
@@ -208,7 +217,7 @@ class Workshop:
             )
         return Loader(
             data.path,
-            self.recipe.batch_size if training else max(256, self.recipe.batch_size),
+            batch_size,
             order="random" if training else "sequential",
             num_workers=self.recipe.num_workers,
             image_size=self.image_size,
@@ -228,7 +237,13 @@ class Workshop:
     def score(self, scoring: Scoring, seed: int) -> Path:
         """Trains for the scoring epochs with DualLoss and writes the scores."""
         recipe = replace(self.recipe, epochs=max(self.recipe.epochs, scoring.score_epochs))
-        table = ScoreTable(self.n_samples, window=scoring.window, epochs=scoring.score_epochs, device=str(self.device))
+        table = ScoreTable(
+            self.n_samples,
+            window=scoring.window,
+            epochs=scoring.score_epochs,
+            track_loss=True,
+            device=str(self.device),
+        )
         criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
         _, done = self._fit("scoring", seed, criterion, recipe, None, stop_after=scoring.score_epochs)
         path = self.scores_path(seed)
@@ -241,6 +256,13 @@ class Workshop:
         )
         return path
 
+    def adopt(self, path: Path, seed: int, seconds: float) -> None:
+        """Takes the scores that another run gathered on the same data, in so many seconds, for this run's own."""
+        if not self.is_scored(seed):
+            scores = Scores.load(path, fingerprint=self.train.fingerprint)
+            scores.save(self.scores_path(seed), labels=self.train.labels, fingerprint=self.train.fingerprint)
+            self.run_dir.append({"event": "scored", "seed": seed, "seconds": seconds, "from": str(path)})
+
     def _scores(self, seed: int) -> tuple[Scores, float]:
         """The scores of a seed and the seconds they took."""
         seconds = next(record["seconds"] for record in self.run_dir.records("scored") if record["seed"] == seed)
@@ -252,12 +274,13 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
-        if first and path.exists() and not _same_draw(path, training):  # an earlier call began with another method
+        options = _options(training, config.c_d, config.per_class)
+        if first and path.exists() and not _same_draw(path, options):  # an earlier call began with another method
             path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
         if path.exists():
             return load_keep(path, fingerprint=self.train.fingerprint)
         scores = self._scores(training.seed)[0] if _needs_scores(training.method) else self.n_samples
-        kept, options = _drawn(training, scores, self.train.labels, config.c_d, config.per_class)
+        kept = _drawn(training, scores, self.train.labels, options)
         save_keep(
             path,
             kept,
@@ -272,13 +295,15 @@ class Workshop:
         """Epochs of a retraining: the recipe's, or more where the number of steps is what stays equal."""
         if self.recipe.compute == "epochs":
             return self.recipe.epochs
-        batches = -(-kept_count(self.n_samples, training.prune_ratio) // self.recipe.batch_size)
+        batch_size = self.recipe.batch_size_at(training.prune_ratio)
+        batches = -(-kept_count(self.n_samples, training.prune_ratio) // batch_size)
         return round(self.recipe.epochs * -(-self.n_samples // self.recipe.batch_size) / batches)
 
     def retrain(self, training: Training, config: RunConfig) -> dict[str, Any]:
         """Trains on what a training keeps with plain cross-entropy and records the result."""
         ids = None if training.method == "full" else self.keep(training, config)
-        recipe = replace(self.recipe, epochs=self.epochs(training))
+        batch_size = self.recipe.batch_size_at(training.prune_ratio)
+        recipe = replace(self.recipe, epochs=self.epochs(training), batch_size=batch_size)
         _, done = self._fit(str(training), training.seed, CrossEntropy(recipe.label_smoothing), recipe, ids)
         kept = self.n_samples if ids is None else len(ids)
         row = {
@@ -292,6 +317,7 @@ class Workshop:
             "best_accuracy": done.best_accuracy,
             "loss": done.loss,
             "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
             "score_seconds": self._scores(training.seed)[1] if _needs_scores(training.method) else 0.0,
             "train_seconds": done.seconds,
             "images_per_second": done.images_per_second,
@@ -311,6 +337,9 @@ class Workshop:
         ids: np.ndarray[Any, np.dtype[np.int64]] | None,
         stop_after: int | None = None,
     ) -> tuple[torch.nn.Module, Fit]:
+        if self.train_loader.batch_size != recipe.batch_size:
+            self.train_loader.close()
+            self.train_loader = self._loader(self.train, recipe.batch_size, training=True)
         self.train_loader.set_indices(ids)
         self.train_loader.seed = _mixed(seed, what == "scoring")
         torch.manual_seed(self.train_loader.seed)
@@ -361,26 +390,29 @@ class Workshop:
         return row
 
 
-def _drawn(
-    training: Training,
-    scores: Scores | int,
-    labels: np.ndarray[Any, np.dtype[np.int64]],
-    c_d: Any,
-    per_class: bool,
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[str, Any]]:
-    """The ids a training keeps, drawn afresh, and how: method and options. scores may be a plain N for random."""
+def _options(training: Training, c_d: Any, per_class: bool) -> dict[str, Any]:
+    """How a training's ids are drawn: arguments of select, method among them."""
     method, given = method_options(training.method)
     options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
     if method == "dual+beta":
         options.setdefault("c_d", c_d)
-    return select(scores, training.prune_ratio, labels=labels if per_class else None, **options), options
+    return options
 
 
-def _same_draw(path: Path, training: Training) -> bool:
+def _drawn(
+    training: Training,
+    scores: Scores | int,
+    labels: np.ndarray[Any, np.dtype[np.int64]],
+    options: dict[str, Any],
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The ids a training keeps, drawn afresh. scores may be a plain N for random."""
+    return select(scores, training.prune_ratio, labels=labels if options["per_class"] else None, **options)
+
+
+def _same_draw(path: Path, options: dict[str, Any]) -> bool:
+    """Whether the list was drawn with these options and no others."""
     about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    method, given = method_options(training.method)
-    wanted = {"method": method, "seed": training.seed, **given}
-    return all(about.get(name) == value for name, value in wanted.items())
+    return {name: value for name, value in about.items() if name not in KEEP_FACTS} == options
 
 
 def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
@@ -402,7 +434,8 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
         given = scores if _needs_scores(first.method) else len(labels)
         asked = config["asked"]
         if given is not None:
-            kept = {t.prune_ratio: _drawn(t, given, labels, asked["c_d"], asked["per_class"])[0] for t in ours}
+            how = {t: _options(t, asked["c_d"], asked["per_class"]) for t in ours}
+            kept = {t.prune_ratio: _drawn(t, given, labels, how[t]) for t in ours}
             kept_by = f"{first.method}, seed {first.seed}"
     content = report.Content(
         rows=rows,
@@ -418,7 +451,8 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
     return report.write(run_dir, content)
 
 
-def _recipe(config: Recipe) -> Recipe:
+def recipe_of(config: Recipe) -> Recipe:
+    """The part of a configuration that says how to train."""
     return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
 
 
@@ -436,19 +470,8 @@ def _mixed(seed: int, scoring: bool) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def _open(config: Data, may_differ: tuple[str, ...]) -> RunDir:
+def open_run(config: Data) -> RunDir:
+    """The run directory that a configuration asks for, new or begun before."""
     asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
     out = config.out or f"runs/{Path(config.data).name.partition('.')[0]}"
-    return RunDir(out, asked | {"out": str(out)}, may_differ)
-
-
-def _sources(config: Data) -> tuple[str, str | None]:
-    """Where training and test images come from."""
-    if config.data == "digits":
-        return "digits:train", config.test or "digits:test"
-    folder = Path(config.data)
-    if config.test is None and (folder / "train").is_dir():
-        for name in ("val", "test", "valid", "validation"):
-            if (folder / name).is_dir():
-                return str(folder / "train"), str(folder / name)
-    return config.data, config.test
+    return RunDir(out, asked | {"out": str(out)}, MAY_DIFFER)

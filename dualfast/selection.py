@@ -215,11 +215,11 @@ def shares(sizes: list[int], n: int) -> list[int]:
 
 
 def check_method(method: str, options: Mapping[str, Any]) -> None:
-    """ValueError unless `method` is known and takes these options (c_d is an argument of select, and allowed)."""
+    """ValueError unless `method` is known and takes these options (c_d and mislabel_cut are arguments of select)."""
     known = {*METHODS, *HIGH_IS_KEPT, *LOW_IS_KEPT}
     if method not in known:
         raise ValueError(f"method is {method!r}; give one of {', '.join(sorted(known))}")
-    allowed = OPTIONS.get(method, {"keep"})
+    allowed = OPTIONS.get(method, {"keep"}) | ({"mislabel_cut"} if method != "random" else set())
     for name in options:
         if name not in allowed:
             raise ValueError(

@@ -1,4 +1,5 @@
-"""What can be read: folders of class folders, Parquet, WebDataset tars, .npz files, pairs of arrays, and the digits.
+"""What can be read: folders of class folders, Parquet, WebDataset tars, .npz files, CIFAR's binary archives, pairs of
+arrays, and the digits.
 
 A Source knows its labels and class names up front and yields its images in order, as encoded bytes or uint8 arrays;
 decoding is beton.write's work. Nothing outside the data set is opened, and nothing is unpickled.
@@ -31,6 +32,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 IMAGE_NAMES = ("image", "img", "jpg", "png")
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "targets", "class", "cls", "y")
+ARCHIVES = (".tar.gz", ".tgz")
 SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 
 
@@ -51,8 +53,8 @@ class Source:
 
 def open_source(source: Any) -> Source:
     """Opens what `source` names: "digits" (or "digits:train", "digits:test"), a folder of class folders, a folder of
-    Parquet or tar shards, a .parquet, .tar or .npz file, or a pair (images, labels) of arrays, images uint8 of shape
-    (N, H, W) or (N, H, W, 1 or 3).
+    Parquet or tar shards, a .parquet, .tar or .npz file, CIFAR's binary .tar.gz (training images; with ":test" added
+    the test images), or a pair (images, labels) of arrays, images uint8 of shape (N, H, W) or (N, H, W, 1 or 3).
 
     Raises ValueError (one line, with the way out) when there is nothing to read, when the image or label column is
     missing, when all labels are equal or one is negative, or when a link or path leads outside the data set; TypeError
@@ -68,6 +70,21 @@ def open_source(source: Any) -> Source:
             f'source is a {type(source).__name__}; give a path, "digits", or a pair (images, labels) of arrays'
         )
     return _checked(opened)
+
+
+def splits(data: str, test: str | None = None) -> tuple[str, str | None]:
+    """Where training and test images come from: what `data` names and `test`, or, without `test`, the two parts of
+    the digits, of a CIFAR archive, or of a folder that holds train and val (or test), folders or Parquet files."""
+    if data == "digits":
+        return "digits:train", test or "digits:test"
+    if test is None and data.endswith(ARCHIVES):
+        return f"{data}:train", f"{data}:test"
+    for suffix in ("", ".parquet"):
+        if test is None and (train := Path(data, "train" + suffix)).exists():
+            for name in ("val", "test", "valid", "validation"):
+                if (other := Path(data, name + suffix)).exists():
+                    return str(train), str(other)
+    return data, test
 
 
 def digits(split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -126,6 +143,12 @@ def _open_path(text: str) -> Source:
         split = text.partition(":")[2] or "train"
         images, labels = digits(split)
         return _from_arrays(images, labels, "digits", f"digits ({split})", tuple("0123456789"))
+    if text.removesuffix(":train").removesuffix(":test").endswith(ARCHIVES):
+        from dualfast import cifar
+
+        name, _, split = text.rpartition(":") if text.endswith((":train", ":test")) else (text, "", "train")
+        images, labels, names = cifar.read(name, split)
+        return _from_arrays(images, labels, "cifar", f"{name} ({split})", names)
     path = Path(text)
     if not path.exists():
         raise ValueError(f'{text} does not exist; give a folder, a .parquet, .tar or .npz file, or "digits"')
@@ -139,7 +162,7 @@ def _open_path(text: str) -> Source:
     if suffix == ".npz":
         return _from_npz(path)
     raise ValueError(
-        f'{text} is no data set that can be read; give a folder, a .parquet, .tar or .npz file, or "digits"'
+        f'{text} is no data set that can be read; give a folder, a .parquet, .tar, .npz or CIFAR .tar.gz, or "digits"'
     )
 
 

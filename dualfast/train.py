@@ -87,7 +87,7 @@ def fit(
     """Trains `model` in place with SGD (Nesterov) on `loader`, whose batches are (images, labels, index).
 
     The learning rate follows recipe.schedule over recipe.epochs; stop_after = T ends after T of them, as a scoring
-    pass does. With a test_loader the model is tested about ten times and at the end. on_epoch(epoch, mean training
+    pass does. With a test_loader the model is tested recipe.tests times, at the end too. on_epoch(epoch, mean training
     loss, test accuracy or None) runs after each epoch. Raises ValueError when the loss is no longer finite.
     """
     device = pick_device(recipe)
@@ -109,7 +109,7 @@ def fit(
         )
     else:
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    test_every = max(1, math.ceil(epochs / 10))
+    test_every = math.ceil(epochs / recipe.tests)
     best, accuracy, loss_mean, seen, seconds = math.nan, math.nan, math.nan, 0, 0.0
     for epoch in range(epochs):
         start = time.perf_counter()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dualfast.config import Recipe, RunConfig, Scoring
+from dualfast.config import RECIPES, Recipe, RunConfig, Scoring, method_options
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ from dualfast.config import Recipe, RunConfig, Scoring
         ({"score_epochs": 5000}, "at most 4095"),
         ({"window": 1}, "window is 1"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"tests": 0}, "tests is 0"),
         ({"batch_size": 1}, "batch_size is 1"),
         ({"lr": float("inf")}, "lr is inf"),
         ({"momentum": 1.0}, "momentum is 1.0"),
@@ -42,3 +43,21 @@ def test_the_parts_check_themselves() -> None:
         Recipe(weight_decay=-1)
     with pytest.raises(ValueError, match="window"):
         Scoring(window=40)
+
+
+def test_the_paper_retrains_in_smaller_batches_where_little_is_left() -> None:
+    paper = RunConfig(**RECIPES["paper"])
+    assert [paper.batch_size_at(ratio) for ratio in (0.0, 0.7, 0.8, 0.89, 0.9, 0.99)] == [128, 128, 64, 64, 32, 32]
+    assert Recipe(batch_size=64).batch_size_at(0.9) == 64
+    assert Recipe(batch_size=4, batch_rule="paper").batch_size_at(0.9) == 2  # batch normalisation needs two
+
+
+def test_every_recipe_can_be_asked_for() -> None:
+    for name, preset in RECIPES.items():
+        assert RunConfig(**preset).epochs >= 1, name
+
+
+def test_method_options_are_numbers_where_they_can_be() -> None:
+    assert method_options("aum:mislabel_cut=20,keep=low") == ("aum", {"mislabel_cut": 20, "keep": "low"})
+    assert isinstance(method_options("aum:mislabel_cut=20")[1]["mislabel_cut"], int)
+    assert method_options("dual+beta:c_d=5.5") == ("dual+beta", {"c_d": 5.5})

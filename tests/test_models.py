@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -9,9 +11,10 @@ from torch import nn
 from dualfast import models
 
 
+@pytest.mark.parametrize("name", ["small", "wide"])
 @pytest.mark.parametrize("size", [8, 12, 28, 32, 64, 97, 224])
-def test_small_takes_any_size_and_a_batch_of_one(size: int) -> None:
-    model = models.build("small", num_classes=7, image_size=size)
+def test_small_takes_any_size_and_a_batch_of_one(name: str, size: int) -> None:
+    model = models.build(name, num_classes=7, image_size=size)
     assert model(torch.randn(1, 3, size, size)).shape == (1, 7)  # training mode: batch norm must see more than 1x1
 
 
@@ -33,6 +36,26 @@ def test_a_resnet_for_small_images_keeps_their_resolution() -> None:
     assert large.features(torch.randn(1, 3, 224, 224)).shape == (1, 512, 7, 7)
 
 
+def test_resnet9_starts_with_small_logits_and_learns() -> None:
+    torch.manual_seed(0)
+    model = models.build("resnet9", num_classes=10, image_size=32)
+    # Eight 3x3 convolutions, two weights a channel of their normalisations, and the head.
+    widths = [3, 64, 128, 128, 128, 256, 512, 512, 512]
+    convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
+    assert sum(p.numel() for p in model.parameters()) == convolutions + 2 * sum(widths[1:]) + 10 * 512
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    assert model(images).abs().max() < 2
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(4):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2
+
+
 def linear(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
@@ -48,7 +71,7 @@ def test_any_factory_is_called_with_the_arguments_it_names() -> None:
 
 @pytest.mark.parametrize("name", ["resnet19", "no_such_module:net", f"{__name__}:nothing"])
 def test_a_name_that_leads_nowhere(name: str) -> None:
-    with pytest.raises(ValueError, match=r"use one of small, resnet18"):
+    with pytest.raises(ValueError, match=r"use one of small, wide"):
         models.check(name)
 
 

@@ -227,3 +227,89 @@ def test_bad_sources_get_one_line(tmp_path: Path) -> None:
         with pytest.raises(kind, match=words) as caught:
             sources.open_source(source)
         assert "\n" not in str(caught.value), name
+
+
+def cifar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def cifar_record(labels: tuple[int, ...], red: int, green: int, blue: int) -> bytes:
+    return bytes(labels) + bytes([red] * 1024 + [green] * 1023 + [255 - green] + [blue] * 1024)
+
+
+def test_cifar_10_in_its_binary_form(tmp_path: Path) -> None:
+    folder = "cifar-10-batches-bin"
+    path = cifar(
+        tmp_path / "cifar-10-binary.tar.gz",
+        {
+            f"{folder}/data_batch_2.bin": cifar_record((2,), 7, 8, 9),
+            f"{folder}/data_batch_1.bin": cifar_record((0,), 1, 2, 3) + cifar_record((1,), 4, 5, 6),
+            f"{folder}/test_batch.bin": cifar_record((2,), 10, 11, 12) + cifar_record((0,), 13, 14, 15),
+            f"{folder}/batches.meta.txt": b"plane\ncar\nbird\n\n",
+        },
+    )
+    assert sources.splits(str(path)) == (f"{path}:train", f"{path}:test")
+    opened = sources.open_source(path)
+    assert opened.labels.tolist() == [0, 1, 2]
+    assert opened.class_names == ("plane", "car", "bird")
+    images = np.stack([np.asarray(image) for image in opened.items()])
+    assert images.shape == (3, 32, 32, 3)
+    assert images[:, 0, 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert images[0, 31, 31].tolist() == [1, 253, 3]  # the last pixel of a plane is the lower right one
+    tests = sources.open_source(f"{path}:test")
+    assert tests.labels.tolist() == [2, 0]
+    assert next(iter(tests.items()))[0, 0].tolist() == [10, 11, 12]
+
+
+def test_cifar_100_counts_its_fine_labels(tmp_path: Path) -> None:
+    records = {"train.bin": cifar_record((1, 2), 1, 2, 3) + cifar_record((1, 0), 4, 5, 6)}
+    path = cifar(
+        tmp_path / "c.tgz", records | {"test.bin": cifar_record((0, 1), 7, 8, 9) + cifar_record((1, 0), 1, 1, 1)}
+    )
+    assert sources.open_source(path).labels.tolist() == [2, 0]
+    assert sources.open_source(f"{path}:test").labels.tolist() == [1, 0]
+    assert sources.open_source(path).class_names is None
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"cifar-10-batches-py/data_batch_1": b"\x80\x02pickle"}, "pickles are never read"),
+        ({"data_batch_1.bin": cifar_record((1,), 1, 2, 3)[:-1]}, "3072 bytes, which is no multiple of 3073"),
+        ({"data_batch_1.bin": cifar_record((9,), 1, 2, 3), "batches.meta.txt": b"a b"}, "label 9 and names 2"),
+        ({"readme.txt": b"nothing"}, "no train images"),
+    ],
+)
+def test_a_cifar_archive_that_cannot_be_read(tmp_path: Path, members: dict[str, bytes], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        sources.open_source(cifar(tmp_path / "x.tar.gz", members))
+
+
+def test_a_cifar_archive_that_is_cut_off_or_missing(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.gz"
+    with pytest.raises(ValueError, match="does not exist"):
+        sources.open_source(path)
+    rng = np.random.default_rng(0)
+    cifar(path, {"data_batch_1.bin": b"".join(b"\1" + rng.bytes(3072) for _ in range(20))})
+    path.write_bytes(path.read_bytes()[:30_000])
+    with pytest.raises(ValueError, match=r"no \.tar\.gz that can be read"):
+        sources.open_source(path)
+
+
+def test_splits_find_train_and_test(tmp_path: Path) -> None:
+    assert sources.splits("digits") == ("digits:train", "digits:test")
+    assert sources.splits(str(tmp_path)) == (str(tmp_path), None)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "val").mkdir()
+    assert sources.splits(str(tmp_path)) == (str(tmp_path / "train"), str(tmp_path / "val"))
+    assert sources.splits(str(tmp_path), "x.npz") == (str(tmp_path), "x.npz")
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("train", "test"):
+        (other / f"{name}.parquet").touch()
+    assert sources.splits(str(other)) == (str(other / "train.parquet"), str(other / "test.parquet"))

@@ -1,0 +1,210 @@
+"""What is run: one Point a training, and the grids by name. `run.py <grid> --plan` counts and times them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dualfast.config import RECIPES, RunConfig, check_ratio
+from dualfast.selection import kept_count
+from dualfast.table import Scores
+
+RATIOS = (0.9, 0.8, 0.7, 0.5, 0.3)  # what tells methods apart first
+METHODS = (
+    "dual+beta",
+    "random",
+    "dual",
+    "ccs",
+    "dual+beta:c_d=auto",
+    "dyn_unc",
+    "el2n",
+    "aum",
+    "aum-cut",
+    "forgetting",
+    "entropy",
+    "loss",
+    *(("tdds",) if "tdds" in {field.name for field in fields(Scores)} else ()),
+)
+C_DS = ("2", "3", "4", "5.5", "8", "11", "auto")
+# The hardest by AUM that ccs and aum-cut leave out, by prune ratio: published for 0.8 and 0.9, half of that at 0.7.
+CUT = {0.7: 0.1, 0.8: 0.2, 0.9: 0.3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One training and the scores it needs."""
+
+    data: str
+    """What dualfast.sources.splits takes."""
+    images: int = 0
+    """So many training images, the same number of each class; 0: all."""
+    scenario: str = "clean"
+    """clean, noise=RATE (wrong labels) or corrupt=RATE (spoilt images)."""
+    model: str = "small"
+    score_model: str = ""
+    """The network whose scores are used; empty: `model` itself."""
+    recipe: str = "cpu"
+    """A name of dualfast.config.RECIPES."""
+    compute: str = "epochs"
+    """What is the same as in training on all images: epochs or steps."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Fields of RunConfig that differ from the recipe's."""
+    method: str = "dual+beta"
+    """full, aum-cut, or what `dualfast run --method` takes."""
+    ratio: float = 0.0
+    """The fraction REMOVED."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ratio(self.ratio)
+        if self.recipe not in RECIPES:
+            raise ValueError(f"recipe is {self.recipe!r}; give one of {', '.join(RECIPES)}")
+        if self.compute not in ("epochs", "steps"):
+            raise ValueError(f"compute is {self.compute!r}; give epochs or steps")
+
+    @property
+    def data_name(self) -> str:
+        return Path(self.data).name.partition(".")[0]
+
+    def key(self) -> dict[str, Any]:
+        """What tells a result from others, as it stands in its line."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"data": self.data_name, "options": dict(self.options)}
+
+    def config(self, model: str, **paths: Any) -> RunConfig:
+        """The run of dualfast that this point belongs to; its methods, ratios and seeds are the same for all points."""
+        preset = {**RECIPES[self.recipe], "model": model, "compute": self.compute, **dict(self.options), **paths}
+        return RunConfig(**preset, method=("random",), prune_ratio=(0.5,), seed=(0,), full=False)
+
+    def method_for(self, n_samples: int) -> str:
+        """The method as dualfast names it, ratios spelt out."""
+        cut = max(
+            CUT.get(self.ratio, 0.0), float(self.scenario.partition("=")[2] or 0) if "noise" in self.scenario else 0
+        )
+        if self.method == "ccs":
+            return f"ccs:mis_ratio={cut}"
+        if self.method == "aum-cut":
+            most = n_samples - kept_count(n_samples, self.ratio)
+            return f"aum:mislabel_cut={min(round(cut * n_samples), most)}" if cut else "aum"
+        return self.method
+
+
+def default_data() -> str:
+    """DUALFAST_CIFAR10, or shared/data/cifar10 beside the checkout."""
+    if given := os.environ.get("DUALFAST_CIFAR10"):
+        return given
+    for parent in Path(__file__).resolve().parents:
+        if (parent / "shared" / "data" / "cifar10").is_dir():
+            return str(parent / "shared" / "data" / "cifar10")
+    return "cifar-10-binary.tar.gz"
+
+
+def _all(
+    data: str, methods: Iterable[str], ratios: Iterable[float], seeds: Iterable[int], **common: Any
+) -> Iterator[Point]:
+    """A seed after the other, all images first, then the ratios."""
+    methods, ratios = list(methods), list(ratios)
+    for seed in seeds:
+        usual = RECIPES[common["recipe"]].get("compute", "epochs")
+        if common.get("compute", "epochs") == usual and not common.get("score_model"):
+            yield Point(data=data, method="full", seed=seed, **common)
+        for ratio in ratios:
+            for method in methods:
+                if method != "aum-cut" or ratio in CUT or common.get("scenario", "clean") != "clean":
+                    yield Point(data=data, method=method, ratio=ratio, seed=seed, **common)
+
+
+CPU = {"images": 10_000, "recipe": "cpu", "options": (("batch_rule", "paper"), ("tests", 3))}
+
+
+def cpu(data: str) -> Iterator[Point]:
+    """Every method, five ratios, three seeds, on two cores in two hours.
+
+    10,000 images (1,000 of each class), 30 epochs, all scored; batches of 128, 64 at ratio 0.8 and 32 at 0.9. The
+    ratios keep 0.7 + 0.5 + 0.3 + 0.2 + 0.1 = 1.8 data sets in all. 11 methods at five ratios and aum-cut at the three
+    that cut anything (0.6) make 20.4; with all images and the scores 22.4 data sets x 30 epochs x 3 seeds x 10,000 =
+    20.2 million images trained on, 5,305 s at 3,800 images/s. 540 passes over 10,000 test images take some 450 s more
+    (12,000 images/s); tdds, where Scores has it, adds 430 s: 1 h 45 min of the two hours.
+    """
+    return _all(data, METHODS, RATIOS, (0, 1, 2), **CPU)
+
+
+def cpu_steps(data: str) -> Iterator[Point]:
+    """As many steps as training on all images takes, at the two highest ratios."""
+    methods = ("dual+beta", "random", "dual", "ccs")
+    return _all(data, methods, (0.9, 0.8), (0, 1, 2), compute="steps", **CPU)
+
+
+def cpu_noise(data: str) -> Iterator[Point]:
+    """A fifth of the labels wrong. ccs and aum-cut are told the rate, dual+beta is not."""
+    return _all(data, ("dual+beta", "random", "ccs", "aum-cut"), RATIOS, (0, 1), scenario="noise=0.2", **CPU)
+
+
+def scenarios(data: str) -> Iterator[Point]:
+    """Wrong labels at 20, 30 and 40%, spoilt images at 20%, and scores of another network."""
+    methods = ("dual+beta", "random", "dual", "ccs", "aum-cut")
+    for scenario in ("noise=0.2", "noise=0.3", "noise=0.4", "corrupt=0.2"):
+        yield from _all(data, methods, (0.9, 0.8, 0.5), (0,), scenario=scenario, **CPU)
+    for model, score_model in (("wide", "small"), ("small", "wide")):
+        yield from _all(data, methods[:4], (0.9, 0.8, 0.5), (0,), model=model, score_model=score_model, **CPU)
+
+
+def c_d(data: str) -> Iterator[Point]:
+    """c_D swept against auto: two networks, scores of 30 and of 15 epochs, two seeds, 18 epochs of training.
+
+    The ratios keep 1.1 data sets. For each network and seed 7 values at two T and random make 15 x 1.1 x 18 + 30 + 15 =
+    342 passes over 10,000 images, 13.7 million in all: 6.8 million by `small` at 3,800 images/s and by `wide` at 1,550
+    take 1,800 s and 4,400 s; 248 passes over 10,000 test images some 400 s more.
+    """
+    methods = [f"dual+beta:c_d={value}" for value in C_DS]
+    for model in ("small", "wide"):
+        for seed in (0, 1):
+            for epochs in (30, 15):
+                options = (("batch_rule", "paper"), ("epochs", 18), ("score_epochs", epochs), ("tests", 1))
+                wanted = ["random", *methods] if epochs == 30 else methods
+                common = {**CPU, "model": model, "options": options}
+                yield from (
+                    p for p in _all(data, wanted, (0.9, 0.8, 0.7, 0.5), (seed,), **common) if p.method != "full"
+                )
+
+
+def fast(data: str) -> Iterator[Point]:
+    """On a GPU: every method, five ratios, three seeds, and as many steps for the four that matter most."""
+    common = {"recipe": "fast", "model": "resnet9"}
+    yield from _all(data, METHODS, RATIOS, (0, 1, 2), **common)
+    yield from _all(data, METHODS[:4], RATIOS, (0, 1, 2), compute="steps", **common)
+
+
+def paper(data: str) -> Iterator[Point]:
+    """On a GPU: the published recipe, one seed, best value first, all images last."""
+    methods = ("dual+beta:c_d=5.5", "random", "dual", "dual+beta:c_d=auto")
+    points = _all(data, methods, (0.9, 0.8, 0.5, 0.7, 0.3), (0,), recipe="paper", model="resnet18")
+    return iter(sorted(points, key=lambda point: point.method == "full"))
+
+
+def imagenet(data: str) -> Iterator[Point]:
+    """On GPUs: ImageNet-1k, a folder with train/ and val/; ResNet-34, T = 60, c_D = 11."""
+    methods = ("dual+beta:c_d=11", "random")
+    return _all(data, methods, (0.9, 0.8, 0.5, 0.7, 0.3), (0,), recipe="imagenet", model="resnet34", compute="steps")
+
+
+def digits(data: str) -> Iterator[Point]:
+    """Seconds: shows that all of it works."""
+    options = (("epochs", 2), ("score_epochs", 2), ("window", 2))
+    return _all("digits", ("random", "dual+beta"), (0.5,), (0,), recipe="default", options=options)
+
+
+GRIDS: dict[str, Callable[[str], Iterator[Point]]] = {
+    "cpu": cpu,
+    "cpu-steps": cpu_steps,
+    "cpu-noise": cpu_noise,
+    "scenarios": scenarios,
+    "c_d": c_d,
+    "fast": fast,
+    "paper": paper,
+    "imagenet": imagenet,
+    "digits": digits,
+}

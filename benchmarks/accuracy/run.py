@@ -1,0 +1,237 @@
+"""Runs a grid of trainings, or one, and appends a JSON line for each to results/accuracy-<grid>.jsonl.
+
+    python benchmarks/accuracy/run.py cpu
+    python benchmarks/accuracy/run.py cpu --plan
+    python benchmarks/accuracy/run.py point --recipe cpu --images 10000 --method dual+beta --ratio 0.9 --seed 0
+
+The same command continues a run that was stopped; at most one training is lost. Scores are gathered once for each
+(data, network, recipe, seed) and shared by all methods. What is written besides lies in runs/accuracy."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from _harness import RESULTS, origin
+from data import Written, prepare
+from grids import GRIDS, Point, default_data
+
+from dualfast.beta import auto_c_d
+from dualfast.config import RECIPES, ScoreConfig
+from dualfast.pipeline import Training, Workshop, open_run, recipe_of, score_only
+from dualfast.rundir import RunDir
+from dualfast.selection import kept_count
+from dualfast.table import Scores
+
+WORK = Path(__file__).resolve().parents[2] / "runs" / "accuracy"
+
+
+class Said:
+    """A run's progress, as lines with the time."""
+
+    def plan(self, images: int) -> None:
+        pass
+
+    def step(self, what: str) -> None:
+        pass
+
+    def images(self, count: int) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        print(time.strftime("%H:%M:%S"), line, flush=True)
+
+
+class Results:
+    """A file of JSON lines, one a result, held by one process at a time. A line that a crash cut off is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(path, "ab+")  # noqa: SIM115  held until the process ends
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"{path} is being written by another run; wait for it, or end it") from None
+        self.file.seek(0)
+        text = self.file.read()
+        self.file.truncate(text.rfind(b"\n") + 1)
+        self.rows = [json.loads(line) for line in text.split(b"\n")[:-1]]
+
+    def __contains__(self, point: Point) -> bool:
+        key = point.key()
+        return any(all(row.get(name) == value for name, value in key.items()) for row in self.rows)
+
+    def append(self, row: dict[str, Any]) -> None:
+        self.file.write((json.dumps(row) + "\n").encode())
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.rows.append(row)
+
+
+class Runner:
+    """Opens what a point needs and keeps it open for the points that follow and need the same."""
+
+    def __init__(self, work: Path, machine: dict[str, Any]) -> None:
+        self.work, self.machine = work, machine  # machine: fields of RunConfig that change no result: threads
+        self.opened: tuple[Path, Workshop] | None = None
+
+    def close(self) -> None:
+        if self.opened is not None:
+            self.opened[1].__exit__(None, None, None)
+        self.opened = None
+
+    def train(self, point: Point) -> dict[str, Any]:
+        """Scores where needed and trains; the result's line."""
+        written = prepare(self.work, point.data, point.images, point.scenario)
+        home = written.train.parent.relative_to(self.work / "data")
+        config = point.config(point.model, **self._paths(written), **self.machine)
+        how = "-".join([point.recipe, point.compute, *(f"{name}{value}" for name, value in point.options)])
+        trained_by = point.model if not point.score_model else f"{point.model}-from-{point.score_model}"
+        out = self.work / "runs" / home / f"{trained_by.replace(':', '_')}-{how}"
+        scored = None
+        if point.method not in ("full", "random"):
+            scored = self._score(point, written, home)
+        if self.opened is None or self.opened[0] != out:
+            self.close()
+            asked = point.config(point.model, **self._paths(written), **self.machine, out=str(out))
+            self.opened = out, Workshop(open_run(asked), asked, recipe_of(asked), Said(), needs_test=True)
+        shop = self.opened[1]
+        method = point.method_for(shop.n_samples)
+        training = Training(method, point.ratio, point.seed)
+        if scored is not None:
+            shop.adopt(*scored)
+        result = shop.retrain(training, config)
+        kept = np.arange(shop.n_samples) if method == "full" else shop.keep(training, config)
+        row = point.key() | {name: result[name] for name in result if name not in ("event", "method", "prune_ratio")}
+        row |= {"as": method, "score_epochs": config.score_epochs, "n_classes": shop.n_classes}
+        if method.endswith("c_d=auto"):
+            row["c_d"] = auto_c_d(Scores.load(shop.scores_path(point.seed)), point.ratio)
+        row |= {"altered": len(written.altered), "altered_kept": int(np.isin(written.altered, kept).sum())}
+        return row
+
+    def _score(self, point: Point, written: Written, home: Path) -> tuple[Path, int, float]:
+        """Scores of the point's seed, gathered unless they are there: the file, the seed, the seconds they took."""
+        model = point.score_model or point.model
+        ours = {field.name for field in fields(ScoreConfig)} - {"seed", "compute", "out"}
+        config = point.config(model, **self._paths(written), **self.machine)
+        asked = {name: value for name, value in asdict(config).items() if name in ours}
+        how = "-".join([point.recipe, *(f"{name}{value}" for name, value in point.options)])
+        out = self.work / "scores" / home / f"{model.replace(':', '_')}-{how}"
+        records = RunDir(out).records("scored") if (out / "config.yaml").exists() else []
+        if all(record["seed"] != point.seed for record in records):
+            self.close()  # one set of loader threads at a time
+            score_only(ScoreConfig(**asked, out=str(out), seed=point.seed), Said())
+            records = RunDir(out).records("scored")
+        seconds = next(record["seconds"] for record in records if record["seed"] == point.seed)
+        return RunDir(out).scores_path(point.seed, records[0]["seed"] == point.seed), point.seed, seconds
+
+    def _paths(self, written: Written) -> dict[str, str]:
+        return {"data": str(written.train), "test": str(written.test)}
+
+
+def cost(points: list[Point], n_samples: int) -> tuple[int, int]:
+    """Images trained on, and passes over the test images."""
+    images = passes = 0
+    scored = set()
+    for point in points:
+        config = point.config(point.model)
+        n = point.images or n_samples
+        full_steps = -(-n // config.batch_size)
+        kept = kept_count(n, point.ratio)
+        batch_size = config.batch_size_at(point.ratio)
+        many = 1.0 if point.compute == "epochs" else full_steps / -(-kept // batch_size)
+        images += kept * round(config.epochs * many)
+        passes += min(config.tests, config.epochs)
+        who = (point.scenario, point.score_model or point.model, point.recipe, point.options, point.seed)
+        if point.method not in ("full", "random") and who not in scored:
+            scored.add(who)
+            images += n * config.score_epochs
+            passes += min(config.tests, config.score_epochs)
+    return images, passes
+
+
+def asked_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", choices=[*GRIDS, "point"])
+    parser.add_argument("--data", default=default_data(), help="folder, Parquet, CIFAR .tar.gz (binary), digits")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--results", type=Path, help="the file of JSON lines")
+    parser.add_argument("--threads", type=int, default=-1)
+    parser.add_argument(
+        "--stop-after", type=float, default=float("inf"), help="start no training after so many seconds"
+    )
+    parser.add_argument("--plan", action="store_true", help="say what it would take and stop")
+    parser.add_argument("--rate", type=float, default=3800, help="images/s for --plan")
+    one = parser.add_argument_group("point")
+    for name, kind in (("images", int), ("scenario", str), ("score-model", str), ("compute", str), ("method", str)):
+        one.add_argument(f"--{name}", type=kind)
+    one.add_argument("--recipe", choices=sorted(RECIPES), default="cpu")
+    one.add_argument("--model", help="the recipe's where left out")
+    one.add_argument("--ratio", type=float, default=0.0, help="the fraction REMOVED")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="fields of the recipe")
+    asked = parser.parse_args(argv)
+    if asked.grid != "point":
+        return asked, list(GRIDS[asked.grid](asked.data))
+    given = {name: getattr(asked, name) for name in ("images", "scenario", "score_model", "compute", "method")}
+    model = asked.model or RECIPES[asked.recipe].get("model", "small")
+    point = Point(
+        data=asked.data,
+        recipe=asked.recipe,
+        model=model,
+        ratio=asked.ratio,
+        seed=asked.seed,
+        options=tuple(_option(text) for text in asked.set),
+        **{"compute": RECIPES[asked.recipe].get("compute", "epochs")}
+        | {k: v for k, v in given.items() if v is not None},
+    )
+    return asked, [point]
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def main(argv: list[str] | None = None) -> None:
+    asked, points = asked_points(argv)
+    if asked.plan:
+        images, passes = cost(points, 1_281_167 if asked.grid == "imagenet" else 50_000)
+        print(f"{len(points)} trainings, {images / 1e6:.1f} million images, {passes} passes over the test images:")
+        print(f"{images / asked.rate:,.0f} s of training at {asked.rate:,.0f} images/s")
+        return
+    start = time.monotonic()
+    results = Results(asked.results or RESULTS / f"accuracy-{asked.grid}.jsonl")
+    left = [point for point in points if point not in results]
+    print(f"{len(points) - len(left)} of {len(points)} trainings are finished", flush=True)
+    runner = Runner(asked.work.resolve(), {"threads": asked.threads, "num_workers": asked.threads})
+    try:
+        for done, point in enumerate(left):
+            if time.monotonic() - start > asked.stop_after:
+                print(f"stopped: {len(left) - done} trainings are left; the same command continues")
+                break
+            row = runner.train(point)
+            about = origin()
+            names = ("date", "commit", "changed_files", "machine", "cores", "load_before", "python", "versions")
+            results.append(row | {name: about[name] for name in names})
+    finally:
+        runner.close()
+        results.file.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""Reads the JSON lines of the grids and makes their tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+# Test accuracy in %, read off the authors' chart to 0.1 (arXiv 2502.06905, ResNet-18, 200 epochs). None: off the chart.
+PUBLISHED_RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
+PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
+    "CIFAR-10": {
+        "dual+beta": (95.5, 95.2, 93.0, 91.4, 87.1),
+        "ccs": (95.3, 95.1, 92.7, 91.3, 85.9),
+        "dyn_unc": (95.5, 95.4, 91.8, 83.3, None),
+        "el2n": (95.4, 95.2, 91.6, None, None),
+        "random": (94.4, 93.2, 90.5, 88.3, 83.7),
+    },
+    "CIFAR-100": {
+        "dual+beta": (77.8, 74.7, 69.2, 64.7, 54.6),
+        "ccs": (77.1, 73.8, 68.6, 64.1, 54.4),
+        "dyn_unc": (77.6, 74.1, 64.4, 55.0, None),
+        "el2n": (77.1, 69.0, None, None, None),
+        "random": (75.0, 71.6, 64.7, 59.0, 45.0),
+    },
+}
+DATA = {
+    "cifar10": "CIFAR-10 (JPEG-compressed copy)",
+    "cifar-10-binary": "CIFAR-10",
+    "cifar-100-binary": "CIFAR-100",
+    "digits": "digits",
+}
+SETTING = ("data", "n_samples", "scenario", "model", "score_model", "recipe", "compute", "options", "machine", "cores")
+
+
+def read(path: Path) -> list[Row]:
+    """The whole lines of a file of results; of the same training the last counts."""
+    found: dict[str, Row] = {}
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        row = json.loads(line)
+        found[json.dumps([row[name] for name in (*SETTING, "method", "ratio", "seed")], sort_keys=True)] = row
+    return list(found.values())
+
+
+def settings(rows: Iterable[Row], *but: str) -> list[list[Row]]:
+    """The rows by what they have in common besides method, ratio and seed (and what `but` names), in order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        key = json.dumps([row[name] for name in SETTING if name not in but], sort_keys=True)
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def published_of(row: Row) -> str | None:
+    return next((name for name in ("CIFAR-100", "CIFAR-10") if DATA.get(row["data"], "").startswith(name)), None)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean and sample standard deviation over seeds; the latter is NaN for one seed."""
+
+    value: float
+    spread: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: list[float]) -> Mean:
+        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        return cls(statistics.fmean(values), spread, len(values))
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f}" if math.isnan(self.spread) else f"{self.value:.1f} ± {self.spread:.1f}"
+
+
+def methods(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(row["method"] for row in rows))
+
+
+def ratios(rows: Iterable[Row]) -> list[float]:
+    return sorted({row["ratio"] for row in rows if row["method"] != "full"})
+
+
+def means(rows: Iterable[Row], method: str, ratio: float, value: str = "accuracy", scale: float = 100) -> Mean | None:
+    found = [scale * row[value] for row in rows if row["method"] == method and row["ratio"] == ratio]
+    return Mean.of(found) if found else None
+
+
+def title(row: Row) -> str:
+    """The setting of a row in words."""
+    data = DATA.get(row["data"], row["data"])
+    scored = f", scores of {row['score_model']}" if row["score_model"] else ""
+    kind, _, rate = row["scenario"].partition("=")
+    spoilt = {"noise": "wrong labels", "corrupt": "spoilt images"}.get(kind)
+    scenario = f", {100 * float(rate):g}% {spoilt}" if spoilt else ""
+    steps = ", as many steps as training on all images" if row["compute"] == "steps" else ""
+    return f"{data}, {row['n_samples']:,} images{scenario}, {row['model']}{scored}, recipe {row['recipe']}{steps}"
+
+
+def markdown(head: list[str], lines: Iterable[list[Any]]) -> list[str]:
+    def line(cells: list[Any]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(head), "|" + "---|" * len(head), *(line(cells) for cells in lines), ""]
+
+
+def accuracy_table(rows: list[Row]) -> list[str]:
+    """Methods by ratios: accuracy after the last epoch in %, mean and spread over the seeds."""
+    at = ratios(rows)
+    lines = [
+        [method, *(means(rows, method, ratio) or "-" for ratio in at)] for method in methods(rows) if method != "full"
+    ]
+    return markdown(["prune ratio", *(f"{ratio:g}" for ratio in at)], lines)
+
+
+def best_table(rows: list[Row]) -> list[str]:
+    """The same with the best of the tested epochs, which is chosen on the test images."""
+    at = ratios(rows)
+    lines = [
+        [method, *(means(rows, method, ratio, "best_accuracy") or "-" for ratio in at)]
+        for method in methods(rows)
+        if method != "full"
+    ]
+    return markdown(["best epoch", *(f"{ratio:g}" for ratio in at)], lines)
+
+
+def altered_table(rows: list[Row]) -> list[str]:
+    """How much of what was kept was altered, in %; random keeps the share there is."""
+    at = ratios(rows)
+    shares = [row | {"share": row["altered_kept"] / row["kept"]} for row in rows]
+    lines = [[m, *(means(shares, m, ratio, "share") or "-" for ratio in at)] for m in methods(rows) if m != "full"]
+    what = "wrong labels" if rows[0]["scenario"].startswith("noise") else "spoilt images"
+    return markdown([f"{what} among the kept, %", *(f"{ratio:g}" for ratio in at)], lines)
+
+
+def time_table(rows: list[Row]) -> list[str]:
+    """Seconds of scoring and training, and their sum against training on all images."""
+    full = means(rows, "full", 0.0, "train_seconds", 1)
+    lines = []
+    for method in ("random", "dual+beta"):
+        for ratio in ratios(rows):
+            train = means(rows, method, ratio, "train_seconds", 1)
+            score = means(rows, method, ratio, "score_seconds", 1)
+            if train and score:
+                total = train.value + score.value
+                times = f"{total / full.value:.2f}" if full else "-"
+                lines.append(
+                    [method, f"{ratio:g}", f"{score.value:,.0f}", f"{train.value:,.0f}", f"{total:,.0f}", times]
+                )
+    head = ["method", "prune ratio", "scoring s", "training s", "total s", "of training on all images"]
+    return markdown(head, lines) if lines else []
+
+
+def section(grid: str, rows: list[Row]) -> list[str]:
+    """The tables of one grid."""
+    out = []
+    for group in settings(rows):
+        first = group[0]
+        epochs = sorted({row["epochs"] for row in group if row["method"] == "full"})
+        full = means(group, "full", 0.0)
+        seeds = len({row["seed"] for row in group})
+        out += [f"### {title(first)}", ""]
+        about = [f"Test accuracy in % after the last epoch, mean and standard deviation over {seeds} seed(s)"]
+        about += [f"scores of {first['score_epochs']} epochs"]
+        if full:
+            about += [f"all images ({epochs[0]} epochs): {full}"]
+        commits = sorted({row["commit"][:8] for row in group})
+        about += [f"{first['machine']}, {first['cores']} cores, commit {', '.join(commits)}"]
+        out += ["; ".join(about) + ".", "", *accuracy_table(group)]
+        if first["altered"]:
+            out += altered_table(group)
+        if grid in ("cpu", "fast", "paper", "imagenet") and first["compute"] == "epochs":
+            out += [*best_table(group), *time_table(group)]
+    for name in dict.fromkeys(filter(None, map(published_of, rows))):
+        if grid in ("cpu", "fast", "paper"):
+            out += [f"### Published: {name}", "", "ResNet-18, 200 epochs, read off the authors' chart (±0.1).", ""]
+            out += published_table(name)
+    return out
+
+
+def published_table(name: str) -> list[str]:
+    lines = [[f"{m} (published)", *("-" if v is None else v for v in PUBLISHED[name][m])] for m in PUBLISHED[name]]
+    return markdown(["prune ratio", *(f"{ratio:g}" for ratio in PUBLISHED_RATIOS)], lines)
+
+
+def c_d_table(rows: list[Row]) -> list[str]:
+    """auto against the best swept value at each network, T and ratio, in points over random."""
+    lines = []
+    for group in settings(rows, "options"):
+        for epochs in sorted({row["score_epochs"] for row in group}):
+            for ratio in ratios(group):
+                swept, auto, random, chosen = c_d_of(group, epochs, ratio)
+                if swept and auto and random:
+                    best = max(swept, key=lambda value: swept[value].value)
+                    lead = auto.value - random.value
+                    shown = [f"{swept[best]} (c_d {best:g})", f"{auto} (c_d {chosen:g})"]
+                    shown += [f"{auto.value - swept[best].value:+.1f}", f"{lead:+.1f}"]
+                    lines.append([group[0]["model"], epochs, f"{ratio:g}", random, *shown])
+    head = ["network", "T", "prune ratio", "random", "best swept", "auto", "auto - best", "auto - random"]
+    return markdown(head, lines) if lines else []
+
+
+def c_d_of(rows: list[Row], epochs: int, ratio: float) -> tuple[dict[float, Mean], Mean | None, Mean | None, float]:
+    """Accuracy by c_D, of auto and of random, and the mean of what auto chose. Random has no T: any of its runs do."""
+    ours = [row for row in rows if row["score_epochs"] == epochs]
+    swept = {}
+    for method in methods(ours):
+        value = method.partition("c_d=")[2]
+        if value and value != "auto" and (mean := means(ours, method, ratio)):
+            swept[float(value)] = mean
+    auto = "dual+beta:c_d=auto"
+    chosen = means(ours, auto, ratio, "c_d", 1)
+    picked = chosen.value if chosen else math.nan
+    return dict(sorted(swept.items())), means(ours, auto, ratio), means(rows, "random", ratio), picked
+
+
+def other_benchmarks(folder: Path) -> list[str]:
+    """A table for each benchmark that writes JSON: the newest file of each name and machine."""
+    newest = {path.stem[11:]: path for path in sorted(folder.glob("????-??-??-*.json"))}
+    out: list[str] = []
+    for path in newest.values():
+        made = json.loads(path.read_text(encoding="utf-8"))
+        rows = [row for row in made["rows"] if "arithmetic" not in row]
+        columns = list(
+            dict.fromkeys(name for row in rows for name, cell in row.items() if not isinstance(cell, dict | list))
+        )
+        out += [f"### {path.stem[11:]}", ""]
+        about = [made["date"], made["machine"], f"{made['cores']} cores", f"commit {made['commit'][:8]}"]
+        about += [f"{name} {version}" for name, version in made["versions"].items()]
+        out += [", ".join(about) + ".", ""]
+        out += markdown(
+            [_named(name) for name in columns], [[_cell(name, row.get(name)) for name in columns] for row in rows]
+        )
+        for row in made["rows"]:
+            if "arithmetic" in row:
+                out += [f"{row['what']}:", "", *(f"- {line}" for line in row["arithmetic"]), ""]
+    return out
+
+
+def _named(column: str) -> str:
+    return column.removesuffix("_s").removesuffix("_bytes").replace("_", " ") + (
+        ", ms" if column.endswith("_s") else ", MiB" if column.endswith("_bytes") else ""
+    )
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool | str):
+        return str(value)
+    if column.endswith("_s"):
+        return f"{1000 * value:,.3g}" if value < 1 else f"{1000 * value:,.0f}"
+    if column.endswith("_bytes"):
+        return f"{value / 2**20:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"

@@ -1,0 +1,274 @@
+"""What scores cost in a whole training: T epochs with DualLoss, T plain ones, and T that log every logit to the host
+and score afterwards, as published code does. Epochs of the three take turns.
+
+    python benchmarks/end_to_end.py --images 10000
+    python benchmarks/end_to_end.py --recipe fast --images 0      # on a GPU"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "accuracy"))
+
+from _harness import origin, peak_memory, save
+from data import prepare
+from grids import default_data
+from run import WORK
+
+import dualfast
+from dualfast import models
+from dualfast.config import RECIPES, Recipe
+from dualfast.loader import Loader
+from dualfast.train import CrossEntropy, fit, pick_device
+
+WINDOW = 10
+IMAGENET = {"n": 1_281_167, "classes": 1000, "epochs": 60, "batch": 256}
+
+
+class Logged(nn.Module):
+    """Cross-entropy that keeps every logit of every epoch on the host in float16, to score them afterwards."""
+
+    def __init__(self, n_samples: int, n_classes: int, epochs: int) -> None:
+        super().__init__()
+        self.logits = np.zeros((epochs, n_samples, n_classes), np.float16)
+        self.targets = np.zeros(n_samples, np.int64)
+        self.seen = 0
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        rows, epoch = index.cpu().numpy(), self.seen // self.logits.shape[1]
+        self.logits[epoch % len(self.logits), rows] = logits.detach().to("cpu", torch.float16).numpy()
+        self.targets[rows] = targets.cpu().numpy()
+        self.seen += len(rows)
+        return nn.functional.cross_entropy(logits, targets)
+
+    def score(self) -> np.ndarray:
+        """DUAL after the fact: softmax of each epoch's logits, then the windows."""
+        rows = np.arange(len(self.targets))
+        probs = np.empty(self.logits.shape[:2], np.float32)
+        for epoch, logits in enumerate(self.logits):
+            z = logits.astype(np.float32)
+            e = np.exp(z - z.max(1, keepdims=True))
+            probs[epoch] = e[rows, self.targets] / e.sum(1)
+        windows = [probs[k : k + WINDOW] for k in range(len(probs) - WINDOW + 1)]
+        return np.mean([w.std(0, ddof=1) * (1 - w.mean(0)) for w in windows], 0)
+
+
+class Dual(nn.Module):
+    """DualLoss and its table."""
+
+    def __init__(self, n_samples: int, device: torch.device) -> None:
+        super().__init__()
+        self.table = dualfast.ScoreTable(n_samples, window=WINDOW, device=device)
+        self.loss = dualfast.DualLoss(self.table)
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        return self.loss(logits, targets, index)
+
+    def score(self) -> np.ndarray:
+        return self.table.scores().dual
+
+
+def criterion_of(what: str, n: int, classes: int, epochs: int, device: torch.device) -> nn.Module:
+    if what == "plain":
+        return CrossEntropy()
+    return Dual(n, device) if what == "dualfast" else Logged(n, classes, epochs)
+
+
+WAYS = ("plain", "dualfast", "log and score after")
+
+
+class Rig:
+    """One loader for all; a network for each way."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        preset = {name: value for name, value in RECIPES[asked.recipe].items() if name in Recipe.__dataclass_fields__}
+        self.recipe = Recipe(**{**preset, "epochs": 1, "threads": asked.threads, "lr": 0.01})
+        self.device = pick_device(self.recipe)
+        if asked.threads > 0:
+            torch.set_num_threads(asked.threads)
+        written = prepare(asked.work.resolve(), asked.data, asked.images, "clean")
+        size = self.recipe.image_size
+        self.loader = Loader(
+            written.train, self.recipe.batch_size, augment=True, image_size=size, num_workers=asked.threads
+        )
+        self.n = self.loader.n_samples
+        self.classes = int(self.loader.labels.max()) + 1
+        self.side = self.loader.image_size[0]
+
+    def network(self) -> nn.Module:
+        torch.manual_seed(0)
+        return models.build(self.recipe.model, num_classes=self.classes, image_size=self.side)
+
+    def epoch(self, network: nn.Module, criterion: nn.Module) -> float:
+        """Seconds of an epoch."""
+        self.synchronize()
+        start = time.perf_counter()
+        fit(network, self.loader, criterion, self.recipe)
+        self.synchronize()
+        return time.perf_counter() - start
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def timed(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def times(rig: Rig, epochs: int) -> list[dict[str, Any]]:
+    """Seconds of T epochs and of the scoring after them; the ratio to plain by epoch, paired."""
+    networks = {what: rig.network() for what in WAYS}
+    criteria = {what: criterion_of(what, rig.n, rig.classes, epochs, rig.device) for what in WAYS}
+    for what in WAYS:  # compiles and warms up; Logged and Dual see an epoch more than they keep
+        rig.epoch(networks[what], criteria[what])
+    taken: dict[str, list[float]] = {what: [] for what in WAYS}
+    for turn in range(epochs):
+        order = WAYS[turn % len(WAYS) :] + WAYS[: turn % len(WAYS)]
+        for what in order:
+            taken[what].append(rig.epoch(networks[what], criteria[what]))
+    rows = []
+    for what in WAYS:
+        after = timed(criteria[what].score) if what != "plain" else 0.0
+        ratios = [ours / plain for ours, plain in zip(taken[what], taken["plain"], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        row = {"what": what, "n": rig.n, "classes": rig.classes, "epochs": epochs, "model": rig.recipe.model}
+        row |= {"batch": rig.recipe.batch_size, "device": rig.device.type, "threads": torch.get_num_threads()}
+        row |= {"median_epoch_s": statistics.median(taken[what]), "min_epoch_s": min(taken[what])}
+        row |= {"score_after_s": after, "total_s": sum(taken[what]) + after}
+        row |= {"times_plain": middle, "times_plain_low": low, "times_plain_high": high}
+        rows.append(row)
+    ours = rows[1]["total_s"]
+    return [row | {"total_times_dualfast": row["total_s"] / ours} for row in rows]
+
+
+def memory(rig: Rig, what: str, epochs: int) -> dict[str, int]:
+    """Bytes at the peak of an epoch and its scoring, beyond what plain epochs left behind; and of the score state."""
+    network = rig.network()
+    for _ in range(2):
+        rig.epoch(network, CrossEntropy())
+    state = 0
+
+    def run() -> None:
+        nonlocal state
+        criterion = criterion_of(what, rig.n, rig.classes, epochs, rig.device)
+        if isinstance(criterion, Logged):
+            criterion.logits.fill(1)  # as full as after T epochs
+            state = criterion.logits.nbytes + criterion.targets.nbytes
+        elif isinstance(criterion, Dual):
+            state = criterion.table.lines.nbytes + criterion.table.status.nbytes
+        rig.epoch(network, criterion)
+        if what != "plain":
+            criterion.score()
+
+    if rig.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    out = {"host_peak_bytes": peak_memory(run), "score_state_bytes": state}
+    if rig.device.type == "cuda":
+        out["gpu_peak_bytes"] = torch.cuda.max_memory_allocated()
+    return out
+
+
+def imagenet(device: torch.device) -> dict[str, Any]:
+    """ImageNet-1k by arithmetic: costs a sample measured at its batch and classes, times its samples and epochs."""
+    n, classes, epochs, batch = (IMAGENET[name] for name in ("n", "classes", "epochs", "batch"))
+    few = 20 * batch
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(batch, classes, generator=generator).to(device).requires_grad_()
+    targets = torch.randint(0, classes, (batch,), generator=generator).to(device)
+    pieces = torch.randperm(few, generator=generator).to(device).split(batch)
+    criteria = {what: criterion_of(what, few, classes, WINDOW, device) for what in WAYS}
+
+    def steps(criterion: nn.Module) -> None:
+        for index in pieces:
+            logits.grad = None
+            criterion(logits, targets, index).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    taken: dict[str, list[float]] = {what: [] for what in WAYS}
+    for turn in range(12):
+        for what in WAYS:
+            seconds = timed(lambda what=what: steps(criteria[what]))
+            if turn > 1:
+                taken[what].append(seconds)
+    a_sample = {what: statistics.median(taken[what]) / few for what in WAYS}
+    after = timed(criteria[WAYS[2]].score) / few / WINDOW
+    dual_after = timed(criteria["dualfast"].score) / few
+    visits = n * epochs
+    ours = visits * a_sample["dualfast"] + n * dual_after
+    theirs = visits * (a_sample[WAYS[2]] + after)
+    plain = visits * a_sample["plain"]
+    lines, logs = 64 * n, 2 * n * epochs * classes
+    micro = {what: 1e6 * seconds for what, seconds in a_sample.items()}
+    log = f"{micro[WAYS[2]]:.2f} us + {1e6 * after:.2f} us scored after"
+    kept = f"{logs / 1e9:,.1f} GB, {logs / lines:,.0f} times as much"
+    return {
+        "what": "ImageNet-1k, by arithmetic",
+        "arithmetic": [
+            f"visits: {n:,} samples x {epochs} epochs = {visits:,}",
+            f"plain loss: {visits:,} x {micro['plain']:.2f} us = {plain:,.0f} s",
+            f"DualLoss: {visits:,} x {micro['dualfast']:.2f} us + {n:,} x {1e6 * dual_after:.3f} us = {ours:,.0f} s",
+            f"loss and log: {visits:,} x ({log}) = {theirs:,.0f} s",
+            f"score table: {n:,} x 64 B = {lines / 1e6:,.0f} MB",
+            f"logits kept: {epochs} x {n:,} x {classes} x 2 B = {kept}",
+        ],
+        "n": n,
+        "classes": classes,
+        "epochs": epochs,
+        "batch": batch,
+        "device": device.type,
+        "loss_plain_s": plain,
+        "loss_dualfast_s": ours,
+        "loss_log_and_score_s": theirs,
+        "score_state_bytes": lines,
+        "logits_kept_bytes": logs,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=default_data())
+    parser.add_argument("--images", type=int, default=10_000, help="0: all")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="cpu")
+    parser.add_argument("--epochs", type=int, default=30, help="T")
+    parser.add_argument("--threads", type=int, default=-1)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--memory-of", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--no-save", action="store_true")
+    asked = parser.parse_args()
+    if asked.epochs < WINDOW:
+        parser.error(f"--epochs is {asked.epochs}; DUAL needs at least its window of {WINDOW}")
+    rig = Rig(asked)
+    if asked.memory_of:
+        print(json.dumps(memory(rig, asked.memory_of, asked.epochs)))
+        return
+    about = origin()
+    rows = times(rig, asked.epochs)
+    for row in rows:  # a process each: what one freed, the next would find
+        command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", row["what"]]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        row |= json.loads(told.splitlines()[-1])
+        print(row, flush=True)
+    rows.append(imagenet(rig.device))
+    print("\n".join(rows[-1]["arithmetic"]))
+    if not asked.no_save:
+        print(save("end-to-end", rows, about))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""CIFAR-10 and CIFAR-100 in their binary form: a .tar.gz of .bin files, read in place.
+
+The Python form is pickles, which are never read."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE  # red, green, blue planes, rows from the top
+MOST = 1 << 30  # bytes of one member; the published ones have up to 154 MB
+
+
+def read(path: str, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...] | None]:
+    """Images (n, 32, 32, 3) uint8, labels (n,) int64 and class names of the "train" or "test" part of an archive.
+
+    A record is one label byte (CIFAR-10), or a coarse and a fine one, of which the fine one counts (CIFAR-100), and
+    3,072 pixels; the archive is CIFAR-100 where it has a train.bin. Test images are those of files whose name begins
+    with test. Source: https://www.cs.toronto.edu/~kriz/cifar.html. Raises ValueError for a missing, damaged or foreign
+    archive.
+    """
+    try:
+        with tarfile.open(path, "r:gz") as tar:
+            members = {PurePosixPath(m.name).name: m for m in tar if m.isfile() and m.size <= MOST}
+            coarse = "train.bin" in members
+            wanted = [
+                name
+                for name in sorted(members)
+                if name.endswith(".bin") and name.startswith("test") == (split == "test")
+            ]
+            blocks = [_records(_bytes(tar, members[name]), 1 + coarse, f"{name} in {path}") for name in wanted]
+            listed = members.get("fine_label_names.txt" if coarse else "batches.meta.txt")
+            names = _bytes(tar, listed).decode("utf-8", "replace").split() if listed is not None else None
+            pickled = any("_batch" in name and not name.endswith(".bin") for name in members)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; give CIFAR's binary archive, as cifar-10-binary.tar.gz") from None
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no .tar.gz that can be read: {error}") from None
+    if not blocks:
+        form = "it is the Python form, whose pickles are never read" if pickled else "it holds no such .bin file"
+        raise ValueError(
+            f"{path} has no {split} images: {form}; give CIFAR's binary archive, as cifar-10-binary.tar.gz"
+        )
+    records = np.concatenate(blocks)
+    images = records[:, -PIXELS:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    labels = records[:, -PIXELS - 1].astype(np.int64)
+    if names is not None and len(labels) and int(labels.max()) >= len(names):
+        raise ValueError(f"{path} has the label {labels.max()} and names {len(names)} classes; it is damaged")
+    return np.ascontiguousarray(images), labels, tuple(names) if names else None
+
+
+def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None
+    return file.read()
+
+
+def _records(data: bytes, label_bytes: int, where: str) -> NDArray[np.uint8]:
+    length = label_bytes + PIXELS
+    if not data or len(data) % length:
+        raise ValueError(f"{where} has {len(data)} bytes, which is no multiple of {length}; it is damaged")
+    return np.frombuffer(data, np.uint8).reshape(-1, length)

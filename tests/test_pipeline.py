@@ -1,0 +1,87 @@
+"""dualfast.pipeline: what one run directory keeps apart, and what runs may share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
+
+from dualfast import pipeline
+from dualfast.config import RunConfig
+from dualfast.pipeline import Training, Workshop, open_run, recipe_of
+
+SHORT: dict[str, Any] = {"epochs": 2, "score_epochs": 2, "window": 2, "threads": 1, "num_workers": 1, "tests": 1}
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Silent:
+    def plan(self, images: int) -> None: ...
+    def step(self, what: str) -> None: ...
+    def images(self, count: int) -> None: ...
+    def say(self, line: str) -> None: ...
+
+
+def asked(out: Path, **options: Any) -> RunConfig:
+    return RunConfig(**{**SHORT, "prune_ratio": (0.9,), "seed": (0,), "full": False, "out": str(out), **options})
+
+
+def workshop(config: RunConfig) -> Workshop:
+    return Workshop(open_run(config), config, recipe_of(config), Silent(), needs_test=True)
+
+
+def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
+    for method in ("dual+beta:c_d=2", "dual+beta", "dual", "dual:keep=low"):
+        pipeline.run(asked(tmp_path / "run", method=(method,)), Silent())
+    ours = sorted((tmp_path / "run").glob("keep-0.9*.json"))
+    drawn = {
+        (about["method"], about.get("c_d"), about.get("keep")) for about in map(json.loads, map(Path.read_text, ours))
+    }
+    assert drawn == {("dual+beta", 2, None), ("dual+beta", 4.0, None), ("dual", None, None), ("dual", None, "low")}
+    assert len({tuple(np.load(path.with_suffix(".npy"))) for path in ours}) == 4
+
+
+def test_the_paper_s_batch_rule_and_equal_steps(tmp_path: Path) -> None:
+    config = asked(
+        tmp_path / "run", batch_rule="paper", compute="steps", method=("random", "loss", "aum:mislabel_cut=100")
+    )
+    config = RunConfig(**{**vars(config), "prune_ratio": (0.5, 0.8, 0.9)})
+    _, rows = pipeline.run(config, Silent())
+    found = {(row["prune_ratio"], row["batch_size"], row["epochs"]) for row in rows}
+    # 1,437 images in batches of 64 are 23 steps an epoch; 719, 287 and 144 in batches of 64, 32 and 16 are 12, 9 and 9.
+    assert found == {(0.5, 64, round(46 / 12)), (0.8, 32, round(46 / 9)), (0.9, 16, round(46 / 9))}
+    assert len(rows) == 9
+
+
+def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_path: Path) -> None:
+    first = asked(tmp_path / "first")
+    with workshop(first) as shop:
+        path = shop.score(first, 0)
+        ours = shop.keep(Training("dual", 0.9, 0), first)
+    second = asked(tmp_path / "second", model="wide")
+    with workshop(second) as shop:
+        assert not shop.is_scored(0)
+        shop.adopt(path, 0, 12.5)
+        shop.adopt(path, 0, 99.0)
+        assert (shop.keep(Training("dual", 0.9, 0), second) == ours).all()
+        assert shop.retrain(Training("dual", 0.9, 0), second)["score_seconds"] == 12.5
+    images = np.random.default_rng(0).integers(0, 256, (1437, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "other.npz", images=images, labels=np.arange(1437) % 10)
+    other = str(tmp_path / "other.npz")
+    with (
+        workshop(asked(tmp_path / "third", data=other, test=other)) as shop,
+        pytest.raises(ValueError, match="was written for the data"),
+    ):
+        shop.adopt(path, 0, 1.0)
