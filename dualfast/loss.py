@@ -97,25 +97,27 @@ class DualLoss(nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        lines, rows = self.table.place(index)
         options = {
-            "lines": self.table.as_lines(),
+            "lines": lines,
             "backend": self.backend,
             "weight": self.weight,
             "label_smoothing": self.label_smoothing,
             "ignore_index": self.ignore_index,
             "reduction": self.reduction,
         }
-        loss: torch.Tensor = _Fused.apply(logits, targets, index, options)  # type: ignore[no-untyped-call]
+        loss: torch.Tensor = _Fused.apply(logits, targets, rows, options)  # type: ignore[no-untyped-call]
         return loss
 
     @torch.no_grad()
     def observe(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> None:
         """Records the visits without a loss: for mixup, CutMix or a clean second forward pass."""
+        lines, rows = self.table.place(index)
         ops.step(
             logits,
             targets,
-            index,
-            self.table.as_lines(),
+            rows,
+            lines,
             backend=self.backend,
             ignore_index=self.ignore_index,
             with_grad=False,

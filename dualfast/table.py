@@ -167,33 +167,16 @@ class ScoreTable:
         limit = ops.MAX_VISITS if self.epochs is None else self.epochs
         return ops.Lines(self.lines, self.status, self.loss_sums, self.window, limit)
 
+    def place(self, index: torch.Tensor) -> tuple[ops.Lines, torch.Tensor]:
+        """Where a step records the samples `index` (B,): the lines, and the row of each sample there."""
+        return self.as_lines(), index
+
     def scores(self) -> Scores:
         """The scores so far, float64; warns when visits were skipped for logits that are not finite."""
-        self._check_status()
-        lines = self.lines.cpu().numpy()
-        tail = lines[:, -TAIL_WORDS:].view(np.float32).astype(np.float64)
-        packed = lines[:, -1].view(np.uint32)
-        visits = (packed & 0xFFF).astype(np.int64)
-        forgotten = ((packed >> 12) & 0xFFF).astype(np.float64)
-        ever = (packed >> 25) & 1
-        windows = np.maximum(visits - self.window + 1, 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            seen = np.where(visits > 0, visits, np.nan)
-            full = np.where(windows > 0, windows, np.nan)
-            return Scores(
-                dual=tail[:, 0] / full,
-                dyn_unc=tail[:, 1] / full,
-                mean=tail[:, 2] / seen,
-                aum=tail[:, 3] / seen,
-                el2n=tail[:, 4] / np.minimum(seen, ops.EL2N_VISITS),
-                entropy=np.where(visits > 0, tail[:, 5], np.nan),
-                forgetting=np.where(visits == 0, np.nan, np.where(ever == 1, forgotten, visits + 1.0)),
-                loss=None if self.loss_sums is None else self.loss_sums.cpu().numpy().astype(np.float64) / seen,
-                visits=visits,
-            )
+        self._complain(self.status.tolist())
+        return scores_of(self.lines[:, -TAIL_WORDS:].cpu(), self.window, self.loss_sums)
 
-    def _check_status(self) -> None:
-        status = self.status.tolist()
+    def _complain(self, status: list[int]) -> None:
         if status[ops.BAD_INDEX]:
             raise ValueError(f"{status[ops.BAD_INDEX]} index values lay outside the table of {self.n_samples} samples")
         if status[ops.BAD_TARGET]:
@@ -227,3 +210,28 @@ class ScoreTable:
         self.status.copy_(state["status"])
         if self.loss_sums is not None:
             self.loss_sums.copy_(state["loss_sums"])
+
+
+def scores_of(tails: torch.Tensor, window: int, loss_sums: torch.Tensor | None = None) -> Scores:
+    """What lines come to, from their last seven words (N, 7) int32 in memory."""
+    words = tails.contiguous().numpy()
+    tail = words.view(np.float32).astype(np.float64)
+    packed = words[:, -1].view(np.uint32)
+    visits = (packed & 0xFFF).astype(np.int64)
+    forgotten = ((packed >> 12) & 0xFFF).astype(np.float64)
+    ever = (packed >> 25) & 1
+    windows = np.maximum(visits - window + 1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen = np.where(visits > 0, visits, np.nan)
+        full = np.where(windows > 0, windows, np.nan)
+        return Scores(
+            dual=tail[:, 0] / full,
+            dyn_unc=tail[:, 1] / full,
+            mean=tail[:, 2] / seen,
+            aum=tail[:, 3] / seen,
+            el2n=tail[:, 4] / np.minimum(seen, ops.EL2N_VISITS),
+            entropy=np.where(visits > 0, tail[:, 5], np.nan),
+            forgetting=np.where(visits == 0, np.nan, np.where(ever == 1, forgotten, visits + 1.0)),
+            loss=None if loss_sums is None else loss_sums.cpu().numpy().astype(np.float64) / seen,
+            visits=visits,
+        )
