@@ -25,7 +25,8 @@ def paired(
     entries: dict[str, Callable[[], Any]], repeats: int, *, before: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, float]]:
     """Times all entries in turn, `repeats` rounds after one to warm up, so that what else the machine does falls on
-    all alike. Each gets its median, fastest and slowest seconds, and the CPU seconds of its median round."""
+    all alike. Each gets its median, fastest and slowest seconds, the quartiles, and the CPU seconds of its median
+    round."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
     for turn in range(repeats + 1):
         for name, run in entries.items():
@@ -41,6 +42,7 @@ def paired(
         middle = rounds[len(rounds) // 2]
         wall = [seconds for seconds, _ in rounds]
         out[name] = {"median_s": float(np.median(wall)), "min_s": wall[0], "max_s": wall[-1], "cpu_s": middle[1]}
+        out[name] |= {"q1_s": float(np.quantile(wall, 0.25)), "q3_s": float(np.quantile(wall, 0.75))}
     return out
 
 
@@ -90,7 +92,7 @@ def origin(packages: tuple[str, ...] = ()) -> dict[str, Any]:
 
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": git("rev-parse", "HEAD"),
+        "commit": os.environ.get("DUALFAST_COMMIT") or git("rev-parse", "HEAD"),  # a copy of the tree has no git
         "changed_files": len([line for line in git("status", "--porcelain", "-uno").splitlines() if line]),
         "machine": machine(),
         "cores": len(os.sched_getaffinity(0)),

@@ -156,13 +156,13 @@ struct Row {
     Observation seen;
 };
 
-Row finish(const RowSums& sums, const Step& args, int64_t row, int64_t y, float weight_sum) {
+Row finish(const RowSums& sums, const Step& args, int64_t y, float weight_sum) {
     const float total = sums.others + sums.true_exp, inverse = 1 / total;
     const float p = sums.true_exp * inverse, q = sums.others * inverse;  // q = 1 - p without cancellation
     const float log_total = std::log(total);
     const bool correct = sums.true_logit > sums.best_other;
     const float nll = correct ? std::log1p(sums.others / sums.true_exp) : (sums.max - sums.true_logit) + log_total;
-    const float scale = args.scale ? args.scale[row] : args.uniform_scale;
+    const float scale = args.scale;
     const float hard = (1 - args.smoothing) * (args.weight ? args.weight[y] : 1.0f);
     Row out;
     out.nll = nll;
@@ -270,7 +270,7 @@ void run_row(const Step& args, int64_t row, float* scratch, float weight_sum, Ro
         }
         e[y] = own;
     }
-    out = finish(sums, args, row, y, weight_sum);
+    out = finish(sums, args, y, weight_sum);
     args.loss[row] = out.loss;
     if (!grad) return;
     if (out.b != 0) {
@@ -383,7 +383,7 @@ int64_t run_block(const Step& args, int64_t first, int rows, float weight_sum, c
         sums.logits = t.logits[r];
         sums.lost = t.strange[r] || !(sums.max >= -FLT_MAX);
         sums.finite = !sums.lost && sums.true_logit >= -FLT_MAX;
-        out[r] = finish(sums, args, first + r, t.y[r], weight_sum);
+        out[r] = finish(sums, args, t.y[r], weight_sum);
         const bool ignored = args.targets[first + r] == args.ignore_index;
         if (ignored) out[r].loss = out[r].a = out[r].b = out[r].true_gradient = 0;
         args.loss[first + r] = out[r].loss;
@@ -452,8 +452,7 @@ Counts step(const Step& asked) {
         const int64_t y = args.targets[r];
         if (y != args.ignore_index) counts.denominator += args.weight ? static_cast<double>(args.weight[y]) : 1.0;
     }
-    if (args.mean)
-        args.uniform_scale = static_cast<float>(static_cast<double>(args.uniform_scale) / counts.denominator);
+    if (args.mean) args.scale = static_cast<float>(static_cast<double>(args.scale) / counts.denominator);
     std::vector<uint8_t> counted;
     if (args.lines)
         counts.duplicates = counted_rows(args.index, args.targets, args.ignore_index, nullptr, args.rows, counted);

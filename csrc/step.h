@@ -17,9 +17,8 @@ struct Step {
     const int64_t* targets;  // in [0, classes) or ignore_index
     const int64_t* index;    // in [0, samples)
     float* loss;             // (rows,)
-    const float* scale;      // (rows,) or null: what each row's gradient is multiplied by; null: `uniform_scale`
-    float uniform_scale;
-    bool mean;  // divide the gradient by the weights of the rows that are not ignored
+    float scale;             // what the gradient is multiplied by
+    bool mean;               // divide the gradient by the weights of the rows that are not ignored
     int64_t rows, classes, samples, ignore_index;
     const float* weight;  // (classes,) or null
     float smoothing;

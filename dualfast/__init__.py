@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from dualfast.loader import Loader as Loader
     from dualfast.loader import image_pipelines as image_pipelines
     from dualfast.loss import DualLoss as DualLoss
+    from dualfast.loss import dual_loss as dual_loss
     from dualfast.loss import score_trajectories as score_trajectories
+    from dualfast.order import PageRandom as PageRandom
     from dualfast.sampler import PrunedSampler as PrunedSampler
     from dualfast.sampler import RandomSubsetSampler as RandomSubsetSampler
     from dualfast.selection import select as select
@@ -32,7 +34,9 @@ _HOME = {
     "Loader": "loader",
     "image_pipelines": "loader",
     "DualLoss": "loss",
+    "dual_loss": "loss",
     "score_trajectories": "loss",
+    "PageRandom": "order",
     "PrunedSampler": "sampler",
     "RandomSubsetSampler": "sampler",
     "select": "selection",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast import files, order, sources
+from dualfast import checksums, files, order, sources
 from dualfast.beton_file import (
     ALLOCATION,
     DESCRIPTOR,
@@ -56,25 +58,46 @@ class Written:
 
 
 def verify(path: str | os.PathLike[str], *, full: bool = False, progress: bool = True) -> Beton:
-    """Checks header, tables, pointers and every sample's extent; with full=True decodes every image too.
+    """Checks header, tables, pointers, every sample's extent and, where PATH.crc holds them, the checksum of every
+    page; without them that each JPEG starts as one. With full=True decodes every image too.
 
-    Raises ValueError naming what is wrong first. Returns the opened file."""
+    Raises ValueError naming what is wrong first, for a page with the samples in it. Returns the opened file."""
     beton = open_beton(path)
-    with open(beton.path, "rb") as file, ThreadPoolExecutor(_threads(None)) as pool:
+    if beton.sums is not None:
+        _check_pages(beton, beton.sums, progress)
 
-        def check(rows: range) -> int:
-            for row in rows:
-                if full:
-                    beton._decode(row, beton._payload(file, row))
-                elif beton.mode[row] == JPEG and os.pread(file.fileno(), 2, int(beton.ptr[row])) != b"\xff\xd8":
-                    raise ValueError(f"sample {row} of {beton.path} does not start as a JPEG does; write it again")
-            return len(rows)
+    def check(rows: range) -> int:
+        for row in rows:
+            if full:
+                beton.image(row)
+            elif beton.mode[row] == JPEG and os.pread(beton.fd, 2, int(beton.ptr[row])) != b"\xff\xd8":
+                raise ValueError(f"sample {row} of {beton.path} does not start as a JPEG does; write it again")
+        return len(rows)
 
+    if full or beton.sums is None:
         chunks = (range(at, min(at + 64, beton.n_samples)) for at in range(0, beton.n_samples, 64))
-        with _progress(beton.n_samples, "verifying", progress) as bar:
-            for future in _ordered(pool, check, chunks):
+        with (
+            ThreadPoolExecutor(_threads(None)) as pool,
+            closing(_ordered(pool, check, chunks)) as futures,
+            _progress(beton.n_samples, "verifying", progress) as bar,
+        ):
+            for future in futures:
                 bar.update(future.result())
     return beton
+
+
+def _check_pages(beton: Beton, sums: checksums.Checksums, progress: bool) -> None:
+    with _progress(beton.bytes, "verifying", progress, unit="B") as bar:
+        found = checksums.of_pages(beton.fd, sums.page_size, sums.length, _threads(None), bar.update)
+    bad = np.flatnonzero(found != sums.pages)
+    if len(bad):
+        pages = (beton.allocations["ptr"] // np.uint64(sums.page_size)).astype(np.int64)
+        inside = np.unique(beton.allocations["sample_id"][np.isin(pages, bad)])
+        first = int(bad[0])
+        where = f"page {first} (bytes {first * sums.page_size} to {min((first + 1) * sums.page_size, sums.length) - 1})"
+        more = f" and {len(bad) - 1} more pages" if len(bad) > 1 else ""
+        samples = f"{len(inside)} samples, {inside[0]} to {inside[-1]}" if len(inside) else "no sample"
+        raise beton.differs(f"{where}{more}, with {samples}, differ{'' if more else 's'}")
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -92,7 +115,8 @@ def write(
     page_size: int | None = None,
     num_workers: int | None = None,
 ) -> Written:
-    """Writes `source` (see sources.open_source) to `path` as a .beton with the fields image and label, and PATH.json.
+    """Writes `source` (see sources.open_source) to `path` as a .beton with the fields image and label, PATH.json and
+    the checksums PATH.crc.
 
     mode "auto" stores images of up to 64 px raw and larger ones as JPEG; a JPEG that needs no change (RGB or gray,
     upright, not scaled down) keeps its bytes, anything else is encoded at jpeg_quality (1..100). max_size scales the
@@ -119,6 +143,9 @@ def write(
                 break
             except _PageTooSmall as need:
                 page = 1 << (need.size - 1).bit_length()
+        sums = _checksums(part, progress, _threads(num_workers))
+        checksums.forget(path)
+    checksums.save(path, sums)
     beton = open_beton(path)
     side = {
         "n_samples": beton.n_samples,
@@ -201,16 +228,17 @@ def _write_file(
     tables = HEADER.itemsize + descriptors.nbytes + metadata.nbytes
     at = -(-tables // page) * page
     rows, skipped = 0, []
+    items = iter(source.items())
+    chunks = iter(lambda: list(islice(items, 32)), [])
     with (
         open(path, "wb") as file,
         ThreadPoolExecutor(threads) as pool,
+        closing(_ordered(pool, lambda chunk: [encoder(payload) for payload in chunk], chunks)) as futures,
         _progress(count, "writing", progress) as bar,
     ):
         file.seek(at)
-        items = iter(source.items())
-        chunks = iter(lambda: list(islice(items, 32)), [])
         number = -1
-        for future in _ordered(pool, lambda chunk: [encoder(payload) for payload in chunk], chunks):
+        for future in futures:
             encoded = future.result()
             for outcome in encoded:
                 number += 1
@@ -276,13 +304,13 @@ def compact(
     if partial.exists() and note.exists():
         before = json.loads(note.read_text(encoding="utf-8"))
         done = before["copied"] if before["asked"] == asked.hexdigest() else 0
-    with open(src, "rb") as read, open(partial, "rb+" if done else "wb") as write_to:
+    with open(partial, "rb+" if done else "wb") as write_to:
 
         def save(copied: int) -> None:
             os.fdatasync(write_to.fileno())
             files.write_text(note, json.dumps({"asked": asked.hexdigest(), "copied": copied}))
 
-        _copy(read.fileno(), write_to.fileno(), table, moved, done, save, progress)
+        _copy(source.fd, write_to.fileno(), table, moved, done, save, progress)
         write_to.truncate(end)
         write_to.seek(end)
         table = table.copy()
@@ -297,7 +325,11 @@ def compact(
         write_to.write(np.array([header], HEADER).tobytes())
         write_to.flush()
         os.fsync(write_to.fileno())
+    sums = _checksums(partial, progress, _threads(None))
+    source.check_unchanged()
+    checksums.forget(dst)
     os.replace(partial, dst)
+    checksums.save(dst, sums)
     note.unlink(missing_ok=True)
     made = open_beton(dst)
     side = source.side | {"n_samples": made.n_samples, "fingerprint": made.fingerprint, "skipped": []}
@@ -368,7 +400,7 @@ def _copy(
                 saved = copied
                 continue
             while left:
-                count = os.copy_file_range(read, write_to, min(left, 1 << 26), start, goal)
+                count = _copy_range(read, write_to, min(left, 1 << 26), start, goal)
                 if not count:
                     raise ValueError(f"the source ends at byte {start}; it was cut short while it was copied")
                 start, goal, left = start + count, goal + count, left - count
@@ -377,17 +409,40 @@ def _copy(
                 saved = copied
 
 
+def _copy_range(read: int, write_to: int, count: int, start: int, goal: int) -> int:
+    """In the kernel where both files lie on one file system."""
+    try:
+        return os.copy_file_range(read, write_to, count, start, goal)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    return os.pwrite(write_to, os.pread(read, min(count, 1 << 20), start), goal)
+
+
 # ---- shared ---------------------------------------------------------------------------------------------------------
 
 
-def _ordered(pool: ThreadPoolExecutor, work: Any, chunks: Iterator[Any]) -> Iterator[Future[Any]]:
-    """Runs work(chunk) on the pool, a few chunks ahead, and yields the futures in order."""
+def _ordered(pool: ThreadPoolExecutor, work: Any, chunks: Iterator[Any]) -> Generator[Future[Any], None, None]:
+    """Runs work(chunk) on the pool, a few chunks ahead, and yields the futures in order. Closed early, it cancels what
+    has not begun, so that an error or an interrupt does not wait for it."""
     waiting: deque[Future[Any]] = deque()
-    for chunk in chunks:
-        waiting.append(pool.submit(work, chunk))
-        if len(waiting) > 4 * pool._max_workers:
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(work, chunk))
+            if len(waiting) > 4 * pool._max_workers:
+                yield waiting.popleft()
+        while waiting:
             yield waiting.popleft()
-    yield from waiting
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _checksums(path: Path, progress: bool, threads: int) -> checksums.Checksums:
+    made = Beton(path)
+    with _progress(made.bytes, "checksums", progress, unit="B") as bar:
+        pages = checksums.of_pages(made.fd, made.page_size, made.bytes, threads, bar.update)
+    return checksums.Checksums(made.page_size, made.bytes, made.tables_crc, pages)
 
 
 def _progress(total: int, what: str, wanted: bool, unit: str = " images") -> Any:

@@ -6,7 +6,8 @@
     pages         page-aligned; no sample straddles a page; image mode 0 is JPEG bytes, 1 raw RGB pixels
     allocations   to the end of the file: (sample_id, ptr, size), 24 bytes each
 
-Everything is little-endian. A side file, PATH.json, holds what the format has no room for: class names, the source.
+Everything is little-endian. Side files hold what the format has no room for: PATH.json class names and the source,
+PATH.crc checksums.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import hashlib
 import io
 import json
 import os
+import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast import sources
+from dualfast import checksums, sources
 
 VERSION = 2
 JPEG, RAW = 0, 1
@@ -55,7 +57,8 @@ FINGERPRINT_SAMPLES = 64
 
 class Beton:
     """A .beton opened for reading: tables in memory, data on disk. ValueError when the tables contradict themselves
-    or the file's length, so nothing read later can lie outside it.
+    or the file's length, so nothing read later can lie outside it, or differ from their checksum in PATH.crc. The file
+    is held open as `fd`: when another one takes its name, this stays what it was.
 
     n_samples; page_size; field_names; metadata: the rows as stored; labels (n,) int64; and, a sample, mode uint8 (0
     JPEG, 1 raw), width and height uint16 (px), ptr and size uint64 (bytes)."""
@@ -65,13 +68,24 @@ class Beton:
         object with the attribute metadata_type."""
         self.path = Path(path)
         self._custom = custom_fields or {}
-        try:
-            with open(self.path, "rb") as file:
-                self._read(file, os.fstat(file.fileno()).st_size)
-        except FileNotFoundError:
-            raise ValueError(f"{self.path} does not exist; dualfast.write makes it") from None
-        except IsADirectoryError:
-            raise ValueError(f"{self.path} is a folder; dualfast.write makes a .beton of it") from None
+        if not self.path.exists():
+            raise ValueError(f"{self.path} does not exist; dualfast.write makes it")
+        if not self.path.is_file():
+            what = "a folder; dualfast.write makes a .beton of it" if self.path.is_dir() else "no regular file"
+            raise ValueError(f"{self.path} is {what}")
+        self.fd = os.open(self.path, os.O_RDONLY)
+        self._closed = weakref.finalize(self, os.close, self.fd)
+        self._state = os.fstat(self.fd)
+        with open(self.fd, "rb", closefd=False) as file:
+            self._read(file, self._state.st_size)
+
+    def close(self) -> None:
+        """Closes the file; the tables stay."""
+        self._closed()
+        self.fd = -1  # its number may soon be another file's
+
+    def __reduce__(self) -> Any:
+        return Beton, (self.path, self._custom)
 
     def __str__(self) -> str:
         parts = [f"{self.n_samples:,} samples"]
@@ -84,7 +98,8 @@ class Beton:
         return f"{self.path}: {', '.join([*parts, f'{self.bytes / 1e6:,.1f} MB'])}"
 
     def _read(self, file: io.BufferedReader, length: int) -> None:
-        header = _read_array(file, HEADER, 1, 0, self._damaged)[0]
+        first = _read_array(file, HEADER, 1, 0, self._damaged)
+        header = first[0]
         if header["version"] != VERSION:
             raise self._damaged(f"its format version is {header['version']}, not {VERSION}")
         self.n_samples = int(header["num_samples"])
@@ -112,6 +127,9 @@ class Beton:
         self.data_start = -(-(start + self.metadata.nbytes) // self.page_size) * self.page_size
         self.table_start = table
         self.allocations = _read_array(file, ALLOCATION, (length - table) // ALLOCATION.itemsize, table, self._damaged)
+        self.tables_crc = checksums.of_tables((first, descriptors, self.metadata, self.allocations))
+        if self.sums is not None and (self.sums.length, self.sums.tables) != (length, self.tables_crc):
+            raise self.differs("its tables differ")
         self._check_allocations()
         if self.image_field is not None:
             self.size = self._image_sizes()
@@ -127,6 +145,31 @@ class Beton:
 
     def _damaged(self, why: str) -> ValueError:
         return ValueError(f"{self.path} is damaged or was never finished: {why}; write it again")
+
+    def differs(self, what: str) -> ValueError:
+        crc = checksums.path_of(self.path)
+        return ValueError(
+            f"{self.path} is damaged: {what} from the checksum in {crc.name}; write it again, or delete {crc} if the "
+            "file was replaced on purpose"
+        )
+
+    @cached_property
+    def sums(self) -> checksums.Checksums | None:
+        """What PATH.crc holds; None where there is none."""
+        return checksums.load(self.path)
+
+    def check_unchanged(self) -> None:
+        """RuntimeError when the open file was written to since: its length, or its time and its tables, are others."""
+        now, before = os.fstat(self.fd), self._state
+        if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+            return
+        try:  # a new time alone may mean nothing
+            same = Beton(f"/proc/self/fd/{self.fd}", self._custom).tables_crc == self.tables_crc
+        except ValueError:
+            same = False
+        if now.st_size != before.st_size or not same:
+            raise RuntimeError(f"{self.path} was changed while it was open; open it again")
+        self._state = now
 
     def _check_allocations(self) -> None:
         """Every extent lies between the metadata and the table, and no two overlap."""
@@ -237,22 +280,16 @@ class Beton:
 
     def payload(self, row: int) -> bytes:
         """The stored bytes of one image. OSError or ValueError when they cannot be read."""
-        with open(self.path, "rb") as file:
-            return self._payload(file, row)
-
-    def image(self, row: int) -> NDArray[np.uint8]:
-        """One image, (height, width, 3) uint8 RGB. ValueError when it cannot be decoded."""
-        return self._decode(row, self.payload(row))
-
-    def _payload(self, file: BinaryIO, row: int) -> bytes:
         if not 0 <= row < self.n_samples:
             raise ValueError(f"row is {row}; {self.path} has {self.n_samples} samples")
-        data = os.pread(file.fileno(), int(self.size[row]), int(self.ptr[row]))
+        data = os.pread(self.fd, int(self.size[row]), int(self.ptr[row]))
         if len(data) != self.size[row]:
             raise self._damaged(f"it ends inside sample {row}")
         return data
 
-    def _decode(self, row: int, data: bytes) -> NDArray[np.uint8]:
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """One image, (height, width, 3) uint8 RGB. ValueError when it cannot be decoded."""
+        data = self.payload(row)
         height, width = int(self.height[row]), int(self.width[row])
         if self.mode[row] == RAW:
             return np.frombuffer(data, np.uint8).reshape(height, width, 3)
@@ -274,9 +311,8 @@ class Beton:
         for column in (self.mode, self.width, self.height, self.size):
             digest.update(column.tobytes())
         rows = np.unique(np.linspace(0, self.n_samples - 1, min(FINGERPRINT_SAMPLES, self.n_samples)).astype(np.int64))
-        with open(self.path, "rb") as file:
-            for row in rows.tolist():
-                digest.update(self._payload(file, row))
+        for row in rows.tolist():
+            digest.update(self.payload(row))
         return digest.hexdigest()
 
 

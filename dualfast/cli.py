@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +25,7 @@ from dualfast.config import (
     check_seed,
     method_options,
 )
+from dualfast.stopped import Stopped, resume_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +165,24 @@ class Console:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=None, visible=False)
+        self.interrupted = False
 
     def __enter__(self) -> Console:
         self.bar.start()
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
         self.bar.stop()
+
+    def _interrupt(self, *_: object) -> None:
+        """Ctrl-C. Remembered too: an exception raised inside a finaliser is lost."""
+        self.interrupted = True
+        raise KeyboardInterrupt
 
     def plan(self, images: int) -> None:
         self.bar.update(self.task, total=images, visible=images > 0)
@@ -176,6 +191,8 @@ class Console:
         self.bar.update(self.task, description=what)
 
     def images(self, count: int) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
         self.bar.advance(self.task, count)
 
     def say(self, line: str) -> None:
@@ -186,6 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done, 2 bad input, 130 interrupted."""
     commands = (Run, Score, Select, Train, Write, Verify, Compact, Report, Bench)
     argv = list(sys.argv[1:] if argv is None else argv)
+    given = list(argv)
     union: Any = None
     try:
         recipe = _recipe(argv)
@@ -207,9 +225,14 @@ def main(argv: list[str] | None = None) -> int:
         asked.check()
     except (ValueError, TypeError) as error:
         return _fail(error)
-    warnings.showwarning = lambda message, *_: print(f"dualfast: note: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: _note(message)
     try:
         _COMMANDS[type(asked)](asked)
+    except Stopped as stopped:
+        if _speaks():
+            again = resume_command(given)
+            print(f"dualfast: stopped {stopped}; everything is saved; to go on: {again}", file=sys.stderr)
+        return 0
     except KeyboardInterrupt:
         print("\ndualfast: stopped; the same command continues after the last finished step", file=sys.stderr)
         return 130
@@ -241,11 +264,23 @@ def _fail(error: object) -> int:
     return 2
 
 
+def _speaks() -> bool:
+    """Whether this is the only process, or the first of torchrun's."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _note(message: object) -> None:
+    if _speaks():
+        print(f"dualfast: note: {message}", file=sys.stderr)
+
+
 def _run(asked: Run) -> None:
     from dualfast import pipeline
 
     with Console() as console:
         run_dir, rows = pipeline.run(asked, console)
+    if not _speaks():
+        return
     print_table(rows)
     if run_dir.report_path.exists():
         print(f"report: {run_dir.report_path}")
@@ -256,7 +291,8 @@ def _score(asked: Score) -> None:
 
     with Console() as console:
         path = pipeline.score_only(asked, console)
-    print(f"scores: {path}")
+    if _speaks():
+        print(f"scores: {path}")
 
 
 def _train(asked: Train) -> None:
@@ -264,8 +300,9 @@ def _train(asked: Train) -> None:
 
     with Console() as console:
         run_dir, row = pipeline.train_only(asked, console)
-    print_table([row])
-    print(f"model: {run_dir.path / 'model.pt'}")
+    if _speaks():
+        print_table([row])
+        print(f"model: {run_dir.path / 'model.pt'}")
 
 
 def _select(asked: Select) -> None:

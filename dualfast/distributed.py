@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dualfast import beta, ops, selection
 from dualfast.ranks import exchange, gather_rows, wire_device
-from dualfast.table import TAIL_WORDS, Scores, ScoreTable, scores_of
+from dualfast.table import TAIL_WORDS, Scores, ScoreTable
 
 WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the sample was
@@ -37,8 +37,11 @@ class ShardedTable(ScoreTable):
     reads "own": every rank visits the ids in `owned` alone (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group, None the default one. device: where the lines are; it need not be the logits'.
-    window and epochs as in ScoreTable. ValueError without a process group, and for fewer samples than ranks.
+    window and epochs as in ScoreTable. Not for torch.compile or CUDA graphs around the loss. ValueError without a
+    process group, and for fewer samples than ranks.
     """
+
+    traceable = False
 
     def __init__(
         self,
@@ -93,7 +96,9 @@ class ShardedTable(ScoreTable):
             return self.as_lines(), torch.where(foreign, -1, index // self.world_size)
         self._close()
         rows = index.new_zeros(len(index), 16, dtype=torch.int32)
-        lines = ops.Lines(rows, rows.new_zeros(4), None, 10, 1)
+        status = rows.new_zeros(len(self.status))
+        status[ops.PAUSED] = self.status[ops.PAUSED]
+        lines = ops.Lines(rows, status, None, 10, 1)
         self._open = index.clone(), lines
         return lines, torch.arange(len(index), device=index.device)
 
@@ -162,7 +167,7 @@ class ShardedTable(ScoreTable):
         as scores() does."""
         self.exchange()
         self._check_all()
-        return scores_of(self.lines[:, -TAIL_WORDS:].cpu(), self.window)
+        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu())
 
     def scores(self) -> Scores:
         """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes a sample. All ranks call
@@ -179,14 +184,18 @@ class ShardedTable(ScoreTable):
         self.exchange()
         self._check_all()
         parts = gather_rows(self.lines[:, -TAIL_WORDS:], self.group, to)
-        return None if parts is None else scores_of(interleaved(parts), self.window)
+        return None if parts is None else self._scores_of(interleaved(parts))
 
     def _check_all(self) -> None:
-        """_complain over all ranks, so that one rank's error ends them all."""
+        """What the ranks have counted in all, so that one rank's error ends them all."""
         total = self.status.to(wire_device(self.group), torch.int64)
         dist.all_reduce(total, group=self.group)
         counts = total.tolist()
-        self._complain(counts)
+        for what, word in (("index values lay outside the table", ops.BAD_INDEX), ("targets", ops.BAD_TARGET)):
+            if counts[word]:
+                end = f" of {self.total} samples" if word == ops.BAD_INDEX else " lay outside the classes of the logits"
+                raise ValueError(f"{counts[word]} {what}{end}")
+        self._note(counts)
         # DistributedSampler pads with less than one sample a rank.
         if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * (self.world_size - 1):
             warnings.warn(

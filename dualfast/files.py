@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,14 +15,14 @@ from pathlib import Path
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary name beside `path`; when the block ends well the file there is fsynced and renamed to `path`.
 
-    When the block raises, the temporary file is deleted and `path` is as it was. Raises ValueError when the folder of
-    `path` does not exist.
+    When the block raises, the temporary file is deleted and `path` is as it was; what killed processes left is deleted
+    the next time. Raises ValueError when the folder of `path` does not exist.
     """
     final = Path(path)
     if not final.parent.is_dir():
         raise ValueError(f"{str(final)!r} cannot be written: the folder {str(final.parent)!r} does not exist")
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
-    os.close(handle)
+    _sweep(final)
+    handle, name = _locked_part(final)
     try:
         yield Path(name)
         with open(name, "rb+") as file:
@@ -31,11 +33,35 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             os.unlink(name)
         raise
+    finally:
+        os.close(handle)
     folder = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _locked_part(final: Path) -> tuple[int, str]:
+    """A new file, locked for as long as the handle is open: one that is not locked has no owner left."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # not swept before it was locked
+            return handle, name
+        os.close(handle)
+
+
+def _sweep(final: Path) -> None:
+    for left in final.parent.glob(f".{glob.escape(final.name)}.????????.part"):
+        with suppress(OSError):
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(left)
+            finally:
+                os.close(handle)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -14,22 +15,23 @@ import torch  # before _C, so that both share one OpenMP runtime
 from numpy.typing import NDArray
 
 import dualfast._C as _C
+from dualfast import step_torch
 
 # ---- step -----------------------------------------------------------------------------------------------------------
 
 BACKENDS = ("auto", "cpp", "triton", "torch")
-EL2N_VISITS = 10
+EL2N_VISITS = step_torch.EL2N_VISITS
 MAX_VISITS = 4095
-MAX_SKIPPED = 63
-BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE = range(4)
+BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE, PAUSED = range(5)  # words of Lines.status
+DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # waits for the device after each step and raises what it found
 
 _slow_devices: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Where a step records: lines (n_samples, words) int32, status (4,) int32 counters, loss_sums (n_samples,) or
-    None."""
+    """Where a step records: lines (n_samples, words) int32, loss_sums (n_samples,) or None, status (5,) int32: four
+    counters, and 1 where nothing is to be recorded."""
 
     lines: torch.Tensor
     status: torch.Tensor
@@ -72,7 +74,8 @@ def pick_backend(backend: str, device: torch.device) -> str:
 def runs_on(logits: torch.Tensor, backend: str = "auto") -> str:
     """The back end that a step on `logits` takes: pick_backend's, or torch for a dtype that C++ does not have."""
     chosen = pick_backend(backend, logits.device)
-    return "torch" if chosen == "cpp" and logits.dtype not in (torch.float32, torch.bfloat16) else chosen
+    has_kernel = {"cpp": (torch.float32, torch.bfloat16), "triton": (torch.float32, torch.bfloat16, torch.float16)}
+    return chosen if logits.dtype in has_kernel.get(chosen, ()) else "torch"
 
 
 def step(
@@ -82,7 +85,7 @@ def step(
     lines: Lines | None,
     *,
     backend: str = "auto",
-    mean: bool = True,
+    reduction: str = "mean",
     scale: float = 1.0,
     weight: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
@@ -90,32 +93,54 @@ def step(
     by_products: bool = True,
     with_grad: bool = True,
     inplace: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Cross-entropy, its gradient and the update of the samples' lines, in one pass over the logits.
 
-    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss of
-    each row (B,) float32; the gradient of scale times their sum (mean=True: divided by the denominator), in the dtype
-    of logits (inplace: written over them), or None; and the denominator, a 0-d float32: the sum of the weights of the
-    rows whose target is not ignore_index. Weights and smoothing as in torch.nn.functional.cross_entropy. Of rows with
-    the same index the first is recorded, of rows with ignore_index none.
+    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss,
+    float32, () or for reduction="none" (B,), and the gradient of scale times it ("none": its sum), in the dtype of
+    logits (inplace: written over them), or None. by_products=False leaves out margin, EL2N and entropy. Weights,
+    smoothing and reduction as in torch.nn.functional.cross_entropy, but for the loss of an empty batch, which is 0. Of
+    rows with the same index the first is recorded, of rows with ignore_index none.
 
     Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
     """
-    _check_step(logits, targets, index, lines, weight)
-    options: dict[str, Any] = {"mean": mean, "scale": scale, "weight": weight, "label_smoothing": label_smoothing}
-    options |= {"ignore_index": ignore_index, "by_products": by_products, "with_grad": with_grad, "inplace": inplace}
+    check_step(logits, targets, index, lines, weight)
     if not len(logits):
-        zero = torch.zeros((), device=logits.device)
-        return zero.new_zeros(0), logits.new_zeros(logits.shape) if with_grad else None, zero
-    chosen = runs_on(logits, backend)
-    if chosen == "cpp":
-        return _step_cpp(logits, targets, index, lines, **options)
-    if chosen == "triton" and logits.dtype != torch.float64:
-        return _step_triton(logits, targets, index, lines, **options)
-    return _step_torch(logits, targets, index, lines, **options)
+        loss = torch.zeros(() if reduction != "none" else 0, device=logits.device)
+        return loss, logits.new_zeros(logits.shape) if with_grad else None
+    run = {"cpp": _step_cpp, "triton": _step_triton, "torch": _step_torch}[runs_on(logits, backend)]
+    out = run(
+        logits,
+        targets,
+        index,
+        lines,
+        reduction=reduction,
+        scale=scale,
+        weight=weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        by_products=by_products,
+        with_grad=with_grad,
+        inplace=inplace,
+    )
+    if inplace and with_grad:
+        torch.autograd.graph.increment_version(logits)  # autograd sees who else still needs the logits
+    if DEBUG and lines is not None:
+        check_status(lines)
+    return out
 
 
-def _check_step(
+def check_status(lines: Lines) -> list[int]:
+    """The counters, after waiting for the device; ValueError when an index or a target was out of range."""
+    status: list[int] = lines.status.tolist()
+    if status[BAD_INDEX]:
+        raise ValueError(f"{status[BAD_INDEX]} index values lay outside the table of {lines.n_samples} samples")
+    if status[BAD_TARGET]:
+        raise ValueError(f"{status[BAD_TARGET]} targets lay outside the classes of the logits")
+    return status
+
+
+def check_step(
     logits: torch.Tensor,
     targets: torch.Tensor,
     index: torch.Tensor,
@@ -141,15 +166,10 @@ def _check_step(
             raise ValueError(f"weight has the shape {tuple(weight.shape)}; {logits.shape[1]} classes need one each")
     if lines is not None:
         others.append(("the score table", lines.lines))
+    device = logits.device
     for name, value in others:
-        if value.device != logits.device:
+        if value.device != device:
             raise ValueError(f"{name} is on {value.device} and the logits are on {logits.device}; move one of them")
-
-
-def _array(tensor: torch.Tensor) -> Any:
-    """A NumPy view; bfloat16 as the uint16 of its bits."""
-    tensor = tensor.detach()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _step_cpp(
@@ -158,7 +178,7 @@ def _step_cpp(
     index: torch.Tensor,
     lines: Lines | None,
     *,
-    mean: bool,
+    reduction: str,
     scale: float,
     weight: torch.Tensor | None,
     label_smoothing: float,
@@ -166,44 +186,79 @@ def _step_cpp(
     by_products: bool,
     with_grad: bool,
     inplace: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    if logits.stride(1) != 1 and logits.shape[1] > 1:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    rows, classes = logits.shape
+    if classes > 1 and logits.stride(1) != 1:
         logits, inplace = logits.contiguous(), False
-    loss = torch.empty(len(logits), dtype=torch.float32)
+    targets, index = targets.contiguous(), index.contiguous()
+    weight = None if weight is None else weight.float().contiguous()
+    loss = torch.empty(rows)
+    reduced = torch.empty(()) if reduction != "none" else None
     grad = None
     if with_grad:
-        grad = logits.detach() if inplace else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    denominator, duplicates, non_finite = _C.step(
-        _array(logits),
-        None if grad is None else _array(grad),
-        _array(targets.contiguous()),
-        _array(index.contiguous()),
-        _array(loss),
-        None,
+        grad = logits.detach() if inplace else logits.new_empty((rows, classes))
+    words = samples = limit = line_address = status_address = sums_address = 0
+    window = 2
+    if lines is not None:
+        samples, words = lines.lines.shape
+        window, limit = lines.window, lines.limit
+        line_address, status_address = lines.lines.data_ptr(), lines.status.data_ptr()
+        sums_address = 0 if lines.loss_sums is None else lines.loss_sums.data_ptr()
+    _C.step(
+        logits.data_ptr(),
+        0 if grad is None else grad.data_ptr(),
+        logits.dtype == torch.bfloat16,
+        rows,
+        classes,
+        logits.stride(0),
+        0 if grad is None else grad.stride(0),
+        targets.data_ptr(),
+        index.data_ptr(),
+        loss.data_ptr(),
+        0 if reduced is None else reduced.data_ptr(),
         scale,
-        mean,
-        None if weight is None else _array(weight.float().contiguous()),
+        reduction == "mean",
+        0 if weight is None else weight.data_ptr(),
         label_smoothing,
         ignore_index,
-        None if lines is None else _array(lines.lines),
-        0 if lines is None else lines.n_samples,
-        10 if lines is None else lines.window,
-        0 if lines is None else lines.limit,
-        None if lines is None or lines.loss_sums is None else _array(lines.loss_sums),
+        line_address,
+        status_address,
+        sums_address,
+        samples,
+        words,
+        window,
+        limit,
         by_products and lines is not None,
         torch.get_num_threads(),
     )
-    if lines is not None and (duplicates or non_finite):
-        lines.status[DUPLICATES] += duplicates
-        lines.status[NON_FINITE] += non_finite
-    return loss, grad, torch.tensor(denominator, dtype=torch.float32)
+    return loss if reduced is None else reduced, grad
 
 
 def _step_triton(
     logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     kernels = importlib.import_module("dualfast.kernels.step")
-    return kernels.step(logits, targets, index, lines, **options)  # type: ignore[no-any-return]
+    return _reduced(kernels.step, logits, targets, index, lines, **options)
+
+
+def _step_torch(
+    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return _reduced(step_torch.step, logits, targets, index, lines, **options)
+
+
+def _reduced(
+    run: Callable[..., tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]],
+    *arguments: Any,
+    reduction: str,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Of a step that gives the losses of the rows, the gradient and what `mean` divides by."""
+    loss, grad, denominator = run(*arguments, mean=reduction == "mean", **options)
+    if reduction == "none":
+        return loss, grad
+    total = loss.sum()
+    return total / denominator if reduction == "mean" else total, grad
 
 
 def _has_kernels(tensor: torch.Tensor) -> bool:
@@ -218,79 +273,6 @@ def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
     if upstream.ndim:
         return grad.mul_(upstream[:, None])
     return grad if upstream.device.type == "cpu" and float(upstream) == 1.0 else grad.mul_(upstream)
-
-
-def _step_torch(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    lines: Lines | None,
-    *,
-    mean: bool,
-    scale: float,
-    weight: torch.Tensor | None,
-    label_smoothing: float,
-    ignore_index: int,
-    by_products: bool,
-    with_grad: bool,
-    inplace: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """The same in torch operations, for devices without a kernel; accumulates in float32, or float64 for float64."""
-    n_classes = logits.shape[1]
-    kept = targets != ignore_index
-    _check_range("targets", targets, kept, n_classes, "the logits have the classes 0 to {last}")
-    safe = torch.where(kept, targets, 0)
-    z = logits.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-    log_p = torch.log_softmax(z, 1)
-    p = log_p.exp()
-    column = safe[:, None]
-    w = torch.ones(n_classes, dtype=z.dtype, device=z.device) if weight is None else weight.to(z.dtype)
-    nll = -log_p.gather(1, column)[:, 0]
-    hard = (1 - label_smoothing) * w[safe]
-    soft = label_smoothing / n_classes
-    loss = hard * nll
-    if soft:
-        loss = loss - soft * (w * log_p).sum(1)
-    loss = torch.where(kept, loss, 0.0)
-    denominator = torch.where(kept, w[safe], 0.0).sum()
-    grad = None
-    if with_grad:
-        wrong = p.scatter(1, column, 0.0)  # the true class as minus the others' sum: p - 1 would cancel
-        grad = hard[:, None] * wrong.scatter(1, column, -wrong.sum(1, keepdim=True))
-        if soft:
-            grad = grad + soft * (w.sum() * p - w)
-        factor = scale / denominator if mean else torch.as_tensor(scale, device=z.device)
-        grad = torch.where(kept[:, None], grad * factor, 0.0).to(logits.dtype)
-        if inplace:
-            logits.detach().copy_(grad)
-            grad = logits.detach()
-    if lines is not None:
-        _check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
-        p_true = p.gather(1, column)[:, 0]
-        others = z.scatter(1, column, float("-inf"))
-        best = others.amax(1)
-        true = z.gather(1, column)[:, 0]
-        wrong = p.scatter(1, column, 0.0)
-        seen = {
-            "p": p_true,
-            "margin": true - best,
-            "el2n": (wrong.square().sum(1) + wrong.sum(1).square()).sqrt(),
-            "entropy": torch.special.entr(p).sum(1),
-            "correct": true > best,
-        }
-        finite = torch.isfinite(nll)
-        seen["p"] = torch.where(finite, p_true, float("nan"))
-        _observe_torch(lines, index, kept, {k: v.float() if v.dtype != torch.bool else v for k, v in seen.items()}, nll)
-    return loss.to(torch.float64 if logits.dtype == torch.float64 else torch.float32), grad, denominator
-
-
-def _check_range(name: str, values: torch.Tensor, counted: torch.Tensor | None, end: int, range_text: str) -> None:
-    bad = (values < 0) | (values >= end)
-    if counted is not None:
-        bad &= counted
-    if bool(bad.any()):
-        row = int(bad.to(torch.int8).argmax())
-        raise ValueError(f"{name}[{row}] is {int(values[row])}; {range_text.format(last=end - 1)}")
 
 
 def observe(
@@ -316,73 +298,21 @@ def observe(
         importlib.import_module("dualfast.kernels.line").observe(lines, index, counted=counted, **seen)
         return
     if lines.lines.device.type != "cpu":
-        _check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
-        _observe_torch(lines, index, torch.ones_like(correct) if counted is None else counted, seen, None)
+        step_torch.check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
+        step_torch.observe(lines, index, torch.ones_like(correct) if counted is None else counted, seen, None)
         return
-    arrays = [_array(value.contiguous()) for value in seen.values()]
-    duplicates, non_finite = _C.observe(
+    arrays = [value.detach().contiguous().numpy() for value in seen.values()]
+    _C.observe(
         *arrays,
-        None if counted is None else _array(counted.contiguous()),
-        _array(index.contiguous()),
-        _array(lines.lines),
+        None if counted is None else counted.contiguous().numpy(),
+        index.contiguous().numpy(),
+        lines.lines.numpy(),
+        lines.status.numpy(),
         lines.n_samples,
         lines.window,
         lines.limit,
         torch.get_num_threads(),
     )
-    lines.status[DUPLICATES] += duplicates
-    lines.status[NON_FINITE] += non_finite
-
-
-def _observe_torch(
-    lines: Lines,
-    index: torch.Tensor,
-    kept: torch.Tensor,
-    seen: dict[str, torch.Tensor],
-    nll: torch.Tensor | None,
-) -> None:
-    """fold() of csrc/line.h in torch operations."""
-    order = torch.arange(len(index), device=index.device)
-    first = torch.full((lines.n_samples,), len(index), dtype=torch.int64, device=index.device)
-    first.scatter_reduce_(0, index, torch.where(kept, order, len(index)), "amin")
-    wins = kept & (first[index] == order)
-    lines.status[DUPLICATES] += (kept & ~wins).sum().to(torch.int32)
-    rows = torch.nonzero(wins)[:, 0]
-    ids, seen = index[rows], {name: value[rows] for name, value in seen.items()}
-    line = lines.lines[ids]
-    words, ring = line.shape[1], lines.window - 1
-    values, packed = line.view(torch.float32), line[:, words - 1].to(torch.int64) & 0xFFFFFFFF
-    visits, forgotten = packed & 0xFFF, (packed >> 12) & 0xFFF
-    last, ever, skipped = (packed >> 24) & 1, (packed >> 25) & 1, packed >> 26
-    finite = torch.isfinite(seen["p"])
-    lines.status[NON_FINITE] += (~finite).sum().to(torch.int32)
-    folded = finite & (visits < lines.limit)
-    past = values[:, :ring]
-    window = torch.cat([past, seen["p"][:, None]], 1)
-    mean = window.mean(1)
-    std = (window - mean[:, None]).square().sum(1).div(ring).sqrt()
-    full = visits >= ring
-    slot = torch.nn.functional.one_hot(visits % ring, ring).bool()
-    out = values.clone()
-    out[:, :ring] = torch.where(slot, seen["p"][:, None], past)
-    tail = words - 7
-    out[:, tail] += torch.where(full, std * (1 - mean), 0.0)
-    out[:, tail + 1] += torch.where(full, std, 0.0)
-    out[:, tail + 2] += seen["p"]
-    out[:, tail + 3] += seen["margin"]
-    out[:, tail + 4] += torch.where(visits < EL2N_VISITS, seen["el2n"], 0.0)
-    out[:, tail + 5] = seen["entropy"]
-    correct = seen["correct"].to(torch.int64)
-    forgotten = (forgotten + (last & (1 - correct))).clamp(max=0xFFF)
-    new = (visits + 1) | (forgotten << 12) | (correct << 24) | ((ever | correct) << 25) | (skipped << 26)
-    skip = (packed & 0x3FFFFFF) | ((skipped + 1).clamp(max=MAX_SKIPPED) << 26)
-    word = torch.where(folded, new, torch.where(finite, packed, skip))
-    word = torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
-    line = torch.where(folded[:, None], out.view(torch.int32), line)
-    line[:, words - 1] = word
-    lines.lines[ids] = line
-    if lines.loss_sums is not None and nll is not None:
-        lines.loss_sums[ids] += torch.where(folded, nll[rows].float(), 0.0)
 
 
 # ---- select ---------------------------------------------------------------------------------------------------------

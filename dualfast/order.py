@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.beton_file import Beton
+
+PAGES = 1 << 62  # pages draw from the shuffle's keys beyond all sample ids
+BLOCK = 4096  # bytes: what the kernel reads at least
 
 
 def as_indices(indices: Any, n_samples: int) -> NDArray[np.int64]:
@@ -67,6 +71,90 @@ def random_order(ids: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.in
 
 
 @dataclass(frozen=True)
+class PageRandom:
+    """Random within windows of whole pages, for a file larger than memory: the pages that hold a selected sample come
+    in random order, those that fit into half of budget_bytes together make a window, and the window's samples are
+    shuffled. Each page is read once, from its first to its last sample; two windows, the one in use and the one being
+    read, are within budget_bytes, as long as no batch is larger than a window."""
+
+    budget_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        if isinstance(self.budget_bytes, bool) or not isinstance(self.budget_bytes, int | np.integer):
+            raise TypeError(f"budget_bytes is {self.budget_bytes!r}; give an integer")
+        if self.budget_bytes < 1:
+            raise ValueError(f"budget_bytes is {self.budget_bytes}; give the bytes that may be held in memory")
+
+
+Kind: TypeAlias = Literal["random", "sequential"] | PageRandom
+
+
+def epoch_order(
+    kind: Kind, ids: NDArray[np.int64], seed: int, epoch: int, beton: Beton
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """ids in the order of an epoch, and where each window of it starts, ending with len(ids): one window but for
+    PageRandom. A pure function of its arguments."""
+    whole = np.array([0, len(ids)])
+    if kind == "sequential":
+        return ids, whole
+    if kind == "random":
+        return random_order(ids, seed, epoch), whole
+    ids = np.sort(ids)
+    held = block_bytes(beton.ptr[ids], beton.size[ids])
+    return page_random_order(ids, beton.ptr[ids] // np.uint64(beton.page_size), held, kind.budget_bytes, seed, epoch)
+
+
+def block_bytes(ptr: NDArray[np.uint64], size: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Bytes that reading each extent adds in whole blocks, those it shares with an earlier one being there already."""
+    at = np.argsort(ptr, kind="stable")
+    start = ptr[at].astype(np.int64) // BLOCK
+    end = -(-(ptr[at] + size[at]).astype(np.int64) // BLOCK)
+    added = np.empty(len(ptr), np.int64)
+    added[at] = (end - np.maximum(start, np.concatenate([[0], end[:-1]]))) * BLOCK
+    return added
+
+
+def page_random_order(
+    ids: NDArray[np.int64],
+    pages: NDArray[np.uint64],
+    held: NDArray[np.int64],
+    budget_bytes: int,
+    seed: int,
+    epoch: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """ids (n,), ascending, in the order of PageRandom, and where each window starts. pages and held (n,): the page each
+    of them lies on and the bytes it takes in memory. ValueError when two pages do not fit into the budget."""
+    used, page_of = np.unique(pages.astype(np.int64), return_inverse=True)
+    a_page = np.bincount(page_of, held.astype(np.float64)).astype(np.int64)  # exact: far below 2**53
+    half = budget_bytes // 2
+    if a_page.max() > half:
+        raise ValueError(
+            f"budget_bytes is {budget_bytes}; a page holds up to {a_page.max()} bytes of selected samples and two must "
+            f"fit; give at least {2 * a_page.max()}"
+        )
+    shuffled = np.searchsorted(used, random_order(used + PAGES, seed, epoch) - PAGES)
+    ends = np.cumsum(a_page[shuffled])
+    window_of = np.empty(len(used), np.int64)
+    first = window = 0
+    while first < len(used):
+        last = int(np.searchsorted(ends, (ends[first - 1] if first else 0) + half, side="right"))
+        window_of[shuffled[first:last]] = window
+        first, window = last, window + 1
+    windows = window_of[page_of]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(windows))])
+    return ids[np.lexsort((ops.order_keys(ids, seed, epoch), windows))], starts
+
+
+def spread(visited: NDArray[np.int64]) -> float:
+    """How far apart an order takes samples that are neighbours in the file, on average, over the n/3 places of a full
+    shuffle: 1 for a full shuffle, about w/n in windows of w samples, 3/n for the file's own order."""
+    n = len(visited)
+    if n < 2:
+        return 1.0
+    return float(np.abs(np.diff(np.argsort(visited, kind="stable"))).mean() / (n / 3))
+
+
+@dataclass(frozen=True)
 class Share:
     """What one rank visits in an epoch: batch k is ids[starts[k] : starts[k + 1]]. The last `padding` ids repeat
     samples that another rank visits, one a batch, only so that every rank takes as many steps; they are not to be
@@ -97,7 +185,7 @@ def share(
     steps = n_batches(len(order), batch_size, world_size, drop_last)
     if drop_last:
         order = order[: steps * batch_size * world_size]
-    mine = order[rank::world_size]
+    mine = np.ascontiguousarray(order[rank::world_size])
     padding = max(0, steps - len(mine))
     if padding:
         mine = np.concatenate([mine, np.resize(order, padding)])

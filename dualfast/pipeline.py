@@ -6,9 +6,9 @@ that was stopped goes on after its last finished step.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,18 +17,25 @@ import numpy as np
 import torch
 
 from dualfast import beton, models, report
+from dualfast.checkpoint import Checkpoints
 from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
+from dualfast.distributed import ShardedTable
 from dualfast.files import atomic
 from dualfast.keep import load_keep, save_keep
 from dualfast.loader import Loader
 from dualfast.loss import DualLoss
-from dualfast.rundir import RunDir
-from dualfast.selection import check_method, kept_count, select
+from dualfast.ranks import Ranks, join
+from dualfast.rundir import RunDir, versions
+from dualfast.selection import check_method, kept_count
 from dualfast.table import Scores, ScoreTable
 from dualfast.train import CrossEntropy, Fit, fit, pick_device
+from dualfast.training import Training, drawn, mixed_seed, needs_scores, same_draw, training_of
 
 # What one call on a run directory may ask otherwise than the call before it.
-MAY_DIFFER = ("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out")
+MAY_DIFFER = (
+    *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
+    *("checkpoint_every", "rank_timeout"),
+)
 LARGE_IMAGE = 224
 ONE_THREAD = 1 << 14  # pixels of a batch
 
@@ -49,19 +56,6 @@ class Progress(Protocol):
         """Something to keep on the screen."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """One training of a run."""
-
-    method: str
-    prune_ratio: float
-    seed: int
-
-    def __str__(self) -> str:
-        what = "all images" if self.method == "full" else f"{self.method} at prune ratio {self.prune_ratio:g}"
-        return f"{what}, seed {self.seed}"
-
-
 def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, Any]]]:
     """Scores, selects, retrains and reports; returns the run directory and one result row a finished training.
 
@@ -71,14 +65,15 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     models.check(config.model)
     for method in config.method:
         check_method(*method_options(method))
-    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=True) as shop:
+    with _workshop(config, progress, needs_test=True) as shop:
+        progress = shop.progress
         wanted = []
         for seed in config.seed:
             wanted += [Training("full", 0.0, seed)] if config.full else []
             wanted += [Training(method, ratio, seed) for ratio in config.prune_ratio for method in config.method]
-        finished = {_training(row) for row in shop.run_dir.records("trained")}
+        finished = {training_of(row) for row in shop.run_dir.records("trained")}
         todo = [training for training in wanted if training not in finished]
-        unscored = {t.seed for t in todo if _needs_scores(t.method) and not shop.is_scored(t.seed)}
+        unscored = {t.seed for t in todo if needs_scores(t.method) and not shop.is_scored(t.seed)}
         progress.plan(
             sum(kept_count(shop.n_samples, t.prune_ratio) * shop.epochs(t) for t in todo)
             + len(unscored) * shop.n_samples * config.score_epochs
@@ -95,8 +90,10 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 shop.score(config, training.seed)
                 unscored.remove(training.seed)
             shop.retrain(training, config)
-        rows = [row for row in shop.run_dir.records("trained") if _training(row) in set(wanted)]
-        shop.report()
+        rows = [row for row in shop.run_dir.records("trained") if training_of(row) in set(wanted)]
+        if shop.ranks.first:
+            shop.report()
+        shop.ranks.barrier("writing the report")
     return shop.run_dir, rows
 
 
@@ -113,18 +110,52 @@ def report_only(out: str | Path) -> Path:
 
 def score_only(config: ScoreConfig, progress: Progress) -> Path:
     """Gathers the scores of one seed; returns the path of the Parquet table."""
-    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=False) as shop:
+    with _workshop(config, progress, needs_test=False) as shop:
         if not shop.is_scored(config.seed):
-            progress.plan(shop.n_samples * config.score_epochs)
+            shop.progress.plan(shop.n_samples * config.score_epochs)
             return shop.score(config, config.seed)
         return shop.scores_path(config.seed)
 
 
 def train_only(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
     """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
-    with Workshop(_open(config, MAY_DIFFER), config, _recipe(config), progress, needs_test=False) as shop:
+    with _workshop(config, progress, needs_test=False) as shop:
         ids = None if config.keep is None else load_keep(config.keep, fingerprint=shop.train.fingerprint)
         return shop.run_dir, shop.train_on(ids, config.seed)
+
+
+class Silent:
+    """The progress of the ranks that do not speak."""
+
+    def plan(self, images: int) -> None: ...
+
+    def step(self, what: str) -> None: ...
+
+    def images(self, count: int) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+@contextmanager
+def _workshop(
+    config: RunConfig | ScoreConfig | TrainConfig, progress: Progress, *, needs_test: bool
+) -> Iterator[Workshop]:
+    """The workshop of a run directory, on each of the ranks that torchrun started, or on one process."""
+    recipe = _recipe(config)
+    ranks = join("cuda" if pick_device(recipe).type == "cuda" else "cpu", config.rank_timeout)
+    progress = progress if ranks.first else Silent()
+    asked, out = _asked(config)
+    try:
+        ranks.check_same(versions() | asked)
+        ranks.first_does("opening the run directory", lambda: _open(out, asked))
+        run_dir = RunDir(out)
+        with (
+            Checkpoints(run_dir.checkpoints, config.checkpoint_every, ranks, progress.say) as checkpoints,
+            Workshop(run_dir, config, recipe, progress, ranks, checkpoints, needs_test=needs_test) as shop,
+        ):
+            yield shop
+    finally:
+        ranks.end()
 
 
 class Workshop:
@@ -133,8 +164,20 @@ class Workshop:
     Raises ValueError for data that cannot be trained on and when the test images do not fit the training images.
     """
 
-    def __init__(self, run_dir: RunDir, config: Data, recipe: Recipe, progress: Progress, *, needs_test: bool) -> None:
+    def __init__(
+        self,
+        run_dir: RunDir,
+        config: Data,
+        recipe: Recipe,
+        progress: Progress,
+        ranks: Ranks,
+        checkpoints: Checkpoints,
+        *,
+        needs_test: bool,
+    ) -> None:
         self.run_dir = run_dir
+        self.ranks = ranks
+        self.checkpoints = checkpoints
         self.recipe = recipe
         self.progress = progress
         self.device = pick_device(recipe)
@@ -143,6 +186,7 @@ class Workshop:
         self.test = self._written(test, run_dir.test_beton, config) if test is not None else None
         if self.test is None and needs_test:
             raise ValueError(f"data {config.data!r} comes without test images; name them with --test PATH")
+        ranks.check_same({"the training data": self.train.fingerprint})
         self.n_samples = self.train.n_samples
         self.class_names = self.train.class_names or tuple(map(str, range(int(self.train.labels.max()) + 1)))
         self.n_classes = len(self.class_names)
@@ -171,11 +215,16 @@ class Workshop:
     def _written(self, source: str, path: Path, config: Data) -> beton.Beton:
         if source.endswith(".beton"):
             return beton.open_beton(source)
-        if not path.exists():
+
+        def write() -> None:
+            if path.exists():
+                return
             self.progress.step(f"writing {path.name}")
             written = beton.write(source, path, max_size=config.max_size, skip_bad=config.skip_bad, progress=False)
             skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
             self.progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
+
+        self.ranks.first_does(f"writing {path.name}", write)
         return beton.open_beton(path)
 
     def _check_test(self, test: beton.Beton) -> None:
@@ -206,9 +255,11 @@ class Workshop:
             augment = (
                 "rrc" if self.image_size > models.SMALL_IMAGE else "crop+flip" if self.image_size >= 16 else "crop"
             )
+        batch_size = self.recipe.batch_size if training else max(256, self.recipe.batch_size)
         return Loader(
             data.path,
-            self.recipe.batch_size if training else max(256, self.recipe.batch_size),
+            -(-batch_size // self.ranks.size),
+            distributed=self.ranks.size > 1,
             order="random" if training else "sequential",
             num_workers=self.recipe.num_workers,
             image_size=self.image_size,
@@ -228,13 +279,21 @@ class Workshop:
     def score(self, scoring: Scoring, seed: int) -> Path:
         """Trains for the scoring epochs with DualLoss and writes the scores."""
         recipe = replace(self.recipe, epochs=max(self.recipe.epochs, scoring.score_epochs))
-        table = ScoreTable(self.n_samples, window=scoring.window, epochs=scoring.score_epochs, device=str(self.device))
+        kind = ScoreTable if self.ranks.size == 1 else ShardedTable
+        table = kind(self.n_samples, window=scoring.window, epochs=scoring.score_epochs, device=str(self.device))
         criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
         _, done = self._fit("scoring", seed, criterion, recipe, None, stop_after=scoring.score_epochs)
         path = self.scores_path(seed)
-        table.scores().save(path, labels=self.train.labels, fingerprint=self.train.fingerprint)
+        scores = table.scores_on(0)
         record = {"event": "scored", "seed": seed, "epochs": scoring.score_epochs, "seconds": done.seconds}
-        self.run_dir.append(record | {"accuracy": done.accuracy, "images_per_second": done.images_per_second})
+        record |= {"accuracy": done.accuracy, "images_per_second": done.images_per_second}
+
+        def write() -> None:
+            assert scores is not None
+            scores.save(path, labels=self.train.labels, fingerprint=self.train.fingerprint)
+            self.run_dir.append(record)
+
+        self._finish("writing the scores", write)
         self.progress.say(
             f"scored {self.n_samples} images, seed {seed}: {done.seconds:.1f} s, "
             f"{done.images_per_second:,.0f} images/s, test accuracy {100 * done.accuracy:.2f}%"
@@ -252,21 +311,19 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
-        if first and path.exists() and not _same_draw(path, training):  # an earlier call began with another method
+        if first and path.exists() and not same_draw(path, training):  # an earlier call began with another method
             path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
-        if path.exists():
-            return load_keep(path, fingerprint=self.train.fingerprint)
-        scores = self._scores(training.seed)[0] if _needs_scores(training.method) else self.n_samples
-        kept, options = _drawn(training, scores, self.train.labels, config.c_d, config.per_class)
-        save_keep(
-            path,
-            kept,
-            n_samples=self.n_samples,
-            fingerprint=self.train.fingerprint,
-            prune_ratio=training.prune_ratio,
-            **options,
-        )
-        return kept
+
+        def write() -> None:
+            if path.exists():
+                return
+            scores = self._scores(training.seed)[0] if needs_scores(training.method) else self.n_samples
+            kept, options = drawn(training, scores, self.train.labels, config.c_d, config.per_class)
+            about: dict[str, Any] = {"n_samples": self.n_samples, "fingerprint": self.train.fingerprint}
+            save_keep(path, kept, prune_ratio=training.prune_ratio, **about, **options)
+
+        self.ranks.first_does(f"drawing for {training}", write)
+        return load_keep(path, fingerprint=self.train.fingerprint)
 
     def epochs(self, training: Training) -> int:
         """Epochs of a retraining: the recipe's, or more where the number of steps is what stays equal."""
@@ -292,11 +349,11 @@ class Workshop:
             "best_accuracy": done.best_accuracy,
             "loss": done.loss,
             "epochs": recipe.epochs,
-            "score_seconds": self._scores(training.seed)[1] if _needs_scores(training.method) else 0.0,
+            "score_seconds": self._scores(training.seed)[1] if needs_scores(training.method) else 0.0,
             "train_seconds": done.seconds,
             "images_per_second": done.images_per_second,
         }
-        self.run_dir.append(row)
+        self._finish("recording the result", lambda: self.run_dir.append(row))
         self.progress.say(
             f"{training}: kept {kept} of {self.n_samples}, {done.seconds:.1f} s, accuracy {100 * done.accuracy:.2f}%"
         )
@@ -312,10 +369,12 @@ class Workshop:
         stop_after: int | None = None,
     ) -> tuple[torch.nn.Module, Fit]:
         self.train_loader.set_indices(ids)
-        self.train_loader.seed = _mixed(seed, what == "scoring")
+        self.train_loader.seed = mixed_seed(seed, what == "scoring")
         torch.manual_seed(self.train_loader.seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
         count = self.n_samples if ids is None else len(ids)
+        if count < self.ranks.size:
+            raise ValueError(f"{what}: {count} images for {self.ranks.size} processes; start at most one an image")
         epochs = recipe.epochs if stop_after is None else stop_after
 
         def on_epoch(epoch: int, loss: float, accuracy: float | None) -> None:
@@ -331,8 +390,16 @@ class Workshop:
             stop_after=stop_after,
             test_loader=self.test_loader,
             on_epoch=on_epoch,
+            ranks=self.ranks,
+            checkpoints=self.checkpoints,
+            what={"training": f"{what}, seed {seed}", "data": self.train.fingerprint},
         )
         return model, made
+
+    def _finish(self, what: str, write: Callable[[], None]) -> None:
+        """A training's results are written, and its checkpoints no longer needed."""
+        self.ranks.first_does(what, write)
+        self.checkpoints.clear()
 
     def report(self) -> None:
         """Writes report.html; without the packages it takes, says so: a run does not fail at its end for a page."""
@@ -351,44 +418,26 @@ class Workshop:
         self.progress.plan(kept * self.recipe.epochs)
         what = f"training on {kept} of {self.n_samples} images"
         model, done = self._fit(what, seed, CrossEntropy(self.recipe.label_smoothing), self.recipe, ids)
-        with atomic(self.run_dir.path / "model.pt") as part:
-            torch.save(model.state_dict(), part)
         row: dict[str, Any] = {"event": "train", "method": "given list" if ids is not None else "full", "seed": seed}
         row |= {"prune_ratio": 1 - kept / self.n_samples, "kept": kept, "n_samples": self.n_samples}
         row |= {"accuracy": done.accuracy, "best_accuracy": done.best_accuracy, "loss": done.loss}
         row |= {"score_seconds": 0.0, "train_seconds": done.seconds, "images_per_second": done.images_per_second}
-        self.run_dir.append(row)
+
+        def write() -> None:
+            with atomic(self.run_dir.path / "model.pt") as part:
+                torch.save(model.state_dict(), part)
+            self.run_dir.append(row)
+
+        self._finish("writing model.pt", write)
         return row
-
-
-def _drawn(
-    training: Training,
-    scores: Scores | int,
-    labels: np.ndarray[Any, np.dtype[np.int64]],
-    c_d: Any,
-    per_class: bool,
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[str, Any]]:
-    """The ids a training keeps, drawn afresh, and how: method and options. scores may be a plain N for random."""
-    method, given = method_options(training.method)
-    options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
-    if method == "dual+beta":
-        options.setdefault("c_d", c_d)
-    return select(scores, training.prune_ratio, labels=labels if per_class else None, **options), options
-
-
-def _same_draw(path: Path, training: Training) -> bool:
-    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    method, given = method_options(training.method)
-    wanted = {"method": method, "seed": training.seed, **given}
-    return all(about.get(name) == value for name, value in wanted.items())
 
 
 def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
     """The page shows what the first method kept with the first seed, and that seed's scores (else the first scored)."""
     config, rows = run_dir.config(), run_dir.records("trained")
-    rows = list({_training(row): row for row in rows}.values())
+    rows = list({training_of(row): row for row in rows}.values())
     scored = [record["seed"] for record in run_dir.records("scored")]
-    first = next((_training(row) for row in rows if row["method"] != "full"), None)
+    first = next((training_of(row) for row in rows if row["method"] != "full"), None)
     seed = first.seed if first is not None and first.seed in scored else scored[0] if scored else None
     scores, labels = None, None if train is None else train.labels
     if seed is not None:
@@ -397,12 +446,12 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
         labels = Scores.about(path)["labels"] if labels is None else labels
     kept, kept_by = {}, ""
     if first is not None and labels is not None:
-        ours = [t for t in map(_training, rows) if (t.method, t.seed) == (first.method, first.seed)]
+        ours = [t for t in map(training_of, rows) if (t.method, t.seed) == (first.method, first.seed)]
         ours.sort(key=lambda training: training.prune_ratio)
-        given = scores if _needs_scores(first.method) else len(labels)
+        given = scores if needs_scores(first.method) else len(labels)
         asked = config["asked"]
         if given is not None:
-            kept = {t.prune_ratio: _drawn(t, given, labels, asked["c_d"], asked["per_class"])[0] for t in ours}
+            kept = {t.prune_ratio: drawn(t, given, labels, asked["c_d"], asked["per_class"])[0] for t in ours}
             kept_by = f"{first.method}, seed {first.seed}"
     content = report.Content(
         rows=rows,
@@ -422,24 +471,15 @@ def _recipe(config: Recipe) -> Recipe:
     return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
 
 
-def _training(row: dict[str, Any]) -> Training:
-    return Training(row["method"], row["prune_ratio"], row["seed"])
+def _open(out: str, asked: dict[str, Any]) -> None:
+    RunDir(out, asked, MAY_DIFFER)
 
 
-def _needs_scores(method: str) -> bool:
-    return method_options(method)[0] not in ("random", "full")
-
-
-def _mixed(seed: int, scoring: bool) -> int:
-    """Scoring and retraining of one seed start from different weights and orders."""
-    digest = hashlib.blake2b(f"{seed}/{'score' if scoring else 'train'}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def _open(config: Data, may_differ: tuple[str, ...]) -> RunDir:
-    asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+def _asked(config: Data) -> tuple[dict[str, Any], str]:
+    """What a run directory notes of a configuration, and where it is."""
     out = config.out or f"runs/{Path(config.data).name.partition('.')[0]}"
-    return RunDir(out, asked | {"out": str(out)}, may_differ)
+    asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+    return asked | {"out": str(out)}, out
 
 
 def _sources(config: Data) -> tuple[str, str | None]:

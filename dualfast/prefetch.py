@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
@@ -26,6 +27,12 @@ class _Channel(Generic[T]):
         self.ended = False
         self.closed = False
         self.error: BaseException | None = None
+        self.pid = os.getpid()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is a fork's copy, where the worker is not, and whose lock may be held by nobody."""
+        return self.pid != os.getpid()
 
     def put(self, result: T) -> bool:
         """Waits for room; False once the caller has gone."""
@@ -43,6 +50,8 @@ class _Channel(Generic[T]):
             self.changed.notify_all()
 
     def close(self) -> None:
+        if self.elsewhere:
+            return
         with self.changed:
             self.closed = True
             self.results.clear()
@@ -68,7 +77,8 @@ def _stop_all() -> None:
     # A daemon thread that comes back from compiled code into a finalizing interpreter aborts the process.
     for channel, thread in list(_running.items()):
         channel.close()
-        thread.join(JOIN_SECONDS)
+        if not channel.elsewhere:
+            thread.join(JOIN_SECONDS)
 
 
 class Prefetcher(Generic[T]):
@@ -98,6 +108,8 @@ class Prefetcher(Generic[T]):
 
     def __next__(self) -> T:
         channel = self._channel
+        if channel.elsewhere:
+            raise RuntimeError("this iteration was begun before the process was forked; start a new one")
         with channel.changed:
             while not channel.results:
                 if channel.closed:
@@ -110,7 +122,7 @@ class Prefetcher(Generic[T]):
                     raise StopIteration
                 if not self._thread.is_alive():
                     channel.closed = True
-                    raise RuntimeError("the loading thread is gone (was the process forked?); start a new iteration")
+                    raise RuntimeError("the loading thread is gone; start a new iteration")
                 channel.changed.wait(POLL_SECONDS)
             result = channel.results.popleft()
             channel.changed.notify_all()
@@ -120,5 +132,5 @@ class Prefetcher(Generic[T]):
     def close(self) -> None:
         """Ends the iteration and its thread; later calls do nothing."""
         self._channel.close()
-        if self._thread is not threading.current_thread():
+        if not self._channel.elsewhere and self._thread is not threading.current_thread():
             self._thread.join(JOIN_SECONDS)

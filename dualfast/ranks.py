@@ -6,6 +6,7 @@ Ranks() of a single process does nothing, so that callers need no second path.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -25,6 +26,8 @@ class Ranks:
     size: int = 1
     control: Any = None
     timeout_s: float = TIMEOUT_S
+    joined: bool = False
+    """Whether join() made the process group."""
 
     @property
     def first(self) -> bool:
@@ -59,6 +62,33 @@ class Ranks:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, self.control)
         return [int(value) for value in tensor]
 
+    def sums(self, values: list[float]) -> list[float]:
+        """The sum of each of some numbers over all ranks, in float64."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, group=self.control)
+        return [float(value) for value in tensor]
+
+    def share_buffers(self, model: torch.nn.Module) -> None:
+        """Gives every rank the first one's buffers (batch normalisation's averages)."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def first_does(self, what: str, action: Callable[[], None]) -> None:
+        """Runs `action` on the first rank while the others wait. What it raises is raised there; the others leave,
+        silently, with exit code 2."""
+        error: Exception | None = None
+        if self.first:
+            try:
+                action()
+            except (ValueError, TypeError, OSError) as raised:
+                error = raised
+        self.barrier(what)
+        if any(self.gather(error is not None)):
+            raise error or SystemExit(2)
+
     def check_same(self, values: dict[str, Any]) -> None:
         """Raises ValueError, on every rank, naming the first of `values` that is not the same everywhere, the ranks
         that differ from rank 0, and what they have."""
@@ -75,26 +105,29 @@ class Ranks:
                 )
 
     def end(self) -> None:
-        """Leaves the process group."""
-        if self.size > 1 and dist.is_initialized():
+        """Leaves the process group that join() made."""
+        if self.joined:
             dist.destroy_process_group()
 
 
 def join(device: Literal["cpu", "cuda"], timeout_s: float = TIMEOUT_S) -> Ranks:
-    """The ranks that torchrun started, joined (gloo on CPUs, nccl beside it on GPUs); one process without torchrun.
+    """The ranks that torchrun started, joined (gloo on CPUs, nccl beside it on GPUs), or those of a process group that
+    exists; one process without either.
 
     timeout_s: how long a rank waits for another before it gives up. ValueError when it is not positive.
     """
     if not timeout_s > 0:
         raise ValueError(f"rank_timeout is {timeout_s}; give a positive number of seconds")
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    joined = dist.is_available() and dist.is_initialized()
+    if not joined and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Ranks()
     wait = timedelta(seconds=timeout_s)
-    if not dist.is_initialized():
+    if not joined:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=wait)
-    return Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=wait), timeout_s)
+    control = dist.new_group(backend="gloo", timeout=wait)
+    return Ranks(dist.get_rank(), dist.get_world_size(), control, timeout_s, not joined)
 
 
 def wire_device(group: Any) -> torch.device:
@@ -123,9 +156,10 @@ def gather_rows(rows: torch.Tensor, group: Any = None, to: int | None = None) ->
     """rows (M_r, k) of every rank r, in order of rank, in memory: on all ranks, or on rank `to` alone (None on the
     others)."""
     size, device = dist.get_world_size(group), wire_device(group)
-    lengths = torch.empty(size, dtype=torch.int64, device=device)
-    dist.all_gather_into_tensor(lengths, torch.tensor([len(rows)], device=device), group=group)
-    longest = int(lengths.max())
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(size)]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=device), group=group)
+    lengths = [int(count) for count in counts]
+    longest = max(lengths)
     padded = rows.new_zeros(longest, *rows.shape[1:], device=device)
     padded[: len(rows)] = rows
     mine = to is None or dist.get_rank(group) == to
@@ -134,4 +168,4 @@ def gather_rows(rows: torch.Tensor, group: Any = None, to: int | None = None) ->
         dist.all_gather(parts, padded, group=group)
     else:
         dist.gather(padded, parts, group_dst=to, group=group)
-    return None if parts is None else [part[:n].cpu() for part, n in zip(parts, lengths.tolist(), strict=True)]
+    return None if parts is None else [part[:n].cpu() for part, n in zip(parts, lengths, strict=True)]

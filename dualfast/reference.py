@@ -113,6 +113,21 @@ def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) 
     }
 
 
+def tdds(probs: Any, *, window: int = 10) -> float:
+    """TDDS of one sample (arXiv 2311.13613) from the softmax of each visit (T, C); NaN for T < window.
+
+    d_t = sum_c p_{t+1} |log(p_{t+1} + 1e-8) - log(p_t + 1e-8)|. A window of J visits has J - 1 of them; its value is
+    the L2 norm of their deviations from their mean. The score is the moving average of the windows, in which the newest
+    has the share 0.9: sum_k 0.9 * 0.1^(K-1-k) value_k.
+    """
+    p = np.asarray(probs, np.float64)
+    log_p = np.log(p + 1e-8)
+    changes = (p[1:] * np.abs(log_p[1:] - log_p[:-1])).sum(1)
+    windows = [changes[k : k + window - 1] for k in range(len(p) - window + 1)]
+    values = [float(np.linalg.norm(w - w.mean())) for w in windows]
+    return sum(0.9 * 0.1 ** (len(values) - 1 - k) * v for k, v in enumerate(values)) if values else float("nan")
+
+
 # ---- selection ------------------------------------------------------------------------------------------------------
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -18,7 +18,7 @@ from dualfast.race import draw
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-HIGH_IS_KEPT = {"dual", "dyn_unc", "el2n", "entropy", "forgetting", "loss"}
+HIGH_IS_KEPT = {"dual", "dyn_unc", "el2n", "entropy", "forgetting", "loss", "tdds"}
 LOW_IS_KEPT = {"aum", "mean"}
 METHODS = ("dual+beta", "dual", "ccs", "stratified", "random")
 OPTIONS: dict[str, set[str]] = {

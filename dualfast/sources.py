@@ -89,12 +89,15 @@ def digits(split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def decode(payload: Payload, *, max_size: int | None = None) -> Image.Image:
     """An RGB Pillow image: gray, CMYK, palette and 16-bit inputs converted, EXIF orientation applied, scaled down to
     max_size (longer side, pixels) when larger. Raises what Pillow raises for a damaged image."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if isinstance(payload, np.ndarray):
         image: Image.Image = Image.fromarray(payload if payload.shape[-1] == 3 else np.repeat(payload, 3, axis=2))
     else:
-        image = Image.open(io.BytesIO(payload))
+        try:
+            image = Image.open(io.BytesIO(payload))
+        except UnidentifiedImageError:  # whose message is an address in memory
+            raise ValueError("it is no image of a known kind") from None
     if max_size is not None and max(image.size) > max_size:
         image.thumbnail((max_size, max_size), Image.Resampling.BICUBIC, reducing_gap=3.0)
     image = ImageOps.exif_transpose(image)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -13,6 +15,7 @@ import torch
 
 from dualfast import ops
 from dualfast.files import atomic
+from dualfast.tdds import Tdds
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -30,6 +33,7 @@ class Scores:
     aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
     el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
     entropy     of the softmax at the last visit, in nats (arXiv 1906.11829); high: keep
+    tdds        moving average of how unevenly the softmax changes from visit to visit (arXiv 2311.13613); high: keep
     forgetting  correct to wrong transitions; a sample never right has its visits + 1 (arXiv 1812.05159); high: keep
     loss        mean cross-entropy over the visits
     visits      how often the sample was seen
@@ -45,6 +49,7 @@ class Scores:
     entropy: Array | None = None
     forgetting: Array | None = None
     loss: Array | None = None
+    tdds: Array | None = None
     visits: np.ndarray[Any, np.dtype[np.int64]] | None = None
 
     def __post_init__(self) -> None:
@@ -128,8 +133,11 @@ class ScoreTable:
 
     window J (2 and up): visits in the sliding window of DUAL; J > 10 takes longer lines, in multiples of 64 bytes.
     epochs T: visits after a sample's T-th are not folded in; None: all, up to 4,095. track_loss keeps the mean loss
-    too, 4 bytes more. Raises ValueError for sizes that cannot be, among them epochs < window.
+    too, 4 bytes more. tdds, the number of classes C, keeps that score too, at 2 C + 4 J bytes a sample; more than
+    tdds_bytes (2 GiB) in all are refused. Raises ValueError for sizes that cannot be, among them epochs < window.
     """
+
+    traceable = True  # a step may record under torch.compile
 
     def __init__(
         self,
@@ -138,10 +146,12 @@ class ScoreTable:
         window: int = 10,
         epochs: int | None = None,
         track_loss: bool = False,
+        tdds: int | None = None,
+        tdds_bytes: int = 2**31,
         device: str | torch.device = "cpu",
     ) -> None:
-        for name, value in (("n_samples", n_samples), ("window", window), ("epochs", epochs)):
-            if not isinstance(value, int) and not (name == "epochs" and value is None):
+        for name, value in (("n_samples", n_samples), ("window", window), ("epochs", epochs), ("tdds", tdds)):
+            if not isinstance(value, int) and not (name in ("epochs", "tdds") and value is None):
                 raise TypeError(f"{name} is {value!r}; give an integer")
         if n_samples < 1:
             raise ValueError(f"n_samples is {n_samples}; give at least 1")
@@ -155,32 +165,89 @@ class ScoreTable:
         self.window, self.epochs = window, epochs
         words = -(-(window - 1 + TAIL_WORDS) // LINE_WORDS) * LINE_WORDS
         self.lines = torch.zeros(n_samples, words, dtype=torch.int32, device=device)
-        self.status = torch.zeros(4, dtype=torch.int32, device=device)
+        self.status = torch.zeros(5, dtype=torch.int32, device=device)
         self.loss_sums = torch.zeros(n_samples, device=device) if track_loss else None
+        self.by_products = True  # False once a step left out margin, EL2N and entropy
+        self.tdds = None
+        if tdds is not None:
+            if tdds < 1:
+                raise ValueError(f"tdds is {tdds}; give the number of classes of the logits")
+            needed = n_samples * tdds * 2
+            if needed > tdds_bytes:
+                raise ValueError(
+                    f"tdds keeps the last probabilities of {n_samples} samples x {tdds} classes: {needed} bytes, more "
+                    f"than tdds_bytes, {tdds_bytes}; raise it, or leave tdds out"
+                )
+            self.tdds = Tdds(n_samples, tdds, window, self.limit, device)
 
     @property
     def n_samples(self) -> int:
         return len(self.lines)
 
+    @property
+    def limit(self) -> int:
+        """Visits after so many are not folded in."""
+        return ops.MAX_VISITS if self.epochs is None else self.epochs
+
     def as_lines(self) -> ops.Lines:
         """What the operations take."""
-        limit = ops.MAX_VISITS if self.epochs is None else self.epochs
-        return ops.Lines(self.lines, self.status, self.loss_sums, self.window, limit)
+        return ops.Lines(self.lines, self.status, self.loss_sums, self.window, self.limit)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is recorded inside: for warm-up steps, as before the capture of a CUDA graph.
+
+        The switch is on the device: a graph captured inside records when it is replayed outside. Enter and leave it
+        outside the capture itself, on the stream that the others wait for.
+        """
+        self.status[ops.PAUSED] = 1
+        try:
+            yield
+        finally:
+            self.status[ops.PAUSED] = 0
 
     def place(self, index: torch.Tensor) -> tuple[ops.Lines, torch.Tensor]:
         """Where a step records the samples `index` (B,): the lines, and the row of each sample there."""
         return self.as_lines(), index
 
+    def exchange(self) -> None:
+        """The end of an epoch: nothing to do on one process; see ShardedTable."""
+
     def scores(self) -> Scores:
         """The scores so far, float64; warns when visits were skipped for logits that are not finite."""
-        self._complain(self.status.tolist())
-        return scores_of(self.lines[:, -TAIL_WORDS:].cpu(), self.window, self.loss_sums)
+        self._note(ops.check_status(self.as_lines()))
+        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu())
 
-    def _complain(self, status: list[int]) -> None:
-        if status[ops.BAD_INDEX]:
-            raise ValueError(f"{status[ops.BAD_INDEX]} index values lay outside the table of {self.n_samples} samples")
-        if status[ops.BAD_TARGET]:
-            raise ValueError(f"{status[ops.BAD_TARGET]} targets lay outside the classes of the logits")
+    def scores_on(self, rank: int) -> Scores | None:
+        """scores(), whatever the rank; see ShardedTable."""
+        return self.scores()
+
+    def _scores_of(self, tails: torch.Tensor) -> Scores:
+        """What lines come to, from their last seven words (N, 7) int32 in memory."""
+        words = tails.contiguous().numpy()
+        tail = words.view(np.float32).astype(np.float64)
+        packed = words[:, -1].view(np.uint32)
+        visits = (packed & 0xFFF).astype(np.int64)
+        forgotten = ((packed >> 12) & 0xFFF).astype(np.float64)
+        ever = (packed >> 25) & 1
+        windows = np.maximum(visits - self.window + 1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            seen = np.where(visits > 0, visits, np.nan)
+            full = np.where(windows > 0, windows, np.nan)
+            return Scores(
+                dual=tail[:, 0] / full,
+                dyn_unc=tail[:, 1] / full,
+                mean=tail[:, 2] / seen,
+                aum=tail[:, 3] / seen if self.by_products else None,
+                el2n=tail[:, 4] / np.minimum(seen, ops.EL2N_VISITS) if self.by_products else None,
+                entropy=np.where(visits > 0, tail[:, 5], np.nan) if self.by_products else None,
+                forgetting=np.where(visits == 0, np.nan, np.where(ever == 1, forgotten, visits + 1.0)),
+                loss=None if self.loss_sums is None else self.loss_sums.cpu().numpy().astype(np.float64) / seen,
+                tdds=None if self.tdds is None else self.tdds.scores().cpu().numpy(),
+                visits=visits,
+            )
+
+    def _note(self, status: list[int]) -> None:
         if status[ops.NON_FINITE]:
             warnings.warn(
                 f"{status[ops.NON_FINITE]} visits had logits that are not finite and were not recorded", stacklevel=3
@@ -192,6 +259,8 @@ class ScoreTable:
             "lines": self.lines,
             "status": self.status,
             "loss_sums": self.loss_sums,
+            "by_products": self.by_products,
+            "tdds": None if self.tdds is None else self.tdds.state_dict(),
             "window": self.window,
             "epochs": self.epochs,
         }
@@ -206,32 +275,12 @@ class ScoreTable:
                 raise ValueError(f"the state has {name} {state[name]}, this table {getattr(self, name)}")
         if (state["loss_sums"] is None) != (self.loss_sums is None):
             raise ValueError("only one of the state and this table tracks the loss; give track_loss the same value")
+        if (state["tdds"] is None) != (self.tdds is None):
+            raise ValueError("only one of the state and this table keeps tdds; give tdds the same value")
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
         if self.loss_sums is not None:
             self.loss_sums.copy_(state["loss_sums"])
-
-
-def scores_of(tails: torch.Tensor, window: int, loss_sums: torch.Tensor | None = None) -> Scores:
-    """What lines come to, from their last seven words (N, 7) int32 in memory."""
-    words = tails.contiguous().numpy()
-    tail = words.view(np.float32).astype(np.float64)
-    packed = words[:, -1].view(np.uint32)
-    visits = (packed & 0xFFF).astype(np.int64)
-    forgotten = ((packed >> 12) & 0xFFF).astype(np.float64)
-    ever = (packed >> 25) & 1
-    windows = np.maximum(visits - window + 1, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        seen = np.where(visits > 0, visits, np.nan)
-        full = np.where(windows > 0, windows, np.nan)
-        return Scores(
-            dual=tail[:, 0] / full,
-            dyn_unc=tail[:, 1] / full,
-            mean=tail[:, 2] / seen,
-            aum=tail[:, 3] / seen,
-            el2n=tail[:, 4] / np.minimum(seen, ops.EL2N_VISITS),
-            entropy=np.where(visits > 0, tail[:, 5], np.nan),
-            forgetting=np.where(visits == 0, np.nan, np.where(ever == 1, forgotten, visits + 1.0)),
-            loss=None if loss_sums is None else loss_sums.cpu().numpy().astype(np.float64) / seen,
-            visits=visits,
-        )
+        self.by_products = state["by_products"]
+        if self.tdds is not None:
+            self.tdds.load_state_dict(state["tdds"])

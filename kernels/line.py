@@ -18,6 +18,7 @@ MAX_FORGOTTEN = tl.constexpr(0xFFF)
 MAX_SKIPPED = tl.constexpr(63)
 TAIL_WORDS = tl.constexpr(7)
 BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+PAUSED = tl.constexpr(4)
 
 
 @triton.jit
@@ -130,14 +131,15 @@ def observe_kernel(
     end = tl.minimum((tl.program_id(0) + 1) * ROWS, count)
     again = repeats(index_ptr, counted_ptr, 0, row, end, index, BLOCK) != 0
     tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=counted & (inside == 0), sem="relaxed")
-    tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & inside & again, sem="relaxed")
+    counted = counted & inside & (tl.load(status_ptr + PAUSED + index * 0) == 0)
+    tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & again, sem="relaxed")
     p = tl.load(p_ptr + row, mask=there, other=0.0)
     fold(
         lines_ptr,
         status_ptr,
         None,
         tl.where(inside, index, 0),
-        counted & inside & (again == 0),
+        counted & (again == 0),
         tl.abs(p) < float("inf"),
         p,
         p,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import triton
 import triton.language as tl
-from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, RUN_TIME, fold, repeats
+from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, PAUSED, RUN_TIME, fold, repeats
 
 if TYPE_CHECKING:
     from dualfast.ops import Lines
@@ -253,7 +253,9 @@ def step_kernel(
         known = (index >= 0) & (index < n_samples)
         tl.atomic_add(status_ptr + BAD_TARGET + index * 0, 1, mask=kept & (inside == 0), sem="relaxed")
         tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=kept & (known == 0), sem="relaxed")
-        tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=kept & known & again, sem="relaxed")
+        # Read on the device, so that each replay of a captured graph sees it as it is then.
+        counted = kept & known & (tl.load(status_ptr + PAUSED + index * 0) == 0)
+        tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & again, sem="relaxed")
         margin = tl.zeros([ROWS], tl.float32)
         el2n = tl.zeros([ROWS], tl.float32)
         entropy = tl.zeros([ROWS], tl.float32)
@@ -267,7 +269,7 @@ def step_kernel(
             status_ptr,
             loss_sums_ptr,
             tl.where(known, index, 0),
-            kept & inside & known & (again == 0),
+            counted & inside & (again == 0),
             nll < float("inf"),
             nll,
             p,

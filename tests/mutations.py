@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = "tests/interpreted_kernels.py::"
+TRAINING = "tests/test_training.py::"
 
 
 class Mutation(NamedTuple):
@@ -110,9 +111,57 @@ MUTATIONS = [
     ),
     Mutation(
         "kernels/line.py",
-        "        counted & inside & (again == 0),",
-        "        counted & (again == 0),",
+        "counted = counted & inside & (tl",
+        "counted = counted & (tl",
         KERNELS + "test_observe_equals_that_of_cpp",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "counted = kept & known & (tl.load(status_ptr + PAUSED + index * 0) == 0)",
+        "counted = kept & known",
+        KERNELS + "test_a_paused_table_is_left_as_it_is",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "counted & inside & (tl.load(status_ptr + PAUSED + index * 0) == 0)",
+        "counted & inside",
+        KERNELS + "test_a_paused_table_is_left_as_it_is",
+    ),
+    Mutation(
+        "dualfast/ops.py",
+        "        torch.autograd.graph.increment_version(logits)",
+        "        pass",
+        TRAINING + "test_inplace_is_noticed_by_who_needs_the_logits",
+    ),
+    Mutation(
+        "dualfast/operators.py",
+        "Tensor(b!)? lines",  # functionalisation would then drop what was recorded
+        "Tensor? lines",
+        TRAINING + "test_the_operator_is_declared_as_it_behaves",
+    ),
+    Mutation(
+        "dualfast/loss.py",
+        "        upstream = upstream / ctx.headroom\n        return (grad",
+        "        return (grad",
+        TRAINING + "test_compiles_as_one_graph",
+    ),
+    Mutation(
+        "dualfast/step_torch.py",
+        "new[1:] = ",  # the first row of an index is recorded; this records the last
+        "new[:-1] = ",
+        TRAINING + "test_a_window_is_of_a_samples_own_visits",
+    ),
+    Mutation(
+        "dualfast/tdds.py",
+        "DECAY = 0.9",
+        "DECAY = 0.1",
+        "tests/test_tdds.py::test_tdds_agrees_with_the_reference",
+    ),
+    Mutation(
+        "dualfast/tdds.py",
+        "(status[PAUSED] == 0)",
+        "(status[PAUSED] >= 0)",
+        "tests/test_tdds.py::test_a_paused_table_keeps_its_tdds",
     ),
     Mutation(
         "kernels/line.py",

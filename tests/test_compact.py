@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def test_kept_samples_are_the_same_bytes(source: beton.Beton, tmp_path: Path, ke
     assert (starts // page == ends // page).all()
     needed = int(source.size[ids].sum())
     assert small.bytes - needed < 2 * small.page_size + 1200 * 3 + 100 * len(ids) + needed // 100
-    assert sorted(os.listdir(tmp_path)) == ["small.beton", "small.beton.json"]
+    assert sorted(os.listdir(tmp_path)) == ["small.beton", "small.beton.crc", "small.beton.json"]
 
 
 def test_compacting_twice_keeps_the_first_ids(source: beton.Beton, tmp_path: Path) -> None:
@@ -75,6 +76,16 @@ def test_a_stopped_copy_goes_on(source: beton.Beton, tmp_path: Path, monkeypatch
     compact(source.path, kept, tmp_path / "at_once.beton")
     assert (tmp_path / "small.beton").read_bytes() == (tmp_path / "at_once.beton").read_bytes()
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_copying_to_another_file_system(source: beton.Beton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*arguments: Any) -> int:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    compact(source.path, range(100, 900), tmp_path / "here.beton")
+    monkeypatch.setattr(os, "copy_file_range", refuses)
+    compact(source.path, range(100, 900), tmp_path / "there.beton")
+    assert (tmp_path / "here.beton").read_bytes() == (tmp_path / "there.beton").read_bytes()
 
 
 def test_a_partial_copy_of_other_samples_is_not_used(

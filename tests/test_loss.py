@@ -97,6 +97,13 @@ def test_a_second_backward_says_why_it_cannot() -> None:
         loss.backward()
 
 
+def test_a_second_derivative_is_refused() -> None:
+    logits, targets, index = batch(4, 3)
+    loss = DualLoss(ScoreTable(4))(logits.float().requires_grad_(), targets, index)
+    with pytest.raises(RuntimeError, match="second derivative"):
+        loss.backward(create_graph=True)
+
+
 def test_no_gradient_is_formed_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, targets, index = batch(4, 3)
     table = ScoreTable(4)

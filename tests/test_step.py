@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualfast import ScoreTable, ops, reference
+from dualfast import ScoreTable, ops, reference, step_torch
 
 BACKENDS = ["cpp", "torch"]
 # Rounding alone, where torch happens to be exact.
@@ -36,13 +36,18 @@ def torchs(logits: torch.Tensor, targets: torch.Tensor, **options: Any) -> tuple
 def check(logits: torch.Tensor, targets: torch.Tensor, backend: str, **options: Any) -> None:
     """Errors of loss and gradient are at most four times torch's own, on the scale of the largest value."""
     weight = options.get("weight")
-    exact, exact_grad, _ = reference.cross_entropy(
+    exact, exact_grad, denominator = reference.cross_entropy(
         logits.double().numpy(),
         targets.numpy(),
         **(options | ({"weight": weight.numpy()} if weight is not None else {})),
     )
-    loss, grad, _ = ops.step(logits.clone(), targets, torch.arange(len(targets)), None, backend=backend, **options)
     theirs, their_grad = torchs(logits, targets, **options)
+    denominator = denominator if options.get("mean", True) else 1.0
+    reduction = "mean" if options.pop("mean", True) else "sum"
+    options |= {"backend": backend, "index": torch.arange(len(targets)), "lines": None}
+    loss, _ = ops.step(logits.clone(), targets, **options, reduction="none")
+    total, grad = ops.step(logits.clone(), targets, **options, reduction=reduction)
+    torch.testing.assert_close(total.double(), torch.tensor(exact.sum() / denominator), rtol=1e-5, atol=1e-7)
     assert grad is not None
     assert grad.dtype == logits.dtype
     for mine, other, want, floor in (
@@ -102,7 +107,7 @@ def test_the_true_class_keeps_a_gradient_when_p_rounds_to_one(classes: int) -> N
     """p - 1 in float32 would be 0 or a multiple of 6e-8; the sum of the wrong probabilities has all its bits."""
     logits = torch.zeros(1, classes)
     logits[0, 3] = 25.0
-    _, grad, _ = ops.step(logits, torch.tensor([3]), torch.tensor([0]), None)
+    _, grad = ops.step(logits, torch.tensor([3]), torch.tensor([0]), None)
     wrong = (classes - 1) * math.exp(-25.0)
     assert grad is not None
     assert float(grad[0, 3]) == pytest.approx(-wrong / (1 + wrong), rel=1e-6)
@@ -114,8 +119,8 @@ def test_strided_rows_and_writing_over_the_logits(backend: str) -> None:
     logits = wide[:, :30]
     targets = targets % 30
     index = torch.arange(20)
-    _, apart, _ = ops.step(logits, targets, index, None, backend=backend)
-    _, over, _ = ops.step(logits, targets, index, None, backend=backend, inplace=True)
+    _, apart = ops.step(logits, targets, index, None, backend=backend)
+    _, over = ops.step(logits, targets, index, None, backend=backend, inplace=True)
     assert apart is not None
     assert over is not None
     assert over.data_ptr() == wide.data_ptr()
@@ -196,7 +201,7 @@ def test_lines_agree_with_the_reference(backend: str, classes: int, dtype: torch
             else:
                 log[i].append(seen)
     close(table_quiet(table), [reference.scores(v, window=window, epochs=20) for v in log], logit_scale=80)
-    assert table.status.tolist() == [0, 0, repeated, skipped]
+    assert table.status.tolist() == [0, 0, repeated, skipped, 0]
     assert skipped > 0
     assert repeated > 0
 
@@ -271,10 +276,10 @@ def test_a_row_that_is_left_out_does_not_hide_a_later_one(device: str) -> None:
     if device == "cpp":
         ops.observe(table.as_lines(), index, counted=counted, **seen)
     else:
-        ops._observe_torch(table.as_lines(), index, counted, seen, None)
+        step_torch.observe(table.as_lines(), index, counted, seen, None)
     scores = table.scores()
     assert scores.mean[1] == 0.5
-    assert table.status.tolist() == [0, 0, 1, 0]
+    assert table.status.tolist() == [0, 0, 1, 0, 0]
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------------
@@ -318,8 +323,8 @@ def test_bad_input_is_named_and_records_nothing(
 def test_an_empty_batch_is_fine(backend: str) -> None:
     table = ScoreTable(3)
     none = torch.zeros(0, dtype=torch.int64)
-    loss, grad, _ = ops.step(torch.zeros(0, 4), none, none, table.as_lines(), backend=backend)
-    assert loss.shape == (0,)
+    loss, grad = ops.step(torch.zeros(0, 4), none, none, table.as_lines(), backend=backend)
+    assert float(loss) == 0
     assert grad is not None
     assert grad.shape == (0, 4)
     assert not table.lines.any()
