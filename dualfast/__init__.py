@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dualfast.beton import compact as compact
     from dualfast.beton import verify as verify
     from dualfast.beton import write as write
+    from dualfast.distributed import ShardedTable as ShardedTable
     from dualfast.loader import Loader as Loader
     from dualfast.loader import image_pipelines as image_pipelines
     from dualfast.loss import DualLoss as DualLoss
@@ -29,6 +30,7 @@ _HOME = {
     "write": "beton",
     "verify": "beton",
     "compact": "beton",
+    "ShardedTable": "distributed",
     "Loader": "loader",
     "image_pipelines": "loader",
     "DualLoss": "loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ from dualfast.config import (
     check_seed,
     method_options,
 )
+from dualfast.stopped import Stopped, resume_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done, 2 bad input, 130 interrupted."""
     commands = (Run, Score, Select, Train, Write, Verify, Compact, Report, Bench)
     argv = list(sys.argv[1:] if argv is None else argv)
+    given = list(argv)
     union: Any = None
     try:
         recipe = _recipe(argv)
@@ -222,9 +225,14 @@ def main(argv: list[str] | None = None) -> int:
         asked.check()
     except (ValueError, TypeError) as error:
         return _fail(error)
-    warnings.showwarning = lambda message, *_: print(f"dualfast: note: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: _note(message)
     try:
         _COMMANDS[type(asked)](asked)
+    except Stopped as stopped:
+        if _speaks():
+            again = resume_command(given)
+            print(f"dualfast: stopped {stopped}; everything is saved; to go on: {again}", file=sys.stderr)
+        return 0
     except KeyboardInterrupt:
         print("\ndualfast: stopped; the same command continues after the last finished step", file=sys.stderr)
         return 130
@@ -256,11 +264,23 @@ def _fail(error: object) -> int:
     return 2
 
 
+def _speaks() -> bool:
+    """Whether this is the only process, or the first of torchrun's."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _note(message: object) -> None:
+    if _speaks():
+        print(f"dualfast: note: {message}", file=sys.stderr)
+
+
 def _run(asked: Run) -> None:
     from dualfast import pipeline
 
     with Console() as console:
         run_dir, rows = pipeline.run(asked, console)
+    if not _speaks():
+        return
     print_table(rows)
     if run_dir.report_path.exists():
         print(f"report: {run_dir.report_path}")
@@ -271,7 +291,8 @@ def _score(asked: Score) -> None:
 
     with Console() as console:
         path = pipeline.score_only(asked, console)
-    print(f"scores: {path}")
+    if _speaks():
+        print(f"scores: {path}")
 
 
 def _train(asked: Train) -> None:
@@ -279,8 +300,9 @@ def _train(asked: Train) -> None:
 
     with Console() as console:
         run_dir, row = pipeline.train_only(asked, console)
-    print_table([row])
-    print(f"model: {run_dir.path / 'model.pt'}")
+    if _speaks():
+        print_table([row])
+        print(f"model: {run_dir.path / 'model.pt'}")
 
 
 def _select(asked: Select) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,25 +144,56 @@ class Data(Checked):
         _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
 
 
+def checkpoint_interval(text: str) -> tuple[float, int]:
+    """(seconds, 0) of "30s", "10m" or "2h", or (0, steps) of "500steps". ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|h|steps?)", text.strip())
+    number = float(match[1]) if match else 0.0
+    _require(
+        match is not None and number > 0 and ("step" not in match[2] or number.is_integer()),
+        f"checkpoint_every is {text!r}; give a time as 30s, 10m or 2h, or a number of steps as 500steps",
+    )
+    assert match is not None
+    if match[2].startswith("step"):
+        return 0.0, int(number)
+    return number * {"s": 1, "m": 60, "h": 3600}[match[2]], 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Safety(Checked):
+    """What happens when a training is interrupted, or one of its processes is not heard of."""
+
+    checkpoint_every: str = "10m"
+    """Time (30s, 10m, 2h) or steps (500steps) from one checkpoint to the next."""
+    rank_timeout: float = 600.0
+    """Seconds that a process of torchrun waits for another before it gives up."""
+
+    def check(self) -> None:
+        checkpoint_interval(self.checkpoint_every)
+        _require(
+            math.isfinite(self.rank_timeout) and self.rank_timeout > 0,
+            f"rank_timeout is {self.rank_timeout}; give a positive number of seconds",
+        )
+
+
 def check_seed(seed: int) -> None:
     """Raises ValueError unless seed fits in 63 bits."""
     _require(0 <= seed < 2**63, f"seed is {seed}; give an integer in [0, 2**63)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig(Data, Recipe, Scoring):
+class ScoreConfig(Data, Recipe, Scoring, Safety):
     """Train for the scoring epochs and write the score table into the run directory."""
 
     seed: int = 0
 
     def check(self) -> None:
-        for part in (Data, Recipe, Scoring):
+        for part in (Data, Recipe, Scoring, Safety):
             part.check(self)
         check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Data, Recipe):
+class TrainConfig(Data, Recipe, Safety):
     """Train once, on all images or on the ones an index list keeps, and write model.pt into the run directory."""
 
     keep: str | None = None
@@ -169,13 +201,13 @@ class TrainConfig(Data, Recipe):
     seed: int = 0
 
     def check(self) -> None:
-        for part in (Data, Recipe):
+        for part in (Data, Recipe, Safety):
             part.check(self)
         check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Data, Recipe, Scoring):
+class RunConfig(Data, Recipe, Scoring, Safety):
     """Score, select, retrain, report: the whole method in one run directory, continued where it stopped."""
 
     prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
@@ -191,7 +223,7 @@ class RunConfig(Data, Recipe, Scoring):
     """Also train on all images, for comparison."""
 
     def check(self) -> None:
-        for part in (Data, Recipe, Scoring):
+        for part in (Data, Recipe, Scoring, Safety):
             part.check(self)
         _require(len(self.prune_ratio) > 0, "prune_ratio is empty; give at least one fraction in [0, 1)")
         for ratio in self.prune_ratio:

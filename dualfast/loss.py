@@ -54,10 +54,13 @@ def dual_loss(
     options |= {"ignore_index": ignore_index, "by_products": by_products}
     loss: torch.Tensor
     if torch.compiler.is_compiling():
+        if not table.traceable:
+            raise ValueError(f"a {type(table).__name__} records outside torch.compile; leave the loss out of it")
         loss = _traced(logits, targets, index, table, weight, inplace, options)
     else:
-        options |= {"lines": table.as_lines(), "weight": weight, "inplace": inplace}
-        loss = _Fused.apply(logits, targets, index, options)  # type: ignore[no-untyped-call]
+        lines, rows = table.place(index)
+        options |= {"lines": lines, "weight": weight, "inplace": inplace}
+        loss = _Fused.apply(logits, targets, rows, options)  # type: ignore[no-untyped-call]
     if table.tdds is not None:
         table.tdds.record(seen, targets, index, table.status, ignore_index)
     return loss

@@ -6,9 +6,9 @@ that was stopped goes on after its last finished step.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,26 +17,26 @@ import numpy as np
 import torch
 
 from dualfast import beton, models, report, sources
+from dualfast.checkpoint import Checkpoints
 from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
+from dualfast.distributed import ShardedTable
 from dualfast.files import atomic
 from dualfast.keep import load_keep, save_keep
 from dualfast.loader import Loader
 from dualfast.loss import DualLoss
-from dualfast.rundir import RunDir
-from dualfast.selection import check_method, kept_count, select
+from dualfast.ranks import Ranks, join
+from dualfast.rundir import RunDir, versions
+from dualfast.selection import check_method, kept_count
 from dualfast.table import Scores, ScoreTable
 from dualfast.train import CrossEntropy, Fit, fit, pick_device
+from dualfast.training import Training as Training
+from dualfast.training import draw_options, drawn, mixed_seed, needs_scores, same_draw, training_of
 
 # What one call on a run directory may ask otherwise than the call before it.
-MAY_DIFFER = ("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out")
-KEEP_FACTS = {
-    "n_samples",
-    "kept",
-    "removed",
-    "fingerprint",
-    "dualfast",
-    "prune_ratio",
-}  # beside an index list's options
+MAY_DIFFER = (
+    *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
+    *("checkpoint_every", "rank_timeout"),
+)
 LARGE_IMAGE = 224
 ONE_THREAD = 1 << 14  # pixels of a batch
 
@@ -57,19 +57,6 @@ class Progress(Protocol):
         """Something to keep on the screen."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """One training of a run."""
-
-    method: str
-    prune_ratio: float
-    seed: int
-
-    def __str__(self) -> str:
-        what = "all images" if self.method == "full" else f"{self.method} at prune ratio {self.prune_ratio:g}"
-        return f"{what}, seed {self.seed}"
-
-
 def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, Any]]]:
     """Scores, selects, retrains and reports; returns the run directory and one result row a finished training.
 
@@ -79,14 +66,15 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     models.check(config.model)
     for method in config.method:
         check_method(*method_options(method))
-    with Workshop(open_run(config), config, recipe_of(config), progress, needs_test=True) as shop:
+    with _workshop(config, progress, needs_test=True) as shop:
+        progress = shop.progress
         wanted = []
         for seed in config.seed:
             wanted += [Training("full", 0.0, seed)] if config.full else []
             wanted += [Training(method, ratio, seed) for ratio in config.prune_ratio for method in config.method]
-        finished = {_training(row) for row in shop.run_dir.records("trained")}
+        finished = {training_of(row) for row in shop.run_dir.records("trained")}
         todo = [training for training in wanted if training not in finished]
-        unscored = {t.seed for t in todo if _needs_scores(t.method) and not shop.is_scored(t.seed)}
+        unscored = {t.seed for t in todo if needs_scores(t.method) and not shop.is_scored(t.seed)}
         progress.plan(
             sum(kept_count(shop.n_samples, t.prune_ratio) * shop.epochs(t) for t in todo)
             + len(unscored) * shop.n_samples * config.score_epochs
@@ -103,8 +91,10 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 shop.score(config, training.seed)
                 unscored.remove(training.seed)
             shop.retrain(training, config)
-        rows = [row for row in shop.run_dir.records("trained") if _training(row) in set(wanted)]
-        shop.report()
+        rows = [row for row in shop.run_dir.records("trained") if training_of(row) in set(wanted)]
+        if shop.ranks.first:
+            shop.report()
+        shop.ranks.barrier("writing the report")
     return shop.run_dir, rows
 
 
@@ -121,18 +111,56 @@ def report_only(out: str | Path) -> Path:
 
 def score_only(config: ScoreConfig, progress: Progress) -> Path:
     """Gathers the scores of one seed; returns the path of the Parquet table."""
-    with Workshop(open_run(config), config, recipe_of(config), progress, needs_test=False) as shop:
+    with _workshop(config, progress, needs_test=False) as shop:
         if not shop.is_scored(config.seed):
-            progress.plan(shop.n_samples * config.score_epochs)
+            shop.progress.plan(shop.n_samples * config.score_epochs)
             return shop.score(config, config.seed)
         return shop.scores_path(config.seed)
 
 
 def train_only(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
     """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
-    with Workshop(open_run(config), config, recipe_of(config), progress, needs_test=False) as shop:
+    with _workshop(config, progress, needs_test=False) as shop:
         ids = None if config.keep is None else load_keep(config.keep, fingerprint=shop.train.fingerprint)
         return shop.run_dir, shop.train_on(ids, config.seed)
+
+
+class Silent:
+    """The progress of the ranks that do not speak."""
+
+    def plan(self, images: int) -> None: ...
+
+    def step(self, what: str) -> None: ...
+
+    def images(self, count: int) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+@contextmanager
+def _workshop(
+    config: RunConfig | ScoreConfig | TrainConfig, progress: Progress, *, needs_test: bool
+) -> Iterator[Workshop]:
+    """The workshop of a run directory, on each of the ranks that torchrun started, or on one process."""
+    recipe = recipe_of(config)
+    ranks = join("cuda" if pick_device(recipe).type == "cuda" else "cpu", config.rank_timeout)
+    progress = progress if ranks.first else Silent()
+    asked, out = _asked(config)
+    try:
+        ranks.check_same(versions() | asked)
+
+        def opened() -> None:
+            open_run(config)
+
+        ranks.first_does("opening the run directory", opened)
+        run_dir = RunDir(out)
+        with (
+            Checkpoints(run_dir.checkpoints, config.checkpoint_every, ranks, progress.say) as checkpoints,
+            Workshop(run_dir, config, recipe, progress, ranks, checkpoints, needs_test=needs_test) as shop,
+        ):
+            yield shop
+    finally:
+        ranks.end()
 
 
 class Workshop:
@@ -141,8 +169,20 @@ class Workshop:
     Raises ValueError for data that cannot be trained on and when the test images do not fit the training images.
     """
 
-    def __init__(self, run_dir: RunDir, config: Data, recipe: Recipe, progress: Progress, *, needs_test: bool) -> None:
+    def __init__(
+        self,
+        run_dir: RunDir,
+        config: Data,
+        recipe: Recipe,
+        progress: Progress,
+        ranks: Ranks | None = None,
+        checkpoints: Checkpoints | None = None,
+        *,
+        needs_test: bool,
+    ) -> None:
         self.run_dir = run_dir
+        self.ranks = ranks = ranks or Ranks()
+        self.checkpoints = checkpoints
         self.recipe = recipe
         self.progress = progress
         self.device = pick_device(recipe)
@@ -151,6 +191,7 @@ class Workshop:
         self.test = self._written(test, run_dir.test_beton, config) if test is not None else None
         if self.test is None and needs_test:
             raise ValueError(f"data {config.data!r} comes without test images; name them with --test PATH")
+        ranks.check_same({"the training data": self.train.fingerprint})
         self.n_samples = self.train.n_samples
         self.class_names = self.train.class_names or tuple(map(str, range(int(self.train.labels.max()) + 1)))
         self.n_classes = len(self.class_names)
@@ -180,11 +221,16 @@ class Workshop:
     def _written(self, source: str, path: Path, config: Data) -> beton.Beton:
         if source.endswith(".beton"):
             return beton.open_beton(source)
-        if not path.exists():
+
+        def write() -> None:
+            if path.exists():
+                return
             self.progress.step(f"writing {path.name}")
             written = beton.write(source, path, max_size=config.max_size, skip_bad=config.skip_bad, progress=False)
             skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
             self.progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
+
+        self.ranks.first_does(f"writing {path.name}", write)
         return beton.open_beton(path)
 
     def _check_test(self, test: beton.Beton) -> None:
@@ -217,7 +263,8 @@ class Workshop:
             )
         return Loader(
             data.path,
-            batch_size,
+            -(-batch_size // self.ranks.size),
+            distributed=self.ranks.size > 1,
             order="random" if training else "sequential",
             num_workers=self.recipe.num_workers,
             image_size=self.image_size,
@@ -237,19 +284,25 @@ class Workshop:
     def score(self, scoring: Scoring, seed: int) -> Path:
         """Trains for the scoring epochs with DualLoss and writes the scores."""
         recipe = replace(self.recipe, epochs=max(self.recipe.epochs, scoring.score_epochs))
-        table = ScoreTable(
-            self.n_samples,
-            window=scoring.window,
-            epochs=scoring.score_epochs,
-            track_loss=True,
-            device=str(self.device),
-        )
+        n, window, epochs, device = self.n_samples, scoring.window, scoring.score_epochs, str(self.device)
+        table: ScoreTable
+        if self.ranks.size == 1:
+            table = ScoreTable(n, window=window, epochs=epochs, track_loss=True, device=device)
+        else:  # the mean loss is not among what ranks exchange
+            table = ShardedTable(n, window=window, epochs=epochs, device=device)
         criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
         _, done = self._fit("scoring", seed, criterion, recipe, None, stop_after=scoring.score_epochs)
         path = self.scores_path(seed)
-        table.scores().save(path, labels=self.train.labels, fingerprint=self.train.fingerprint)
+        scores = table.scores_on(0)
         record = {"event": "scored", "seed": seed, "epochs": scoring.score_epochs, "seconds": done.seconds}
-        self.run_dir.append(record | {"accuracy": done.accuracy, "images_per_second": done.images_per_second})
+        record |= {"accuracy": done.accuracy, "images_per_second": done.images_per_second}
+
+        def write() -> None:
+            assert scores is not None
+            scores.save(path, labels=self.train.labels, fingerprint=self.train.fingerprint)
+            self.run_dir.append(record)
+
+        self._finish("writing the scores", write)
         self.progress.say(
             f"scored {self.n_samples} images, seed {seed}: {done.seconds:.1f} s, "
             f"{done.images_per_second:,.0f} images/s, test accuracy {100 * done.accuracy:.2f}%"
@@ -274,22 +327,20 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
-        options = _options(training, config.c_d, config.per_class)
-        if first and path.exists() and not _same_draw(path, options):  # an earlier call began with another method
+        options = draw_options(training, config.c_d, config.per_class)
+        if first and path.exists() and not same_draw(path, options):  # an earlier call began with another method
             path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
-        if path.exists():
-            return load_keep(path, fingerprint=self.train.fingerprint)
-        scores = self._scores(training.seed)[0] if _needs_scores(training.method) else self.n_samples
-        kept = _drawn(training, scores, self.train.labels, options)
-        save_keep(
-            path,
-            kept,
-            n_samples=self.n_samples,
-            fingerprint=self.train.fingerprint,
-            prune_ratio=training.prune_ratio,
-            **options,
-        )
-        return kept
+
+        def write() -> None:
+            if path.exists():
+                return
+            scores = self._scores(training.seed)[0] if needs_scores(training.method) else self.n_samples
+            kept = drawn(training, scores, self.train.labels, options)
+            about: dict[str, Any] = {"n_samples": self.n_samples, "fingerprint": self.train.fingerprint}
+            save_keep(path, kept, prune_ratio=training.prune_ratio, **about, **options)
+
+        self.ranks.first_does(f"drawing for {training}", write)
+        return load_keep(path, fingerprint=self.train.fingerprint)
 
     def epochs(self, training: Training) -> int:
         """Epochs of a retraining: the recipe's, or more where the number of steps is what stays equal."""
@@ -318,11 +369,11 @@ class Workshop:
             "loss": done.loss,
             "epochs": recipe.epochs,
             "batch_size": recipe.batch_size,
-            "score_seconds": self._scores(training.seed)[1] if _needs_scores(training.method) else 0.0,
+            "score_seconds": self._scores(training.seed)[1] if needs_scores(training.method) else 0.0,
             "train_seconds": done.seconds,
             "images_per_second": done.images_per_second,
         }
-        self.run_dir.append(row)
+        self._finish("recording the result", lambda: self.run_dir.append(row))
         self.progress.say(
             f"{training}: kept {kept} of {self.n_samples}, {done.seconds:.1f} s, accuracy {100 * done.accuracy:.2f}%"
         )
@@ -337,14 +388,16 @@ class Workshop:
         ids: np.ndarray[Any, np.dtype[np.int64]] | None,
         stop_after: int | None = None,
     ) -> tuple[torch.nn.Module, Fit]:
-        if self.train_loader.batch_size != recipe.batch_size:
+        if self.train_loader.batch_size != -(-recipe.batch_size // self.ranks.size):
             self.train_loader.close()
             self.train_loader = self._loader(self.train, recipe.batch_size, training=True)
         self.train_loader.set_indices(ids)
-        self.train_loader.seed = _mixed(seed, what == "scoring")
+        self.train_loader.seed = mixed_seed(seed, what == "scoring")
         torch.manual_seed(self.train_loader.seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
         count = self.n_samples if ids is None else len(ids)
+        if count < self.ranks.size:
+            raise ValueError(f"{what}: {count} images for {self.ranks.size} processes; start at most one an image")
         epochs = recipe.epochs if stop_after is None else stop_after
 
         def on_epoch(epoch: int, loss: float, accuracy: float | None) -> None:
@@ -360,8 +413,17 @@ class Workshop:
             stop_after=stop_after,
             test_loader=self.test_loader,
             on_epoch=on_epoch,
+            ranks=self.ranks,
+            checkpoints=self.checkpoints,
+            what={"training": f"{what}, seed {seed}", "data": self.train.fingerprint},
         )
         return model, made
+
+    def _finish(self, what: str, write: Callable[[], None]) -> None:
+        """A training's results are written, and its checkpoints no longer needed."""
+        self.ranks.first_does(what, write)
+        if self.checkpoints is not None:
+            self.checkpoints.clear()
 
     def report(self) -> None:
         """Writes report.html; without the packages it takes, says so: a run does not fail at its end for a page."""
@@ -380,47 +442,26 @@ class Workshop:
         self.progress.plan(kept * self.recipe.epochs)
         what = f"training on {kept} of {self.n_samples} images"
         model, done = self._fit(what, seed, CrossEntropy(self.recipe.label_smoothing), self.recipe, ids)
-        with atomic(self.run_dir.path / "model.pt") as part:
-            torch.save(model.state_dict(), part)
         row: dict[str, Any] = {"event": "train", "method": "given list" if ids is not None else "full", "seed": seed}
         row |= {"prune_ratio": 1 - kept / self.n_samples, "kept": kept, "n_samples": self.n_samples}
         row |= {"accuracy": done.accuracy, "best_accuracy": done.best_accuracy, "loss": done.loss}
         row |= {"score_seconds": 0.0, "train_seconds": done.seconds, "images_per_second": done.images_per_second}
-        self.run_dir.append(row)
+
+        def write() -> None:
+            with atomic(self.run_dir.path / "model.pt") as part:
+                torch.save(model.state_dict(), part)
+            self.run_dir.append(row)
+
+        self._finish("writing model.pt", write)
         return row
-
-
-def _options(training: Training, c_d: Any, per_class: bool) -> dict[str, Any]:
-    """How a training's ids are drawn: arguments of select, method among them."""
-    method, given = method_options(training.method)
-    options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
-    if method == "dual+beta":
-        options.setdefault("c_d", c_d)
-    return options
-
-
-def _drawn(
-    training: Training,
-    scores: Scores | int,
-    labels: np.ndarray[Any, np.dtype[np.int64]],
-    options: dict[str, Any],
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The ids a training keeps, drawn afresh. scores may be a plain N for random."""
-    return select(scores, training.prune_ratio, labels=labels if options["per_class"] else None, **options)
-
-
-def _same_draw(path: Path, options: dict[str, Any]) -> bool:
-    """Whether the list was drawn with these options and no others."""
-    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return {name: value for name, value in about.items() if name not in KEEP_FACTS} == options
 
 
 def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
     """The page shows what the first method kept with the first seed, and that seed's scores (else the first scored)."""
     config, rows = run_dir.config(), run_dir.records("trained")
-    rows = list({_training(row): row for row in rows}.values())
+    rows = list({training_of(row): row for row in rows}.values())
     scored = [record["seed"] for record in run_dir.records("scored")]
-    first = next((_training(row) for row in rows if row["method"] != "full"), None)
+    first = next((training_of(row) for row in rows if row["method"] != "full"), None)
     seed = first.seed if first is not None and first.seed in scored else scored[0] if scored else None
     scores, labels = None, None if train is None else train.labels
     if seed is not None:
@@ -429,13 +470,13 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
         labels = Scores.about(path)["labels"] if labels is None else labels
     kept, kept_by = {}, ""
     if first is not None and labels is not None:
-        ours = [t for t in map(_training, rows) if (t.method, t.seed) == (first.method, first.seed)]
+        ours = [t for t in map(training_of, rows) if (t.method, t.seed) == (first.method, first.seed)]
         ours.sort(key=lambda training: training.prune_ratio)
-        given = scores if _needs_scores(first.method) else len(labels)
+        given = scores if needs_scores(first.method) else len(labels)
         asked = config["asked"]
         if given is not None:
-            how = {t: _options(t, asked["c_d"], asked["per_class"]) for t in ours}
-            kept = {t.prune_ratio: _drawn(t, given, labels, how[t]) for t in ours}
+            how = {t: draw_options(t, asked["c_d"], asked["per_class"]) for t in ours}
+            kept = {t.prune_ratio: drawn(t, given, labels, how[t]) for t in ours}
             kept_by = f"{first.method}, seed {first.seed}"
     content = report.Content(
         rows=rows,
@@ -456,22 +497,14 @@ def recipe_of(config: Recipe) -> Recipe:
     return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
 
 
-def _training(row: dict[str, Any]) -> Training:
-    return Training(row["method"], row["prune_ratio"], row["seed"])
-
-
-def _needs_scores(method: str) -> bool:
-    return method_options(method)[0] not in ("random", "full")
-
-
-def _mixed(seed: int, scoring: bool) -> int:
-    """Scoring and retraining of one seed start from different weights and orders."""
-    digest = hashlib.blake2b(f"{seed}/{'score' if scoring else 'train'}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
 def open_run(config: Data) -> RunDir:
     """The run directory that a configuration asks for, new or begun before."""
-    asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+    asked, out = _asked(config)
+    return RunDir(out, asked, MAY_DIFFER)
+
+
+def _asked(config: Data) -> tuple[dict[str, Any], str]:
+    """What a run directory notes of a configuration, and where it is."""
     out = config.out or f"runs/{Path(config.data).name.partition('.')[0]}"
-    return RunDir(out, asked | {"out": str(out)}, MAY_DIFFER)
+    asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+    return asked | {"out": str(out)}, out

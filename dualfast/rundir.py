@@ -60,6 +60,10 @@ class RunDir:
         return self.path / "report.html"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
     def train_beton(self) -> Path:
         return self.path / "train.beton"
 
@@ -117,15 +121,18 @@ class RunDir:
 
 def environment() -> dict[str, str]:
     """Versions, machine and commit, for files that hold results."""
-    versions = {"python": platform.python_version()}
+    return versions() | {"machine": f"{_processor()}, {os.cpu_count()} cores", "commit": _commit()}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
     for package in ("dualfast", "torch", "numpy", "ffcv", "numba", "triton"):
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    versions["machine"] = f"{_processor()}, {os.cpu_count()} cores"
-    versions["commit"] = _commit()
-    return versions
+            found[package] = "not installed"
+    return found
 
 
 def _processor() -> str:

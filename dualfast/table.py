@@ -137,6 +137,8 @@ class ScoreTable:
     tdds_bytes (2 GiB) in all are refused. Raises ValueError for sizes that cannot be, among them epochs < window.
     """
 
+    traceable = True  # a step may record under torch.compile
+
     def __init__(
         self,
         n_samples: int,
@@ -204,12 +206,27 @@ class ScoreTable:
         finally:
             self.status[ops.PAUSED] = 0
 
+    def place(self, index: torch.Tensor) -> tuple[ops.Lines, torch.Tensor]:
+        """Where a step records the samples `index` (B,): the lines, and the row of each sample there."""
+        return self.as_lines(), index
+
+    def exchange(self) -> None:
+        """The end of an epoch: nothing to do on one process; see ShardedTable."""
+
     def scores(self) -> Scores:
         """The scores so far, float64; warns when visits were skipped for logits that are not finite."""
-        self._check_status()
-        lines = self.lines.cpu().numpy()
-        tail = lines[:, -TAIL_WORDS:].view(np.float32).astype(np.float64)
-        packed = lines[:, -1].view(np.uint32)
+        self._note(ops.check_status(self.as_lines()))
+        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu())
+
+    def scores_on(self, rank: int) -> Scores | None:
+        """scores(), whatever the rank; see ShardedTable."""
+        return self.scores()
+
+    def _scores_of(self, tails: torch.Tensor) -> Scores:
+        """What lines come to, from their last seven words (N, 7) int32 in memory."""
+        words = tails.contiguous().numpy()
+        tail = words.view(np.float32).astype(np.float64)
+        packed = words[:, -1].view(np.uint32)
         visits = (packed & 0xFFF).astype(np.int64)
         forgotten = ((packed >> 12) & 0xFFF).astype(np.float64)
         ever = (packed >> 25) & 1
@@ -230,8 +247,7 @@ class ScoreTable:
                 visits=visits,
             )
 
-    def _check_status(self) -> None:
-        status = ops.check_status(self.as_lines())
+    def _note(self, status: list[int]) -> None:
         if status[ops.NON_FINITE]:
             warnings.warn(
                 f"{status[ops.NON_FINITE]} visits had logits that are not finite and were not recorded", stacklevel=3

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from dualfast.checkpoint import Checkpoints, rng_state, set_rng_state
 from dualfast.config import Recipe
+from dualfast.ranks import Ranks
+from dualfast.table import ScoreTable
+
+IGNORED_LABEL = -100
 
 
 class Batches(Protocol):
@@ -20,6 +25,8 @@ class Batches(Protocol):
     def __iter__(self) -> object: ...
     def __len__(self) -> int: ...
     def set_epoch(self, epoch: int) -> None: ...
+    def state_dict(self) -> dict[str, int]: ...
+    def load_state_dict(self, state: Mapping[str, int]) -> None: ...
 
 
 class CrossEntropy(nn.Module):
@@ -74,6 +81,103 @@ def _cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+@dataclass
+class _Course:
+    """How far a training has come: what a checkpoint holds of it in numbers. loss_sum (1,) float32 is of the epoch's
+    batches so far."""
+
+    loss_sum: torch.Tensor
+    epoch: int = 0
+    batches: int = 0
+    images: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+    accuracy: float = math.nan
+    best: float = math.nan
+
+    def new_epoch(self, epoch: int) -> None:
+        self.epoch, self.batches, self.images = epoch, 0, 0
+        self.loss_sum.zero_()
+
+    def close_epoch(self, ranks: Ranks) -> None:
+        """Adds up the epoch over the ranks."""
+        loss, batches, images = ranks.sums([float(self.loss_sum), self.batches, self.images])
+        if not batches:
+            raise ValueError("the loader gave no batches; it needs at least one sample (and drop_last=False)")
+        self.loss = loss / batches
+        self.seen += int(images)
+
+    def tested(self, accuracy: float) -> None:
+        self.accuracy = accuracy
+        self.best = accuracy if math.isnan(self.best) else max(self.best, accuracy)
+
+
+class _Trainer:
+    """What a training consists of, to be saved and restored together."""
+
+    def __init__(self, model: nn.Module, loader: Batches, criterion: nn.Module, recipe: Recipe, ranks: Ranks) -> None:
+        self.device = pick_device(recipe)
+        self.recipe, self.loader, self.criterion, self.model = recipe, loader, criterion, model
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        criterion.to(self.device)
+        self.network = nn.parallel.DistributedDataParallel(model) if ranks.size > 1 else model
+        self.table: ScoreTable | None = getattr(criterion, "table", None)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+        steps = len(loader) * recipe.epochs
+        self.scheduler: torch.optim.lr_scheduler.LRScheduler
+        if recipe.schedule == "onecycle":
+            self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, max_lr=recipe.lr, total_steps=steps + 1, pct_start=0.25, cycle_momentum=False
+            )
+        else:
+            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
+        self.course = _Course(torch.zeros(1, device=self.device))
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
+        images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        labels = labels.to(self.device, non_blocking=True)
+        index = index.to(self.device, non_blocking=True)
+        with autocast(self.recipe, self.device):
+            logits = self.network(images)
+        loss = self.criterion(logits, labels, index)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        self.course.loss_sum += loss.detach()
+        self.course.batches += 1
+        self.course.images += len(labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.scheduler.state_dict(),
+            "loader": self.loader.state_dict(),
+            "table": None if self.table is None else self.table.state_dict(),
+            "rng": rng_state(self.device),
+            "course": vars(self.course),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["schedule"])
+        self.loader.load_state_dict(state["loader"])
+        if self.table is not None:
+            self.table.load_state_dict(state["table"])
+        set_rng_state(state["rng"], self.device)
+        self.course = _Course(**state["course"])
+        self.course.loss_sum = self.course.loss_sum.to(self.device)
+
+
 def fit(
     model: nn.Module,
     loader: Batches,
@@ -83,75 +187,65 @@ def fit(
     stop_after: int | None = None,
     test_loader: Batches | None = None,
     on_epoch: Callable[[int, float, float | None], None] | None = None,
+    ranks: Ranks | None = None,
+    checkpoints: Checkpoints | None = None,
+    what: dict[str, Any] | None = None,
 ) -> Fit:
     """Trains `model` in place with SGD (Nesterov) on `loader`, whose batches are (images, labels, index).
 
     The learning rate follows recipe.schedule over recipe.epochs; stop_after = T ends after T of them, as a scoring
     pass does. With a test_loader the model is tested recipe.tests times, at the end too. on_epoch(epoch, mean training
-    loss, test accuracy or None) runs after each epoch. Raises ValueError when the loss is no longer finite.
+    loss, test accuracy or None) runs after each epoch. On several ranks every one calls it with a loader of its share,
+    and gradients are averaged. With checkpoints, `what` names the training, and one that was interrupted goes on.
+    Raises ValueError when the loss is no longer finite.
     """
-    device = pick_device(recipe)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    criterion.to(device)
+    ranks = ranks or Ranks()
+    trainer = _Trainer(model, loader, criterion, recipe, ranks)
     epochs = recipe.epochs if stop_after is None else min(stop_after, recipe.epochs)
-    steps = len(loader) * recipe.epochs
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        weight_decay=recipe.weight_decay,
-    )
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    if recipe.schedule == "onecycle":
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=recipe.lr, total_steps=steps + 1, pct_start=0.25, cycle_momentum=False
-        )
-    else:
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    saved = None if checkpoints is None else checkpoints.begin(what or {"training": "a training"})
+    if saved is not None:
+        trainer.load_state_dict(saved)
+    course = trainer.course
     test_every = math.ceil(epochs / recipe.tests)
-    best, accuracy, loss_mean, seen, seconds = math.nan, math.nan, math.nan, 0, 0.0
-    for epoch in range(epochs):
-        start = time.perf_counter()
+    for epoch in range(course.epoch, epochs):
+        if saved is None:
+            course.new_epoch(epoch)
+            loader.set_epoch(epoch)
+        saved = None
         model.train()
-        loader.set_epoch(epoch)
-        total = torch.zeros((), device=device)
-        batches = images_seen = 0
+        clock = time.perf_counter()
         for images, labels, index in loader:  # type: ignore[attr-defined]
-            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-            labels = labels.to(device, non_blocking=True)
-            index = index.to(device, non_blocking=True)
-            with autocast(recipe, device):
-                logits = model(images)
-            loss = criterion(logits, labels, index)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            total += loss.detach()
-            batches += 1
-            images_seen += len(labels)
-        if not batches:
-            raise ValueError("the loader gave no batches; it needs at least one sample (and drop_last=False)")
-        loss_mean = float(total) / batches
-        seconds += time.perf_counter() - start
-        seen += images_seen
-        if not math.isfinite(loss_mean):
-            raise ValueError(f"the training loss is {loss_mean} after epoch {epoch + 1}; lower lr (it is {recipe.lr})")
+            trainer.step(images, labels, index)
+            now = time.perf_counter()
+            course.seconds, clock = course.seconds + now - clock, now
+            if checkpoints is not None:
+                checkpoints.step(trainer.state_dict)
+        if trainer.table is not None:
+            trainer.table.exchange()
+        course.close_epoch(ranks)
+        course.seconds += time.perf_counter() - clock
+        if not math.isfinite(course.loss):
+            end = f"after epoch {epoch + 1}"
+            raise ValueError(f"the training loss is {course.loss} {end}; lower lr (it is {recipe.lr})")
         tested = None
         if test_loader is not None and ((epoch + 1) % test_every == 0 or epoch + 1 == epochs):
-            tested = accuracy = evaluate(model, test_loader, recipe)
-            best = accuracy if math.isnan(best) else max(best, accuracy)
+            tested = evaluate(model, test_loader, recipe, ranks)
+            course.tested(tested)
         if on_epoch is not None:
-            on_epoch(epoch, loss_mean, tested)
-    return Fit(accuracy, best, loss_mean, seconds, seen / seconds)
+            on_epoch(epoch, course.loss, tested)
+    if checkpoints is not None:
+        checkpoints.rest()
+    return Fit(course.accuracy, course.best, course.loss, course.seconds, course.seen / course.seconds)
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loader: Batches, recipe: Recipe) -> float:
-    """The fraction of the loader's images whose largest logit is their label's."""
+def evaluate(model: nn.Module, loader: Batches, recipe: Recipe, ranks: Ranks | None = None) -> float:
+    """The fraction of the loader's images whose largest logit is their label's; of all ranks' loaders together. A
+    label of -100, with which a loader pads, is no image."""
+    ranks = ranks or Ranks()
     device = pick_device(recipe)
     model.eval()
+    ranks.share_buffers(model)
     right = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
     for images, labels, _ in loader:  # type: ignore[attr-defined]
@@ -159,5 +253,6 @@ def evaluate(model: nn.Module, loader: Batches, recipe: Recipe) -> float:
         with autocast(recipe, device):
             logits = model(images)
         right += (logits.argmax(1) == labels.to(device, non_blocking=True)).sum()
-        count += len(labels)
-    return int(right) / count
+        count += int((labels != IGNORED_LABEL).sum())
+    all_right, all_count = ranks.sums([int(right), count])
+    return all_right / all_count

@@ -1,0 +1,355 @@
+"""Scores of a training on many processes: a sample's line lives on one rank, whoever sees the sample.
+
+The owner of sample i of N on W ranks is rank i mod W, line i // W there. So any subset and any order (a data set
+sorted by class, a selection) falls on all ranks alike, which contiguous blocks would not; and where a line lives
+follows from the id alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from dualfast import beta, ops, selection
+from dualfast.ranks import exchange, gather_rows, wire_device
+from dualfast.table import TAIL_WORDS, Scores, ScoreTable
+
+WIRE_WORDS = 4
+"""int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the sample was
+right | logit margin float32 | EL2N and entropy as two halves."""
+FOLD_ROWS = 8192  # observations folded in one call: the kernel's search for repeats is quadratic in it
+RADIX_BITS = 16
+
+
+class ShardedTable(ScoreTable):
+    """A ScoreTable over the ranks of torch.distributed: 64 bytes times n_samples / W a rank. DualLoss takes it.
+
+    reads "any" (DistributedSampler, Loader(distributed=True), any other): a rank keeps what it observes and
+    exchange(), called by all ranks once an epoch, sends it to the owners, 16 bytes a sample in one all-to-all. Of a
+    sample that occurs twice within an exchange, as in DistributedSampler's padding, one visit counts: the first of the
+    lowest rank. dual, dyn_unc, mean, aum, forgetting and visits are those of one process with the same visits, bit
+    for bit; EL2N and entropy travel as halves (relative error 2^-11).
+    reads "own": every rank visits the ids in `owned` alone (PrunedSampler(table.owned)), and records in place.
+
+    group: a torch.distributed group, None the default one. device: where the lines are; it need not be the logits'.
+    window and epochs as in ScoreTable. Not for torch.compile or CUDA graphs around the loss. ValueError without a
+    process group, and for fewer samples than ranks.
+    """
+
+    traceable = False
+
+    def __init__(
+        self,
+        n_samples: int,
+        *,
+        window: int = 10,
+        epochs: int | None = None,
+        device: str | torch.device = "cpu",
+        group: Any = None,
+        reads: Literal["any", "own"] = "any",
+    ) -> None:
+        if not (dist.is_available() and dist.is_initialized()):
+            raise ValueError("ShardedTable needs torch.distributed.init_process_group; on one process use ScoreTable")
+        if reads not in ("any", "own"):
+            raise ValueError(f"reads is {reads!r}; give 'any' or 'own'")
+        self.rank, self.world_size = dist.get_rank(group), dist.get_world_size(group)
+        if not isinstance(n_samples, int) or n_samples < self.world_size:
+            raise ValueError(f"n_samples is {n_samples} and there are {self.world_size} ranks; start at most as many")
+        super().__init__(len(range(self.rank, n_samples, self.world_size)), window=window, epochs=epochs, device=device)
+        self.group, self.reads = group, reads
+        self.total = n_samples
+        self.exchanges = 0
+        self._open: tuple[torch.Tensor, ops.Lines] | None = None
+        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._bad_targets: torch.Tensor | int = 0
+
+    @property
+    def n_samples(self) -> int:
+        return self.total
+
+    @property
+    def owned(self) -> NDArray[np.int64]:
+        """The ids whose lines live on this rank, ascending."""
+        return np.arange(self.rank, self.total, self.world_size)
+
+    # ---- recording --------------------------------------------------------------------------------------------------
+
+    def place(self, index: torch.Tensor) -> tuple[ops.Lines, torch.Tensor]:
+        """Where a step records these samples: fresh lines, one a row, whose first visit is the observation."""
+        if not isinstance(index, torch.Tensor) or index.dtype != torch.int64 or index.ndim != 1:
+            return self.as_lines(), index  # the step names what is wrong with it
+        if index.device.type == "cpu":
+            _check_ids(index, self.total)
+        if self.reads == "own":
+            foreign = index % self.world_size != self.rank
+            if index.device.type == "cpu" and bool(foreign.any()):
+                stray = int(index[foreign][0])
+                raise ValueError(
+                    f"index holds sample {stray}, whose line lives on rank {stray % self.world_size}, not on "
+                    f"{self.rank}; visit table.owned alone, or make the table with reads='any'"
+                )
+            return self.as_lines(), torch.where(foreign, -1, index // self.world_size)
+        self._close()
+        rows = index.new_zeros(len(index), 16, dtype=torch.int32)
+        status = rows.new_zeros(len(self.status))
+        status[ops.PAUSED] = self.status[ops.PAUSED]
+        lines = ops.Lines(rows, status, None, 10, 1)
+        self._open = index.clone(), lines
+        return lines, torch.arange(len(index), device=index.device)
+
+    def _close(self) -> None:
+        """Takes the observations out of the lines of the latest step."""
+        if self._open is None:
+            return
+        index, lines = self._open
+        self._open = None
+        self._bad_targets = self._bad_targets + lines.status[ops.BAD_TARGET]  # a GPU counts what a CPU raises
+        packed = lines.lines[:, -1]
+        values = lines.lines[:, -TAIL_WORDS:-1].view(torch.float32)  # dual, std, p, margin, EL2N, entropy
+        p = torch.where(packed >> 24 & 1 != 0, -values[:, 2], values[:, 2])
+        p = torch.where(packed & 0xFFF != 0, p, float("nan"))  # a visit skipped, as its logits were not finite
+        halves = values[:, 4:6].half().contiguous().view(torch.int32)[:, 0]
+        floats = torch.stack([p, values[:, 3]], 1).view(torch.int32)
+        ids = torch.where(packed != 0, index, -1)  # a row with ignore_index has no observation
+        self._seen.append((ids, torch.cat([floats, halves[:, None]], 1)))
+
+    def _pending(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(M,) int64 ids, -1 for none, and (M, 3) int32 values of what waits to be exchanged."""
+        self._close()
+        self.status[ops.BAD_TARGET] += int(self._bad_targets)
+        self._bad_targets = 0
+        if len(self._seen) != 1:
+            none = (torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32))
+            joined = [torch.cat(parts) for parts in zip(*self._seen, strict=True)] if self._seen else none
+            self._seen = [(joined[0], joined[1])]
+        return self._seen[0]
+
+    def exchange(self) -> None:
+        """Sends what this rank has observed since the last exchange to the owners, who fold it in. All ranks call it,
+        once an epoch."""
+        if self.reads == "own":
+            return
+        ids, values = self._pending()
+        self._seen = []
+        outside = (ids < -1) | (ids >= self.total)
+        self.status[ops.BAD_INDEX] += int(outside.sum())
+        good = (ids >= 0) & ~outside
+        ids, values = ids[good], values[good]
+        line = (ids // self.world_size).to(torch.int32)
+        rows = exchange(torch.cat([line[:, None], values], 1), ids % self.world_size, self.group)
+        self._fold(rows.to(self.lines.device))
+        self.exchanges += 1
+
+    def _fold(self, rows: torch.Tensor) -> None:
+        line = rows[:, 0].long()
+        at = torch.arange(len(rows), device=rows.device)
+        first = torch.full((len(self.lines),), len(rows), device=rows.device)
+        first.scatter_reduce_(0, line, at, "amin")
+        new = first[line] == at
+        self.status[ops.DUPLICATES] += int(len(rows) - new.sum())
+        line, rows = line[new], rows[new]
+        p, margin = rows[:, 1:3].contiguous().view(torch.float32).unbind(1)
+        el2n, entropy = rows[:, 3:].contiguous().view(torch.float16).float().unbind(1)
+        seen = {"p": p.abs(), "margin": margin, "el2n": el2n, "entropy": entropy, "correct": torch.signbit(p)}
+        for start in range(0, len(line), FOLD_ROWS):
+            part = slice(start, start + FOLD_ROWS)
+            ops.observe(self.as_lines(), line[part], **{name: value[part] for name, value in seen.items()})
+
+    # ---- scores -----------------------------------------------------------------------------------------------------
+
+    def local_scores(self) -> Scores:
+        """The scores of the samples in `owned`, after an exchange. All ranks call it. Raises and warns, on every rank,
+        as scores() does."""
+        self.exchange()
+        self._check_all()
+        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu())
+
+    def scores(self) -> Scores:
+        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes a sample. All ranks call
+        it. Warns as ScoreTable.scores(), and when samples came more than once between exchanges."""
+        gathered = self._gathered(None)
+        assert gathered is not None
+        return gathered
+
+    def scores_on(self, rank: int) -> Scores | None:
+        """scores() gathered on one rank only; None on the others, which call it too."""
+        return self._gathered(rank)
+
+    def _gathered(self, to: int | None) -> Scores | None:
+        self.exchange()
+        self._check_all()
+        parts = gather_rows(self.lines[:, -TAIL_WORDS:], self.group, to)
+        return None if parts is None else self._scores_of(interleaved(parts))
+
+    def _check_all(self) -> None:
+        """What the ranks have counted in all, so that one rank's error ends them all."""
+        total = self.status.to(wire_device(self.group), torch.int64)
+        dist.all_reduce(total, group=self.group)
+        counts = total.tolist()
+        for what, word in (("index values lay outside the table", ops.BAD_INDEX), ("targets", ops.BAD_TARGET)):
+            if counts[word]:
+                end = f" of {self.total} samples" if word == ops.BAD_INDEX else " lay outside the classes of the logits"
+                raise ValueError(f"{counts[word]} {what}{end}")
+        self._note(counts)
+        # DistributedSampler pads with less than one sample a rank.
+        if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * (self.world_size - 1):
+            warnings.warn(
+                f"{counts[ops.DUPLICATES]} visits repeated a sample within one exchange and were left out; call "
+                "table.exchange() at the end of every epoch",
+                stacklevel=4,
+            )
+
+    # ---- state ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """This rank's part, with what waits for the next exchange: tensors and plain numbers."""
+        ids, values = self._pending()
+        mine = {"n_samples": self.total, "rank": self.rank, "world_size": self.world_size, "exchanges": self.exchanges}
+        return super().state_dict() | mine | {"pending_ids": ids, "pending_values": values}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what state_dict() gave on the same rank of as many; ValueError otherwise, and as ScoreTable."""
+        for name, mine in (("n_samples", self.total), ("world_size", self.world_size), ("rank", self.rank)):
+            if state.get(name) != mine:
+                raise ValueError(f"the state has {name} {state.get(name)}, this table {mine}")
+        super().load_state_dict(state)
+        self.exchanges = state["exchanges"]
+        self._open, self._seen = None, [(state["pending_ids"], state["pending_values"])]
+
+
+def interleaved(parts: list[torch.Tensor]) -> torch.Tensor:
+    """The rows of all samples in order of id, from each rank's own."""
+    rows = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+    for rank, part in enumerate(parts):
+        rows[rank :: len(parts)] = part
+    return rows
+
+
+def _check_ids(index: torch.Tensor, n_samples: int) -> None:
+    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_samples:
+        at = int(((index < 0) | (index >= n_samples)).to(torch.int8).argmax())
+        raise ValueError(f"index[{at}] is {int(index[at])}; the score table has the samples 0 to {n_samples - 1}")
+
+
+# ---- selection ------------------------------------------------------------------------------------------------------
+
+
+def select(
+    scores: Scores,
+    prune_ratio: float,
+    *,
+    method: str = "dual+beta",
+    c_d: float | Literal["auto"] = 4.0,
+    seed: int = 0,
+    group: Any = None,
+    keep: Literal["high", "low"] | None = None,
+) -> NDArray[np.int64]:
+    """dualfast.select from scores that no process holds whole: the same ids, sorted, on every rank.
+
+    scores: this rank's ShardedTable.local_scores(). method: "dual+beta", "random" or a score by name. Only histograms
+    of keys and the ids kept travel. Raises as dualfast.select does, on every rank; for "ccs", "stratified", quotas and
+    c_d="auto", which look at all scores at once, ValueError: gather them.
+    """
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    error: Exception | None = None
+    keys = np.empty(0)
+    ids = rank + size * np.arange(len(scores), dtype=np.int64)
+    counts = _sum(np.array([len(scores)]), group)
+    n = selection.kept_count(int(counts[0]), prune_ratio)
+    mu = _mu(scores, group) if method == "dual+beta" else 0.0
+    try:
+        keys = _keys(scores, ids, prune_ratio, method, c_d, seed, mu, keep)
+    except (ValueError, TypeError) as raised:
+        error = raised
+    if _sum(np.array([error is not None]), group)[0]:
+        raise error or ValueError(f"another rank cannot select by {method!r}; its message says why")
+    mine = ids[_smallest(keys, ids, n, group)]
+    parts = gather_rows(torch.from_numpy(mine), group)
+    assert parts is not None
+    return np.sort(torch.cat(parts).numpy())
+
+
+def _mu(scores: Scores, group: Any) -> float:
+    """Average `mean` of the ten samples of highest dual over all ranks, added up in the order one process has them."""
+    top = ops.largest(np.ascontiguousarray(scores.dual), beta.TOP_SAMPLES)
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    mine = np.stack([-scores.dual[top], top * size + rank, scores.mean[top]], 1).astype(np.float64)
+    parts = gather_rows(torch.from_numpy(mine), group)
+    assert parts is not None
+    rows = torch.cat(parts).numpy()
+    first = rows[np.lexsort((rows[:, 1], rows[:, 0]))][: beta.TOP_SAMPLES]
+    return float(np.ascontiguousarray(first[:, 2]).mean()) if len(first) else float("nan")
+
+
+def _keys(
+    scores: Scores,
+    ids: NDArray[np.int64],
+    prune_ratio: float,
+    method: str,
+    c_d: float | Literal["auto"],
+    seed: int,
+    mu: float,
+    keep: str | None,
+) -> NDArray[np.float64]:
+    """What is smallest for the samples that are kept."""
+    selection.check_method(method, {} if keep is None else {"keep": keep})
+    if method in ("ccs", "stratified") or c_d == "auto":
+        raise ValueError(f"method {method!r} with c_d {c_d!r} needs all scores at once; use table.scores() and select")
+    if method == "random":
+        return ops.race_keys(ops.Race(len(ids), seed, ids=ids))
+    names = ("dual", "mean") if method == "dual+beta" else (method,)
+    columns = []
+    for name in names:
+        column = getattr(scores, name)
+        if column is None:
+            raise ValueError(f"the scores have no {name}; gather them with DualLoss")
+        bad = ~np.isfinite(column) if name == "aum" else ~((column >= 0) & (column < np.inf))
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise ValueError(f"{name}[{ids[at]}] is {column[at]:g}, with {int(bad.sum())} such samples on this rank")
+        columns.append(np.ascontiguousarray(column, np.float64))
+    if method == "dual+beta":
+        law = beta.beta_from(mu, prune_ratio, c_d)
+        return ops.race_keys(ops.Race(len(ids), seed, columns[0], columns[1], law.a, law.b, ids))
+    low = (keep or ("low" if method in selection.LOW_IS_KEPT else "high")) == "low"
+    return columns[0] if low else -columns[0]
+
+
+def _smallest(keys: NDArray[np.float64], ids: NDArray[np.int64], n: int, group: Any) -> NDArray[np.bool_]:
+    """Which of this rank's keys are among the n smallest of all ranks; ties go to the lower id."""
+    bits = (keys + 0.0).view(np.uint64)  # +0.0: both zeros have the same bits
+    negative = bits >> np.uint64(63) != 0
+    ranked = np.where(negative, ~bits, bits | np.uint64(1 << 63))
+    value, below = _nth(ranked, n, group)
+    kept: NDArray[np.bool_] = ranked < value
+    tied = np.flatnonzero(ranked == value)
+    last, _ = _nth(ids[tied].astype(np.uint64), n - below, group)
+    kept[tied] = ids[tied].astype(np.uint64) <= last if n > below else False
+    return kept
+
+
+def _nth(values: NDArray[np.uint64], n: int, group: Any) -> tuple[np.uint64, int]:
+    """The n-th smallest (from 1) of all ranks' values and how many are smaller, by histograms of 16 bits at a time."""
+    prefix, below = np.uint64(0), 0
+    if n < 1:
+        return prefix, 0
+    for shift in range(64 - RADIX_BITS, -1, -RADIX_BITS):
+        digits = (values >> np.uint64(shift) & np.uint64((1 << RADIX_BITS) - 1)).astype(np.int64)
+        ends = np.cumsum(_sum(np.bincount(digits, minlength=1 << RADIX_BITS), group))
+        digit = int(np.searchsorted(ends, n - below))
+        below += int(ends[digit - 1]) if digit else 0
+        prefix |= np.uint64(digit) << np.uint64(shift)
+        values = values[digits == digit]
+    return prefix, below
+
+
+def _sum(counts: NDArray[Any], group: Any) -> NDArray[np.int64]:
+    total = torch.from_numpy(counts.astype(np.int64)).to(wire_device(group))
+    dist.all_reduce(total, group=group)
+    summed: NDArray[np.int64] = total.cpu().numpy()
+    return summed

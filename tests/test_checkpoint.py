@@ -1,0 +1,236 @@
+"""Interrupted trainings: killed, asked to stop, out of space, with damaged files; the results are those of a whole
+run."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dualfast import Scores, checkpoint
+from dualfast.checkpoint import Checkpoints, Damaged
+from dualfast.config import checkpoint_interval
+from dualfast.ranks import Ranks
+
+pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
+
+RUN = ["run", "--epochs", "4", "--score-epochs", "4", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
+RUN += ["--method", "dual", "--checkpoint-every", "3steps", "--num-workers", "1", "--threads", "1"]
+SAME = ("event", "method", "prune_ratio", "seed", "kept", "epochs", "accuracy", "best_accuracy", "loss")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dualfast", *arguments]
+
+
+def finish(arguments: list[str], cwd: Path) -> str:
+    done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def results(run: Path) -> tuple[list[Any], bytes, bytes]:
+    """What must be the same bit for bit."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    scores = Scores.load(run / "scores.parquet")
+    columns = b"".join(value.tobytes() for value in vars(scores).values() if value is not None)
+    return [[row.get(name) for name in SAME] for row in rows], columns, (run / "keep-0.5.npy").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    finish(command(*RUN, "--out", "run"), folder)
+    assert not list((folder / "run" / "checkpoints").iterdir())
+    return folder / "run"
+
+
+def start(arguments: list[str], cwd: Path, prefix: list[str] | None = None) -> subprocess.Popen[str]:
+    line = command(*arguments) if prefix is None else [*prefix, "-m", "dualfast", *arguments]
+    return subprocess.Popen(line, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+KILL = textwrap.dedent("""
+    # Forks what has imported everything, lets it come some way, kills it, and again; then lets it finish.
+    import os, random, signal, sys, time
+    from pathlib import Path
+    from dualfast import cli, pipeline
+    kills, arguments, draw = int(sys.argv[1]), sys.argv[2:], random.Random(int(sys.argv[1]))
+    run = Path("run")
+    def look():
+        metrics = run / "metrics.jsonl"
+        return metrics.stat().st_size if metrics.exists() else 0, sorted(p.name for p in run.glob("checkpoints/*.pt"))
+    def life():
+        pid = os.fork()
+        if not pid:
+            os._exit(cli.main(arguments))
+        return pid
+    killed = 0
+    for _ in range(kills):
+        before, pid = look(), life()
+        while look() == before and not (ended := os.waitpid(pid, os.WNOHANG)[0]):
+            time.sleep(0.001)
+        if ended:
+            break
+        time.sleep(draw.uniform(0, 0.1))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        killed += 1
+    assert os.waitpid(life(), 0)[1] == 0
+    print("killed", killed)
+""")
+
+
+def test_kill_9_at_any_moment_loses_nothing(whole: Path, tmp_path: Path) -> None:
+    kills = int(os.environ.get("DUALFAST_KILLS", "8"))
+    said = finish([sys.executable, "-c", KILL, str(kills), *RUN, "--out", "run"], tmp_path)
+    assert int(said.rpartition("killed ")[2].split()[0]) >= min(kills, 8)
+    assert results(tmp_path / "run") == results(whole)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_after_the_step_and_the_command_it_prints_goes_on(
+    number: signal.Signals, whole: Path, tmp_path: Path
+) -> None:
+    process = start([*RUN, "--out", "run"], tmp_path)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    wait_for(lambda: len(list(checkpoints.glob("*.pt"))) == 2, process)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    assert "Traceback" not in error
+    left = sorted(checkpoints.iterdir())
+    assert len(left) == 2  # the latest two, and nothing half written
+    assert f"stopped after step {int(left[-1].stem)} of" in error
+    if number == signal.SIGUSR1:  # damage on top of it
+        content = bytearray(left[-1].read_bytes())
+        content[len(content) // 2] ^= 1
+        left[-1].write_bytes(content)
+    words = shlex.split(error.partition("to go on: ")[2])
+    assert words[0] == "dualfast"
+    said = finish(command(*words[1:]), tmp_path)
+    if number == signal.SIGUSR1:
+        assert f"{left[-1].name} is damaged (its checksum is wrong); the one before" in said
+    assert results(tmp_path / "run") == results(whole)
+
+
+def test_two_processes_stop_and_go_on_and_score_every_image(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    finish([*torchrun, "-m", "dualfast", *RUN, "--out", "whole"], tmp_path)
+    scores = Scores.load(tmp_path / "whole" / "scores.parquet")
+    assert scores.visits is not None
+    assert len(scores) == 1437
+    assert (scores.visits == 4).all()
+    process = start([*RUN, "--out", "run"], tmp_path, torchrun)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    wait_for(lambda: len(list(checkpoints.glob("*rank0of2.pt"))) == 2, process)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert "to go on: torchrun --nproc-per-node=2 -m dualfast run" in error
+    names = sorted(path.name for path in checkpoints.iterdir())
+    assert len(names) == 4
+    newest = checkpoints / names[-1]  # rank 1's: rank 0 must go back with it
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said = finish([*torchrun, "-m", "dualfast", *RUN, "--out", "run"], tmp_path)
+    assert f"{names[-1]} is damaged (it is cut off); the one before" in said
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_no_space_for_a_checkpoint_is_said_and_training_goes_on(whole: Path, tmp_path: Path) -> None:
+    arguments = ["score", "--data", str(whole / "train.beton"), "--test", str(whole / "test.beton"), *RUN[1:7]]
+    arguments += ["--checkpoint-every", "30steps", "--num-workers", "1", "--threads", "1", "--out", "run"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # the scores fit, a checkpoint does not
+
+    done = subprocess.run(
+        command(*arguments), cwd=tmp_path, capture_output=True, text=True, timeout=300, preexec_fn=limit
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: checkpoint 0000000030.pt could not be written" in done.stdout
+    assert "there is none before it" in done.stdout
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    theirs, ours = Scores.load(whole / "scores.parquet"), Scores.load(tmp_path / "run" / "scores.parquet")
+    assert ours.dual.tobytes() == theirs.dual.tobytes()
+
+
+# ---- the files on their own -----------------------------------------------------------------------------------------
+
+
+def kept(folder: Path, said: list[str], what: dict[str, Any]) -> tuple[Checkpoints, dict[str, Any] | None]:
+    checkpoints = Checkpoints(folder, "1steps", Ranks(), said.append)
+    return checkpoints, checkpoints.begin(what)
+
+
+def test_checkpoints_of_something_else_are_told_apart(tmp_path: Path) -> None:
+    said: list[str] = []
+    what = {"training": "scoring, seed 0", "data": "abc"}
+    checkpoints, state = kept(tmp_path, said, what)
+    assert state is None
+    for value in range(5):
+        checkpoints.step(lambda value=value: {"value": torch.tensor(value)})  # type: ignore[misc]
+    checkpoints.rest()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["0000000004.pt", "0000000005.pt"]
+    _, state = kept(tmp_path, said, what)
+    assert state is not None
+    assert int(state["value"]) == 4
+    with pytest.raises(ValueError, match=r"step 5 .* has data abc, this training xyz; give another --out"):
+        kept(tmp_path, said, {"training": "scoring, seed 0", "data": "xyz"})
+    payload = checkpoint.read(tmp_path / "0000000005.pt")
+    checkpoint.write(payload | {"format": checkpoint.FORMAT + 1}, tmp_path / "0000000006.pt")
+    with pytest.raises(ValueError, match="update dualfast"):
+        kept(tmp_path, said, what)
+    (tmp_path / "0000000006.pt").unlink()
+    _, state = kept(tmp_path, said, {"training": "another", "data": "abc"})
+    assert state is None
+    assert not list(tmp_path.iterdir())  # of a training that was finished
+    assert said == []
+
+
+def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "0000000001.pt"
+    checkpoint.write({"format": 1, "what": {}, "step": 1, "state": {"x": torch.arange(10)}}, path)
+    content = path.read_bytes()
+    for at in range(0, len(content), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+        with pytest.raises(Damaged):
+            checkpoint.read(path)
+    for end in (0, 5, len(content) - 1):
+        path.write_bytes(content[:end])
+        with pytest.raises(Damaged):
+            checkpoint.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [("30s", (30.0, 0)), ("10m", (600.0, 0)), ("1.5h", (5400.0, 0)), ("500steps", (0.0, 500)), ("1 step", (0.0, 1))],
+)
+def test_intervals(text: str, interval: tuple[float, int]) -> None:
+    assert checkpoint_interval(text) == interval
+
+
+@pytest.mark.parametrize("text", ["", "10", "0s", "-1s", "1.5steps", "ten minutes"])
+def test_intervals_that_cannot_be_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match="checkpoint_every is"):
+        checkpoint_interval(text)
