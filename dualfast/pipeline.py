@@ -79,6 +79,8 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     models.check(config.model)
     for method in config.method:
         check_method(*method_options(method))
+        if method_options(method)[0] == "tdds" and not config.tdds:
+            raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
     with Workshop(open_run(config), config, recipe_of(config), progress, needs_test=True) as shop:
         wanted = []
         for seed in config.seed:
@@ -242,6 +244,7 @@ class Workshop:
             window=scoring.window,
             epochs=scoring.score_epochs,
             track_loss=True,
+            tdds=self.n_classes if scoring.tdds else None,
             device=str(self.device),
         )
         criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
