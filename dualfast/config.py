@@ -96,6 +96,8 @@ class Scoring(Checked):
     """T: epochs of training that are scored (30 for CIFAR, 60 for ImageNet in the paper)."""
     window: int = 10
     """J: visits in the sliding window of DUAL."""
+    tdds: bool = False
+    """Gather TDDS too, at 2 bytes a class and 4 J bytes a sample; the method tdds needs it."""
 
     def check(self) -> None:
         _require(self.window >= 2, f"window is {self.window}; a standard deviation needs at least 2 visits")

@@ -66,6 +66,8 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     models.check(config.model)
     for method in config.method:
         check_method(*method_options(method))
+        if method_options(method)[0] == "tdds" and not config.tdds:
+            raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
     with _workshop(config, progress, needs_test=True) as shop:
         progress = shop.progress
         wanted = []
@@ -285,9 +287,12 @@ class Workshop:
         """Trains for the scoring epochs with DualLoss and writes the scores."""
         recipe = replace(self.recipe, epochs=max(self.recipe.epochs, scoring.score_epochs))
         n, window, epochs, device = self.n_samples, scoring.window, scoring.score_epochs, str(self.device)
+        tdds = self.n_classes if scoring.tdds else None
         table: ScoreTable
         if self.ranks.size == 1:
-            table = ScoreTable(n, window=window, epochs=epochs, track_loss=True, device=device)
+            table = ScoreTable(n, window=window, epochs=epochs, track_loss=True, tdds=tdds, device=device)
+        elif tdds is not None:
+            raise ValueError("tdds is gathered on one process only; leave out --tdds, or start one process")
         else:  # the mean loss is not among what ranks exchange
             table = ShardedTable(n, window=window, epochs=epochs, device=device)
         criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)

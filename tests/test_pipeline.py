@@ -53,6 +53,16 @@ def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
     assert len({tuple(np.load(path.with_suffix(".npy"))) for path in ours}) == 4
 
 
+def test_tdds_is_gathered_on_demand(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --tdds too"):
+        pipeline.run(asked(tmp_path / "without", method=("tdds",)), Silent())
+    short = {"epochs": 4, "score_epochs": 4}
+    run_dir, rows = pipeline.run(asked(tmp_path / "with", method=("tdds", "loss"), tdds=True, **short), Silent())
+    assert [row["kept"] for row in rows] == [144, 144]
+    lists = [np.load(run_dir.path / name) for name in ("keep-0.9.npy", "keep-0.9-loss-seed0.npy")]
+    assert len(np.intersect1d(*lists)) < 144
+
+
 def test_the_paper_s_batch_rule_and_equal_steps(tmp_path: Path) -> None:
     config = asked(
         tmp_path / "run", batch_rule="paper", compute="steps", method=("random", "loss", "aum:mislabel_cut=100")
