@@ -8,6 +8,8 @@ follows from the id alone.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the sample was
 right | logit margin float32 | EL2N and entropy as two halves."""
 FOLD_ROWS = 8192  # observations folded in one call: the kernel's search for repeats is quadratic in it
+CLOSE_ROWS = 16384  # observations that wait in lines of 64 bytes until they are packed
 RADIX_BITS = 16
 
 
@@ -64,9 +67,10 @@ class ShardedTable(ScoreTable):
         self.group, self.reads = group, reads
         self.total = n_samples
         self.exchanges = 0
-        self._open: tuple[torch.Tensor, ops.Lines] | None = None
+        self._open: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._paused = False
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._bad_targets: torch.Tensor | int = 0
+        self._status = self.status
 
     @property
     def n_samples(self) -> int:
@@ -94,23 +98,32 @@ class ShardedTable(ScoreTable):
                     f"{self.rank}; visit table.owned alone, or make the table with reads='any'"
                 )
             return self.as_lines(), torch.where(foreign, -1, index // self.world_size)
-        self._close()
         rows = index.new_zeros(len(index), 16, dtype=torch.int32)
-        status = rows.new_zeros(len(self.status))
-        status[ops.PAUSED] = self.status[ops.PAUSED]
-        lines = ops.Lines(rows, status, None, 10, 1)
-        self._open = index.clone(), lines
-        return lines, torch.arange(len(index), device=index.device)
+        if self._status is self.status or self._status.device != rows.device:
+            self._status = rows.new_zeros(len(self.status))
+        if sum(len(ids) for ids, _ in self._open) >= CLOSE_ROWS:
+            self._close()
+        self._open.append((torch.full_like(index, -1) if self._paused else index.clone(), rows))
+        return ops.Lines(rows, self._status, None, 10, 1), torch.arange(len(index), device=index.device)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is recorded inside."""
+        self._paused = True
+        try:
+            with super().paused():
+                yield
+        finally:
+            self._paused = False
 
     def _close(self) -> None:
-        """Takes the observations out of the lines of the latest step."""
-        if self._open is None:
+        """Takes the observations out of the lines of the latest steps."""
+        if not self._open:
             return
-        index, lines = self._open
-        self._open = None
-        self._bad_targets = self._bad_targets + lines.status[ops.BAD_TARGET]  # a GPU counts what a CPU raises
-        packed = lines.lines[:, -1]
-        values = lines.lines[:, -TAIL_WORDS:-1].view(torch.float32)  # dual, std, p, margin, EL2N, entropy
+        index, lines = (torch.cat(parts) for parts in zip(*self._open, strict=True))
+        self._open = []
+        packed = lines[:, -1]
+        values = lines[:, -TAIL_WORDS:-1].view(torch.float32)  # dual, std, p, margin, EL2N, entropy
         p = torch.where(packed >> 24 & 1 != 0, -values[:, 2], values[:, 2])
         p = torch.where(packed & 0xFFF != 0, p, float("nan"))  # a visit skipped, as its logits were not finite
         halves = values[:, 4:6].half().contiguous().view(torch.int32)[:, 0]
@@ -121,8 +134,9 @@ class ShardedTable(ScoreTable):
     def _pending(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(M,) int64 ids, -1 for none, and (M, 3) int32 values of what waits to be exchanged."""
         self._close()
-        self.status[ops.BAD_TARGET] += int(self._bad_targets)
-        self._bad_targets = 0
+        if self._status is not self.status:
+            self.status[ops.BAD_TARGET] += int(self._status[ops.BAD_TARGET])  # a GPU counts what a CPU raises
+            self._status.zero_()
         if len(self._seen) != 1:
             none = (torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32))
             joined = [torch.cat(parts) for parts in zip(*self._seen, strict=True)] if self._seen else none
@@ -219,7 +233,7 @@ class ShardedTable(ScoreTable):
                 raise ValueError(f"the state has {name} {state.get(name)}, this table {mine}")
         super().load_state_dict(state)
         self.exchanges = state["exchanges"]
-        self._open, self._seen = None, [(state["pending_ids"], state["pending_values"])]
+        self._open, self._seen = [], [(state["pending_ids"], state["pending_values"])]
 
 
 def interleaved(parts: list[torch.Tensor]) -> torch.Tensor:

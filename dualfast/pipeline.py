@@ -195,6 +195,7 @@ class Workshop:
             raise ValueError(f"data {config.data!r} comes without test images; name them with --test PATH")
         ranks.check_same({"the training data": self.train.fingerprint})
         self.n_samples = self.train.n_samples
+        self._check_enough("the training data", self.n_samples)
         self.class_names = self.train.class_names or tuple(map(str, range(int(self.train.labels.max()) + 1)))
         self.n_classes = len(self.class_names)
         if self.test is not None:
@@ -219,6 +220,10 @@ class Workshop:
             torch.set_num_threads(self.recipe.threads)
         elif self.recipe.batch_size * self.image_size**2 < ONE_THREAD:
             torch.set_num_threads(1)
+
+    def _check_enough(self, what: str, count: int) -> None:
+        if count < self.ranks.size:
+            raise ValueError(f"{what}: {count} images for {self.ranks.size} processes; start at most one an image")
 
     def _written(self, source: str, path: Path, config: Data) -> beton.Beton:
         if source.endswith(".beton"):
@@ -401,8 +406,7 @@ class Workshop:
         torch.manual_seed(self.train_loader.seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
         count = self.n_samples if ids is None else len(ids)
-        if count < self.ranks.size:
-            raise ValueError(f"{what}: {count} images for {self.ranks.size} processes; start at most one an image")
+        self._check_enough(what, count)
         epochs = recipe.epochs if stop_after is None else stop_after
 
         def on_epoch(epoch: int, loss: float, accuracy: float | None) -> None:

@@ -67,7 +67,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.002)
 
 
 KILL = textwrap.dedent("""
@@ -115,7 +115,7 @@ def test_a_signal_stops_after_the_step_and_the_command_it_prints_goes_on(
 ) -> None:
     process = start([*RUN, "--out", "run"], tmp_path)
     checkpoints = tmp_path / "run" / "checkpoints"
-    wait_for(lambda: len(list(checkpoints.glob("*.pt"))) == 2, process)
+    wait_for(lambda: len(list(checkpoints.glob("*.pt"))) >= 2, process)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
@@ -144,7 +144,7 @@ def test_two_processes_stop_and_go_on_and_score_every_image(tmp_path: Path) -> N
     assert (scores.visits == 4).all()
     process = start([*RUN, "--out", "run"], tmp_path, torchrun)
     checkpoints = tmp_path / "run" / "checkpoints"
-    wait_for(lambda: len(list(checkpoints.glob("*rank0of2.pt"))) == 2, process)
+    wait_for(lambda: len(list(checkpoints.glob("*rank0of2.pt"))) >= 2, process)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert "to go on: torchrun --nproc-per-node=2 -m dualfast run" in error

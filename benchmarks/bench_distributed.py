@@ -1,0 +1,161 @@
+"""What scoring on several processes costs: bytes and seconds of an exchange, and the pause of a checkpoint.
+
+python benchmarks/bench_distributed.py [--samples 1000000 10000000] [--ranks 1 2 4] [--repeats 5]
+Every rank observes its share of synthetic visits; then all exchange. Ranks share this machine's processors and talk by
+gloo over its memory, so that seconds are of one machine's cores, not of a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import _harness
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from dualfast import Scores, ScoreTable, ShardedTable, select
+from dualfast import distributed as sharded
+from dualfast.checkpoint import Checkpoints
+from dualfast.ranks import Ranks
+
+WINDOW = 10
+BATCH = 256
+CLASSES = 10
+
+
+def on_rank(rank: int, size: int, folder: str, samples: int, repeats: int) -> None:
+    torch.set_num_threads(1)
+    wait = timedelta(seconds=600)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size, timeout=wait)
+    table = ShardedTable(samples, window=WINDOW)
+    draw = torch.Generator().manual_seed(0)
+    sent = 0
+    all_to_all = dist.all_to_all_single
+
+    def counting(taken: torch.Tensor, given: torch.Tensor, *splits: Any, **options: Any) -> Any:
+        nonlocal sent
+        row = given.nbytes // len(given) if len(given) else 0
+        sent += given.nbytes - row * (splits[1][rank] if splits else 1)  # what a rank has for itself does not travel
+        return all_to_all(taken, given, *splits, **options)
+
+    dist.all_to_all_single = counting
+    seconds, bytes_sent = [], []
+    for turn in range(repeats + 1):
+        ids = torch.randperm(samples, generator=draw.manual_seed(turn))[rank::size]
+        values = torch.rand(len(ids), 3, generator=draw)
+        table._seen = [(ids, values.view(torch.int32))]  # what a step leaves, without the network that makes it
+        sent = 0
+        dist.barrier()
+        start = time.perf_counter()
+        table.exchange()
+        dist.barrier()
+        if turn:
+            seconds.append(time.perf_counter() - start)
+            bytes_sent.append(sent)
+    dist.barrier()
+    start = time.perf_counter()
+    scores = table.scores_on(0)
+    gather = time.perf_counter() - start
+    mine = table.local_scores().mean
+    local = Scores(dual=mine * (1 - mine), mean=mine)  # too few visits for windows
+    dist.barrier()
+    start = time.perf_counter()
+    kept = sharded.select(local, 0.7)
+    drawing = time.perf_counter() - start
+    if scores is not None:
+        whole = Scores(dual=scores.mean * (1 - scores.mean), mean=scores.mean)
+        assert np.array_equal(kept, select(whole, 0.7))
+    row = {"seconds": seconds, "bytes": bytes_sent, "gather_s": gather, "select_s": drawing}
+    row["lines"] = table.lines.nbytes
+    torch.save(row, f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+def exchange(samples: int, size: int, repeats: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(on_rank, (size, folder, samples, repeats), nprocs=size)
+        ranks = [torch.load(f"{folder}/{rank}", weights_only=True) for rank in range(size)]
+    seconds = [max(turn) for turn in zip(*(rank["seconds"] for rank in ranks), strict=True)]  # the slowest rank's
+    return {
+        "what": "exchange",
+        "samples": samples,
+        "ranks": size,
+        "repeats": repeats,
+        "median_s": float(np.median(seconds)),
+        "min_s": min(seconds),
+        "max_s": max(seconds),
+        "wire_bytes_per_sample": sum(rank["bytes"][0] for rank in ranks) / samples,
+        "table_bytes_per_rank": max(rank["lines"] for rank in ranks),
+        "gather_s": max(rank["gather_s"] for rank in ranks),
+        "select_s": max(rank["select_s"] for rank in ranks),
+    }
+
+
+def recording(repeats: int) -> dict[str, Any]:
+    """A step of the loss into a ShardedTable against one into a ScoreTable, one process, 256 rows of 10 classes."""
+    from dualfast import DualLoss
+
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=0, world_size=1)
+        n = 100 * BATCH
+        tables = {"ScoreTable": ScoreTable(n, window=WINDOW), "ShardedTable": ShardedTable(n, window=WINDOW)}
+        logits = torch.randn(BATCH, CLASSES, requires_grad=True)
+        targets = torch.arange(BATCH) % CLASSES
+        batches = torch.randperm(n).split(BATCH)
+
+        def epoch(table: ScoreTable) -> None:
+            criterion = DualLoss(table)
+            for index in batches:
+                criterion(logits, targets, index).backward()
+            table.exchange()
+
+        timed = _harness.paired({name: lambda t=table: epoch(t) for name, table in tables.items()}, repeats)  # type: ignore[misc]
+        dist.destroy_process_group()
+    step = {f"{name}_step_us": timed[name]["median_s"] / len(batches) * 1e6 for name in tables}
+    return {"what": "recording", "rows": BATCH, "classes": CLASSES, "repeats": repeats, **step}
+
+
+def checkpoint(samples: int, repeats: int) -> dict[str, Any]:
+    """How long training stands still for a checkpoint of a table of so many samples, and how long the file takes."""
+    table = ScoreTable(samples, window=WINDOW)
+    pauses, writing = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), "1steps", Ranks(), print)
+        checkpoints.begin({"training": "bench"})
+        for turn in range(repeats + 1):
+            start = time.perf_counter()
+            checkpoints.step(lambda: {"table": table.state_dict()})
+            checkpoints.rest()
+            if turn:
+                pauses.append(checkpoints.pause)
+                writing.append(time.perf_counter() - start)
+    what = {"what": "checkpoint", "samples": samples, "repeats": repeats, "write_s": float(np.median(writing))}
+    return what | {"median_s": float(np.median(pauses)), "min_s": min(pauses), "max_s": max(pauses)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, nargs="+", default=[1_281_167, 10_000_000])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    about = _harness.origin()
+    rows = [checkpoint(1_281_167, asked.repeats), recording(asked.repeats)]
+    rows += [exchange(samples, size, asked.repeats) for samples in asked.samples for size in asked.ranks]
+    for row in rows:
+        print(row)
+    print(_harness.save("distributed", rows, about))
+
+
+if __name__ == "__main__":
+    main()
