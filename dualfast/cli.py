@@ -140,7 +140,7 @@ class Report(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(Command):
-    """Run a benchmark of the checkout this command stands in: step, select, loader."""
+    """Run a benchmark of the checkout this command stands in: step, select, loader, distributed."""
 
     name: Positional[str]
     arguments: Positional[tuple[str, ...]] = ()
@@ -169,13 +169,15 @@ class Console:
 
     def __enter__(self) -> Console:
         self.bar.start()
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
+        # In the background a shell has its children ignore Ctrl-C; that stays so.
+        heard = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+        self.listens = heard and threading.current_thread() is threading.main_thread()
+        if self.listens:
             self.before = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.main:
+        if self.listens:
             signal.signal(signal.SIGINT, self.before)
         self.bar.stop()
 
@@ -225,6 +227,9 @@ def main(argv: list[str] | None = None) -> int:
         asked.check()
     except (ValueError, TypeError) as error:
         return _fail(error)
+    except BrokenPipeError:  # --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     warnings.showwarning = lambda message, *_: _note(message)
     try:
         _COMMANDS[type(asked)](asked)

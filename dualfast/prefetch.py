@@ -116,6 +116,7 @@ class Prefetcher(Generic[T]):
                     raise StopIteration
                 if channel.ended:
                     channel.closed = True
+                    self._finalizer.detach()  # a Ctrl-C that falls into a finaliser is lost
                     if channel.error is not None:
                         error, channel.error = channel.error, None
                         raise error
