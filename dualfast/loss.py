@@ -202,7 +202,7 @@ class DualLoss(nn.Module):
     def observe(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> None:
         """Records the visits without a loss: for mixup, CutMix or a clean second forward pass."""
         dual_loss(
-            logits,
+            logits.detach(),  # else a gradient would be formed, for nobody
             targets,
             index,
             self.table,
