@@ -305,7 +305,11 @@ class Workshop:
         path = self.scores_path(seed)
         scores = table.scores_on(0)
         record = {"event": "scored", "seed": seed, "epochs": scoring.score_epochs, "seconds": done.seconds}
-        record |= {"accuracy": done.accuracy, "images_per_second": done.images_per_second}
+        record |= {
+            "cpu_seconds": done.cpu_seconds,
+            "accuracy": done.accuracy,
+            "images_per_second": done.images_per_second,
+        }
 
         def write() -> None:
             assert scores is not None
@@ -319,17 +323,21 @@ class Workshop:
         )
         return path
 
-    def adopt(self, path: Path, seed: int, seconds: float) -> None:
-        """Takes the scores that another run gathered on the same data, in so many seconds, for this run's own."""
+    def adopt(self, path: Path, seed: int, record: dict[str, Any]) -> None:
+        """Takes the scores that another run gathered on the same data, and recorded so, for this run's own."""
         if not self.is_scored(seed):
             scores = Scores.load(path, fingerprint=self.train.fingerprint)
             scores.save(self.scores_path(seed), labels=self.train.labels, fingerprint=self.train.fingerprint)
-            self.run_dir.append({"event": "scored", "seed": seed, "seconds": seconds, "from": str(path)})
+            self.run_dir.append({"event": "scored", "seed": seed, "from": str(path), **_times(record)})
 
-    def _scores(self, seed: int) -> tuple[Scores, float]:
-        """The scores of a seed and the seconds they took."""
-        seconds = next(record["seconds"] for record in self.run_dir.records("scored") if record["seed"] == seed)
-        return Scores.load(self.scores_path(seed), fingerprint=self.train.fingerprint), seconds
+    def _scores(self, seed: int) -> Scores:
+        return Scores.load(self.scores_path(seed), fingerprint=self.train.fingerprint)
+
+    def _score_times(self, training: Training) -> dict[str, float]:
+        """The seconds and processor seconds that gathering a training's scores took."""
+        if not needs_scores(training.method):
+            return {"seconds": 0.0, "cpu_seconds": 0.0}
+        return _times(next(r for r in self.run_dir.records("scored") if r["seed"] == training.seed))
 
     # ---- selection and retraining -----------------------------------------------------------------------------------
 
@@ -344,7 +352,7 @@ class Workshop:
         def write() -> None:
             if path.exists():
                 return
-            scores = self._scores(training.seed)[0] if needs_scores(training.method) else self.n_samples
+            scores = self._scores(training.seed) if needs_scores(training.method) else self.n_samples
             kept = drawn(training, scores, self.train.labels, options)
             about: dict[str, Any] = {"n_samples": self.n_samples, "fingerprint": self.train.fingerprint}
             save_keep(path, kept, prune_ratio=training.prune_ratio, **about, **options)
@@ -379,8 +387,9 @@ class Workshop:
             "loss": done.loss,
             "epochs": recipe.epochs,
             "batch_size": recipe.batch_size,
-            "score_seconds": self._scores(training.seed)[1] if needs_scores(training.method) else 0.0,
+            **{f"score_{name}": value for name, value in self._score_times(training).items()},
             "train_seconds": done.seconds,
+            "train_cpu_seconds": done.cpu_seconds,
             "images_per_second": done.images_per_second,
         }
         self._finish("recording the result", lambda: self.run_dir.append(row))
@@ -499,6 +508,11 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
         kept_by=kept_by,
     )
     return report.write(run_dir, content)
+
+
+def _times(record: dict[str, Any]) -> dict[str, float]:
+    """What a record of scores says of the time they took; those of older run directories say less."""
+    return {name: record[name] for name in ("seconds", "cpu_seconds") if name in record}
 
 
 def recipe_of(config: Recipe) -> Recipe:

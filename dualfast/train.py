@@ -42,12 +42,16 @@ class CrossEntropy(nn.Module):
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training came to. Accuracies are fractions of the test images; seconds leave testing out."""
+    """What a training came to. Accuracies are fractions of the test images; seconds leave testing out.
+
+    cpu_seconds: what this process's threads used of the processors, whatever else ran on them.
+    """
 
     accuracy: float
     best_accuracy: float
     loss: float
     seconds: float
+    cpu_seconds: float
     images_per_second: float
 
 
@@ -81,6 +85,18 @@ def _cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+class _Clock:
+    """Seconds, and processor seconds of this process, from one lap to the next."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def lap(self) -> tuple[float, float]:
+        wall, cpu = self.wall, self.cpu
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+        return self.wall - wall, self.cpu - cpu
+
+
 @dataclass
 class _Course:
     """How far a training has come: what a checkpoint holds of it in numbers. loss_sum (1,) float32 is of the epoch's
@@ -92,6 +108,7 @@ class _Course:
     images: int = 0
     seen: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     loss: float = math.nan
     accuracy: float = math.nan
     best: float = math.nan
@@ -107,6 +124,10 @@ class _Course:
             raise ValueError("the loader gave no batches; it needs at least one sample (and drop_last=False)")
         self.loss = loss / batches
         self.seen += int(images)
+
+    def spent(self, seconds: float, cpu_seconds: float) -> None:
+        self.seconds += seconds
+        self.cpu_seconds += cpu_seconds
 
     def tested(self, accuracy: float) -> None:
         self.accuracy = accuracy
@@ -213,17 +234,16 @@ def fit(
             loader.set_epoch(epoch)
         saved = None
         model.train()
-        clock = time.perf_counter()
+        clock = _Clock()
         for images, labels, index in loader:  # type: ignore[attr-defined]
             trainer.step(images, labels, index)
-            now = time.perf_counter()
-            course.seconds, clock = course.seconds + now - clock, now
+            course.spent(*clock.lap())
             if checkpoints is not None:
                 checkpoints.step(trainer.state_dict)
         if trainer.table is not None:
             trainer.table.exchange()
         course.close_epoch(ranks)
-        course.seconds += time.perf_counter() - clock
+        course.spent(*clock.lap())
         if not math.isfinite(course.loss):
             end = f"after epoch {epoch + 1}"
             raise ValueError(f"the training loss is {course.loss} {end}; lower lr (it is {recipe.lr})")
@@ -235,7 +255,9 @@ def fit(
             on_epoch(epoch, course.loss, tested)
     if checkpoints is not None:
         checkpoints.rest()
-    return Fit(course.accuracy, course.best, course.loss, course.seconds, course.seen / course.seconds)
+    return Fit(
+        course.accuracy, course.best, course.loss, course.seconds, course.cpu_seconds, course.seen / course.seconds
+    )
 
 
 @torch.no_grad()

@@ -83,10 +83,12 @@ def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_p
     second = asked(tmp_path / "second", model="wide")
     with workshop(second) as shop:
         assert not shop.is_scored(0)
-        shop.adopt(path, 0, 12.5)
-        shop.adopt(path, 0, 99.0)
+        shop.adopt(path, 0, {"event": "scored", "seconds": 12.5, "cpu_seconds": 9.5, "epochs": 30})
+        shop.adopt(path, 0, {"seconds": 99.0})
         assert (shop.keep(Training("dual", 0.9, 0), second) == ours).all()
-        assert shop.retrain(Training("dual", 0.9, 0), second)["score_seconds"] == 12.5
+        row = shop.retrain(Training("dual", 0.9, 0), second)
+        assert (row["score_seconds"], row["score_cpu_seconds"]) == (12.5, 9.5)
+        assert row["train_cpu_seconds"] > 0
     images = np.random.default_rng(0).integers(0, 256, (1437, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "other.npz", images=images, labels=np.arange(1437) % 10)
     other = str(tmp_path / "other.npz")
@@ -94,4 +96,4 @@ def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_p
         workshop(asked(tmp_path / "third", data=other, test=other)) as shop,
         pytest.raises(ValueError, match="was written for the data"),
     ):
-        shop.adopt(path, 0, 1.0)
+        shop.adopt(path, 0, {"seconds": 1.0})

@@ -120,8 +120,8 @@ class Runner:
         row |= {"altered": len(written.altered), "altered_kept": int(np.isin(written.altered, kept).sum())}
         return row
 
-    def _score(self, point: Point, written: Written, home: Path) -> tuple[Path, int, float]:
-        """Scores of the point's seed, gathered unless they are there: the file, the seed, the seconds they took."""
+    def _score(self, point: Point, written: Written, home: Path) -> tuple[Path, int, dict[str, Any]]:
+        """Scores of the point's seed, gathered unless they are there: the file, the seed, what was recorded of them."""
         model = point.score_model or point.model
         ours = {field.name for field in fields(ScoreConfig)} - {"seed", "compute", "out"}
         config = point.config(model, **self._paths(written), **self.machine)
@@ -133,8 +133,8 @@ class Runner:
             self.close()  # one set of loader threads at a time
             score_only(ScoreConfig(**asked, out=str(out), seed=point.seed), Said())
             records = RunDir(out).records("scored")
-        seconds = next(record["seconds"] for record in records if record["seed"] == point.seed)
-        return RunDir(out).scores_path(point.seed, records[0]["seed"] == point.seed), point.seed, seconds
+        record = next(record for record in records if record["seed"] == point.seed)
+        return RunDir(out).scores_path(point.seed, records[0]["seed"] == point.seed), point.seed, record
 
     def _paths(self, written: Written) -> dict[str, str]:
         return {"data": str(written.train), "test": str(written.test)}
