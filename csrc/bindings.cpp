@@ -43,7 +43,7 @@ dualfast::Line layout_of(const py::object& lines, int window, int limit) {
     return {static_cast<int>(py::reinterpret_borrow<py::array>(lines).shape(1)), window, limit};
 }
 
-// status int32 (5,): the counters, and whether the table is paused. Null without lines.
+// status int32 (6,): the counters, whether the table is paused, and a word of the GPU kernels'. Null without lines.
 constexpr int kDuplicates = 2, kNonFinite = 3, kPaused = 4;
 
 void count(int32_t* status, const dualfast::Counts& counts) {
@@ -128,7 +128,7 @@ void observe(const Dense<float>& p, const Dense<float>& margin, const Dense<floa
     args.layout = layout_of(lines, window, limit);
     args.lines = optional_data<int32_t>(lines, "lines", samples * args.layout.words);
     args.threads = threads;
-    auto* state = optional_data<int32_t>(status, "status", 5);
+    auto* state = optional_data<int32_t>(status, "status", 6);
     check_range(dualfast::first_bad_index(args.index, rows, samples), "index", args.index,
                 "; the score table has the samples 0 to " + std::to_string(samples - 1));
     if (state && state[kPaused]) return;

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -22,7 +21,7 @@ from dualfast import step_torch
 BACKENDS = ("auto", "cpp", "triton", "torch")
 EL2N_VISITS = step_torch.EL2N_VISITS
 MAX_VISITS = 4095
-BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE, PAUSED = range(5)  # words of Lines.status
+BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE, PAUSED, FINISHED = STATUS = range(6)  # words of Lines.status
 DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # waits for the device after each step and raises what it found
 
 _slow_devices: set[str] = set()
@@ -30,8 +29,8 @@ _slow_devices: set[str] = set()
 
 @dataclass(frozen=True)
 class Lines:
-    """Where a step records: lines (n_samples, words) int32, loss_sums (n_samples,) or None, status (5,) int32: four
-    counters, and 1 where nothing is to be recorded."""
+    """Where a step records: lines (n_samples, words) int32, loss_sums (n_samples,) or None, status (6,) int32: four
+    counters, 1 where nothing is to be recorded, and a counter of programs that is zero between launches."""
 
     lines: torch.Tensor
     status: torch.Tensor
@@ -234,31 +233,14 @@ def _step_cpp(
     return loss if reduced is None else reduced, grad
 
 
-def _step_triton(
-    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    kernels = importlib.import_module("dualfast.kernels.step")
-    return _reduced(kernels.step, logits, targets, index, lines, **options)
+def _step_triton(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    loss, grad, reduced = importlib.import_module("dualfast.kernels.step").step(*arguments, **options)
+    return loss if reduced is None else reduced, grad
 
 
-def _step_torch(
-    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, lines: Lines | None, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return _reduced(step_torch.step, logits, targets, index, lines, **options)
-
-
-def _reduced(
-    run: Callable[..., tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]],
-    *arguments: Any,
-    reduction: str,
-    **options: Any,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Of a step that gives the losses of the rows, the gradient and what `mean` divides by."""
-    loss, grad, denominator = run(*arguments, mean=reduction == "mean", **options)
-    if reduction == "none":
-        return loss, grad
-    total = loss.sum()
-    return total / denominator if reduction == "mean" else total, grad
+def _step_torch(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    loss, grad, reduced = step_torch.step(*arguments, **options)
+    return loss if reduced is None else reduced, grad
 
 
 def _has_kernels(tensor: torch.Tensor) -> bool:

@@ -20,7 +20,7 @@ def step(
     index: torch.Tensor,
     lines: Lines | None,
     *,
-    mean: bool,
+    reduction: str,
     scale: float,
     weight: torch.Tensor | None,
     label_smoothing: float,
@@ -28,8 +28,8 @@ def step(
     by_products: bool,
     with_grad: bool,
     inplace: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """As dualfast.kernels.step.step: losses of the rows, gradient, denominator. Accumulates in float32, or in float64
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """As dualfast.kernels.step.step: losses of the rows, gradient, reduced loss. Accumulates in float32, or in float64
     for float64."""
     n_classes = logits.shape[1]
     kept = targets != ignore_index
@@ -56,7 +56,7 @@ def step(
         grad = hard[:, None] * wrong.scatter(1, column, -wrong.sum(1, keepdim=True))
         if soft:
             grad = grad + soft * (w.sum() * p - w)
-        factor = scale / denominator if mean else torch.as_tensor(scale, device=z.device)
+        factor = scale / denominator if reduction == "mean" else torch.as_tensor(scale, device=z.device)
         grad = torch.where(kept[:, None], grad * factor, 0.0).to(logits.dtype)
     if lines is not None:
         p_true = p.gather(1, column)[:, 0]
@@ -76,7 +76,8 @@ def step(
         observe(lines, index, kept, {k: v.float() if v.dtype != torch.bool else v for k, v in seen.items()}, nll)
     if grad is not None and inplace:
         grad = logits.detach().copy_(grad)
-    return loss.to(torch.float64 if logits.dtype == torch.float64 else torch.float32), grad, denominator
+    total = None if reduction == "none" else loss.sum() / denominator if reduction == "mean" else loss.sum()
+    return loss, grad, total
 
 
 def check_range(name: str, values: torch.Tensor, counted: torch.Tensor | None, end: int, range_text: str) -> None:

@@ -165,7 +165,7 @@ class ScoreTable:
         self.window, self.epochs = window, epochs
         words = -(-(window - 1 + TAIL_WORDS) // LINE_WORDS) * LINE_WORDS
         self.lines = torch.zeros(n_samples, words, dtype=torch.int32, device=device)
-        self.status = torch.zeros(5, dtype=torch.int32, device=device)
+        self.status = torch.zeros(len(ops.STATUS), dtype=torch.int32, device=device)
         self.loss_sums = torch.zeros(n_samples, device=device) if track_loss else None
         self.by_products = True  # False once a step left out margin, EL2N and entropy
         self.tdds = None

@@ -18,7 +18,7 @@ MAX_FORGOTTEN = tl.constexpr(0xFFF)
 MAX_SKIPPED = tl.constexpr(63)
 TAIL_WORDS = tl.constexpr(7)
 BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
-PAUSED = tl.constexpr(4)
+PAUSED, FINISHED = tl.constexpr(4), tl.constexpr(5)
 
 
 @triton.jit

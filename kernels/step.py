@@ -1,4 +1,4 @@
-"""The fused training step in Triton: cross-entropy, its gradient and the samples' lines, in one launch a batch."""
+"""The fused training step in Triton: the reduced cross-entropy, its gradient and the samples' lines, in one launch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import triton
 import triton.language as tl
-from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, PAUSED, RUN_TIME, fold, repeats
+from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, FINISHED, PAUSED, RUN_TIME, fold, repeats
 
 if TYPE_CHECKING:
     from dualfast.ops import Lines
@@ -47,6 +47,25 @@ def weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index):
     return tl.sum(total, axis=0)
 
 
+@triton.jit
+def sum_by_the_last(finished_ptr, loss_ptr, count, BLOCK: tl.constexpr):
+    """(whether this program is the last of the launch to come here, the sum of the rows' losses if it is).
+
+    The order of the sum does not depend on who is last. The counter is zero again afterwards, so that the next launch
+    on the stream, or the next replay of a graph, finds it so."""
+    tl.debug_barrier()  # every warp has stored its losses before the one that counts says so
+    last = tl.atomic_add(finished_ptr, 1, sem="acq_rel", scope="gpu") == tl.num_programs(0) - 1
+    total = tl.zeros([BLOCK], tl.float32)
+    if last:
+        start = 0
+        while start < count:
+            row = start + tl.arange(0, BLOCK)
+            total += tl.load(loss_ptr + row, mask=row < count, other=0.0, cache_modifier=".cg")
+            start += BLOCK
+        tl.store(finished_ptr, 0)
+    return last, tl.sum(total, axis=0)
+
+
 @triton.jit(do_not_specialize=RUN_TIME)
 def plan_kernel(
     targets_ptr,
@@ -79,6 +98,7 @@ def step_kernel(
     index_ptr,
     weight_ptr,
     loss_ptr,
+    reduced_ptr,
     grad_ptr,
     denominator_ptr,
     again_ptr,
@@ -104,6 +124,7 @@ def step_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     SCAN: tl.constexpr,
+    SUM: tl.constexpr,
 ):
     """ROWS rows a program. CLASSES <= BLOCK: the rows stay in registers. More: one row, read twice in blocks.
 
@@ -205,17 +226,15 @@ def step_kernel(
         loss = hard * nll + soft * (weights * log_sum - tilt)
     tl.store(loss_ptr + row, tl.where(kept, tl.where(inside, loss, float("nan")), 0.0), mask=there)
 
-    if PLANNED:
-        denominator = tl.load(denominator_ptr)
-    else:
-        denominator = weight_of_kept(targets_ptr, weight_ptr, count, CLASSES, ignore_index)
-        if tl.program_id(0) == 0:
-            tl.store(denominator_ptr, denominator)
+    denominator = 1.0
+    if MEAN:
+        if PLANNED:
+            denominator = tl.load(denominator_ptr)
+        else:
+            denominator = weight_of_kept(targets_ptr, weight_ptr, count, CLASSES, ignore_index)
 
     if grad_ptr is not None:
-        factor = tl.where(inside, scale, float("nan"))
-        if MEAN:
-            factor = factor / denominator
+        factor = tl.where(inside, scale, float("nan")) / denominator
         a = tl.where(kept, factor * inverse * (hard + soft * weights), 0.0)[:, None]
         b = tl.where(kept, factor * soft, 0.0)[:, None]
         true_grad = tl.where(kept, factor * (soft * (weights * p - own_weight) - hard * q), 0.0)[:, None]
@@ -283,6 +302,10 @@ def step_kernel(
             WIDTH,
         )
 
+    if reduced_ptr is not None:
+        last, total = sum_by_the_last(status_ptr + FINISHED, loss_ptr, count, SUM)
+        tl.store(reduced_ptr, total / denominator, mask=last)
+
 
 @triton.jit(do_not_specialize=RUN_TIME)
 def scale_grad_kernel(
@@ -339,7 +362,7 @@ def step(
     index: torch.Tensor,
     lines: Lines | None,
     *,
-    mean: bool,
+    reduction: str,
     scale: float,
     weight: torch.Tensor | None,
     label_smoothing: float,
@@ -348,26 +371,29 @@ def step(
     with_grad: bool,
     inplace: bool,
     shape: Shape | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """dualfast.ops.step without the wait: bad targets and bad index values are counted in lines.status and not
-    recorded; the loss and the gradient of a row with a bad target are NaN. shape overrides the table's."""
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """dualfast.ops.step without the wait: the rows' losses (B,), the gradient, and the reduced loss () but for "none".
+
+    Bad targets and bad index values are counted in lines.status and not recorded; the loss and the gradient of a row
+    with a bad target are NaN. Steps that share `lines` run on one stream. shape overrides the table's."""
     logits = logits.detach()
     count, n_classes = logits.shape
     if logits.stride(1) != 1 and n_classes > 1:
         logits, inplace = logits.contiguous(), False
     loss = torch.empty(count, dtype=torch.float32, device=logits.device)
-    denominator = torch.empty((), dtype=torch.float32, device=logits.device)
+    reduced = None if reduction == "none" else torch.empty((), dtype=torch.float32, device=logits.device)
     grad = None
     if with_grad:
         grad = logits if inplace else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    if count == 0:
-        return loss, grad, denominator.zero_()
     targets, index = targets.contiguous(), index.contiguous()
     if weight is not None:
         weight = weight.detach().float().contiguous()
     shape = shape or shape_for(n_classes)
     words = 16 if lines is None else lines.lines.shape[1]
     planned = count > PLAN_ROWS
+    denominator = torch.empty((), dtype=torch.float32, device=logits.device) if planned else None
+    # Without a table nobody keeps the counter of finished programs: it costs a launch that clears it.
+    status = torch.zeros(FINISHED + 1, dtype=torch.int32, device=logits.device) if lines is None else lines.status
     again = torch.empty(count, dtype=torch.int8, device=logits.device) if planned and lines is not None else None
     with torch.cuda.device_of(logits):
         if planned:
@@ -391,11 +417,12 @@ def step(
             index,
             weight,
             loss,
+            reduced,
             grad,
             denominator,
             again,
             None if lines is None else lines.lines,
-            None if lines is None else lines.status,
+            status,
             None if lines is None else lines.loss_sums,
             count,
             ignore_index,
@@ -406,7 +433,7 @@ def step(
             CLASSES=n_classes,
             STRIDE=logits.stride(0),
             GRAD_STRIDE=0 if grad is None else grad.stride(0),
-            MEAN=mean,
+            MEAN=reduction == "mean",
             SMOOTH=label_smoothing != 0,
             PLANNED=planned,
             BY_PRODUCTS=by_products and lines is not None,
@@ -416,10 +443,11 @@ def step(
             ROWS=shape.rows,
             BLOCK=shape.block,
             SCAN=scan_for(shape.rows),
+            SUM=256 * shape.warps,
             num_warps=shape.warps,
             enable_fp_fusion=True,
         )
-    return loss, grad, denominator
+    return loss, grad, reduced
 
 
 def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:

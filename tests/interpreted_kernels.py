@@ -27,7 +27,7 @@ assert (os.environ.get("TRITON_INTERPRET") == "1") == (DEVICE == "cpu"), (
 ROWS = 16
 TIMES_TORCH = 4  # an error may be so many times that of torch on the same input
 DEFAULTS: dict[str, Any] = {
-    "mean": True,
+    "reduction": "mean",
     "scale": 1.0,
     "weight": None,
     "label_smoothing": 0.0,
@@ -51,13 +51,15 @@ def on_device(value: Any) -> Any:
 
 def run_step(
     logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, table: ScoreTable | None, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The kernel's step on its device; what comes out is on the CPU, but for a gradient over the logits."""
     lines = None if table is None else table.as_lines()
-    loss, grad, denominator = step_kernels.step(
+    loss, grad, reduced = step_kernels.step(
         on_device(logits), on_device(targets), on_device(index), lines, **on_device(options)
     )
-    return loss.cpu(), grad if grad is None or options["inplace"] else grad.cpu(), denominator.cpu()
+    assert lines is None or lines.status[ops.FINISHED] == 0
+    grad = grad if grad is None or options["inplace"] else grad.cpu()
+    return loss.cpu(), grad, None if reduced is None else reduced.cpu()
 
 
 def run_observe(table: ScoreTable, index: torch.Tensor, **seen: Any) -> None:
@@ -118,7 +120,7 @@ def assert_close(ours: torch.Tensor, torchs: torch.Tensor, truth: torch.Tensor, 
 
 OPTIONS = {
     "mean": {},
-    "sum": {"mean": False, "scale": 3.0},
+    "sum": {"reduction": "sum", "scale": 3.0},
     "smoothing": {"label_smoothing": 0.1},
     "weights": {"weight": True},
     "both": {"weight": True, "label_smoothing": 0.2},
@@ -138,20 +140,19 @@ def test_step_against_float64(dtype: torch.dtype, shape: tuple[int, Shape], name
     logits, targets = batch(n_classes, dtype)
     if options["ignore_index"] >= 0:
         targets[14] = options["ignore_index"]
-    reduction = "mean" if options["mean"] else "sum"
+    reduction = options["reduction"]
     truth = by_torch(logits.double(), targets, torch.float64, options, reduction)
     torchs = by_torch(logits, targets, torch.float32, options, reduction)
     room = torch.zeros(ROWS, n_classes + 3, dtype=dtype, device=DEVICE)
     given = room[:, :n_classes].copy_(logits)  # rows with a stride of their own
-    loss, grad, denominator = run_step(given, targets, torch.arange(ROWS), None, **options, shape=layout)
+    loss, grad, reduced = run_step(given, targets, torch.arange(ROWS), None, **options, shape=layout)
     assert grad is not None
     assert grad.dtype == dtype
     assert loss.dtype == torch.float32
     assert_close(loss, torchs[0], truth[0], torch.float32)
     assert_close(grad.cpu(), torchs[1], truth[1], dtype)
-    kept = targets[targets != options["ignore_index"]]
-    expected = len(kept) if options["weight"] is None else options["weight"][kept].double().sum()
-    assert float(denominator) == pytest.approx(float(expected), rel=1e-6)
+    assert reduced is not None
+    assert reduced.isnan()  # as some rows are
     assert (grad.data_ptr() == given.data_ptr()) == options["inplace"]
     assert not room[:, n_classes:].any()
     if not options["inplace"]:
@@ -164,7 +165,7 @@ def test_confident_rows_keep_their_digits(shape: Shape) -> None:
     logits = torch.zeros(4, 10)
     targets = torch.arange(4)
     logits[torch.arange(4), targets] = torch.tensor([8.0, 17.0, 25.0, 60.0])
-    loss, grad, _ = run_step(logits, targets, targets, None, **DEFAULTS | {"mean": False}, shape=shape)
+    loss, grad, _ = run_step(logits, targets, targets, None, **DEFAULTS | {"reduction": "sum"}, shape=shape)
     truth = by_torch(logits.double(), targets, torch.float64, DEFAULTS, "sum")[0]
     others = 9 * torch.exp(-logits.double()[torch.arange(4), targets])
     assert grad is not None
@@ -273,12 +274,13 @@ def test_bad_rows_are_counted_and_not_recorded(planned: bool, monkeypatch: pytes
     table = ScoreTable(5, window=2, device=DEVICE)
     targets, index = torch.tensor([0, 3, -1, 1, 2, -100]), torch.tensor([0, 1, 2, 5, -1, 99])
     options = DEFAULTS | {"weight": torch.ones(3)}
-    loss, grad, denominator = run_step(torch.zeros(6, 3), targets, index, table, **options)
+    loss, grad, reduced = run_step(torch.zeros(6, 3), targets, index, table, **options)
     assert grad is not None
-    assert table.status.tolist() == [2, 2, 0, 0, 0]
+    assert reduced is not None
+    assert table.status.tolist() == [2, 2, 0, 0, 0, 0]
     assert loss.isnan().tolist() == [False, True, True, False, False, False]
     assert grad.isnan().all(1).tolist() == loss.isnan().tolist()
-    assert torch.isfinite(denominator)
+    assert reduced.isnan()
     assert (table.lines[:, -1] & 0xFFF).tolist() == [1, 0, 0, 0, 0]
     with pytest.raises(ValueError, match="2 index values"):
         table.scores()
@@ -367,11 +369,34 @@ def test_dual_loss_on_the_triton_back_end(reduction: Any) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
-def test_an_empty_batch_and_columns_that_are_not_dense() -> None:
-    none = torch.zeros(0, dtype=torch.int64)
-    loss, grad, denominator = run_step(torch.zeros(0, 4), none, none, None, **DEFAULTS)
-    assert grad is not None
-    assert (len(loss), tuple(grad.shape), float(denominator)) == (0, (0, 4), 0.0)
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 300])
+@pytest.mark.parametrize("name", ["mean", "sum", "weights", "ignore"])
+def test_the_last_program_reduces(name: str, count: int, planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss against float64, batch after batch: the counter of programs is left as it was found."""
+    monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 2048)
+    options = DEFAULTS | OPTIONS[name] | {"with_grad": False, "scale": 1.0}
+    if options["weight"]:
+        options["weight"] = torch.linspace(0.5, 2, 5)
+    like = {part: options[part] for part in ("reduction", "ignore_index")}
+    table = ScoreTable(count, window=2, device=DEVICE)
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(count, 5, generator=generator)
+        targets = torch.randint(0, 5, (count,), generator=generator)
+        targets[0] = 2
+        _, _, reduced = run_step(logits, targets, torch.arange(count), table, **options, shape=Shape(64, 8, 1))
+        weight = None if options["weight"] is None else options["weight"].double()
+        truth = F.cross_entropy(logits.double(), targets, weight, **like)
+        assert reduced is not None
+        assert float(reduced) == pytest.approx(float(truth), rel=1e-6)
+    targets.fill_(options["ignore_index"] if name == "ignore" else -100)
+    _, _, reduced = run_step(logits, targets, torch.arange(count), table, **options, shape=Shape(64, 8, 1))
+    assert reduced is not None
+    assert reduced.isnan() == (options["reduction"] == "mean")  # as torch's
+
+
+def test_columns_that_are_not_dense() -> None:
     logits, targets = torch.randn(4, 6), torch.arange(4)
     ours = run_step(logits.t().contiguous().t(), targets, targets, None, **DEFAULTS)
     theirs = run_step(logits, targets, targets, None, **DEFAULTS)

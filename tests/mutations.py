@@ -128,6 +128,30 @@ MUTATIONS = [
         KERNELS + "test_a_paused_table_is_left_as_it_is",
     ),
     Mutation(
+        "kernels/step.py",
+        "        tl.store(finished_ptr, 0)",
+        "        pass",
+        KERNELS + "test_the_last_program_reduces",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "tl.num_programs(0) - 1",
+        "0",
+        KERNELS + "test_the_last_program_reduces",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "tl.store(reduced_ptr, total / denominator",
+        "tl.store(reduced_ptr, total",
+        KERNELS + "test_the_last_program_reduces",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "    tl.debug_barrier()  # every warp",
+        "    # every warp",
+        "tests/test_kernels.py::test_losses_are_summed_after_all_programs_have_stored_theirs",
+    ),
+    Mutation(
         "csrc/bindings.cpp",
         "if (state && state[kPaused]) args.lines = nullptr;",
         "",

@@ -73,14 +73,14 @@ def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = Fal
 
     rows, block, warps = step_kernels.shape_for(n_classes)
     pointers = {"logits_ptr": dtype, "grad_ptr": dtype, "targets_ptr": "i64", "index_ptr": "i64", "loss_ptr": "fp32"}
-    pointers |= {"denominator_ptr": "fp32", "lines_ptr": "i32", "status_ptr": "i32"}
+    pointers |= {"reduced_ptr": "fp32", "lines_ptr": "i32", "status_ptr": "i32"}
     if weighted:
         pointers |= {"weight_ptr": "fp32", "loss_sums_ptr": "fp32"}
     if planned:
-        pointers["again_ptr"] = "i8"
+        pointers |= {"again_ptr": "i8", "denominator_ptr": "fp32"}
     constants = {"CLASSES": n_classes, "STRIDE": n_classes, "GRAD_STRIDE": n_classes, "MEAN": True, "SMOOTH": weighted}
     constants |= {"PLANNED": planned, "BY_PRODUCTS": True, "WINDOW": 10, "WORDS": 16, "WIDTH": 16}
-    constants |= {"ROWS": rows, "BLOCK": block, "SCAN": step_kernels.scan_for(rows)}
+    constants |= {"ROWS": rows, "BLOCK": block, "SCAN": step_kernels.scan_for(rows), "SUM": 256 * warps}
     return compiled(step_kernels.step_kernel, pointers, constants, arch, warps)
 
 
@@ -150,7 +150,16 @@ def test_the_other_kernels_compile(tmp_path: Path) -> None:
 @compiles
 def test_the_line_is_stored_after_a_barrier() -> None:
     """Triton loads the line twice, in two layouts: every warp must have read it before one writes."""
-    text = compiled_step(1000, "bf16", 90).asm["ptx"]
+    text = compiled_step(1000, "bf16", 90).asm["ptx"].split("acq_rel")[0]
     line_loads = [at.start() for at in re.finditer(r"ld\.global[\w:.]*b32", text)]
     line_store = text.rindex("st.global")
     assert "bar.sync" in text[line_loads[-1] : line_store]
+
+
+@compiles
+def test_losses_are_summed_after_all_programs_have_stored_theirs() -> None:
+    """A program counts itself once its warps have met, with an atomic that releases what they stored and acquires what
+    the others did; the sum is not read from a cache of this multiprocessor alone."""
+    before, after = compiled_step(1000, "bf16", 90).asm["ptx"].split("atom.global.gpu.acq_rel")
+    assert "bar.sync" in before[before.rindex("st.global") :]
+    assert re.findall(r"ld\.global\.(\w+)\.", after) == ["cg"] * (1024 // 128)

@@ -201,7 +201,7 @@ def test_lines_agree_with_the_reference(backend: str, classes: int, dtype: torch
             else:
                 log[i].append(seen)
     close(table_quiet(table), [reference.scores(v, window=window, epochs=20) for v in log], logit_scale=80)
-    assert table.status.tolist() == [0, 0, repeated, skipped, 0]
+    assert table.status.tolist() == [0, 0, repeated, skipped, 0, 0]
     assert skipped > 0
     assert repeated > 0
 
@@ -279,7 +279,7 @@ def test_a_row_that_is_left_out_does_not_hide_a_later_one(device: str) -> None:
         step_torch.observe(table.as_lines(), index, counted, seen, None)
     scores = table.scores()
     assert scores.mean[1] == 0.5
-    assert table.status.tolist() == [0, 0, 1, 0, 0]
+    assert table.status.tolist() == [0, 0, 1, 0, 0, 0]
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------------

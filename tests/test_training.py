@@ -279,7 +279,7 @@ def test_a_window_is_of_a_samples_own_visits(backend: str) -> None:
                 log[i].append(visit)
     assert repeats > 0
     assert len({len(visits) for visits in log}) > 3
-    assert table.status.tolist() == [0, 0, repeats, 0, 0]
+    assert table.status.tolist() == [0, 0, repeats, 0, 0, 0]
     found, want = table.scores(), [reference.scores(v, window=4, epochs=9) for v in log]
     for name in ("dual", "mean", "aum"):
         np.testing.assert_allclose(getattr(found, name), [w[name] for w in want], rtol=1e-4, atol=1e-6, err_msg=name)
