@@ -219,7 +219,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", nargs="*", help="ROWSxCLASSES; all of the issue's without it")
+    parser.add_argument("--size", nargs="*", help="ROWSxCLASSES; all of them without it")
     parser.add_argument("--dtype", nargs="*", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int)
