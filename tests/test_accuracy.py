@@ -245,6 +245,7 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
     assert "all images (30 epochs): 84.1 ± 0.1" in text
     assert "| dual+beta (published) | 95.5 | 95.2 | 93.0 | 91.4 | 87.1 |" in text
     assert "| dual+beta | 0.9 | 80 | 8 | 88 | 1.10 |" in text
+    assert "| processor seconds on a machine |" in text
     assert "| small | 30 | 0.9 | 54.0 ± 0.0 | 56.9 ± 0.1 (c_d 4) | 56.6 ± 0.0 (c_d 4.125) | -0.3 | +2.6 |" in text
     assert "| wrong labels among the kept, % | 0.3 |" in text
     assert "| dual\\|fast | 1.5 | 1.0 | 50,000 |" in text  # the newer of the two files
@@ -273,6 +274,28 @@ def test_what_is_timed_against_us_gives_the_same_scores(modules: Any, monkeypatc
     ours, theirs = made[1].score(), made[2].score()
     assert np.abs(ours - theirs).max() < 1e-3  # half a unit of float16 at 4 is 2e-3, before the softmax
     assert np.ptp(ours) > 0.05
+
+
+def test_the_readme_is_filled_between_its_marks(tmp_path: Path, modules: Any) -> None:
+    readme = modules("readme")
+    results = accuracy_fixture.write(tmp_path / "results")
+    parts = readme.blocks(results)
+    assert set(parts) == {"accuracy", "total-time"}
+    empty = "# x\n<!-- made: accuracy -->\n<!-- end -->\nmiddle\n<!-- made: total-time -->\nold\n<!-- end -->\nlast\n"
+    text = readme.fill(empty, parts)
+    assert "| dual+beta | 81.0 ± 0.3 | 78.0 ± 0.3 | 72.0 ± 0.3 | 67.0 ± 0.3 | 57.0 ± 0.3 |" in text
+    assert "| 0.9 | 1.10 | 0.10 | 57.0 ± 0.3 | +3.0 |" in text
+    assert [line for line in ("middle", "old", "last") if f"\n{line}\n" in text] == ["middle", "last"]
+    assert readme.fill(text, parts) == text
+    with pytest.raises(ValueError, match="no place for step"):
+        readme.fill(text, {"step": ["x"]})
+
+
+def test_the_readme_says_what_the_results_say(modules: Any) -> None:
+    root = ACCURACY.parent.parent
+    text = (root / "README.md").read_text(encoding="utf-8")
+    readme = modules("readme")
+    assert readme.fill(text, readme.blocks(root / "benchmarks" / "results")) == text, "run make results"
 
 
 def test_no_results_still_make_a_page(tmp_path: Path, modules: Any) -> None:

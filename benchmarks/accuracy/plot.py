@@ -1,4 +1,4 @@
-"""Makes docs/results.md and the pictures beside it from benchmarks/results: `make results`.
+"""Makes docs/results.md, the pictures beside it and the figures in README.md from benchmarks/results: `make results`.
 
 Works with the files that are there; the same files give the same bytes."""
 
@@ -18,6 +18,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from _harness import RESULTS
+from readme import blocks, fill
 from tables import (
     PUBLISHED,
     PUBLISHED_RATIOS,
@@ -30,8 +31,10 @@ from tables import (
     published_of,
     ratios,
     read,
+    seconds_named,
     section,
     settings,
+    timed,
     title,
 )
 
@@ -135,14 +138,15 @@ def accuracy(rows: list[Row]) -> Any:
 
 
 def total_time(rows: list[Row]) -> Any:
-    """Accuracy against all the seconds it took: scoring and training, one set of scores for each point."""
+    """Accuracy against all the seconds it took: scoring and training, each point with a scoring of its own."""
     groups = [group for group in settings(rows) if group[0]["compute"] == "epochs" and group[0]["scenario"] == "clean"]
     if not groups:
         return None
     figure, grid = plt.subplots(1, len(groups), figsize=(7 * len(groups), 4.8), squeeze=False)
     for axes, group in zip(grid.flat, groups, strict=True):
         found = [method for method in methods(group) if method != "full"]
-        totals = [row | {"total": row["score_seconds"] + row["train_seconds"]} for row in group]
+        group = timed(group)
+        totals = [row | {"total": row["score"] + row["train"]} for row in group]
         for method in sorted(found, key=lambda m: m in LOUD):
             at = [ratio for ratio in ratios(group) if means(group, method, ratio)]
             seconds = [means(totals, method, ratio, "total", 1).value for ratio in at]
@@ -152,13 +156,13 @@ def total_time(rows: list[Row]) -> Any:
                 for ratio, x, y in zip(at, seconds, values, strict=True):
                     below = -13 if method == "random" else 7
                     axes.annotate(f"{ratio:g}", (x, y), (0, below), textcoords="offset points", ha="center", fontsize=8)
-        full, seconds = means(group, "full", 0.0), means(group, "full", 0.0, "train_seconds", 1)
+        full, seconds = means(group, "full", 0.0), means(group, "full", 0.0, "train", 1)
         if full and seconds:
             axes.plot(seconds.value, full.value, "o", ms=9, color="#808080", label="full (all images)")
             axes.axvline(seconds.value, color="#808080", lw=1, ls=":")
         axes.set_xlim(left=0)
         _limits(axes, group)
-        axes.set_xlabel("scoring and training, s (numbers at the points: prune ratio)")
+        axes.set_xlabel(f"scoring and training, {seconds_named(group[0])} (numbers at the points: prune ratio)")
         axes.set_ylabel("test accuracy, last epoch, %")
         axes.set_title(_wrapped(title(group[0]), 90))
     _legend(figure, list(grid.flat))
@@ -282,6 +286,10 @@ def main() -> None:
     parser.add_argument("--png", action="store_true", help="PNG too")
     asked = parser.parse_args()
     print(write(asked.results, asked.docs, ("svg", "png") if asked.png else ("svg",)))
+    readme = asked.docs.parent / "README.md"
+    if readme.exists():
+        readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(asked.results)), encoding="utf-8")
+        print(readme)
 
 
 if __name__ == "__main__":

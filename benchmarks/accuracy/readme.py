@@ -1,0 +1,106 @@
+"""The parts of README.md that come from benchmarks/results: what stands between `<!-- made: NAME -->` and
+`<!-- end -->`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tables import Row, markdown, means, ratios, read, seconds_named, settings, timed, title
+
+SHOWN = ("random", "dual+beta", "dual", "ccs", "el2n")
+PICTURED = ("paper", "fast", "cpu")  # the grids, the best proof first
+
+
+def blocks(results: Path) -> dict[str, list[str]]:
+    """The lines of each part by its name; a part without results is left out."""
+    made = {}
+    for grid in PICTURED:
+        path = results / f"accuracy-{grid}.jsonl"
+        if path.exists() and (rows := read(path)):
+            made["accuracy"], made["total-time"] = accuracy(grid, rows), total_time(grid, rows)
+            break
+    if steps := sorted(results.glob("????-??-??-*-step.json")):
+        made["step"] = step(steps[-1])
+    return made
+
+
+def fill(readme: str, parts: dict[str, list[str]]) -> str:
+    """The text with its parts made anew. ValueError for a part it has no place for."""
+    for name, lines in parts.items():
+        place = re.compile(rf"(<!-- made: {name} -->\n).*?(<!-- end -->)", re.S)
+        if not place.search(readme):
+            raise ValueError(f"README.md has no place for {name}; add <!-- made: {name} --> and <!-- end -->")
+        text = "\n".join(lines).strip() + "\n"
+        readme = place.sub(lambda found, text=text: found[1] + text + found[2], readme)
+    return readme
+
+
+def _clean(rows: list[Row]) -> list[Row]:
+    return next(group for group in settings(rows) if group[0]["scenario"] == "clean" and not group[0]["score_model"])
+
+
+def accuracy(grid: str, rows: list[Row]) -> list[str]:
+    group = _clean(rows)
+    full, at = means(group, "full", 0.0), ratios(group)
+    seeds = len({row["seed"] for row in group})
+    lines = [[name, *(means(group, name, ratio) or "-" for ratio in at)] for name in SHOWN]
+    return [
+        f"![Test accuracy against prune ratio](docs/accuracy-{grid}.svg)",
+        "",
+        f"{title(group[0])}: test accuracy in % after the last epoch, mean and standard deviation over {seeds} seed(s)"
+        + (f"; all images: {full}." if full else "."),
+        "",
+        *markdown(["fraction removed", *(f"{ratio:g}" for ratio in at)], lines),
+        f"`python benchmarks/accuracy/run.py {grid}` runs it, `make results` draws it; every method is in"
+        " `docs/results.md`.",
+    ]
+
+
+def total_time(grid: str, rows: list[Row]) -> list[str]:
+    group = timed(_clean(rows))
+    full = means(group, "full", 0.0, "train", 1)
+    cells = []
+    for ratio in ratios(group):
+        took = [means(group, "dual+beta", ratio, part, 1) for part in ("score", "train")]
+        random, ours = means(group, "random", ratio), means(group, "dual+beta", ratio)
+        if full and ours and random and took[0] and took[1]:
+            both = (took[0].value + took[1].value) / full.value
+            later = took[1].value / full.value
+            cells.append([f"{ratio:g}", f"{both:.2f}", f"{later:.2f}", ours, f"{ours.value - random.value:+.1f}"])
+    head = ["fraction removed", "scoring and training", "each further training", "accuracy %", "over random"]
+    return [
+        f"![Test accuracy against total time](docs/total-time-{grid}.svg)",
+        "",
+        f"What dual+beta costs, in {seconds_named(group[0])} of one training on all images ({group[0]['machine']}). The"
+        " scores are gathered once and serve every ratio, seed and network that follows:",
+        "",
+        *markdown(head, cells),
+        f"The same command, `python benchmarks/accuracy/run.py {grid}`.",
+    ]
+
+
+def step(path: Path) -> list[str]:
+    """Each size's times of ours, and of what a user would run instead as multiples of it."""
+    made = json.loads(path.read_text(encoding="utf-8"))
+    found = {(row["size"], row["dtype"], row["what"]): row for row in made["rows"]}
+    lines = []
+    for size, dtype in dict.fromkeys((row["size"], row["dtype"]) for row in made["rows"]):
+        ours = found[size, dtype, "dualfast"]
+        others = (found.get((size, dtype, what)) for what in ("cross_entropy", "cross_entropy + eager scores"))
+        times = [f"{row['times_dualfast']:.1f}x" if row else "-" for row in others]
+        lines.append([size.replace("x", " x "), dtype, f"{1000 * ours['median_s']:.3g} ms", *times])
+    head = [
+        "batch x classes",
+        "logits",
+        "dualfast, all scores",
+        "cross_entropy alone",
+        "and scores in torch operations",
+    ]
+    return [
+        *markdown(head, lines),
+        f"Loss and gradient, medians of {made['rows'][0]['repeats']} paired rounds on {made['machine']},"
+        f" {made['cores']} cores, torch {made['versions']['torch']}, commit {made['commit'][:8]}:"
+        " `python benchmarks/bench_step.py`.",
+    ]
