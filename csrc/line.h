@@ -46,13 +46,16 @@ inline bool fold(int32_t* line, const Line& layout, const Observation& seen) {
     if (visits >= ring) {
         // Two passes over the ring: a running sum of squares loses the small variances to cancellation.
         float mean = seen.p, squares = 0;
-        float past;
+#pragma omp simd reduction(+ : mean)
         for (int j = 0; j < ring; ++j) {
+            float past;
             std::memcpy(&past, line + j, 4);
             mean += past;
         }
         mean /= static_cast<float>(layout.window);
+#pragma omp simd reduction(+ : squares)
         for (int j = 0; j < ring; ++j) {
+            float past;
             std::memcpy(&past, line + j, 4);
             squares += (past - mean) * (past - mean);
         }

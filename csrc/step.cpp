@@ -336,22 +336,31 @@ CLONES void block_sums(Block& t, int classes, const float* weight, bool smoothin
     for (int r = 0; r < kTile; ++r) t.true_exp[r] = exp_neg(t.true_logit[r] - t.max[r]);
 }
 
+// Transposing: vector code would gather and scatter, which takes twice as long.
+#define SCALAR __attribute__((optimize("no-tree-vectorize")))
+
 template <class T>
-CLONES void block_load(const T* from, int64_t stride, float* to, int rows, int classes) {
+SCALAR void block_load(const T* from, int64_t stride, float* to, int rows, int classes) {
+    for (int r = 0; r < rows; ++r) {
+        for (int c = 0; c < classes; ++c) to[c * kTile + r] = to_float(from[r * stride + c]);
+    }
+    for (int r = rows; r < kTile; ++r) {
+        for (int c = 0; c < classes; ++c) to[c * kTile + r] = 0;
+    }
+}
+
+CLONES void block_gradient(Block& t, int classes, const float* a, const float* b, const float* weight) {
     for (int c = 0; c < classes; ++c) {
-        for (int r = 0; r < rows; ++r) to[c * kTile + r] = to_float(from[r * stride + c]);
-        for (int r = rows; r < kTile; ++r) to[c * kTile + r] = 0;
+        const float w = weight ? weight[c] : 1.0f;
+#pragma omp simd
+        for (int r = 0; r < kTile; ++r) t.x[c * kTile + r] = a[r] * t.x[c * kTile + r] - b[r] * w;
     }
 }
 
 template <class T>
-CLONES void block_store(const Block& t, T* to, int64_t stride, int rows, int classes, const float* a, const float* b,
-                        const float* weight) {
+SCALAR void block_store(const float* from, T* to, int64_t stride, int rows, int classes) {
     for (int r = 0; r < rows; ++r) {
-        T* row = to + r * stride;
-        for (int c = 0; c < classes; ++c) {
-            from_float(a[r] * t.x[c * kTile + r] - b[r] * (weight ? weight[c] : 1.0f), row + c);
-        }
+        for (int c = 0; c < classes; ++c) from_float(from[c * kTile + r], to + r * stride + c);
     }
 }
 
@@ -370,7 +379,7 @@ int64_t run_block(const Step& args, int64_t first, int rows, float weight_sum, c
     block_load(x, args.logits_stride, t.x, rows, classes);
     block_sums(t, classes, args.weight, args.smoothing > 0);
     Row out[kTile];
-    float a[kTile], b[kTile];
+    float a[kTile] = {}, b[kTile] = {};
     for (int r = 0; r < rows; ++r) {
         RowSums sums;
         sums.max = t.max[r];
@@ -392,7 +401,8 @@ int64_t run_block(const Step& args, int64_t first, int rows, float weight_sum, c
     }
     if (args.grad) {
         T* grad = static_cast<T*>(args.grad) + first * args.grad_stride;
-        block_store(t, grad, args.grad_stride, rows, classes, a, b, args.weight);
+        block_gradient(t, classes, a, b, args.weight);
+        block_store(t.x, grad, args.grad_stride, rows, classes);
         for (int r = 0; r < rows; ++r) from_float(out[r].true_gradient, grad + r * args.grad_stride + t.y[r]);
     }
     int64_t strange = 0;
