@@ -96,7 +96,7 @@ def test_points_share_scores_across_methods_computes_and_networks(tmp_path: Path
     kept = np.load(folder / "keep-0.9-aum_mislabel_cut=431-seed0.npy")
     assert rows[1]["altered_kept"] == len(set(noisy.tolist()) & set(kept.tolist()))
     assert rows[3]["epochs"] > 2
-    assert 2 <= rows[3]["c_d"] <= 8
+    assert 1 <= rows[3]["c_d"] <= 11
     # Scored three times: clean by small, noisy by small; steps and another network took what was there.
     scored = sorted(path.parent.parent.name for path in (tmp_path / "work" / "scores").rglob("scores.parquet"))
     assert scored == ["clean", "noise=0.2"]
