@@ -8,13 +8,16 @@
 namespace dualfast {
 namespace {
 
-void plan(Axis& axis, int in, int out) {
-    const double scale = static_cast<double>(in) / out, reach = std::max(scale, 1.0);
+int pixels_of(const Span& span) { return static_cast<int>(std::ceil(span.start + span.size)); }
+
+void plan(Axis& axis, const Span& span, int out) {
+    const double scale = span.size / out, reach = std::max(scale, 1.0);
+    const int in = pixels_of(span);
     axis.taps = std::min(in, static_cast<int>(std::ceil(reach)) * 2 + 1);
     axis.first.resize(out);
     axis.weight.assign(static_cast<size_t>(out) * axis.taps, 0.0F);
     for (int i = 0; i < out; ++i) {
-        const double center = (i + 0.5) * scale;
+        const double center = span.start + (i + 0.5) * scale;
         const int low = std::max(0, static_cast<int>(center - reach + 0.5));
         const int high = std::min(in, static_cast<int>(center + reach + 0.5));
         const int first = std::min(low, in - axis.taps);
@@ -53,17 +56,18 @@ CLONES void across(const float* line, const Axis& axis, uint8_t* out, int width)
 
 }  // namespace
 
-void resize_rgb(const uint8_t* in, int64_t row_bytes, int in_height, int in_width, uint8_t* out, int out_height,
-                int out_width, ResizeScratch& scratch) {
-    plan(scratch.rows, in_height, out_height);
-    plan(scratch.columns, in_width, out_width);
-    scratch.line.resize(static_cast<size_t>(in_width) * 3);
+void resize_rgb(const Tile& in, uint8_t* out, int out_height, int out_width, ResizeScratch& scratch) {
+    plan(scratch.rows, in.rows, out_height);
+    plan(scratch.columns, in.columns, out_width);
+    const int values = pixels_of(in.columns) * 3;
+    scratch.line.resize(static_cast<size_t>(values));
     for (int y = 0; y < out_height; ++y) {
         std::fill(scratch.line.begin(), scratch.line.end(), 0.0F);
         const float* weight = scratch.rows.weight.data() + static_cast<size_t>(y) * scratch.rows.taps;
         for (int k = 0; k < scratch.rows.taps; ++k) {
             if (weight[k] != 0.0F) {
-                add_row(in + (scratch.rows.first[y] + k) * row_bytes, weight[k], scratch.line.data(), in_width * 3);
+                const uint8_t* row = in.pixels + (scratch.rows.first[y] + k) * in.row_bytes;
+                add_row(row, weight[k], scratch.line.data(), values);
             }
         }
         across(scratch.line.data(), scratch.columns, out + static_cast<size_t>(y) * out_width * 3, out_width);

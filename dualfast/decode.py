@@ -118,14 +118,14 @@ def _finish(
     fill: NDArray[Any],
 ) -> None:
     """Decodes what load_images left, and raises for what it could not read."""
-    failed = (status != 0) & (status != ops.STORED_AS_JPEG)
+    failed = (status != 0) & (status != ops.LEFT)
     if failed.any():
         bad = int(np.argmax(failed))
         raise RuntimeError(
             f"sample {ids[bad]} of {source.path} {ops.READ_STATUS[status[bad]]}; dualfast.verify checks the file"
         )
     pixels: list[NDArray[np.uint8] | None] = [None] * len(ids)
-    left = np.flatnonzero(status == ops.STORED_AS_JPEG)
+    left = np.flatnonzero(status == ops.LEFT)
     with ThreadPoolExecutor(current.threads) as pool:
         for at, image in zip(left.tolist(), pool.map(source.image, ids[left].tolist()), strict=True):
             pixels[at] = image
