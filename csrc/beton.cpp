@@ -145,7 +145,7 @@ void place(Tile tile, const Cover& cover, bool flip, const Output& out, size_t i
     const int32_t height = cover.y1 - cover.y0, width = cover.x1 - cover.x0;
     const auto exact = [](const Span& span, int32_t size) { return span.start == 0 && span.size == size; };
     if (cover.any() && !(exact(tile.rows, height) && exact(tile.columns, width))) {
-        scratch.tile.resize(static_cast<size_t>(height) * width * 3);
+        scratch.tile.resize(static_cast<size_t>(height) * width * 3 + 1);
         resize_rgb(tile, scratch.tile.data(), height, width, scratch.resize);
         tile.pixels = scratch.tile.data();
         tile.row_bytes = int64_t{width} * 3;
@@ -196,9 +196,8 @@ Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& 
     Tile tile{};
     if (!jpeg) {
         tile = tile_of(scratch.file.data(), s.width[i], cover.source);
-    } else if (cover.any() &&
-               !decode_jpeg({scratch.file.data(), s.size[i], s.height[i], s.width[i]}, cover.source,
-                            cover.y1 - cover.y0, cover.x1 - cover.x0, scratch.pixels, tile)) {
+    } else if (cover.any() && !decode_jpeg({scratch.file.data(), s.size[i], s.height[i], s.width[i]}, cover.source,
+                                           cover.y1 - cover.y0, cover.x1 - cover.x0, scratch.pixels, tile)) {
         return kLeft;
     }
     place_any(tile, cover, s.boxes[i], out, i, scratch);

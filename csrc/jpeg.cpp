@@ -25,7 +25,9 @@ struct Decoder {
     Decoder() {
         info.err = jpeg_std_error(&errors);
         info.client_data = this;
-        errors.error_exit = [](j_common_ptr common) { std::longjmp(static_cast<Decoder*>(common->client_data)->failed, 1); };
+        errors.error_exit = [](j_common_ptr common) {
+            std::longjmp(static_cast<Decoder*>(common->client_data)->failed, 1);
+        };
         errors.emit_message = [](j_common_ptr common, int level) {
             if (level < 0) common->err->error_exit(common);  // a warning: damaged, and some pixels are made up
         };

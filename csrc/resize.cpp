@@ -38,9 +38,10 @@ CLONES void add_row(const uint8_t* in, float weight, float* line, int n) {
     for (int i = 0; i < n; ++i) line[i] += weight * static_cast<float>(in[i]);
 }
 
-// A pixel's three values and the next one's first.
+// A pixel's three values and, read or written with them, the next one's first.
 typedef float Four __attribute__((vector_size(16)));
 typedef int32_t FourInts __attribute__((vector_size(16)));
+typedef uint8_t FourBytes __attribute__((vector_size(4)));
 
 CLONES void across(const float* line, const Axis& axis, uint8_t* out, int width) {
     const int taps = axis.taps;
@@ -53,8 +54,10 @@ CLONES void across(const float* line, const Axis& axis, uint8_t* out, int width)
             std::memcpy(&pixel, in + 3 * k, sizeof pixel);
             sum += weight[k] * pixel;
         }
-        const FourInts rounded = __builtin_convertvector(sum, FourInts);
-        for (int c = 0; c < 3; ++c) out[3 * x + c] = static_cast<uint8_t>(std::min(rounded[c], 255));
+        const Four most{255.0F, 255.0F, 255.0F, 255.0F};
+        const auto whole = __builtin_convertvector(sum < most ? sum : most, FourInts);
+        const auto bytes = __builtin_convertvector(whole, FourBytes);
+        std::memcpy(out + 3 * x, &bytes, sizeof bytes);
     }
 }
 

@@ -30,8 +30,8 @@ struct ResizeScratch {
     std::vector<float> line;
 };
 
-// Scales the tile to out_height x out_width pixels at `out`, packed. A triangle filter as wide as the scale, so that
-// shrinking averages: Pillow's BILINEAR to within one count.
+// Scales the tile to out_height x out_width pixels at `out`, packed; one byte more is written. A triangle filter as
+// wide as the scale, so that shrinking averages: Pillow's BILINEAR to within one count.
 void resize_rgb(const Tile& in, uint8_t* out, int out_height, int out_width, ResizeScratch& scratch);
 
 }  // namespace dualfast
