@@ -38,7 +38,7 @@ struct Decoder {
 };
 
 // libjpeg jumps from its errors to the top of this function: nothing with a destructor may begin in it.
-bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t shrink, std::vector<uint8_t>& buffer,
+bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t spare, std::vector<uint8_t>& buffer,
             Tile& tile) {
     jpeg_decompress_struct& info = decoder.info;
     if (setjmp(decoder.failed) != 0) return false;
@@ -52,6 +52,8 @@ bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t sh
         static_cast<int32_t>(info.image_width) != jpeg.width) {
         return false;
     }
+    // Smaller, chroma of 4:2:0 keeps its pixels; that of 4:2:2 shrinks with the rest, so that it must begin at twice.
+    const int32_t shrink = info.max_h_samp_factor == info.max_v_samp_factor ? spare : std::max(spare / 2, 1);
     info.out_color_space = JCS_RGB;
     info.scale_num = 1;
     info.scale_denom = static_cast<unsigned>(shrink);
@@ -91,11 +93,11 @@ const char* jpeg_library() { return NAME(LIBJPEG_TURBO_VERSION); }
 
 bool decode_jpeg(const Jpeg& jpeg, const Region& region, int32_t out_height, int32_t out_width,
                  std::vector<uint8_t>& buffer, Tile& tile) {
-    const auto fits = [&](int32_t shrink) {
-        return region.bottom - region.top >= shrink * out_height && region.right - region.left >= shrink * out_width;
+    const auto times = [&](int32_t n) {
+        return region.bottom - region.top >= n * out_height && region.right - region.left >= n * out_width;
     };
     Decoder decoder;
-    return decode(decoder, jpeg, region, fits(8) ? 8 : fits(4) ? 4 : fits(2) ? 2 : 1, buffer, tile);
+    return decode(decoder, jpeg, region, times(8) ? 8 : times(4) ? 4 : times(2) ? 2 : 1, buffer, tile);
 }
 
 }  // namespace dualfast

@@ -22,9 +22,9 @@ struct Region {
     int32_t top, left, bottom, right;
 };
 
-// Decodes `region` as a decoder of the whole image would; at 1/2, 1/4 or 1/8 of its size where that still has
-// out_height x out_width pixels. The tile's pixels stand in `buffer`. False for everything else than a flawless 8-bit
-// gray, YCbCr or RGB JPEG of the right size, as far as it is read: down to the region's last row.
+// Decodes `region` to the pixels that a decoder of the whole image gives; at 1/2, 1/4 or 1/8 of its size where that
+// still has out_height x out_width pixels (4:2:2: twice as many). The tile's pixels stand in `buffer`. False for all
+// but a flawless 8-bit gray, YCbCr or RGB JPEG of the right size, as far as it is read: down to the region's last row.
 bool decode_jpeg(const Jpeg& jpeg, const Region& region, int32_t out_height, int32_t out_width,
                  std::vector<uint8_t>& buffer, Tile& tile);
 
