@@ -155,6 +155,29 @@ def test_large_crops_are_decoded_smaller(sampling: str, side: int) -> None:
 
 
 @needs_library
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:0", "gray"])
+@pytest.mark.parametrize("shrink", [2, 4, 8])
+def test_smaller_crops_are_cut_from_the_smaller_whole(shrink: int, sampling: str, form: str) -> None:
+    height, width, h, w = 187, 243, 5, 7
+    data = encode(picture(height, width), sampling, **FORMS[form])
+    whole = Image.open(io.BytesIO(data))
+    whole.draft(None, (width // shrink, height // shrink))
+    pixels = np.asarray(whole.convert("RGB"))
+    assert pixels.shape == (-(-height // shrink), -(-width // shrink), 3)
+    tops, lefts = np.arange(height // shrink - h + 1), np.arange(width // shrink - w + 1)
+    boxes = np.concatenate(
+        [boxes_at(tops, lefts[[0, 3, -1], None], h, w), boxes_at(tops[[0, 3, -1], None], lefts, h, w)]
+    )
+    exact = np.stack([pixels[top : top + h, left : left + w] for top, left in boxes[:, :2]])
+    boxes[:, :4] *= shrink
+    boxes[:, 4] = 0
+    status, got = load(data, (height, width), boxes, (h, w))
+    assert not status.any()
+    assert (got == exact).all()
+
+
+@needs_library
 def test_smaller_decoding_keeps_the_place() -> None:
     """A ramp's values tell where a pixel was taken from, to a fraction of one."""
     ramp = np.broadcast_to(np.arange(240)[None, :, None], (200, 240, 3)).astype(np.uint8)
