@@ -184,8 +184,9 @@ def image_pipelines(
 
     image_size: the output's side, or (height, width), px. augment: False (the middle), "crop" (shifted by up to an
     eighth of the side, the outside filled with the mean), "crop+flip", or "rrc" (random area `scale` and aspect
-    `ratio`, and flip). mean and std: of each channel, pixel values lying in 0..1. dtype: float32, bfloat16, float16,
-    or uint8 (not normalised). Raises ValueError for anything else."""
+    `ratio`, and flip). Of a JPEG only what the crop needs is decoded, at 1/2, 1/4 or 1/8 of its size where that still
+    has as many pixels as the output. mean and std: of each channel, pixel values lying in 0..1. dtype: float32,
+    bfloat16, float16, or uint8 (not normalised). Raises ValueError for anything else."""
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= 4096 for side in size):
         raise ValueError(f"image_size is {image_size!r}; give 1 to 4096 px, or (height, width)")
