@@ -1,0 +1,116 @@
+"""JPEGs: random crops of 224 px out of photographs, on one thread against Pillow, then through Loader against FFCV's
+loader and torch's DataLoader with Pillow, each side in its own process, in turn.
+
+--folder keeps the files that are made, for another run; --prepare makes them and measures nothing."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _harness import origin, paired, save
+from bench_loader import throughput
+
+from dualfast import beton, ops, write
+
+SIZE = 224
+SETS: dict[str, dict[str, Any]] = {
+    "originals": {},
+    "max side 400, JPEG": {"max_size": 400},
+    "max side 256, JPEG": {"max_size": 256},
+    "max side 256, raw": {"max_size": 256, "mode": "raw"},
+}
+
+
+def prepare(images: Path, folder: Path, times: int) -> dict[str, Path]:
+    """The photographs `times` times over, as files and as each of the SETS; what is there is left."""
+    root = folder / "set"
+    if not root.exists():
+        for label, file in enumerate(sorted(images.glob("*/*.*"))):
+            (folder / "set.part" / f"{label:04}").mkdir(parents=True, exist_ok=True)
+            for copy in range(times):
+                shutil.copyfile(file, folder / "set.part" / f"{label:04}" / f"{copy:02}{file.suffix}")
+        (folder / "set.part").rename(root)
+    made = {}
+    for name, options in SETS.items():
+        made[name] = folder / f"{name.replace(' ', '-').replace(',', '')}.beton"
+        if not made[name].exists():
+            write(root, made[name], progress=False, **options)
+    return made
+
+
+def one_thread(case: str, path: Path, repeats: int) -> dict[str, Any]:
+    """Crops of up to 128 images from memory: load_images, and Pillow's decoding and resizing of the same boxes."""
+    from PIL import Image
+
+    source = beton.open_beton(path)
+    ids = np.arange(0, source.n_samples, max(1, source.n_samples // 128))
+    height, width = source.height[ids], source.width[ids]
+    boxes = ops.crop_boxes(ids, height, width, kind="resized", out_size=(SIZE, SIZE), flip=True)
+    out, table = np.empty((len(ids), SIZE, SIZE, 3), np.uint8), np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+    where = source.ptr[ids], source.size[ids], source.mode[ids]
+    payloads = [source.payload(row) for row in ids.tolist()]
+
+    def ours() -> None:
+        left = ops.load_images(source.fd, *where, height, width, boxes, out, table, np.zeros(3, np.uint8), 1)
+        assert not left.any()
+
+    def pillow() -> None:
+        for at, (payload, (top, left, h, w, flip)) in enumerate(zip(payloads, boxes.tolist(), strict=True)):
+            image = Image.open(io.BytesIO(payload)).convert("RGB")
+            cut = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, (left, top, left + w, top + h))
+            out[at] = np.asarray(cut)[:, :: -1 if flip else 1]
+
+    times = paired({"dualfast": ours, "pillow": pillow}, repeats)
+    rates = {f"{name}_images_per_s": len(ids) / found["median_s"] for name, found in times.items()}
+    ratio = times["pillow"]["median_s"] / times["dualfast"]["median_s"]
+    return {"case": f"{case}, one thread", "side": "dualfast", **rates, "faster_than_pillow_by": ratio, "times": times}
+
+
+def run(asked: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    made = prepare(asked.images, folder, asked.times)
+    if asked.prepare:
+        return
+    files = [str(file) for file in sorted((folder / "set").glob("*/*"))]
+    for case, path in made.items():
+        if case.endswith("JPEG") or case == "originals":
+            yield one_thread(case, path, asked.repeats)
+    for case, path in made.items():
+        sides = ("dualfast", "ffcv", "pillow") if "256" in case else ("dualfast", "ffcv")
+        task = {"path": str(path), "files": files, "n": len(files), "batch": 64, "size": SIZE, "workers": asked.workers}
+        yield from throughput(f"{len(files):,} {case}, crop to {SIZE} px", task, sides, asked.repeats)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path, help="a folder of class folders of JPEGs")
+    parser.add_argument("--times", type=int, default=8, help="how often each image comes")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--no-save", action="store_true")
+    asked = parser.parse_args()
+    about = origin(("ffcv", "numba", "pillow")) | {"jpeg": ops.JPEG_LIBRARY, "workers": asked.workers}
+    if asked.folder is not None:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for row in run(asked, asked.folder or Path(temporary)):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    about["load_after"] = os.getloadavg()[0]
+    if not (asked.no_save or asked.prepare):
+        print(save("jpeg", rows, about))
+
+
+if __name__ == "__main__":
+    main()
