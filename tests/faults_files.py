@@ -164,19 +164,19 @@ def _write(pause: float = 0.0, name: str = "made.beton") -> None:
 
 
 def _compact(pause: float = 0.0) -> None:
-    from dualfast import beton
+    from dualfast import compacting
 
-    copy = beton._copy_range
+    copy = compacting._copy_range
 
     def slowly(*arguments: Any) -> int:
         time.sleep(pause)
         return copy(*arguments)
 
-    beton._copy_range, beton.SAVE_EVERY = slowly, 1 << 20
+    compacting._copy_range, compacting.SAVE_EVERY = slowly, 1 << 20
     try:
-        beton.compact("work.beton", range(0, 600, 2), "made.beton", progress=False)
+        compacting.compact("work.beton", range(0, 600, 2), "made.beton", progress=False)
     finally:
-        beton._copy_range = copy
+        compacting._copy_range = copy
 
 
 def _ended(make: Callable[..., None], what: signal.Signals, times: int = 12) -> None:
