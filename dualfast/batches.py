@@ -58,7 +58,7 @@ class CheckedReader(Reader):  # type: ignore[misc]
                 self.handlers[name] = custom_fields[name].from_binary(row["arguments"])
         self.metadata = opened.metadata
         self.metadata_type = opened.metadata.dtype
-        self.alloc_table = opened.allocations
+        self.opened = opened
 
 
 class MappedMemory(OSCacheManager):  # type: ignore[misc]
@@ -72,7 +72,7 @@ class MappedMemory(OSCacheManager):  # type: ignore[misc]
     def state(self) -> tuple[NDArray[Any], ...]:
         with open(self.fd, "rb", closefd=False) as file:  # by its name another file might be found
             mapped = np.memmap(file, "uint8", mode="r")
-        table = self.reader.alloc_table
+        table = self.reader.opened.allocations
         return mapped, np.ascontiguousarray(table["ptr"]), np.ascontiguousarray(table["size"])
 
 
