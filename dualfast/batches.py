@@ -202,7 +202,8 @@ class EpochPlan:
     def share(self, seed: int, epoch: int) -> tuple[order.Share, reading.ReadAhead | None]:
         ids, starts = order.epoch_order(self.kind, self.ids, seed, epoch, self.beton)
         mine = order.share(ids, self.batch_size, rank=self.rank, world_size=self.world_size, drop_last=self.drop_last)
-        if not isinstance(self.kind, order.PageRandom):
+        os.posix_fadvise(self.beton.fd, 0, 0, os.POSIX_FADV_RANDOM)  # what is wanted is asked for; no guesses on top
+        if self.kind == "random":
             return mine, None
         windows = -(-(starts - self.rank) // self.world_size)  # in places of this rank's own ids
         windows = np.unique(np.minimum(np.maximum(windows, 0), len(mine.ids)))
