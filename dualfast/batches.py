@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dualfast import beton, order, reading
 from dualfast.decode import current
-from dualfast.ffcv_parts import Compiler, DecoderNode, Graph, OSCacheManager, Reader, get_handlers
+from dualfast.ffcv_parts import AllocationQuery, Compiler, DecoderNode, Graph, OSCacheManager, Reader, get_handlers
 from dualfast.prefetch import Prefetcher
 
 IGNORED_LABEL = -100
@@ -77,7 +77,8 @@ class MappedMemory(OSCacheManager):  # type: ignore[misc]
 
 
 class Slot:
-    """One batch's buffers. They are taken again only once no tensor made from them is left."""
+    """One batch's buffers. They are taken again only once no tensor made from them is left; those that are tensors
+    themselves, as ToDevice's are, are made anew each time, since what hangs on a tensor cannot be counted."""
 
     def __init__(self, requirements: Mapping[str, Mapping[int, Any]], batch_size: int) -> None:
         self.owned: list[NDArray[Any]] = []
@@ -92,10 +93,9 @@ class Slot:
             return None
         if isinstance(query, Sequence):
             return tuple(self._allocate(q, batch_size) for q in query)
-        shape = (batch_size, *(int(side) for side in query.shape))
         if isinstance(query.dtype, torch.dtype):
-            return torch.empty(shape, dtype=query.dtype, device=query.device)
-        array = np.empty(shape, query.dtype)
+            return query
+        array = np.empty((batch_size, *(int(side) for side in query.shape)), query.dtype)
         self.owned.append(array)
         return array
 
@@ -107,6 +107,8 @@ class Slot:
         def cut(buffer: Any) -> Any:
             if isinstance(buffer, tuple):
                 return tuple(map(cut, buffer))
+            if isinstance(buffer, AllocationQuery):
+                return torch.empty((count, *map(int, buffer.shape)), dtype=buffer.dtype, device=buffer.device)
             return None if buffer is None else buffer[:count]
 
         return {name: cut(buffer) for name, buffer in self.arguments.items()}

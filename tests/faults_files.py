@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import resource
 import signal
@@ -71,6 +72,16 @@ def _() -> str:
     data[:24] = bytes(24)
     Path("unfinished.beton").write_bytes(data)
     return refused(lambda: opened("unfinished.beton"))
+
+
+@case("bytes", "a file without its allocation table", "segmentation fault, or wrong images")
+def _() -> str:
+    from dualfast import checksums
+    from dualfast.beton import Beton
+
+    os.truncate("set.beton", Beton("set.beton").table_start)
+    checksums.forget("set.beton")
+    return refused(lambda: opened())
 
 
 def _flips(path: str, count: int, seed: int) -> dict[str, int]:
@@ -278,3 +289,28 @@ def _() -> str:
         Path("folder", label).mkdir(parents=True)
         Path("folder", label, "0.jpg").write_bytes(b"no image")
     return refused(lambda: write("folder", "made.beton", progress=False))
+
+
+@case("making", "a data set that fails while it is read", "the writer hangs")
+def _() -> str:
+    from dualfast import sources, write
+
+    def items() -> Any:
+        yield from WORK[:100]
+        raise ConnectionError("the other side is gone")
+
+    whole = sources.open_source((WORK, LABELS))
+    failing = dataclasses.replace(whole, items=items)
+    said = refused(lambda: write(failing, "made.beton", progress=False), (ConnectionError,))
+    assert not Path("made.beton").exists()
+    write(whole, "made.beton", progress=False)
+    assert sorted(os.listdir()) == ["made.beton", "made.beton.crc", "made.beton.json", "set.beton", "set.beton.crc"]
+    return f"{said}; the next try goes on where it stood"
+
+
+@case("making", "two processes that write the same file")
+def _() -> str:
+    from dualfast.partial import Partial
+
+    with Partial("made.beton", "another's"):
+        return refused(lambda: _write())
