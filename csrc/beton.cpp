@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "jpeg.h"
 #include "philox.h"
 #include "resize.h"
 
@@ -70,13 +71,21 @@ Box resized_box(int64_t id, int32_t height, int32_t width, const CropSpec& spec,
     return {(height - h) / 2, (width - w) / 2, h, w, 0};
 }
 
-// Runs work(first, last) on ranges of [0, n); the threads end before it returns.
+struct Scratch {
+    std::vector<uint8_t> file, pixels, tile;
+    ResizeScratch resize;
+};
+
+// Runs work(i, scratch) for every i in [0, n), `grain` of them at a time; the threads end before it returns.
 template <class Work>
 void share(size_t n, size_t grain, int threads, const Work& work) {
     const size_t wanted = std::min<size_t>(static_cast<size_t>(std::max(threads, 1)), (n + grain - 1) / grain);
     std::atomic<size_t> next{0};
     const auto run = [&] {
-        for (size_t at = next.fetch_add(grain); at < n; at = next.fetch_add(grain)) work(at, std::min(n, at + grain));
+        Scratch scratch;
+        for (size_t at = next.fetch_add(grain); at < n; at = next.fetch_add(grain)) {
+            for (size_t i = at; i < std::min(n, at + grain); ++i) work(i, scratch);
+        }
     };
     std::vector<std::thread> helpers;
     for (size_t i = 1; i < wanted; ++i) {
@@ -90,10 +99,31 @@ void share(size_t n, size_t grain, int threads, const Work& work) {
     for (std::thread& helper : helpers) helper.join();
 }
 
-struct Scratch {
-    std::vector<uint8_t> file, tile;
-    ResizeScratch resize;
+// The part of an image that a box covers, and the part of the output that this becomes.
+struct Cover {
+    Region source;
+    int32_t y0, y1, x0, x1;
+    bool any() const { return y1 > y0 && x1 > x0; }
 };
+
+Cover cover_of(const Box& box, int32_t height, int32_t width, const Output& out) {
+    const Region in{std::max(box.top, 0), std::max(box.left, 0), std::min(box.top + box.height, height),
+                    std::min(box.left + box.width, width)};
+    const auto scaled = [](int32_t offset, int32_t size, int32_t of) {
+        return static_cast<int32_t>((static_cast<int64_t>(offset) * of * 2 + size) / (2 * static_cast<int64_t>(size)));
+    };
+    return {in, scaled(in.top - box.top, box.height, out.height), scaled(in.bottom - box.top, box.height, out.height),
+            scaled(in.left - box.left, box.width, out.width), scaled(in.right - box.left, box.width, out.width)};
+}
+
+// The region of an image that is all there.
+Tile tile_of(const uint8_t* pixels, int32_t width, const Region& at) {
+    const int64_t row_bytes = int64_t{width} * 3;
+    return {pixels + at.top * row_bytes + at.left * 3,
+            row_bytes,
+            {0, static_cast<double>(at.bottom - at.top)},
+            {0, static_cast<double>(at.right - at.left)}};
+}
 
 template <class T>
 void place_row(const uint8_t* in, int width, bool flip, const T* table, T* out) {
@@ -106,56 +136,42 @@ void place_row(const uint8_t* in, int width, bool flip, const T* table, T* out) 
     }
 }
 
-// Cuts `box` out of an image of height x width pixels, scales it to the output's size, looks every value up.
+// Scales the tile to the part of the output that it covers, mirrors it, looks every value up.
 template <class T>
-void place(const uint8_t* pixels, int32_t height, int32_t width, const Box& box, const Output& out, size_t i,
-           Scratch& scratch) {
+void place(Tile tile, const Cover& cover, bool flip, const Output& out, size_t i, Scratch& scratch) {
     const auto* table = static_cast<const T*>(out.table);
     const auto* fill = static_cast<const T*>(out.fill);
     T* image = static_cast<T*>(out.data) + i * static_cast<size_t>(out.height) * out.width * 3;
-    const int32_t top = std::max(box.top, 0), left = std::max(box.left, 0);
-    const int32_t bottom = std::min(box.top + box.height, height), right = std::min(box.left + box.width, width);
-    // The part of the output that the image covers.
-    const auto scaled = [](int32_t offset, int32_t size, int32_t of) {
-        return static_cast<int32_t>((static_cast<int64_t>(offset) * of * 2 + size) / (2 * static_cast<int64_t>(size)));
-    };
-    const int32_t y0 = scaled(top - box.top, box.height, out.height),
-                  y1 = scaled(bottom - box.top, box.height, out.height);
-    const int32_t x0 = scaled(left - box.left, box.width, out.width),
-                  x1 = scaled(right - box.left, box.width, out.width);
-    const bool inside = y1 > y0 && x1 > x0;
-    const uint8_t* source = pixels + (static_cast<size_t>(top) * width + left) * 3;
-    int64_t row_bytes = static_cast<int64_t>(width) * 3;
-    if (inside && (y1 - y0 != bottom - top || x1 - x0 != right - left)) {
-        scratch.tile.resize(static_cast<size_t>(y1 - y0) * (x1 - x0) * 3);
-        resize_rgb(source, row_bytes, bottom - top, right - left, scratch.tile.data(), y1 - y0, x1 - x0,
-                   scratch.resize);
-        source = scratch.tile.data();
-        row_bytes = static_cast<int64_t>(x1 - x0) * 3;
+    const int32_t height = cover.y1 - cover.y0, width = cover.x1 - cover.x0;
+    const auto exact = [](const Span& span, int32_t size) { return span.start == 0 && span.size == size; };
+    if (cover.any() && !(exact(tile.rows, height) && exact(tile.columns, width))) {
+        scratch.tile.resize(static_cast<size_t>(height) * width * 3 + 1);
+        resize_rgb(tile, scratch.tile.data(), height, width, scratch.resize);
+        tile.pixels = scratch.tile.data();
+        tile.row_bytes = int64_t{width} * 3;
     }
-    const bool flip = box.flip != 0;
-    const int32_t begin = flip ? out.width - x1 : x0;  // mirrored, the covered part starts elsewhere
+    const int32_t begin = flip ? out.width - cover.x1 : cover.x0;  // mirrored, the covered part starts elsewhere
     for (int32_t y = 0; y < out.height; ++y) {
         T* row = image + static_cast<size_t>(y) * out.width * 3;
-        const bool covered = inside && y >= y0 && y < y1;
-        const int32_t from = covered ? begin : out.width, to = covered ? begin + x1 - x0 : out.width;
+        const bool covered = cover.any() && y >= cover.y0 && y < cover.y1;
+        const int32_t from = covered ? begin : out.width, to = covered ? begin + width : out.width;
         for (int32_t x = 0; x < out.width; ++x) {
             if (x == from) x = to;
             if (x >= out.width) break;
             for (int c = 0; c < 3; ++c) row[3 * x + c] = fill[c];
         }
-        if (covered) place_row(source + (y - y0) * row_bytes, x1 - x0, flip, table, row + 3 * from);
+        if (covered) place_row(tile.pixels + (y - cover.y0) * tile.row_bytes, width, flip, table, row + 3 * from);
     }
 }
 
-void place_any(const uint8_t* pixels, const Samples& s, const Output& out, size_t i, Scratch& scratch) {
+void place_any(const Tile& tile, const Cover& cover, const Box& box, const Output& out, size_t i, Scratch& scratch) {
     switch (out.element) {
         case 1:
-            return place<uint8_t>(pixels, s.height[i], s.width[i], s.boxes[i], out, i, scratch);
+            return place<uint8_t>(tile, cover, box.flip != 0, out, i, scratch);
         case 2:
-            return place<uint16_t>(pixels, s.height[i], s.width[i], s.boxes[i], out, i, scratch);
+            return place<uint16_t>(tile, cover, box.flip != 0, out, i, scratch);
         default:
-            return place<uint32_t>(pixels, s.height[i], s.width[i], s.boxes[i], out, i, scratch);
+            return place<uint32_t>(tile, cover, box.flip != 0, out, i, scratch);
     }
 }
 
@@ -171,11 +187,21 @@ Status read_all(int fd, uint8_t* to, size_t size, uint64_t at) {
 }
 
 Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& scratch) {
-    if (s.mode[i] != 1) return kSkipped;
-    scratch.file.resize(s.size[i]);
+    const bool jpeg = s.mode[i] != 1;
+    if (jpeg && *jpeg_library() == 0) return kLeft;
+    if (scratch.file.size() < s.size[i]) scratch.file.resize(s.size[i]);
     const Status status = read_all(fd, scratch.file.data(), s.size[i], s.ptr[i]);
-    if (status == kDone) place_any(scratch.file.data(), s, out, i, scratch);
-    return status;
+    if (status != kDone) return status;
+    const Cover cover = cover_of(s.boxes[i], s.height[i], s.width[i], out);
+    Tile tile{};
+    if (!jpeg) {
+        tile = tile_of(scratch.file.data(), s.width[i], cover.source);
+    } else if (cover.any() && !decode_jpeg({scratch.file.data(), s.size[i], s.height[i], s.width[i]}, cover.source,
+                                           cover.y1 - cover.y0, cover.x1 - cover.x0, scratch.pixels, tile)) {
+        return kLeft;
+    }
+    place_any(tile, cover, s.boxes[i], out, i, scratch);
+    return kDone;
 }
 
 }  // namespace
@@ -204,24 +230,22 @@ void crop_boxes(const int64_t* ids, const uint16_t* heights, const uint16_t* wid
 }
 
 void load_images(int fd, const Samples& samples, const Output& out, int threads, int32_t* status) {
-    share(samples.n, 8, threads, [&](size_t first, size_t last) {
-        Scratch scratch;
-        for (size_t i = first; i < last; ++i) {
-            try {
-                status[i] = load_one(fd, samples, out, i, scratch);
-            } catch (const std::bad_alloc&) {
-                status[i] = kNoMemory;
-            }
+    // A JPEG takes about a millisecond: shared one by one, so that no thread waits long for the last.
+    const bool jpeg = std::find(samples.mode, samples.mode + samples.n, 0) != samples.mode + samples.n;
+    share(samples.n, jpeg ? 1 : 8, threads, [&](size_t i, Scratch& scratch) {
+        try {
+            status[i] = load_one(fd, samples, out, i, scratch);
+        } catch (const std::bad_alloc&) {
+            status[i] = kNoMemory;
         }
     });
 }
 
 void place_images(const uint8_t* const* pixels, const Samples& samples, const Output& out, int threads) {
-    share(samples.n, 4, threads, [&](size_t first, size_t last) {
-        Scratch scratch;
-        for (size_t i = first; i < last; ++i) {
-            if (pixels[i] != nullptr) place_any(pixels[i], samples, out, i, scratch);
-        }
+    share(samples.n, 4, threads, [&](size_t i, Scratch& scratch) {
+        if (pixels[i] == nullptr) return;
+        const Cover cover = cover_of(samples.boxes[i], samples.height[i], samples.width[i], out);
+        place_any(tile_of(pixels[i], samples.width[i], cover.source), cover, samples.boxes[i], out, i, scratch);
     });
 }
 

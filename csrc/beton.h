@@ -31,7 +31,7 @@ void order_keys(const int64_t* ids, size_t n, uint64_t seed, uint32_t epoch, uin
 void crop_boxes(const int64_t* ids, const uint16_t* heights, const uint16_t* widths, size_t n, const CropSpec& spec,
                 uint64_t seed, uint32_t epoch, Box* boxes);
 
-enum Status : int32_t { kDone = 0, kReadError = 1, kShortRead = 2, kDecodeError = 3, kNoMemory = 4, kSkipped = 5 };
+enum Status : int32_t { kDone = 0, kReadError = 1, kShortRead = 2, kDecodeError = 3, kNoMemory = 4, kLeft = 5 };
 
 struct Samples {
     size_t n;
@@ -49,7 +49,7 @@ struct Output {
     const void* fill;   // 3 elements: what lies outside the image
 };
 
-// Fills out.data; status[i] tells how sample i went (kSkipped: stored as JPEG, which this function leaves to the
+// Fills out.data; status[i] tells how sample i went (kLeft: a JPEG that decode_jpeg does not take, left to the
 // caller). Samples are shared among `threads` threads that end with the call; the result is the same for any number.
 void load_images(int fd, const Samples& samples, const Output& out, int threads, int32_t* status);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "beton.h"
+#include "jpeg.h"
 #include "levels.h"
 #include "philox.h"
 #include "select.h"
@@ -365,6 +366,7 @@ void place_images(const py::list& pixels, const Array<int32_t>& boxes, py::array
 }
 
 void register_beton(py::module_& m) {
+    m.attr("jpeg_library") = dualfast::jpeg_library();
     m.def("order_keys", &order_keys, py::arg("ids").noconvert(), py::arg("seed"), py::arg("epoch"));
     m.def("crop_boxes", &crop_boxes, py::arg("ids").noconvert(), py::arg("heights").noconvert(),
           py::arg("widths").noconvert(), py::arg("kind"), py::arg("flip"), py::arg("out_height"), py::arg("out_width"),

@@ -2,21 +2,25 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 
 namespace dualfast {
 namespace {
 
-void plan(Axis& axis, int in, int out) {
-    const double scale = static_cast<double>(in) / out, reach = std::max(scale, 1.0);
-    axis.taps = std::min(in, static_cast<int>(std::ceil(reach)) * 2 + 1);
+int pixels_of(const Span& span) { return static_cast<int>(std::ceil(span.start + span.size)); }
+
+void plan(Axis& axis, const Span& span, int out) {
+    const double scale = span.size / out, reach = std::max(scale, 1.0);
+    const int in = pixels_of(span);
+    axis.taps = std::min(in, static_cast<int>(std::ceil(2 * reach)));
     axis.first.resize(out);
     axis.weight.assign(static_cast<size_t>(out) * axis.taps, 0.0F);
     for (int i = 0; i < out; ++i) {
-        const double center = (i + 0.5) * scale;
+        const double center = span.start + (i + 0.5) * scale;
         const int low = std::max(0, static_cast<int>(center - reach + 0.5));
-        const int high = std::min(in, static_cast<int>(center + reach + 0.5));
+        const int high = std::min({in, static_cast<int>(center + reach + 0.5), low + axis.taps});
         const int first = std::min(low, in - axis.taps);
         float* weight = &axis.weight[static_cast<size_t>(i) * axis.taps];
         double sum = 0;
@@ -34,36 +38,43 @@ CLONES void add_row(const uint8_t* in, float weight, float* line, int n) {
     for (int i = 0; i < n; ++i) line[i] += weight * static_cast<float>(in[i]);
 }
 
+// A pixel's three values and, read or written with them, the next one's first.
+typedef float Four __attribute__((vector_size(16)));
+typedef int32_t FourInts __attribute__((vector_size(16)));
+typedef uint8_t FourBytes __attribute__((vector_size(4)));
+
 CLONES void across(const float* line, const Axis& axis, uint8_t* out, int width) {
     const int taps = axis.taps;
     for (int x = 0; x < width; ++x) {
         const float* in = line + static_cast<size_t>(axis.first[x]) * 3;
         const float* weight = axis.weight.data() + static_cast<size_t>(x) * taps;
-        float r = 0.5F, g = 0.5F, b = 0.5F;
+        Four sum{0.5F, 0.5F, 0.5F, 0.5F};
         for (int k = 0; k < taps; ++k) {
-            r += weight[k] * in[3 * k];
-            g += weight[k] * in[3 * k + 1];
-            b += weight[k] * in[3 * k + 2];
+            Four pixel;
+            std::memcpy(&pixel, in + 3 * k, sizeof pixel);
+            sum += weight[k] * pixel;
         }
-        out[3 * x] = static_cast<uint8_t>(std::min(r, 255.0F));
-        out[3 * x + 1] = static_cast<uint8_t>(std::min(g, 255.0F));
-        out[3 * x + 2] = static_cast<uint8_t>(std::min(b, 255.0F));
+        const Four most{255.0F, 255.0F, 255.0F, 255.0F};
+        const auto whole = __builtin_convertvector(sum < most ? sum : most, FourInts);
+        const auto bytes = __builtin_convertvector(whole, FourBytes);
+        std::memcpy(out + 3 * x, &bytes, sizeof bytes);
     }
 }
 
 }  // namespace
 
-void resize_rgb(const uint8_t* in, int64_t row_bytes, int in_height, int in_width, uint8_t* out, int out_height,
-                int out_width, ResizeScratch& scratch) {
-    plan(scratch.rows, in_height, out_height);
-    plan(scratch.columns, in_width, out_width);
-    scratch.line.resize(static_cast<size_t>(in_width) * 3);
+void resize_rgb(const Tile& in, uint8_t* out, int out_height, int out_width, ResizeScratch& scratch) {
+    plan(scratch.rows, in.rows, out_height);
+    plan(scratch.columns, in.columns, out_width);
+    const int values = pixels_of(in.columns) * 3;
+    scratch.line.resize(static_cast<size_t>(values) + 1);  // across reads one past the last pixel
     for (int y = 0; y < out_height; ++y) {
         std::fill(scratch.line.begin(), scratch.line.end(), 0.0F);
         const float* weight = scratch.rows.weight.data() + static_cast<size_t>(y) * scratch.rows.taps;
         for (int k = 0; k < scratch.rows.taps; ++k) {
             if (weight[k] != 0.0F) {
-                add_row(in + (scratch.rows.first[y] + k) * row_bytes, weight[k], scratch.line.data(), in_width * 3);
+                const uint8_t* row = in.pixels + (scratch.rows.first[y] + k) * in.row_bytes;
+                add_row(row, weight[k], scratch.line.data(), values);
             }
         }
         across(scratch.line.data(), scratch.columns, out + static_cast<size_t>(y) * out_width * 3, out_width);

@@ -5,6 +5,19 @@
 
 namespace dualfast {
 
+// Where a region lies on one axis, in pixels: it begins `start`, 0 to 1, into the first one and is `size` long.
+struct Span {
+    double start, size;
+};
+
+// A region's pixels, rows row_bytes apart, from the first one it touches; fractions come of decoding at less than full
+// size.
+struct Tile {
+    const uint8_t* pixels;
+    int64_t row_bytes;
+    Span rows, columns;
+};
+
 // Weights of one axis: output i reads inputs first[i] .. first[i] + taps - 1 (weights past the border are zero).
 struct Axis {
     int taps = 0;
@@ -17,9 +30,8 @@ struct ResizeScratch {
     std::vector<float> line;
 };
 
-// Scales the box of in_height x in_width pixels at `in` (row_bytes apart) to out_height x out_width pixels at `out`,
-// packed. A triangle filter as wide as the scale, so that shrinking averages: Pillow's BILINEAR to within one count.
-void resize_rgb(const uint8_t* in, int64_t row_bytes, int in_height, int in_width, uint8_t* out, int out_height,
-                int out_width, ResizeScratch& scratch);
+// Scales the tile to out_height x out_width pixels at `out`, packed; one byte more is written. A triangle filter as
+// wide as the scale, so that shrinking averages: Pillow's BILINEAR to within one count.
+void resize_rgb(const Tile& in, uint8_t* out, int out_height, int out_width, ResizeScratch& scratch);
 
 }  // namespace dualfast

@@ -1,11 +1,12 @@
 """FFCV's operations of the default pipelines: read, crop, mirror and normalise in one compiled pass of our own.
 
-They need no just-in-time compilation.
+They need no just-in-time compilation. ops.JPEG_LIBRARY decodes JPEGs, Pillow those that it leaves.
 """
 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -75,6 +76,12 @@ class DecodeImages(SimpleRGBImageDecoder):  # type: ignore[misc]
             self.crop |= {"kind": "pad", "pad": max(1.0, round(PADDING * min(size)))}
 
     def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
+        if not ops.JPEG_LIBRARY and (self.metadata["mode"] == beton.JPEG).any():
+            warnings.warn(
+                "dualfast was built without libjpeg-turbo: JPEGs are decoded whole, by Pillow, which is slow; install "
+                "libjpeg-dev and then dualfast again",
+                stacklevel=2,
+            )
         shape, dtype = (*self.size, 3), OUTPUT_DTYPES[self.dtype]
         if self.crop["kind"] == "center":  # what is already of the output's size is not cut
             own = (self.metadata["height"] == self.size[0]).all() and (self.metadata["width"] == self.size[1]).all()
@@ -117,15 +124,15 @@ def _finish(
     table: NDArray[Any],
     fill: NDArray[Any],
 ) -> None:
-    """Decodes what load_images left, and raises for what it could not read."""
-    failed = (status != 0) & (status != ops.STORED_AS_JPEG)
+    """Decodes with Pillow what load_images left, and raises for what nobody can read."""
+    failed = (status != 0) & (status != ops.LEFT)
     if failed.any():
         bad = int(np.argmax(failed))
         raise RuntimeError(
             f"sample {ids[bad]} of {source.path} {ops.READ_STATUS[status[bad]]}; dualfast.verify checks the file"
         )
     pixels: list[NDArray[np.uint8] | None] = [None] * len(ids)
-    left = np.flatnonzero(status == ops.STORED_AS_JPEG)
+    left = np.flatnonzero(status == ops.LEFT)
     with ThreadPoolExecutor(current.threads) as pool:
         for at, image in zip(left.tolist(), pool.map(source.image, ids[left].tolist()), strict=True):
             pixels[at] = image

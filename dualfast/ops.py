@@ -412,7 +412,8 @@ READ_STATUS = (
     "cannot be decoded",
     "no memory",
 )
-STORED_AS_JPEG = 5
+LEFT = 5
+JPEG_LIBRARY: str = _C.jpeg_library  # what load_images decodes JPEGs with; "" where it was built without and leaves all
 
 
 def order_keys(ids: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.uint64]:
@@ -466,7 +467,11 @@ def load_images(
     """Reads n samples (size[i] bytes at ptr[i] of the open file), cuts and scales boxes[i] to out[i] of shape
     (height, width, 3), and replaces each value v of channel c by table[c, v]; outside the image stands fill[c].
 
-    Returns (n,) codes into READ_STATUS; STORED_AS_JPEG marks samples left to place_images. ValueError or TypeError when
+    Of a JPEG the rows and columns that its box needs are decoded, at 1/2, 1/4 or 1/8 of their size where that still
+    has as many pixels as the output.
+
+    Returns (n,) codes into READ_STATUS, or LEFT for a JPEG to decode otherwise and give to place_images: not of three
+    or one component, damaged, not of this height and width, or any without JPEG_LIBRARY. ValueError or TypeError when
     shapes or element sizes (1, 2 or 4 bytes) disagree."""
     status: NDArray[np.int32] = _C.load_images(fd, ptr, size, mode, height, width, boxes, out, table, fill, threads)
     return status

@@ -140,6 +140,30 @@ MUTATIONS = [
         "tests/test_step.py::test_options",
     ),
     Mutation(
+        "csrc/jpeg.cpp",
+        "margin = info.max_h_samp_factor",
+        "margin = 0",
+        "tests/test_jpeg.py::test_any_crop_is_cut_from_the_whole_image[size0-4:2:0-baseline]",
+    ),
+    Mutation(
+        "csrc/jpeg.cpp",
+        "if (level < 0)",
+        "if (level < -1)",
+        "tests/test_jpeg.py::test_damaged_files_give_an_image_or_are_left_and_never_crash",
+    ),
+    Mutation(
+        "csrc/jpeg.cpp",
+        "begin % shrink",
+        "0 * begin",
+        "tests/test_jpeg.py::test_smaller_decoding_keeps_the_place",
+    ),
+    Mutation(
+        "csrc/jpeg.cpp",
+        "info.max_h_samp_factor == info.max_v_samp_factor ? spare",
+        "true ? spare",
+        "tests/test_jpeg.py::test_large_crops_are_decoded_smaller[149-4:2:2]",
+    ),
+    Mutation(
         "dualfast/ops.py",
         "        torch.autograd.graph.increment_version(logits)",
         "        pass",

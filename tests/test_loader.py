@@ -152,14 +152,15 @@ def test_resizing_agrees_with_pillow(large: Path) -> None:
     from PIL import Image
 
     source = beton.open_beton(large)
-    with Loader(large, 5, order="sequential", image_size=48, augment="rrc", dtype=torch.uint8, seed=4) as loader:
+    # Above half of any crop, so that JPEGs are decoded at full size.
+    with Loader(large, 5, order="sequential", image_size=101, augment="rrc", dtype=torch.uint8, seed=4) as loader:
         got, _, index = collect(loader)
     boxes = ops.crop_boxes(
-        index.numpy(), source.height, source.width, kind="resized", out_size=(48, 48), flip=True, seed=4
+        index.numpy(), source.height, source.width, kind="resized", out_size=(101, 101), flip=True, seed=4
     )
     for row, (top, left, height, width, flip) in enumerate(boxes.tolist()):
         image = Image.fromarray(source.image(row)).crop((left, top, left + width, top + height))
-        wanted = np.asarray(image.resize((48, 48), Image.Resampling.BILINEAR)).astype(int)
+        wanted = np.asarray(image.resize((101, 101), Image.Resampling.BILINEAR)).astype(int)
         wanted = wanted[:, ::-1] if flip else wanted
         difference = np.abs(got[row].permute(1, 2, 0).numpy().astype(int) - wanted)
         assert difference.max() <= 1, row
