@@ -27,7 +27,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LIMIT = 200  # seconds a side may take for one answer
+LIMIT = 600  # seconds a side may take for one answer
 BUDGET = 256 << 20  # bytes of page-local orders
 
 

@@ -62,7 +62,7 @@ class Beton:
     is held open as `fd`: when another one takes its name, this stays what it was.
 
     n_samples; page_size; field_names; metadata: the rows as stored; labels (n,) int64; and, a sample, mode uint8 (0
-    JPEG, 1 raw), width and height uint16 (px), ptr and size uint64 (bytes). All but size are views of the metadata."""
+    JPEG, 1 raw), width and height uint16 (px), ptr and size uint64 (bytes)."""
 
     def __init__(self, path: str | os.PathLike[str], custom_fields: Mapping[str, Any] | None = None) -> None:
         """custom_fields: for fields of FFCV's custom type, by name, what turns their 1,024 bytes of arguments into an
@@ -247,7 +247,7 @@ class Beton:
     def _column(self, name: str) -> NDArray[Any]:
         if self.image_field is None:
             raise ValueError(f"{self.path} has no image field; its fields: {', '.join(self.field_names)}")
-        return self.metadata[f"f{self.image_field}"][name]
+        return np.ascontiguousarray(self.metadata[f"f{self.image_field}"][name])
 
     @cached_property
     def mode(self) -> NDArray[np.uint8]:
@@ -269,7 +269,8 @@ class Beton:
     def labels(self) -> NDArray[np.int64]:
         if self.label_field is None:
             raise ValueError(f"{self.path} has no integer field; its fields: {', '.join(self.field_names)}")
-        labels: NDArray[np.int64] = self.metadata[f"f{self.label_field}"]
+        labels = np.ascontiguousarray(self.metadata[f"f{self.label_field}"], np.int64)
+        labels.setflags(write=False)
         return labels
 
     @cached_property
