@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -329,9 +330,9 @@ class Bench:
             synthetic(path, n)
         return {"path": str(path), "batch": 512, "size": 32, "n": n, "workers": self.workers}
 
-    def kept(self, ids: Any) -> str:
-        path = self.folder / "kept.npy"
-        np.save(path, np.asarray(ids))
+    def kept(self, ids: NDArray[np.int64], name: str) -> str:
+        path = self.folder / f"{name}.npy"
+        np.save(path, ids)
         return str(path)
 
 
@@ -376,7 +377,7 @@ def warm(bench: Bench, asked: dict[str, Any], names: str, share: float = 1.0) ->
     if share < 1:
         n = int(share * asked["n"])
         ids = np.sort(np.random.default_rng(1).choice(asked["n"], n, replace=False))
-        asked = asked | {"n": n, "indices": bench.kept(ids)}
+        asked = asked | {"n": n, "indices": bench.kept(ids, f"warm-{share}")}
     sides = [Side(name, asked) for name in names.split()]
     begun = {side.name: side.ask("begin") for side in sides}
     rates: dict[str, list[float]] = {side.name: [] for side in sides}
@@ -415,8 +416,9 @@ def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = Fa
     ids = np.sort(np.random.default_rng(1).choice(n, count, replace=False))
     if clustered:
         ids = np.flatnonzero(np.arange(n) % (n // 4) < count // 4)
+    stem = f"{Path(asked['path']).stem}-{share}{'-clustered' * clustered}"
     if share < 1:
-        asked = asked | {"indices": bench.kept(ids)}
+        asked = asked | {"indices": bench.kept(ids, stem)}
     needed = int(source.size[ids].sum())
     cases: list[tuple[str, str, dict[str, Any]]] = [
         ("dualfast", "random", asked),
@@ -425,8 +427,9 @@ def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = Fa
         ("ffcv", "random", asked),
     ]
     if share < 1:
-        compact(asked["path"], ids, bench.folder / "compact.beton", progress=False)
-        of_all = {"path": str(bench.folder / "compact.beton"), "indices": None}
+        small = bench.folder / f"{stem}.beton"
+        compact(asked["path"], ids, small, progress=False)
+        of_all = {"path": str(small), "indices": None}
         cases.insert(3, ("dualfast", "random, compacted", asked | of_all))
         cases.append(("ffcv", "random, os_cache=False", asked | {"os_cache": False}))
     for name, kind, wanted in cases:
@@ -531,16 +534,19 @@ def main() -> None:
     packages = ["ffcv", "numba", "pillow", *(["spdl-io"] if importlib.util.find_spec("spdl") else [])]
     about = origin(tuple(packages)) | {"workers": asked.workers}
     path = path_of("loader", about)
-    rows = json.loads(path.read_text())["rows"] if path.exists() and not asked.quick else []
+
+    def rows() -> list[dict[str, Any]]:
+        return json.loads(path.read_text())["rows"] if path.exists() and not asked.quick else []
+
     for name, run in chosen.items():
-        if not asked.again and any(row["case"] == name for row in rows):
+        if not asked.again and any(row["case"] == name for row in rows()):
             continue
         made = [{"case": name, **row, "commit": about["commit"], "load": os.getloadavg()[0]} for row in run(bench)]
         for row in made:
             print(json.dumps(row), flush=True)
-        rows = [row for row in rows if row["case"] != name] + made
         if not asked.quick:
-            save("loader", rows, about)
+            made += [row for row in rows() if row["case"] != name]
+            save("loader", sorted(made, key=lambda row: list(cases()).index(row["case"])), about)
 
 
 if __name__ == "__main__":
