@@ -1,44 +1,50 @@
-"""dualfast.Loader against ffcv.loader.Loader and torch's DataLoader with Pillow, each in its own process, in turn.
+"""dualfast.Loader against ffcv.loader.Loader, torch's DataLoader with Pillow and SPDL, each in a process of its own.
 
---quick for small sets, --images for a folder of classes of original JPEGs. A side that hangs is ended and counts as
-missing."""
+A case that is in the results is not measured again, so that a run goes on where it was stopped; --again measures it
+anew. A side that hangs is ended and counts as missing. --quick takes small sets and saves nothing."""
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import importlib.util
 import json
+import mmap
 import os
 import re
 import select
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+ROOT = Path(__file__).resolve().parent.parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SIDES = ("dualfast", "ffcv", "pillow")
-LIMIT = 120  # seconds a side may take for one answer
+LIMIT = 600  # seconds a side may take for one answer
+BUDGET = 256 << 20  # bytes of page-local orders
 
 
 # ---- the sides, each in a process of its own ------------------------------------------------------------------------
 
 
 def dualfast_side(asked: dict[str, Any]) -> Any:
-    from dualfast import Loader
+    from dualfast import Loader, PageRandom
 
-    indices, order = asked.get("indices"), asked.get("order", "random")
+    order = asked.get("order", "random")
     return Loader(
         asked["path"],
         asked["batch"],
         num_workers=asked["workers"],
-        indices=indices,
-        order=order,
+        indices=asked.get("indices"),
+        order=PageRandom(BUDGET) if order == "page_random" else order,
         image_size=asked["size"],
         augment="crop+flip" if asked["size"] <= 64 else "rrc",
         os_cache=asked.get("os_cache", True),
@@ -50,7 +56,7 @@ def ffcv_side(asked: dict[str, Any]) -> Any:
     from ffcv.loader import Loader, OrderOption
     from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, RandomTranslate, ToTensor, ToTorchImage
 
-    size = asked["size"]
+    size, indices = asked["size"], asked.get("indices")
     cut = [SimpleRGBImageDecoder(), RandomTranslate(padding=4)]
     if size > 64:
         cut = [RandomResizedCropRGBImageDecoder((size, size))]
@@ -63,7 +69,7 @@ def ffcv_side(asked: dict[str, Any]) -> Any:
         asked["path"],
         asked["batch"],
         num_workers=asked["workers"],
-        indices=asked.get("indices"),
+        indices=None if indices is None else np.load(indices),
         order=OrderOption.RANDOM,
         pipelines=pipelines,
         drop_last=False,
@@ -96,11 +102,11 @@ def pillow_side(asked: dict[str, Any]) -> Any:
 
     class Images(Dataset):  # type: ignore[type-arg]
         def __len__(self) -> int:
-            return len(files) if pixels is None else len(pixels)
+            return asked["n"] if pixels is None else len(pixels)
 
         def __getitem__(self, i: int) -> tuple[torch.Tensor, int, int]:
             if pixels is None:
-                with Image.open(files[i]) as image:
+                with Image.open(files[i % len(files)]) as image:
                     array = np.asarray(random_resized_crop(image.convert("RGB")))
             else:
                 padded = np.pad(pixels[i], ((4, 4), (4, 4), (0, 0)))
@@ -114,6 +120,50 @@ def pillow_side(asked: dict[str, Any]) -> Any:
     return DataLoader(Images(), asked["batch"], shuffle=True, num_workers=asked["workers"], persistent_workers=True)
 
 
+def spdl_side(asked: dict[str, Any]) -> Any:
+    """Original files through SPDL's threads and FFmpeg. The crop's sides are drawn as parts of the image's, so that a
+    filter can be written before the image is opened."""
+    import spdl.io
+    import torch
+    from spdl.pipeline import PipelineBuilder
+
+    size, files, rng = asked["size"], asked["files"], np.random.default_rng(0)
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+
+    def image(work: tuple[int, float, float, float, float, float]) -> Any:
+        i, area, ratio, x, y, flip = work
+        width, height = min(1, (area * ratio) ** 0.5), min(1, (area / ratio) ** 0.5)
+        crop = f"crop=iw*{width:.4f}:ih*{height:.4f}:(iw-ow)*{x:.4f}:(ih-oh)*{y:.4f},scale={size}:{size}"
+        filters = f"{crop}{',hflip' * (flip < 0.5)},format=pix_fmts=rgb24"
+        return spdl.io.decode_packets(spdl.io.demux_image(files[i % len(files)]), filter_desc=filters)
+
+    def batch(frames: list[Any]) -> tuple[torch.Tensor]:
+        pixels = torch.from_numpy(spdl.io.to_numpy(spdl.io.convert_frames(frames)))
+        return ((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std,)
+
+    class Epochs:
+        def __iter__(self) -> Iterator[tuple[torch.Tensor]]:
+            n = asked["n"]
+            draws = [rng.permutation(n), rng.uniform(0.08, 1, n), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), n))]
+            work = list(zip(*(column.tolist() for column in (*draws, *rng.random((3, n)))), strict=True))
+            built = (
+                PipelineBuilder()
+                .add_source(work)
+                .pipe(image, concurrency=asked["workers"])
+                .aggregate(asked["batch"])
+                .pipe(batch)
+                .add_sink(3)
+                .build(num_threads=asked["workers"])
+            )
+            with built.auto_stop():
+                yield from built
+
+    return Epochs()
+
+
+MAKERS = {"dualfast": dualfast_side, "ffcv": ffcv_side, "pillow": pillow_side, "spdl": spdl_side}
+
+
 def bytes_read() -> int:
     return int(re.findall(r"read_bytes: (\d+)", Path("/proc/self/io").read_text())[0])
 
@@ -125,7 +175,10 @@ def memory_now() -> int:
 
 
 def memory_peak() -> int:
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+    """Bytes, with those of worker processes, which count in full what they share."""
+    pids = ["self", *(p for task in Path("/proc/self/task").glob("*/children") for p in task.read_text().split())]
+    status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return 1024 * sum(int(re.findall(r"VmHWM:\s+(\d+)", text)[0]) for text in status)
 
 
 def forget(path: str) -> None:
@@ -136,41 +189,49 @@ def forget(path: str) -> None:
     os.close(fd)
 
 
+def cached(path: str) -> int:
+    """Bytes of a file in the page cache."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE) as view:
+        blocks = (ctypes.c_ubyte * -(-len(view) // 4096))()
+        address = ctypes.c_void_p(np.frombuffer(view, np.uint8).ctypes.data)
+        ctypes.CDLL(None).mincore(address, ctypes.c_size_t(len(view)), blocks)
+        return int((np.frombuffer(blocks, np.uint8) & 1).sum()) * 4096
+
+
 def serve(side: str, asked: dict[str, Any]) -> None:
-    """Answers each line of stdin: begin (make the loader, take a batch), epoch, or switch to another subset."""
-    make = {"dualfast": dualfast_side, "ffcv": ffcv_side, "pillow": pillow_side}[side]
+    """Answers each line of stdin: begin (make the loader), epoch, or switch to another subset."""
     if side == "dualfast":  # imports are not what is timed
         import dualfast.loader  # noqa: F401
     elif side == "ffcv":
         import ffcv.loader  # noqa: F401
-    loader: Any = None
-    rng = np.random.default_rng(0)
+    make, loader, rng = MAKERS[side], None, np.random.default_rng(0)
     for line in sys.stdin:
-        before, memory = bytes_read(), memory_now()
-        start, images, extra = time.perf_counter(), 0, {}
+        before, memory, extra = bytes_read(), memory_now(), {}
+        start = time.perf_counter()
         if line == "begin\n":
             loader = make(asked)
-            extra = {
-                "construct_s": time.perf_counter() - start,
-                "construct_bytes": memory_peak() - memory,
-            }
-            next(iter(loader))
+            extra = {"construct_bytes": memory_peak() - memory}
         elif line == "epoch\n":
+            images = held = 0
             for batch in loader:
+                if not images:
+                    extra |= {"first_batch_s": time.perf_counter() - start, "first_batch": len(batch[0])}
                 images += len(batch[0])
+                if asked.get("os_cache") is False and side == "dualfast":
+                    held = max(held, cached(asked["path"]))
+            extra |= {"images": images, "held_bytes": held}
         elif line == "switch\n":
             ids = np.sort(rng.choice(asked["n"], asked["n"] // 10, replace=False))
+            np.save(f"{asked['path']}.ids.npy", ids)
             start = time.perf_counter()
             if side == "dualfast":
                 loader.set_indices(ids)
-                extra = {"set_indices_s": time.perf_counter() - start}
             else:
-                loader = make(asked | {"indices": ids})
-                extra = {"set_indices_s": time.perf_counter() - start}
+                loader = make(asked | {"indices": f"{asked['path']}.ids.npy"})
+            extra = {"set_indices_s": time.perf_counter() - start}
             next(iter(loader))
-        answer = {"s": time.perf_counter() - start, "images": images, "read": bytes_read() - before, **extra}
-        answer["peak_bytes"] = memory_peak()
-        print(json.dumps(answer), flush=True)
+        answer = {"s": time.perf_counter() - start, "read": bytes_read() - before, **extra}
+        print(json.dumps(answer | {"peak_bytes": memory_peak()}), flush=True)
 
 
 class Side:
@@ -208,88 +269,71 @@ class Side:
         self.log.close()
 
 
-# ---- the cases ------------------------------------------------------------------------------------------------------
+# ---- the files ------------------------------------------------------------------------------------------------------
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return {"median": float(middle), "q1": float(low), "q3": float(high), "repeats": len(values)}
+@dataclass(frozen=True)
+class Bench:
+    """Where the files lie and how much is measured. The images of every set are the originals, over and over."""
 
+    folder: Path
+    originals: list[Path]
+    workers: int
+    repeats: int
+    quick: bool
 
-def throughput(case: str, asked: dict[str, Any], names: tuple[str, ...], repeats: int) -> Iterator[dict[str, Any]]:
-    """Warm epochs of all sides in turn, after one that is not counted."""
-    sides = [Side(name, asked) for name in names]
-    begun = {side.name: side.ask("begin") for side in sides}
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    peaks: dict[str, int] = {}
-    for turn in range(repeats + 1):
-        for side in sides:
-            answer = side.ask("epoch")
-            if answer and turn:
-                rates[side.name].append(answer["images"] / answer["s"])
-                peaks[side.name] = answer["peak_bytes"]
-    for side in sides:
-        side.__exit__()
-        first = begun[side.name]
-        if not rates[side.name] or first is None:
-            yield {"case": case, "side": side.name, "missing": "no answer in time, or an error"}
-            continue
-        row = {"case": case, "side": side.name, "images_per_s": summary(rates[side.name])}
-        if side.name != "dualfast" and rates["dualfast"]:
-            ratios = [a / b for a, b in zip(rates["dualfast"], rates[side.name], strict=False)]
-            row["dualfast_is_faster_by"] = summary(ratios)
-        yield row | {"begin_to_first_batch_s": first["s"], "peak_bytes": peaks[side.name]}
+    def photographs(self, n: int, **options: Any) -> dict[str, Any]:
+        """What is asked of the sides for n images as beton.write's options make them; the file is made here."""
+        from dualfast import beton, sources
 
+        n = n // 16 if self.quick else n
+        name = "-".join(["photographs", str(n), *(f"{value}" for value in options.values())])
+        path, few = self.folder / f"{name}.beton", self.folder / f"{name}-few.beton"
+        if not path.exists():
+            labels = np.arange(len(self.originals))
+            read = partial(map, Path.read_bytes, self.originals)
+            source = sources.Source(
+                kind="files", location="originals", labels=labels, class_names=None, items=read, describe=str
+            )
+            beton.write(source, few, progress=False, **options)
+            stored = beton.open_beton(few)
+            each = [stored.payload(i) if stored.mode[i] == beton.JPEG else stored.image(i) for i in range(len(labels))]
+            of = np.arange(n) * len(each) // n  # in classes, as data sets are
+            source = sources.Source(
+                kind="files",
+                location="originals",
+                labels=labels[of],
+                class_names=None,
+                items=lambda: (each[i] for i in of),
+                describe=str,
+            )
+            beton.write(source, path, progress=False, mode=options.get("mode", "jpeg"), page_size=1 << 23)
+            for left in self.folder.glob(f"{few.name}*"):
+                left.unlink()
+        files = [str(file) for file in self.originals]
+        return {"path": str(path), "files": files, "batch": 64, "size": 224, "n": n, "workers": self.workers}
 
-def cold(path: str, asked: dict[str, Any], share: float, folder: Path, quick: bool) -> Iterator[dict[str, Any]]:
-    """Bytes that the first epoch over a random subset reads from a cold disk."""
-    from dualfast import beton, compact
+    def small(self) -> dict[str, Any]:
+        from dualfast import write
 
-    source = beton.open_beton(path)
-    ids = np.sort(np.random.default_rng(1).choice(source.n_samples, int(share * source.n_samples), replace=False))
-    needed = int(source.size[ids].sum())
-    np.save(folder / "kept.npy", ids)
-    compact(path, ids, folder / "compact.beton", progress=False)
-    cases = [
-        ("dualfast", "random", asked | {"indices": str(folder / "kept.npy")}),
-        ("dualfast", "page_random", asked | {"indices": str(folder / "kept.npy"), "order": "page_random"}),
-        ("dualfast", "random, compacted", asked | {"path": str(folder / "compact.beton")}),
-        ("ffcv", "random", asked | {"indices": ids.tolist()}),
-        ("ffcv", "random, os_cache=False", asked | {"indices": ids.tolist(), "os_cache": False}),
-    ]
-    for name, kind, wanted in cases[:3] if quick else cases:  # each start of FFCV compiles for many seconds
-        forget(wanted["path"])
-        with Side(name, wanted) as side:
-            answers = [side.ask("begin"), side.ask("epoch")]
-        row = {"case": f"cold {share:.0%}", "side": f"{name}, {kind}", "needed_bytes": needed}
-        if all(answers):
-            read = sum(answer["read"] for answer in answers if answer)
-            yield row | {"read_bytes": read, "amplification": read / needed}
-        else:
-            yield row | {"missing": "no answer in time, or an error"}
+        n = 10_000 if self.quick else 50_000
+        path, pixels = self.folder / f"small-{n}.beton", self.folder / f"small-{n}.npy"
+        if not path.exists():
+            images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+            np.save(pixels, images)
+            write((images, np.arange(n) % 10), path, progress=False)
+        return {"path": str(path), "pixels": str(pixels), "batch": 512, "size": 32, "n": n, "workers": self.workers}
 
+    def many(self) -> dict[str, Any]:
+        n, path = 1_280_000, self.folder / "many.beton"
+        if not path.exists():
+            synthetic(path, n)
+        return {"path": str(path), "batch": 512, "size": 32, "n": n, "workers": self.workers}
 
-def switching(path: str, asked: dict[str, Any], case: str, repeats: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """Seconds to make a loader, and to change its subset, with and without the first batch; peak memory. FFCV's way to
-    another subset is a new loader, so that no repeats leave its first one."""
-    for name in ("dualfast", "ffcv"):
-        with Side(name, asked | {"path": path}) as side:
-            first = side.ask("begin")
-            answers = [answer for _ in range(repeats[name]) if (answer := side.ask("switch"))]
-        if first is None or len(answers) < repeats[name]:
-            yield {"case": case, "side": name, "missing": "no answer in time, or an error"}
-            continue
-        row = {
-            "case": case,
-            "side": name,
-            "construct_s": first["construct_s"],
-            "construct_bytes": first["construct_bytes"],
-            "first_batch_s": first["s"],
-        }
-        if answers:
-            row["set_indices_s"] = summary([answer["set_indices_s"] for answer in answers])
-            row["set_indices_and_batch_s"] = summary([answer["s"] for answer in answers])
-        yield row
+    def kept(self, ids: NDArray[np.int64], name: str) -> str:
+        path = self.folder / f"{name}.npy"
+        np.save(path, ids)
+        return str(path)
 
 
 def synthetic(path: Path, n: int) -> None:
@@ -317,68 +361,192 @@ def synthetic(path: Path, n: int) -> None:
         file.write(table.tobytes())
 
 
-def run(asked: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    from dualfast import write
+# ---- the cases ------------------------------------------------------------------------------------------------------
 
-    shared = {"workers": asked.workers}
-    small, large = folder / "small.beton", folder / "large.beton"
-    n = 20_000 if asked.quick else 50_000
-    pixels = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-    np.save(folder / "pixels.npy", pixels)
-    write((pixels, np.arange(n) % 10), small, progress=False)
-    cifar = shared | {"path": str(small), "pixels": str(folder / "pixels.npy"), "batch": 512, "size": 32, "n": n}
-    repeats = asked.repeats or (3 if asked.quick else 7)
-    yield from throughput(f"{n:,} of 32 px, raw", cifar, SIDES, repeats)
-    if asked.images is not None:
-        originals = sorted(asked.images.glob("*/*.*"))
-        times = max(1, (384 if asked.quick else 4096) // len(originals))
-        for label, file in enumerate(originals):
-            (folder / "set" / f"{label:04}").mkdir(parents=True)
-            for copy in range(times):
-                shutil.copyfile(file, folder / "set" / f"{label:04}" / f"{copy}{file.suffix}")
-        photographs = shared | {"batch": 64, "size": 224, "n": times * len(originals), "path": str(large)}
-        photographs["files"] = [str(file) for file in sorted((folder / "set").glob("*/*"))]
-        for label, options in {
-            "originals": {},
-            "max side 400, JPEG": {"max_size": 400},
-            "max side 256, JPEG": {"max_size": 256},
-            "max side 256, raw": {"max_size": 256, "mode": "raw"},
-        }.items():
-            if asked.quick and label != "originals":
-                break
-            write(folder / "set", large, progress=False, **options)
-            yield from throughput(f"{photographs['n']:,} {label}, crop to 224 px", photographs, SIDES, repeats)
-            if label == "originals":
-                for share in (0.1,) if asked.quick else (0.1, 0.3):
-                    yield from cold(str(large), photographs, share, folder, asked.quick)
-    synthetic(folder / "many.beton", 1_280_000)
-    turns = {"dualfast": 5, "ffcv": 0 if asked.quick else 3}
-    many = shared | {"batch": 512, "size": 32, "n": 1_280_000}
-    yield from switching(str(folder / "many.beton"), many, "1,280,000 samples", turns)
+
+def summary(values: list[float]) -> dict[str, float]:
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {"median": float(middle), "q1": float(low), "q3": float(high), "repeats": len(values)}
+
+
+MISSING = {"missing": "no answer in time, or an error"}
+
+
+def warm(bench: Bench, asked: dict[str, Any], names: str, share: float = 1.0) -> Iterator[dict[str, Any]]:
+    """Epochs of all sides in turn, after one that is not counted. A share is drawn at random."""
+    if share < 1:
+        n = int(share * asked["n"])
+        ids = np.sort(np.random.default_rng(1).choice(asked["n"], n, replace=False))
+        asked = asked | {"n": n, "indices": bench.kept(ids, f"warm-{share}")}
+    sides = [Side(name, asked) for name in names.split()]
+    begun = {side.name: side.ask("begin") for side in sides}
+    rates: dict[str, list[float]] = {side.name: [] for side in sides}
+    last: dict[str, dict[str, Any]] = {}
+    first: dict[str, float] = {}
+    for _ in range(bench.repeats + 1):
+        for side in sides:
+            answer = side.ask("epoch")
+            if answer and side.name not in first:
+                first[side.name] = answer["first_batch_s"]
+            elif answer:
+                rates[side.name].append(answer["images"] / answer["s"])
+                last[side.name] = answer
+    for side in sides:
+        side.__exit__()
+        start = begun[side.name]
+        if not rates[side.name] or start is None:
+            yield {"side": side.name} | MISSING
+            continue
+        row = {"side": side.name, "images": last[side.name]["images"], "images_per_s": summary(rates[side.name])}
+        if side.name != "dualfast" and rates["dualfast"]:
+            ratios = [a / b for a, b in zip(rates["dualfast"], rates[side.name], strict=False)]
+            row["dualfast_is_faster_by"] = summary(ratios)
+        yield row | {
+            "begin_to_first_batch_s": start["s"] + first[side.name],
+            "peak_bytes": last[side.name]["peak_bytes"],
+        }
+
+
+def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = False) -> Iterator[dict[str, Any]]:
+    """The first epoch over a subset from a cold disk: a random one, or, clustered, whole stretches of the file."""
+    from dualfast import Loader, PageRandom, beton, compact
+
+    n, source = asked["n"], beton.open_beton(asked["path"])
+    count = int(share * n)
+    ids = np.sort(np.random.default_rng(1).choice(n, count, replace=False))
+    if clustered:
+        ids = np.flatnonzero(np.arange(n) % (n // 4) < count // 4)
+    stem = f"{Path(asked['path']).stem}-{share}{'-clustered' * clustered}"
+    if share < 1:
+        asked = asked | {"indices": bench.kept(ids, stem)}
+    needed = int(source.size[ids].sum())
+    cases: list[tuple[str, str, dict[str, Any]]] = [
+        ("dualfast", "random", asked),
+        ("dualfast", "sequential", asked | {"order": "sequential"}),
+        ("dualfast", "page_random", asked | {"order": "page_random", "os_cache": False}),
+        ("ffcv", "random", asked),
+    ]
+    if share < 1:
+        small = bench.folder / f"{stem}.beton"
+        compact(asked["path"], ids, small, progress=False)
+        of_all = {"path": str(small), "indices": None}
+        cases.insert(3, ("dualfast", "random, compacted", asked | of_all))
+        cases.append(("ffcv", "random, os_cache=False", asked | {"os_cache": False}))
+    for name, kind, wanted in cases:
+        row: dict[str, Any] = {"side": f"{name}, {kind}", "needed_bytes": needed}
+        if name == "dualfast":
+            order = PageRandom(BUDGET) if "page" in kind else "sequential" if kind == "sequential" else "random"
+            with Loader(wanted["path"], 64, order=order, indices=wanted.get("indices")) as loader:
+                plan = loader.plan()
+            row |= {"planned_bytes": plan.read, "planned_memory_bytes": plan.memory, "spread": plan.spread}
+        forget(wanted["path"])
+        with Side(name, wanted) as side:
+            begun, answer = side.ask("begin"), side.ask("epoch")
+        if begun is None or answer is None:
+            yield row | MISSING
+            continue
+        read, rest = begun["read"] + answer["read"], answer["s"] - answer["first_batch_s"]
+        row |= {"read_bytes": read, "amplification": read / needed, "peak_bytes": answer["peak_bytes"]}
+        row |= {"first_batch_s": answer["first_batch_s"]}
+        row |= {"images_per_s_after_it": (answer["images"] - answer["first_batch"]) / rest}
+        if answer["held_bytes"]:
+            row |= {"budget_bytes": BUDGET, "held_bytes": answer["held_bytes"]}
+        yield row
+
+
+def switching(bench: Bench, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Seconds to make a loader, and to change its subset, with and without the first batch; peak memory. FFCV's way to
+    another subset is a new loader."""
+    for name, repeats in (("dualfast", 9), ("ffcv", 3)):
+        with Side(name, asked) as side:
+            first = side.ask("begin")
+            answers = [answer for _ in range(repeats) if (answer := side.ask("switch"))]
+        if first is None or len(answers) < repeats:
+            yield {"side": name} | MISSING
+            continue
+        yield {
+            "side": name,
+            "construct_s": first["s"],
+            "construct_bytes": first["construct_bytes"],
+            "set_indices_s": summary([answer["set_indices_s"] for answer in answers]),
+            "set_indices_and_batch_s": summary([answer["s"] for answer in answers]),
+        }
+
+
+FORMATS: dict[str, tuple[dict[str, Any], str]] = {
+    "originals": ({}, "dualfast ffcv pillow spdl"),
+    "max side 512, JPEG": ({"max_size": 512}, "dualfast ffcv"),
+    "max side 400, JPEG": ({"max_size": 400}, "dualfast ffcv"),
+    "max side 256, JPEG": ({"max_size": 256}, "dualfast ffcv pillow"),
+    "max side 512, raw": ({"max_size": 512, "mode": "raw"}, "dualfast ffcv"),
+    "max side 400, raw": ({"max_size": 400, "mode": "raw"}, "dualfast ffcv"),
+    "max side 256, raw": ({"max_size": 256, "mode": "raw"}, "dualfast ffcv pillow"),
+}
+WARM, COLD = 2048, 24_576  # images
+
+
+def cases() -> dict[str, Callable[[Bench], Iterator[dict[str, Any]]]]:
+    found: dict[str, Callable[[Bench], Iterator[dict[str, Any]]]] = {
+        "warm, 32 px, raw": lambda b: warm(b, b.small(), "dualfast ffcv pillow"),
+        "subsets, 1,280,000 samples": lambda b: switching(b, b.many()),
+    }
+    for form, (options, names) in FORMATS.items():
+        found[f"warm, {form}"] = lambda b, o=options, s=names: warm(b, b.photographs(WARM, **o), s)
+    for form in ("originals", "max side 256, raw"):
+        options = FORMATS[form][0]
+        for share in (0.1, 0.3):
+            found[f"warm, {share:.0%} of {form}"] = lambda b, o=options, p=share: warm(
+                b, b.photographs(COLD, **o), "dualfast ffcv", p
+            )
+        for share in (0.1, 0.3, 1.0):
+            found[f"cold, {share:.0%} of {form}"] = lambda b, o=options, p=share: cold(b, b.photographs(COLD, **o), p)
+        found[f"cold, 10% of {form}, clustered"] = lambda b, o=options: cold(b, b.photographs(COLD, **o), 0.1, True)
+    return found
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--side"]:
         serve(sys.argv[2], json.loads(sys.argv[3]))
         return
-    from _harness import origin, save
+    from _harness import origin, path_of, save
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sets, in 90 seconds on an idle machine")
-    parser.add_argument("--images", type=Path, help="a folder of class folders of JPEGs")
+    parser.add_argument("--case", default="", help="a regular expression; only cases it is found in")
+    parser.add_argument("--again", action="store_true", help="measure what is in the results, too")
+    parser.add_argument("--prepare", action="store_true", help="only make the files")
+    parser.add_argument("--quick", action="store_true", help="small sets; saves nothing")
+    parser.add_argument("--images", type=Path, help="a folder of class folders of JPEGs", required=True)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the files go for the time being")
-    parser.add_argument("--no-save", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "bench_loader", help="where the files lie")
     asked = parser.parse_args()
-    about, rows = origin(("ffcv", "numba", "pillow")) | {"quick": asked.quick, "workers": asked.workers}, []
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        for row in run(asked, Path(folder)):
-            rows.append(row)
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    originals = sorted(asked.images.glob("*/*.*"))
+    bench = Bench(asked.folder, originals, asked.workers, asked.repeats, asked.quick)
+    chosen = {name: run for name, run in cases().items() if re.search(asked.case, name)}
+    if asked.prepare:
+        bench.small(), bench.many()
+        for form, (options, _) in FORMATS.items():
+            bench.photographs(WARM, **options)
+            if form in ("originals", "max side 256, raw"):
+                bench.photographs(COLD, **options)
+        return
+    packages = ["ffcv", "numba", "pillow", *(["spdl-io"] if importlib.util.find_spec("spdl") else [])]
+    about = origin(tuple(packages)) | {"workers": asked.workers}
+    path = path_of("loader", about)
+
+    def rows() -> list[dict[str, Any]]:
+        return json.loads(path.read_text())["rows"] if path.exists() and not asked.quick else []
+
+    for name, run in chosen.items():
+        if not asked.again and any(row["case"] == name for row in rows()):
+            continue
+        made = [{"case": name, **row, "commit": about["commit"], "load": os.getloadavg()[0]} for row in run(bench)]
+        for row in made:
             print(json.dumps(row), flush=True)
-    about["load_after"] = os.getloadavg()[0]
-    if not asked.no_save:
-        print(save("loader", rows, about))
+        if not asked.quick:
+            made += [row for row in rows() if row["case"] != name]
+            save("loader", sorted(made, key=lambda row: list(cases()).index(row["case"])), about)
 
 
 if __name__ == "__main__":

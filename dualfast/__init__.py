@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dualfast.beton import compact as compact
     from dualfast.beton import verify as verify
     from dualfast.beton import write as write
+    from dualfast.compacting import compact as compact
     from dualfast.distributed import ShardedTable as ShardedTable
     from dualfast.loader import Loader as Loader
     from dualfast.loader import image_pipelines as image_pipelines
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "write": "beton",
     "verify": "beton",
-    "compact": "beton",
+    "compact": "compacting",
     "ShardedTable": "distributed",
     "Loader": "loader",
     "image_pipelines": "loader",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dualfast import beton, order, reading
 from dualfast.decode import current
-from dualfast.ffcv_parts import Compiler, DecoderNode, Graph, OSCacheManager, Reader, get_handlers
+from dualfast.ffcv_parts import AllocationQuery, Compiler, DecoderNode, Graph, OSCacheManager, Reader, get_handlers
 from dualfast.prefetch import Prefetcher
 
 IGNORED_LABEL = -100
@@ -58,7 +58,7 @@ class CheckedReader(Reader):  # type: ignore[misc]
                 self.handlers[name] = custom_fields[name].from_binary(row["arguments"])
         self.metadata = opened.metadata
         self.metadata_type = opened.metadata.dtype
-        self.alloc_table = opened.allocations
+        self.opened = opened
 
 
 class MappedMemory(OSCacheManager):  # type: ignore[misc]
@@ -72,12 +72,13 @@ class MappedMemory(OSCacheManager):  # type: ignore[misc]
     def state(self) -> tuple[NDArray[Any], ...]:
         with open(self.fd, "rb", closefd=False) as file:  # by its name another file might be found
             mapped = np.memmap(file, "uint8", mode="r")
-        table = self.reader.alloc_table
+        table = self.reader.opened.allocations
         return mapped, np.ascontiguousarray(table["ptr"]), np.ascontiguousarray(table["size"])
 
 
 class Slot:
-    """One batch's buffers. They are taken again only once no tensor made from them is left."""
+    """One batch's buffers. They are taken again only once no tensor made from them is left; those that are tensors
+    themselves, as ToDevice's are, are made anew each time, since what hangs on a tensor cannot be counted."""
 
     def __init__(self, requirements: Mapping[str, Mapping[int, Any]], batch_size: int) -> None:
         self.owned: list[NDArray[Any]] = []
@@ -92,10 +93,9 @@ class Slot:
             return None
         if isinstance(query, Sequence):
             return tuple(self._allocate(q, batch_size) for q in query)
-        shape = (batch_size, *(int(side) for side in query.shape))
         if isinstance(query.dtype, torch.dtype):
-            return torch.empty(shape, dtype=query.dtype, device=query.device)
-        array = np.empty(shape, query.dtype)
+            return query
+        array = np.empty((batch_size, *(int(side) for side in query.shape)), query.dtype)
         self.owned.append(array)
         return array
 
@@ -107,6 +107,8 @@ class Slot:
         def cut(buffer: Any) -> Any:
             if isinstance(buffer, tuple):
                 return tuple(map(cut, buffer))
+            if isinstance(buffer, AllocationQuery):
+                return torch.empty((count, *map(int, buffer.shape)), dtype=buffer.dtype, device=buffer.device)
             return None if buffer is None else buffer[:count]
 
         return {name: cut(buffer) for name, buffer in self.arguments.items()}
@@ -202,7 +204,8 @@ class EpochPlan:
     def share(self, seed: int, epoch: int) -> tuple[order.Share, reading.ReadAhead | None]:
         ids, starts = order.epoch_order(self.kind, self.ids, seed, epoch, self.beton)
         mine = order.share(ids, self.batch_size, rank=self.rank, world_size=self.world_size, drop_last=self.drop_last)
-        if not isinstance(self.kind, order.PageRandom):
+        os.posix_fadvise(self.beton.fd, 0, 0, os.POSIX_FADV_RANDOM)  # what is wanted is asked for; no guesses on top
+        if self.kind == "random":
             return mine, None
         windows = -(-(starts - self.rank) // self.world_size)  # in places of this rank's own ids
         windows = np.unique(np.minimum(np.maximum(windows, 0), len(mine.ids)))

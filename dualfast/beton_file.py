@@ -53,6 +53,7 @@ FIELD_DTYPES = {
     6: np.dtype("<u8"),  # tensor
 }
 FINGERPRINT_SAMPLES = 64
+PIECE = 1 << 16  # rows that are checked at once, for what that takes in memory
 
 
 class Beton:
@@ -126,13 +127,25 @@ class Beton:
         self.metadata.setflags(write=False)
         self.data_start = -(-(start + self.metadata.nbytes) // self.page_size) * self.page_size
         self.table_start = table
-        self.allocations = _read_array(file, ALLOCATION, (length - table) // ALLOCATION.itemsize, table, self._damaged)
-        self.tables_crc = checksums.of_tables((first, descriptors, self.metadata, self.allocations))
+        allocations = self._read_allocations(file)
+        self.tables_crc = checksums.of_tables((first, descriptors, self.metadata, allocations))
         if self.sums is not None and (self.sums.length, self.sums.tables) != (length, self.tables_crc):
             raise self.differs("its tables differ")
-        self._check_allocations()
+        allocations = self._checked(allocations)
         if self.image_field is not None:
-            self.size = self._image_sizes()
+            self.size = self._image_sizes(allocations)
+
+    def _read_allocations(self, file: io.BufferedReader) -> NDArray[np.void]:
+        count = (self.bytes - self.table_start) // ALLOCATION.itemsize
+        return _read_array(file, ALLOCATION, count, self.table_start, self._damaged)
+
+    @property
+    def allocations(self) -> NDArray[np.void]:
+        """The allocation table by ascending ptr; read again each time, since few need it and it is large."""
+        with open(self.fd, "rb", closefd=False) as file:
+            table = self._checked(self._read_allocations(file))
+        self.check_unchanged()
+        return table
 
     def _field_dtype(self, at: int) -> np.dtype[Any]:
         name, kind = self.field_names[at], self.field_types[at]
@@ -171,14 +184,14 @@ class Beton:
             raise RuntimeError(f"{self.path} was changed while it was open; open it again")
         self._state = now
 
-    def _check_allocations(self) -> None:
-        """Every extent lies between the metadata and the table, and no two overlap."""
-        table = self.allocations
+    def _checked(self, table: NDArray[np.void]) -> NDArray[np.void]:
+        """The allocation table by ascending ptr: every extent lies between the metadata and the table, and no two
+        overlap."""
         ptr, size = table["ptr"], table["size"]
         if not len(table):
             if self.image_field is not None and self.n_samples:
                 raise self._damaged("its allocation table is empty")
-            return
+            return table
         if (ptr > self.table_start).any() or (size > self.table_start).any() or (ptr + size > self.table_start).any():
             raise self._damaged("a sample's data would lie outside it")
         if int(ptr.min()) < HEADER.itemsize + len(self.field_types) * DESCRIPTOR.itemsize + self.metadata.nbytes:
@@ -188,29 +201,33 @@ class Beton:
                 f"its allocation table names sample {int(table['sample_id'].max())} of {self.n_samples}"
             )
         if not (ptr[1:] > ptr[:-1]).all():
-            table = self.allocations = table[np.argsort(ptr, kind="stable")]
+            table = table[np.argsort(ptr, kind="stable")]
             ptr, size = table["ptr"], table["size"]
         if (ptr[:-1] + size[:-1] > ptr[1:]).any():
             raise self._damaged("two samples' data overlap")
+        return table
 
-    def _image_sizes(self) -> NDArray[np.uint64]:
+    def _image_sizes(self, table: NDArray[np.void]) -> NDArray[np.uint64]:
         """Bytes of each sample's image; checks that its pointer starts an extent of its own of the right length."""
-        ptr = self.ptr
-        table = self.allocations
-        if len(table) == len(ptr) and (table["ptr"] == ptr).all():
-            at: Any = slice(None)
-        else:
-            at = np.minimum(np.searchsorted(table["ptr"], ptr), len(table) - 1)
-        if (table["ptr"][at] != ptr).any() or (table["sample_id"][at] != np.arange(len(ptr), dtype=np.uint64)).any():
-            raise self._damaged("an image's pointer and the allocation table disagree")
-        size = np.ascontiguousarray(table["size"][at])
-        if (self.mode > RAW).any():
-            raise self._damaged("an image is neither JPEG nor raw")
-        pixels = self.width.astype(np.uint64) * self.height * 3
-        if (pixels == 0).any() or (size == 0).any():
-            raise self._damaged("an image is empty")
-        if (size[self.mode == RAW] != pixels[self.mode == RAW]).any():
-            raise self._damaged("a raw image's length differs from its width x height x 3")
+        in_order = len(table) == self.n_samples
+        size = np.empty(self.n_samples, np.uint64)
+        for first in range(0, self.n_samples, PIECE):
+            rows = slice(first, min(first + PIECE, self.n_samples))
+            ptr, mode = self.ptr[rows], self.mode[rows]
+            at: Any = rows
+            if not in_order or (table["ptr"][rows] != ptr).any():
+                at = np.minimum(np.searchsorted(table["ptr"], ptr), len(table) - 1)
+            number = np.arange(rows.start, rows.stop, dtype=np.uint64)
+            if (table["ptr"][at] != ptr).any() or (table["sample_id"][at] != number).any():
+                raise self._damaged("an image's pointer and the allocation table disagree")
+            size[rows] = table["size"][at]
+            pixels = self.width[rows].astype(np.uint64) * self.height[rows] * 3
+            if (mode > RAW).any():
+                raise self._damaged("an image is neither JPEG nor raw")
+            if (pixels == 0).any() or (size[rows] == 0).any():
+                raise self._damaged("an image is empty")
+            if (size[rows] != pixels)[mode == RAW].any():
+                raise self._damaged("a raw image's length differs from its width x height x 3")
         return size
 
     def _first(self, type_id: int) -> int | None:

@@ -351,7 +351,7 @@ def _verify(asked: Verify) -> None:
 
 
 def _compact(asked: Compact) -> None:
-    from dualfast.beton import compact
+    from dualfast.compacting import compact
     from dualfast.keep import load_keep
 
     compact(asked.src, load_keep(asked.keep), asked.out)

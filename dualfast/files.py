@@ -19,8 +19,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     the next time. Raises ValueError when the folder of `path` does not exist.
     """
     final = Path(path)
-    if not final.parent.is_dir():
-        raise ValueError(f"{str(final)!r} cannot be written: the folder {str(final.parent)!r} does not exist")
+    check_folder(final)
     _sweep(final)
     handle, name = _locked_part(final)
     try:
@@ -35,11 +34,22 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         os.close(handle)
-    folder = os.open(final.parent, os.O_RDONLY)
+    sync_folder(final.parent)
+
+
+def check_folder(path: Path) -> None:
+    """ValueError when the folder of `path` does not exist."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist")
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the disk keep the names in `folder` as they are."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def _locked_part(final: Path) -> tuple[int, str]:

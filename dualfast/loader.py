@@ -47,8 +47,8 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
     else "rrc"). With pipelines given, each output is what FFCV makes it.
 
     order "page_random" or PageRandom(budget_bytes) is for files larger than memory: see order.PageRandom. With
-    os_cache=False what it has read is dropped from the kernel's cache once it is visited, so that the default pipelines
-    hold no more than the budget of the file; plan() tells beforehand what an epoch reads.
+    os_cache=False what it, or "sequential", has read is dropped from the kernel's cache once it is visited, so that the
+    default pipelines hold no more than the budget of the file; plan() tells beforehand what an epoch reads.
 
     Every draw follows (seed, epoch, id): the same batches for any num_workers. distributed=True splits an epoch over
     the ranks of torch.distributed so that every sample comes once; where a rank would run out of batches its last

@@ -15,6 +15,7 @@ from dualfast.beton_file import Beton
 
 PAGES = 1 << 62  # pages draw from the shuffle's keys beyond all sample ids
 BLOCK = 4096  # bytes: what the kernel reads at least
+WINDOW = 1 << 24  # bytes that are read ahead in sequential order
 
 
 def as_indices(indices: Any, n_samples: int) -> NDArray[np.int64]:
@@ -92,13 +93,13 @@ Kind: TypeAlias = Literal["random", "sequential"] | PageRandom
 def epoch_order(
     kind: Kind, ids: NDArray[np.int64], seed: int, epoch: int, beton: Beton
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """ids in the order of an epoch, and where each window of it starts, ending with len(ids): one window but for
-    PageRandom. A pure function of its arguments."""
-    whole = np.array([0, len(ids)])
-    if kind == "sequential":
-        return ids, whole
+    """ids in the order of an epoch, and where each window of it starts, ending with len(ids): what is read ahead
+    together, all of it in random order. A pure function of its arguments."""
     if kind == "random":
-        return random_order(ids, seed, epoch), whole
+        return random_order(ids, seed, epoch), np.array([0, len(ids)])
+    if kind == "sequential":
+        ends = np.cumsum(block_bytes(beton.ptr[ids], beton.size[ids]))
+        return ids, np.append(np.flatnonzero(np.diff(ends // WINDOW, prepend=-1)), len(ids))
     ids = np.sort(ids)
     held = block_bytes(beton.ptr[ids], beton.size[ids])
     return page_random_order(ids, beton.ptr[ids] // np.uint64(beton.page_size), held, kind.budget_bytes, seed, epoch)

@@ -19,8 +19,7 @@ PIECE = 1 << 17  # bytes: the kernel reads ahead no more than this for one reque
 class ReadPlan:
     """What an epoch over a selection reads from a cold disk. All in bytes but the counts and `spread`.
 
-    needed: the selected samples' data. read: the blocks of 4 KiB they lie on, each read once (in sequential order the
-    kernel's own guesses come on top, where a selection has gaps). memory: the most of the
+    needed: the selected samples' data. read: the blocks of 4 KiB they lie on, each read once. memory: the most of the
     file that has to stay in memory for that; in random order that is everything. spread: order.spread of the epoch, 1
     for a full shuffle. compacted: the size of a compact copy."""
 
@@ -80,11 +79,11 @@ def plan(beton: Beton, ids: NDArray[np.int64], kind: order.Kind, seed: int) -> R
     added[ids] = order.block_bytes(beton.ptr[ids], beton.size[ids])
     read, needed = int(added.sum()), int(beton.size[ids].sum())
     visited, starts = order.epoch_order(kind, ids, seed, 0, beton)
-    if isinstance(kind, order.PageRandom):
+    if kind != "random":
         a_window = np.add.reduceat(added[visited], starts[:-1])
         memory = int((a_window + np.append(a_window[1:], 0)).max())
     else:
-        memory = read if kind == "random" else 0
+        memory = read
     return ReadPlan(
         n_selected=len(ids),
         n_samples=beton.n_samples,
@@ -99,8 +98,8 @@ def plan(beton: Beton, ids: NDArray[np.int64], kind: order.Kind, seed: int) -> R
 
 
 class ReadAhead:
-    """Has the kernel read each window of a page-local order before it is visited, in the order of the disk, and, with
-    drop, forget it afterwards. No more than two windows are held.
+    """Has the kernel read each window of an order before it is visited, in the order of the disk, and, with drop,
+    forget it afterwards. No more than two windows are held.
 
     ids (n,) in the order visited; starts (w + 1,): window k is ids[starts[k] : starts[k + 1]]."""
 
@@ -109,7 +108,6 @@ class ReadAhead:
         self.held = self.next = -1  # the first window that is held, the first that is not asked for in full
         self.pieces: NDArray[np.int64] = np.empty((0, 2), np.int64)  # of the window `next`
         self.asked = 0
-        os.posix_fadvise(beton.fd, 0, 0, os.POSIX_FADV_RANDOM)  # what is wanted is asked for; no guesses on top
 
     def before(self, first: int, last: int) -> None:
         """ids[first:last] are about to be read, and nothing before them any more."""

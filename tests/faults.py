@@ -126,11 +126,24 @@ def _() -> str:
     return "selects"
 
 
+@case("selection", "an index past the end, with os_cache=False", "segmentation fault")
+def _() -> str:
+    return refused(lambda: opened(indices=[0, N + 5], os_cache=False))
+
+
 @case("selection", "a batch larger than the set, drop_last", "no batches, in silence")
 def _() -> str:
     from dualfast import Loader
 
     return refused(lambda: Loader("set.beton", N + 1, drop_last=True))
+
+
+@case("selection", "a batch larger than the subset, drop_last", "no batches, in silence")
+def _() -> str:
+    with opened(batch_size=8, drop_last=True) as loader:
+        said = refused(lambda: loader.set_indices(range(7)))
+        assert len(list(loader)) == N // 8, "the selection stays as it was"
+    return said
 
 
 @case("selection", "a batch larger than the set", "no batches, in silence: its drop_last defaults to True")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dualfast import beton, sources
+from dualfast import beton, beton_file, sources
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tqdm")
@@ -179,6 +180,19 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             beton.open_beton(tmp_path / name)
+
+
+def test_opening_takes_little_more_than_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 30_000
+    beton.write((np.zeros((n, 2, 2), np.uint8), np.arange(n) % 5), tmp_path / "many.beton", progress=False)
+    monkeypatch.setattr(beton_file, "PIECE", 1000)
+    tracemalloc.start()
+    opened = beton.open_beton(tmp_path / "many.beton")
+    now, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    columns = (opened.metadata, opened.mode, opened.width, opened.height, opened.ptr, opened.size)
+    assert now / n < sum(column.itemsize for column in columns) + 2
+    assert highest / n < 78  # 100 MB at 1.28 million samples
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # FFCV's threads outlive it

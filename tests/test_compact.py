@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualfast import beton, compact, verify
+from dualfast import beton, compact, compacting, verify
 
 pytest.importorskip("tqdm")
 
@@ -65,7 +65,7 @@ def test_a_stopped_copy_goes_on(source: beton.Beton, tmp_path: Path, monkeypatch
             raise OSError(28, "No space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr(beton, "SAVE_EVERY", 100_000)
+    monkeypatch.setattr(compacting, "SAVE_EVERY", 100_000)
     monkeypatch.setattr(os, "copy_file_range", stops_after_500)
     with pytest.raises(OSError, match="No space left"):
         compact(source.path, kept, tmp_path / "small.beton")

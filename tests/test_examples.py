@@ -1,4 +1,4 @@
-"""The examples run on two processes and say what they should."""
+"""The examples run and say what they should."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -17,3 +20,40 @@ def test_a_loop_of_ones_own_with_distributed_sampler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     # 501 samples on two ranks: DistributedSampler repeats one, which counts once.
     assert done.stdout.strip() == "every sample was scored 6 to 6 times; kept 251"
+
+
+def test_a_program_for_ffcv_runs_with_either_import(tmp_path: Path) -> None:
+    pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
+    from dualfast import write
+
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 210), ("test", 50)):  # red or blue: a network that learns at all tells them apart
+        labels = rng.integers(0, 2, n)
+        images = rng.integers(0, 100, (n, 32, 32, 3), dtype=np.uint8)
+        images[np.arange(n), :, :, 2 * labels] += 100
+        write((images, labels), tmp_path / f"{name}.beton", progress=False)
+    program = (EXAMPLES / "ffcv_cifar.py").read_text(encoding="utf-8")
+    ours, theirs = (
+        "from dualfast import Loader  # was: from ffcv.loader import Loader\n",
+        "from ffcv.loader import Loader\n",
+    )
+    assert ours in program
+    (tmp_path / "dualfast_import.py").write_text(program)
+    (tmp_path / "ffcv_import.py").write_text(program.replace(ours, theirs))
+    asked = "--train train.beton --test test.beton --classes 2 --epochs 3 --batch-size 50 --width 4 --workers 1"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    running = [
+        subprocess.Popen(
+            [sys.executable, f"{name}_import.py", *asked.split()],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for name in ("dualfast", "ffcv")
+    ]
+    for process in running:
+        out, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        assert out == "50 of 50 test images are right\n"

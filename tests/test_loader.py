@@ -384,3 +384,17 @@ def test_a_program_written_for_ffcv_runs(small: Path, images: np.ndarray) -> Non
 def test_bad_arguments_are_named(small: Path, options: dict[str, Any], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         Loader(small, **{"batch_size": 32, **options})
+
+
+def test_tensors_that_operations_ask_for_are_new_in_each_batch() -> None:
+    from dualfast.batches import Slot
+    from dualfast.ffcv_parts import AllocationQuery
+
+    asked = AllocationQuery((3, 2), torch.float16, torch.device("cpu"))  # as ToDevice does
+    slot = Slot({"operation": {0: asked, 1: (None, asked)}, "shared": {}}, 8)
+    first, second = slot.cut(8), slot.cut(5)
+    assert first["memory_0"].shape == (8, 3, 2)
+    assert second["memory_1"][1].dtype == torch.float16
+    places = [made["memory_0"].data_ptr() for made in (first, second)]
+    places += [made["memory_1"][1].data_ptr() for made in (first, second)]
+    assert len(set(places)) == 4

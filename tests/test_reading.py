@@ -163,14 +163,17 @@ def test_ranks_share_an_epoch(large: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("clustered", [True, False])
-def test_the_plan_is_what_the_disk_gives_within_the_budget(large: Path, clustered: bool) -> None:
+@pytest.mark.parametrize("kind", ["random", "sequential", "page_random"])
+def test_the_plan_is_what_the_disk_gives_within_the_budget(large: Path, kind: str, clustered: bool) -> None:
     if not can_be_cold(large):
         pytest.skip("this file system's reads are not counted")
     kept = np.arange(N) % 500 < 150 if clustered else np.random.default_rng(2).random(N) < 0.1
-    budget = 10_000_000 if clustered else 5_000_000
-    with open_loader(large, budget, indices=kept, os_cache=False, batches_ahead=1) as loader:
+    budget = {"random": 1 << 40, "sequential": 2 * order.WINDOW, "page_random": 10_000_000 if clustered else 5_000_000}
+    asked = PageRandom(budget[kind]) if kind == "page_random" else kind
+    options = {"image_size": SIDE, "os_cache": False, "batches_ahead": 1}
+    with Loader(large, 32, order=asked, indices=kept, **options) as loader:
         plan = loader.plan()
-        assert plan.memory <= budget
+        assert plan.memory <= budget[kind]
         forget(large)
         before, highest = bytes_read(), 0
         for _ in loader:
@@ -179,8 +182,18 @@ def test_the_plan_is_what_the_disk_gives_within_the_budget(large: Path, clustere
     assert plan.needed == 30_000 * kept.sum()
     assert read == pytest.approx(plan.read, rel=0.05)
     assert plan.read <= (1.05 if clustered else 1.3) * plan.needed
-    assert 0 < highest <= 1.1 * budget
-    assert cached(large) <= PAGE  # the tables, which opening reads
+    assert 0 < highest <= 1.1 * plan.memory
+    if kind != "random":
+        assert cached(large) <= PAGE  # the tables, which opening reads
+
+
+def test_sequential_order_is_read_ahead_in_windows(large: Path) -> None:
+    opened = beton.open_beton(large)
+    visited, starts = order.epoch_order("sequential", np.arange(N), 0, 0, opened)
+    assert (visited == np.arange(N)).all()
+    sizes = np.add.reduceat(opened.size, starts[:-1])
+    assert (sizes[:-1] > order.WINDOW - 2 * 30_000).all()
+    assert (sizes <= order.WINDOW + 2 * 30_000).all()
 
 
 def test_the_plan_says_when_a_copy_pays(large: Path) -> None:
