@@ -94,9 +94,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 unscored.remove(training.seed)
             shop.retrain(training, config)
         rows = [row for row in shop.run_dir.records("trained") if training_of(row) in set(wanted)]
-        if shop.ranks.first:
-            shop.report()
-        shop.ranks.barrier("writing the report")
+        shop.ranks.first_does("writing the report", shop.report)
     return shop.run_dir, rows
 
 

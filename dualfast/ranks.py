@@ -6,7 +6,9 @@ Ranks() of a single process does nothing, so that callers need no second path.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -15,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 TIMEOUT_S = 600.0
+BEAT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,54 @@ class Ranks:
                 dist.broadcast(buffer, 0)
 
     def first_does(self, what: str, action: Callable[[], None]) -> None:
-        """Runs `action` on the first rank while the others wait. What it raises is raised there; the others leave,
-        silently, with exit code 2."""
+        """Runs `action` on the first rank while the others wait, however long it takes: they hear of it every second,
+        and give up only when that stops for the timeout. What it raises is raised there; the others leave, silently,
+        with exit code 2."""
         error: Exception | None = None
         if self.first:
             try:
-                action()
+                with self._beating():
+                    action()
             except (ValueError, TypeError, OSError) as raised:
                 error = raised
+        else:
+            self._listen(what)
         self.barrier(what)
         if any(self.gather(error is not None)):
             raise error or SystemExit(2)
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Tells the other ranks that this one is at work, until it is done."""
+        if self.size == 1:
+            yield
+            return
+        done = threading.Event()
+
+        def beat() -> None:
+            with suppress(RuntimeError):  # a rank has gone: the barrier behind says which
+                while not done.wait(min(BEAT_S, self.timeout_s / 4)):
+                    dist.broadcast(torch.tensor([1]), 0, self.control)
+                dist.broadcast(torch.tensor([0]), 0, self.control)
+
+        beater = threading.Thread(target=beat, daemon=True)
+        beater.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beater.join()
+
+    def _listen(self, what: str) -> None:
+        working = torch.tensor([1])
+        try:
+            while int(working):
+                dist.broadcast(working, 0, self.control)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"rank {self.rank} heard nothing of rank 0 at {what!r} ({str(error).splitlines()[0]}); the timeout is "
+                f"{self.timeout_s:g} s (--rank-timeout)"
+            ) from error
 
     def check_same(self, values: dict[str, Any]) -> None:
         """Raises ValueError, on every rank, naming the first of `values` that is not the same everywhere, the ranks

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from dualfast import Scores, checkpoint
-from dualfast.checkpoint import Checkpoints, Damaged
+from dualfast.checkpoint import Checkpoints, Damaged, Saved
 from dualfast.config import checkpoint_interval
 from dualfast.ranks import Ranks
 
@@ -178,7 +178,7 @@ def test_no_space_for_a_checkpoint_is_said_and_training_goes_on(whole: Path, tmp
 # ---- the files on their own -----------------------------------------------------------------------------------------
 
 
-def kept(folder: Path, said: list[str], what: dict[str, Any]) -> tuple[Checkpoints, dict[str, Any] | None]:
+def kept(folder: Path, said: list[str], what: dict[str, Any]) -> tuple[Checkpoints, Saved | None]:
     checkpoints = Checkpoints(folder, "1steps", Ranks(), said.append)
     return checkpoints, checkpoints.begin(what)
 
@@ -194,7 +194,8 @@ def test_checkpoints_of_something_else_are_told_apart(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["0000000004.pt", "0000000005.pt"]
     _, state = kept(tmp_path, said, what)
     assert state is not None
-    assert int(state["value"]) == 4
+    assert int(state.state["value"]) == 4
+    assert not state.moved
     with pytest.raises(ValueError, match=r"step 5 .* has data abc, this training xyz; give another --out"):
         kept(tmp_path, said, {"training": "scoring, seed 0", "data": "xyz"})
     payload = checkpoint.read(tmp_path / "0000000005.pt")
