@@ -210,8 +210,8 @@ class ShardedTable(ScoreTable):
                 end = f" of {self.total} samples" if word == ops.BAD_INDEX else " lay outside the classes of the logits"
                 raise ValueError(f"{counts[word]} {what}{end}")
         self._note(counts)
-        # DistributedSampler pads with less than one sample a rank.
-        if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * (self.world_size - 1):
+        # Samplers pad with up to a batch a rank; an epoch more without an exchange repeats every sample.
+        if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * self.total / 2:
             warnings.warn(
                 f"{counts[ops.DUPLICATES]} visits repeated a sample within one exchange and were left out; call "
                 "table.exchange() at the end of every epoch",

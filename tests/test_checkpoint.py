@@ -3,10 +3,12 @@ run."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +62,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(arguments: list[str], cwd: Path, prefix: list[str] | None = None) -> subprocess.Popen[str]:
     line = command(*arguments) if prefix is None else [*prefix, "-m", "dualfast", *arguments]
     return subprocess.Popen(line, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def worker(torchrun: int, rank: int) -> int:
+    """The process that torchrun started as this rank."""
+    for task in Path(f"/proc/{torchrun}/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                return int(pid)
+    raise AssertionError("no such rank")
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -136,7 +147,7 @@ def test_a_signal_stops_after_the_step_and_the_command_it_prints_goes_on(
 
 
 def test_two_processes_stop_and_go_on_and_score_every_image(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
     finish([*torchrun, "-m", "dualfast", *RUN, "--out", "whole"], tmp_path)
     scores = Scores.load(tmp_path / "whole" / "scores.parquet")
     assert scores.visits is not None
@@ -145,16 +156,28 @@ def test_two_processes_stop_and_go_on_and_score_every_image(tmp_path: Path) -> N
     process = start([*RUN, "--out", "run"], tmp_path, torchrun)
     checkpoints = tmp_path / "run" / "checkpoints"
     wait_for(lambda: len(list(checkpoints.glob("*rank0of2.pt"))) >= 2, process)
+    latest = max(checkpoints.glob("*rank0of2.pt"))
+    os.kill(worker(process.pid, rank=1), signal.SIGKILL)  # the others end, and torchrun starts all again
+    wait_for(lambda: max(checkpoints.glob("*rank0of2.pt"), default=latest) > latest, process)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert "to go on: torchrun --nproc-per-node=2 -m dualfast run" in error
     names = sorted(path.name for path in checkpoints.iterdir())
     assert len(names) == 4
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
     newest = checkpoints / names[-1]  # rank 1's: rank 0 must go back with it
     newest.write_bytes(newest.read_bytes()[:-100])
     said = finish([*torchrun, "-m", "dualfast", *RUN, "--out", "run"], tmp_path)
     assert f"{names[-1]} is damaged (it is cut off); the one before" in said
     assert results(tmp_path / "run") == results(tmp_path / "whole")
+    # One process goes on where two stopped: other sums of the gradient, the same visits.
+    said = finish(command(*RUN, "--out", "alone"), tmp_path)
+    assert "starts over" not in said
+    scores = Scores.load(tmp_path / "alone" / "scores.parquet")
+    assert scores.visits is not None
+    assert (scores.visits == 4).all()
+    assert [row[:5] for row in results(tmp_path / "alone")[0]] == [row[:5] for row in results(tmp_path / "whole")[0]]
+    assert not list((tmp_path / "alone" / "checkpoints").iterdir())
 
 
 def test_no_space_for_a_checkpoint_is_said_and_training_goes_on(whole: Path, tmp_path: Path) -> None:
@@ -207,6 +230,29 @@ def test_checkpoints_of_something_else_are_told_apart(tmp_path: Path) -> None:
     assert state is None
     assert not list(tmp_path.iterdir())  # of a training that was finished
     assert said == []
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    what = {"training": "scoring, seed 0", "data": "abc", "window": 10}
+    checkpoints, _ = kept(tmp_path, said, what)
+    checkpoints.step(lambda: {"value": torch.tensor(1)})
+    checkpoints.rest()
+
+    def full(payload: dict[str, Any], path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    checkpoints.step(lambda: {"value": torch.tensor(2)})
+    checkpoints.rest()
+    assert len(said) == 1
+    for word in ("WARNING", "0000000002.pt", "No space left", "training goes on, the one of step 1 is kept"):
+        assert word in said[0]
+    _, saved = kept(tmp_path, said, what)
+    assert saved is not None
+    assert int(saved.state["value"]) == 1
+    with pytest.raises(ValueError, match="has window 10, this training 9; give another --out"):
+        kept(tmp_path, said, what | {"window": 9})
 
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:

@@ -57,13 +57,21 @@ def agree_and_disagree() -> None:
     else:
         assert parts is None
 
+    # A network that stalls in the middle of anything: which rank noticed, and after how long.
+    if ranks.rank == 2:
+        time.sleep(2)
+    else:
+        lost = rf"rank {ranks.rank} lost another: .*; the timeout is 0\.5 s \(--rank-timeout\)"
+        with pytest.raises(TimeoutError, match=lost), hasty.meeting():
+            hasty.sums([1.0])
+
     # Who does not come is named. Last, since the group is of no use afterwards.
     if ranks.rank == 2:
         time.sleep(3)
         return
     start = time.monotonic()
     said = r"rank 0 waited for the others at 'lunch': .*2.*--rank-timeout" if ranks.first else r"waited for the others"
-    with pytest.raises(RuntimeError, match=said):
+    with pytest.raises(TimeoutError, match=said):
         replace(ranks, timeout_s=1.0).barrier("lunch")
     assert time.monotonic() - start < 30
 
@@ -135,7 +143,8 @@ def test_one_process_needs_nobody() -> None:
     ranks.check_same({"seed": 1})
     assert ranks.gather("x") == ["x"]
     assert ranks.sums([1.0]) == [1.0]
-    ranks.end()
+    with pytest.raises(RuntimeError, match="timed out"), ranks.meeting():
+        raise RuntimeError("something else timed out")
 
 
 def test_a_timeout_that_cannot_be_is_named() -> None:
