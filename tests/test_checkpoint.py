@@ -4,6 +4,7 @@ run."""
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import resource
@@ -12,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,11 +26,12 @@ from dualfast.checkpoint import Checkpoints, Damaged, Saved
 from dualfast.config import checkpoint_interval
 from dualfast.ranks import Ranks
 
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
 
-RUN = ["run", "--epochs", "4", "--score-epochs", "4", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
-RUN += ["--method", "dual", "--checkpoint-every", "3steps", "--num-workers", "1", "--threads", "1"]
-SAME = ("event", "method", "prune_ratio", "seed", "kept", "epochs", "accuracy", "best_accuracy", "loss")
+sys.path.insert(0, str(BENCHMARKS))
+kills = importlib.import_module("kills")
+RUN, results = kills.RUN, kills.results
 
 
 def command(*arguments: str) -> list[str]:
@@ -41,14 +42,6 @@ def finish(arguments: list[str], cwd: Path) -> str:
     done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
-
-
-def results(run: Path) -> tuple[list[Any], bytes, bytes]:
-    """What must be the same bit for bit."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    scores = Scores.load(run / "scores.parquet")
-    columns = b"".join(value.tobytes() for value in vars(scores).values() if value is not None)
-    return [[row.get(name) for name in SAME] for row in rows], columns, (run / "keep-0.5.npy").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -81,43 +74,13 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.002)
 
 
-KILL = textwrap.dedent("""
-    # Forks what has imported everything, lets it come some way, kills it, and again; then lets it finish.
-    import os, random, signal, sys, time
-    from pathlib import Path
-    from dualfast import cli, pipeline
-    kills, arguments, draw = int(sys.argv[1]), sys.argv[2:], random.Random(int(sys.argv[1]))
-    run = Path("run")
-    def look():
-        metrics = run / "metrics.jsonl"
-        return metrics.stat().st_size if metrics.exists() else 0, sorted(p.name for p in run.glob("checkpoints/*.pt"))
-    def life():
-        pid = os.fork()
-        if not pid:
-            os._exit(cli.main(arguments))
-        return pid
-    killed = 0
-    for _ in range(kills):
-        before, pid = look(), life()
-        while look() == before and not (ended := os.waitpid(pid, os.WNOHANG)[0]):
-            time.sleep(0.001)
-        if ended:
-            break
-        time.sleep(draw.uniform(0, 0.1))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        killed += 1
-    assert os.waitpid(life(), 0)[1] == 0
-    print("killed", killed)
-""")
-
-
 def test_kill_9_at_any_moment_loses_nothing(whole: Path, tmp_path: Path) -> None:
-    kills = int(os.environ.get("DUALFAST_KILLS", "8"))
-    said = finish([sys.executable, "-c", KILL, str(kills), *RUN, "--out", "run"], tmp_path)
-    assert int(said.rpartition("killed ")[2].split()[0]) >= min(kills, 8)
-    assert results(tmp_path / "run") == results(whole)
-    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    said = finish([sys.executable, str(BENCHMARKS / "kills.py"), "--kills", "8", "--whole", str(whole)], tmp_path)
+    row = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    assert row["kills"] == 8
+    assert row["identical"] == {"metrics": True, "scores": True, "indices": True}
+    assert not row["left_over"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
