@@ -114,10 +114,15 @@ def machine() -> str:
     return found[1].strip() if found else platform.machine()
 
 
-def save(name: str, rows: list[dict[str, Any]], about: dict[str, Any]) -> Path:
-    """Writes results/<date>-<machine>-<name>.json and returns its path."""
+def path_of(name: str, about: dict[str, Any]) -> Path:
+    """results/<date>-<machine>-<name>.json"""
     slug = re.sub(r"[^a-z0-9]+", "-", f"{about['machine']}-{about['cores']}c".lower()).strip("-")
+    return RESULTS / f"{about['date']}-{slug}-{name}.json"
+
+
+def save(name: str, rows: list[dict[str, Any]], about: dict[str, Any]) -> Path:
+    """Writes the results to path_of them, and returns it."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{about['date']}-{slug}-{name}.json"
+    path = path_of(name, about)
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return path

@@ -1,8 +1,8 @@
 """Kills a run with SIGKILL at random moments, lets it go on each time, and compares what it leaves with a whole run's.
 
 python benchmarks/kills.py [--kills 20] [--seed 0] [--whole RUN_DIRECTORY]
-Every life starts where the last one ended and is killed 0 to 0.1 s after it has left something: a result, or a
-checkpoint of which there is one every three steps. Scores, indices and metrics must be the same bit for bit.
+Every life starts where the last one ended and is killed 0 to 0.1 s after it has left a random number of checkpoints (one
+every three steps) and results. Scores, indices and metrics must be the same bit for bit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from dualfast import Scores, cli, pipeline
 
 RUN = ["run", "--epochs", "4", "--score-epochs", "4", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
 RUN += ["--method", "dual", "--checkpoint-every", "3steps", "--num-workers", "1", "--threads", "1"]
-NAMES = ("metrics", "scores", "indices")
+WRITTEN = 100  # about how many checkpoints and results a run leaves
+NAMES = ("same_metrics", "same_scores", "same_indices")
 SAME = ("event", "method", "prune_ratio", "seed", "kept", "epochs", "accuracy", "best_accuracy", "loss")
 
 
@@ -50,19 +51,22 @@ def left(run: Path) -> tuple[int, list[str]]:
     return rows, sorted(path.stem for path in run.glob("checkpoints/*.pt"))
 
 
-def kill(run: Path, draw: random.Random) -> dict[str, Any] | None:
-    """Lets the run come some way and kills it; says where. None when it has ended instead."""
-    before, pid = left(run), life(run)
-    while left(run) == before:
+def kill(run: Path, draw: random.Random, most: int) -> tuple[int, int] | None:
+    """Lets the run leave 1 to `most` things and kills it; the results it had left, and the step of its latest checkpoint. None
+    when it has ended instead."""
+    before, pid, changes = left(run), life(run), draw.randint(1, most)
+    while changes:
         if os.waitpid(pid, os.WNOHANG)[0]:
             return None
+        if (now := left(run)) != before:
+            before, changes = now, changes - 1
         time.sleep(0.001)
     time.sleep(draw.uniform(0, 0.1))
     os.kill(pid, signal.SIGKILL)
     if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL:
         return None
     rows, checkpoints = left(run)
-    return {"finished": rows, "checkpoint_step": int(checkpoints[-1]) if checkpoints else 0}
+    return rows, int(checkpoints[-1]) if checkpoints else 0
 
 
 def whole_life(run: Path) -> None:
@@ -77,20 +81,22 @@ def main() -> None:
     parser.add_argument("--whole", type=Path, help="a run that nobody disturbed; nothing is saved then")
     asked = parser.parse_args()
     pipeline.versions()  # imported once, before the processes are made
-    about, draw, moments = _harness.origin(), random.Random(asked.seed), []
+    about, draw = _harness.origin(), random.Random(asked.seed)
+    moments: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         whole, run = asked.whole or Path(folder, "whole"), Path(folder, "run")
         if asked.whole is None:
             whole_life(whole)
-        while len(moments) < asked.kills and (moment := kill(run, draw)) is not None:
+        while len(moments) < asked.kills and (moment := kill(run, draw, WRITTEN // asked.kills + 1)) is not None:
             moments.append(moment)
         whole_life(run)
-        checkpoints = sorted(path.name for path in run.glob("checkpoints/*"))
         same = [one == two for one, two in zip(results(run), results(whole), strict=True)]
-    row = {"what": "kill -9", "kills": len(moments), "identical": dict(zip(NAMES, same, strict=True))}
-    print(json.dumps(row | {"left_over": checkpoints, "moments": moments}))
+        left_over = len(list(run.glob("checkpoints/*")))
+    row = {"what": "kill -9", "kills": len(moments), **dict(zip(NAMES, same, strict=True)), "left_over": left_over}
+    row |= {"results_and_step": " ".join(f"{finished}:{step}" for finished, step in moments)}
+    print(json.dumps(row))
     if asked.whole is None:
-        print(_harness.save("kills", [row | {"moments": moments}], about))
+        print(_harness.save("kills", [row], about))
 
 
 if __name__ == "__main__":
