@@ -1,8 +1,8 @@
 """Kills a run with SIGKILL at random moments, lets it go on each time, and compares what it leaves with a whole run's.
 
 python benchmarks/kills.py [--kills 20] [--seed 0] [--whole RUN_DIRECTORY]
-Every life starts where the last one ended and is killed 0 to 0.1 s after it has left a random number of checkpoints (one
-every three steps) and results. Scores, indices and metrics must be the same bit for bit.
+Every life starts where the last one ended and is killed 0 to 0.1 s after it has left a random number of checkpoints
+(one every three steps) and results. Scores, indices and metrics must be the same bit for bit.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def left(run: Path) -> tuple[int, list[str]]:
 
 
 def kill(run: Path, draw: random.Random, most: int) -> tuple[int, int] | None:
-    """Lets the run leave 1 to `most` things and kills it; the results it had left, and the step of its latest checkpoint. None
-    when it has ended instead."""
+    """Lets the run leave 1 to `most` things and kills it; the results it had left, and the step of its latest
+    checkpoint. None when it has ended instead."""
     before, pid, changes = left(run), life(run), draw.randint(1, most)
     while changes:
         if os.waitpid(pid, os.WNOHANG)[0]:
