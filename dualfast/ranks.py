@@ -23,6 +23,8 @@ from torch.distributed.rendezvous import rendezvous
 
 TIMEOUT_S = 600.0
 BEAT_S, POLL_S = 1.0, 0.05
+SETTLE_S = 0.2
+"""Seconds in which gloo's threads let go of their last tensors, which takes the GIL: a group's end holds it and waits."""
 NETWORK = re.compile(r"timed? ?out|connection|peer|broken pipe", re.IGNORECASE)
 
 
@@ -156,6 +158,7 @@ class Ranks:
             raise self._unheard("lost another", error) from error
         finally:
             if self.joined:
+                time.sleep(SETTLE_S)
                 dist.destroy_process_group()
 
     def _unheard(self, what: str, error: RuntimeError) -> TimeoutError:

@@ -68,6 +68,7 @@ def main() -> None:
     assert scores.visits is not None
     if trainer.is_world_process_zero():
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
+    torch.distributed.barrier()  # gloo's threads settle: a group that ends before may wait for them for ever
     torch.distributed.destroy_process_group()
 
 
