@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 TIMEOUT_S = 600.0
 BEAT_S, POLL_S = 1.0, 0.05
 SETTLE_S = 0.2
-"""Seconds in which gloo's threads let go of their last tensors, which takes the GIL: a group's end holds it and waits."""
+"""Seconds in which gloo's threads let go of their last tensors: they need the GIL, which a group's end holds."""
 NETWORK = re.compile(r"timed? ?out|connection|peer|broken pipe", re.IGNORECASE)
 
 
