@@ -247,6 +247,7 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     ValueError when some samples are in none of them, and as load_state_dict().
     """
     n, words, sums = table.n_samples, table.lines.shape[1], table.loss_sums
+    parts = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in part.items()} for part in parts]
     for part in parts:
         if (theirs := part.get("n_samples", len(part["lines"]))) != n:
             raise ValueError(f"the state has n_samples {theirs}, this table {n}")
@@ -279,13 +280,13 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
         _deliver(table, *pending)
 
 
-def _joined(seen: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """All (ids, values) in one."""
-    if len(seen) == 1:
-        return seen[0]
-    none = (torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32))
-    ids, values = zip(*seen, strict=True) if seen else zip(none)
-    return torch.cat(ids), torch.cat(values)
+def _joined(seen: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """All (ids, values) in one, where the latest are: a checkpoint's lie in memory."""
+    if not seen:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32)
+    ids, values = zip(*seen, strict=True)
+    device = ids[-1].device
+    return torch.cat([part.to(device) for part in ids]), torch.cat([part.to(device) for part in values])
 
 
 def _most(value: int, group: Any) -> int:

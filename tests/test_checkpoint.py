@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ import torch
 
 from dualfast import Scores, checkpoint
 from dualfast.checkpoint import Checkpoints, Damaged, Saved
-from dualfast.config import checkpoint_interval
+from dualfast.config import Recipe, checkpoint_interval
 from dualfast.ranks import Ranks
+from dualfast.train import CrossEntropy, _Trainer
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
@@ -216,6 +218,64 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
     assert int(saved.state["value"]) == 1
     with pytest.raises(ValueError, match="has window 10, this training 9; give another --out"):
         kept(tmp_path, said, what | {"window": 9})
+
+
+class Some:
+    """A loader of so many batches an epoch, and so many left of the one that goes on."""
+
+    def __init__(self, batches: int, remaining: int) -> None:
+        self.batches, self.remaining = batches, remaining
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        draw = torch.Generator().manual_seed(0)
+        for _ in range(self.remaining):
+            yield torch.randn(2, 3, 4, 4, generator=draw), torch.tensor([0, 1]), torch.tensor([0, 1])
+        self.remaining = self.batches
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
+def test_a_schedule_ends_with_the_training_whatever_the_number_of_ranks(schedule: Any, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, lr=0.1, schedule=schedule)
+
+    def trainer(loader: Some) -> _Trainer:
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+        return _Trainer(model, loader, CrossEntropy(), recipe, Ranks())
+
+    # Two ranks took 10 batches an epoch and come to the fourth of the second; three take 8, of which 6 are left.
+    before = trainer(Some(10, 10))
+    before.course.new_epoch(0)
+    for batch in before.loader:  # type: ignore[attr-defined]
+        before.step(*batch)
+    before.course.new_epoch(1)
+    for _, batch in zip(range(3), before.loader, strict=False):  # type: ignore[call-overload]
+        before.step(*batch)
+    state = before.state_dict()
+    state["course"] = vars(before.course) | {"loss_sum": before.course.loss_sum.clone()}
+    after = trainer(Some(8, 6))
+    after.resume(Saved(state, [state, state], moved=True))
+    assert (after.course.batches, after.course.images) == (6, 12)
+    torch.testing.assert_close(after.course.loss_sum, 2 * before.course.loss_sum)
+    rates = [after.optimizer.param_groups[0]["lr"]]
+    for left in (6, 8):
+        for _, batch in zip(range(left), after.loader, strict=False):  # type: ignore[call-overload]
+            after.step(*batch)
+            rates.append(after.optimizer.param_groups[0]["lr"])
+    assert all(one > two for one, two in pairwise(rates))
+    assert rates[-1] < 0.003 < rates[0]
+    # A rank to which no part fell adds nothing to the epoch.
+    spare = trainer(Some(8, 6))
+    spare.resume(Saved(state, [], moved=True))
+    assert (spare.course.batches, spare.course.images, float(spare.course.loss_sum)) == (0, 0, 0.0)
 
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
