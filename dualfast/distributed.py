@@ -177,8 +177,8 @@ class ShardedTable(ScoreTable):
 
     def scores(self) -> Scores:
         """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes a sample, 32 with the
-        loss. All ranks call it. Warns as ScoreTable.scores(), and when samples came more than once between
-        exchanges."""
+        loss. All ranks call it. Warns as ScoreTable.scores(), and when so many samples came more than once
+        between exchanges that one was forgotten."""
         gathered = self._gathered(None)
         assert gathered is not None
         return gathered
