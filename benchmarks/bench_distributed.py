@@ -167,7 +167,7 @@ def checkpoint(samples: int, repeats: int) -> dict[str, Any]:
 
 
 def epoch(repeats: int) -> dict[str, Any]:
-    """Images a second of the small network at 32 px on all cores, without loading, which would only slow it."""
+    """Images a second of the small network at 32 px on one core, without loading, which would only slow it."""
     from dualfast import models
     from dualfast.config import Recipe
     from dualfast.train import CrossEntropy, Fit, fit

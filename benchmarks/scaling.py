@@ -29,6 +29,7 @@ def page(path: Path) -> str:
     (epoch,) = (row for row in about["rows"] if row["what"] == "epoch")
     (two,) = (row for row in exchanges if (row["samples"], row["ranks"]) == (checkpoint["samples"], 2))
     alone = max((row for row in exchanges if row["ranks"] == 1), key=lambda row: row["samples"])
+    repeats = sorted({row["repeats"] for row in exchanges})
     work = alone["median_s"] / alone["samples"]
     lines = [
         "# More processes, more samples",
@@ -41,8 +42,8 @@ def page(path: Path) -> str:
         "## Measured",
         "",
         f"{about['machine']}, {about['cores']} cores shared by all ranks, gloo over the machine's memory, one thread a",
-        f"rank, torch {about['versions']['torch']}; medians of {alone['repeats']} exchanges, with the",
-        "fastest and the slowest.",
+        f"rank, torch {about['versions']['torch']}; medians of {' to '.join(map(str, repeats))} exchanges,",
+        "with the fastest and the slowest.",
         f"`benchmarks/bench_distributed.py`, {about['date']}, load before {about['load_before']:.1f};",
         f"raw figures in `benchmarks/results/{path.name}`.",
         "",
@@ -63,9 +64,9 @@ def page(path: Path) -> str:
         "What a rank keeps for itself does not travel: of 16 bytes (W - 1) / W do. More ranks than cores share them.",
         "A process holds torch, the table, an epoch's observations (20 bytes each) and, where gathered, the scores.",
         "",
-        f"The small network at 32 px trains on {epoch['images_per_s']:,.0f} images a second here (both cores, no",
-        f"loading): of an epoch of {two['samples']:,} samples the exchange on 2 ranks takes "
-        f"{100 * two['median_s'] * epoch['images_per_s'] / two['samples']:.2f}%.",
+        f"The small network at 32 px trains on {epoch['images_per_s']:,.0f} images a second and core here, loading",
+        f"left out: of an epoch of {two['samples']:,} samples on 2 ranks the exchange takes "
+        f"{100 * two['median_s'] * 2 * epoch['images_per_s'] / two['samples']:.2f}%.",
         "",
         f"A step of the loss ({recording['rows']} rows, {recording['classes']} classes, backward included) takes "
         f"{plain:.0f} us into a ScoreTable and {ours:.0f} us into",
