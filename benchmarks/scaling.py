@@ -26,37 +26,47 @@ def page(path: Path) -> str:
     exchanges = [row for row in about["rows"] if row["what"] == "exchange"]
     (checkpoint,) = (row for row in about["rows"] if row["what"] == "checkpoint")
     (recording,) = (row for row in about["rows"] if row["what"] == "recording")
+    (epoch,) = (row for row in about["rows"] if row["what"] == "epoch")
+    (two,) = (row for row in exchanges if (row["samples"], row["ranks"]) == (checkpoint["samples"], 2))
     alone = max((row for row in exchanges if row["ranks"] == 1), key=lambda row: row["samples"])
+    repeats = sorted({row["repeats"] for row in exchanges})
     work = alone["median_s"] / alone["samples"]
     lines = [
         "# More processes, more samples",
         "",
         "The score table of N samples on W ranks takes 64 N / W bytes on each; once an epoch every observation travels",
-        "to the rank that keeps its sample's line, 16 bytes each, in one all-to-all (`dualfast.ShardedTable`). Ranks",
-        "that read only what they own (`reads='own'`) send nothing.",
+        "to the rank that keeps its sample's line, 16 bytes each, in all-to-alls of a million observations a rank",
+        "(`dualfast.ShardedTable`). Ranks that read only what they own (`reads='own'`) send nothing. On another number",
+        "of ranks a training goes on with the same lines (`dualfast.distributed.load_parts`).",
         "",
         "## Measured",
         "",
         f"{about['machine']}, {about['cores']} cores shared by all ranks, gloo over the machine's memory, one thread a",
-        f"rank, torch {about['versions']['torch']}; medians of {alone['repeats']} exchanges, with the",
-        "fastest and the slowest.",
+        f"rank, torch {about['versions']['torch']}; medians of {' to '.join(map(str, repeats))} exchanges,",
+        "with the fastest and the slowest.",
         f"`benchmarks/bench_distributed.py`, {about['date']}, load before {about['load_before']:.1f};",
         f"raw figures in `benchmarks/results/{path.name}`.",
         "",
         "| samples | ranks | exchange s | fastest to slowest | bytes a sample on the wire | table MB a rank"
-        " | scores to rank 0 s | selection s |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|",
+        " | process MB a rank | scores to rank 0 s | selection s |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in exchanges:
+        gathered = [f"{row[name]:.2f}" if name in row else "" for name in ("gather_s", "select_s")]
         lines.append(
             f"| {row['samples']:,} | {row['ranks']} | {row['median_s']:.2f} | {row['min_s']:.2f} to {row['max_s']:.2f} "
-            f"| {row['wire_bytes_per_sample']:.1f} | {row['table_bytes_per_rank'] / 1e6:.0f} | {row['gather_s']:.2f} "
-            f"| {row['select_s']:.2f} |"
+            f"| {row['wire_bytes_per_sample']:.1f} | {row['table_bytes_per_rank'] / 1e6:.0f} "
+            f"| {row['peak_bytes_per_rank'] / 1e6:.0f} | {' | '.join(gathered)} |"
         )
     plain, ours = recording["ScoreTable_step_us"], recording["ShardedTable_step_us"]
     lines += [
         "",
         "What a rank keeps for itself does not travel: of 16 bytes (W - 1) / W do. More ranks than cores share them.",
+        "A process holds torch, the table, an epoch's observations (20 bytes each) and, where gathered, the scores.",
+        "",
+        f"The small network at 32 px trains on {epoch['images_per_s']:,.0f} images a second and core here, loading",
+        f"left out: of an epoch of {two['samples']:,} samples on 2 ranks the exchange takes "
+        f"{100 * two['median_s'] * 2 * epoch['images_per_s'] / two['samples']:.2f}%.",
         "",
         f"A step of the loss ({recording['rows']} rows, {recording['classes']} classes, backward included) takes "
         f"{plain:.0f} us into a ScoreTable and {ours:.0f} us into",

@@ -186,6 +186,8 @@ class Position:
     epoch: int = 0
     batch: int = 0
     ended: bool = False
+    legs: tuple[order.Leg, ...] = ()
+    """What other numbers of ranks visited of the epoch before batch 0."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +202,13 @@ class EpochPlan:
     world_size: int
     drop_last: bool
     keep_cached: bool
+    left: NDArray[np.bool_] | None
+    """Which places of the epoch's order are shared; None: all."""
 
     def share(self, seed: int, epoch: int) -> tuple[order.Share, reading.ReadAhead | None]:
         ids, starts = order.epoch_order(self.kind, self.ids, seed, epoch, self.beton)
+        if self.left is not None:
+            ids, starts = ids[self.left], np.concatenate([[0], np.cumsum(self.left)])[starts]
         mine = order.share(ids, self.batch_size, rank=self.rank, world_size=self.world_size, drop_last=self.drop_last)
         os.posix_fadvise(self.beton.fd, 0, 0, os.POSIX_FADV_RANDOM)  # what is wanted is asked for; no guesses on top
         if self.kind == "random":

@@ -1,7 +1,8 @@
 """Checkpoints of a training: written beside it, the latest two kept, and read again bit for bit.
 
 A file holds tensors and plain values, as torch.save writes them, and a checksum behind. Every rank writes its own;
-what counts on loading is the latest step of which every rank can read its file.
+what counts on loading is the latest step of which every file can be read: each rank's its own or, saved by another
+number of ranks, all of them by the new ones together, which takes a folder that all see.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -32,8 +34,21 @@ AGREE_EVERY = 8  # steps between two looks at what the other ranks want
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
+NAME = re.compile(r"(\d{10})(?:\.rank(\d+)of(\d+))?\.pt")
+
+
 class Damaged(Exception):
     """A checkpoint that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a training goes on from. state: this rank's, or, where another number of ranks saved it (moved), the first
+    rank's; parts: the states that fell to this rank, in order of rank, each to one."""
+
+    state: dict[str, Any]
+    parts: list[dict[str, Any]]
+    moved: bool
 
 
 class Checkpoints:
@@ -74,8 +89,8 @@ class Checkpoints:
 
     # ---- one training -----------------------------------------------------------------------------------------------
 
-    def begin(self, what: dict[str, Any]) -> dict[str, Any] | None:
-        """Names the training that is about to begin; returns the state to continue from, None to start afresh.
+    def begin(self, what: dict[str, Any]) -> Saved | None:
+        """Names the training that is about to begin; returns what to go on from, None to start afresh.
 
         what: "training" says which, the rest what must be equal. ValueError when a checkpoint of this training
         differs in the rest, or is of a newer version.
@@ -85,25 +100,20 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         for stale in self.folder.glob(f".*{self._suffix()}.*.part"):  # what a killed process was writing
             stale.unlink(missing_ok=True)
-        found, damaged = {}, {}
-        for step, path in self._files():
-            try:
-                found[step] = read(path)
-            except Damaged as error:
-                damaged[step] = f"checkpoint {path.name} is damaged ({error})"
-        everybody = self.ranks.gather((sorted(found), damaged))
-        common = set.intersection(*(set(steps) for steps, _ in everybody))
-        if self.ranks.first:
-            last = max(common, default=-1)
-            for step, why in sorted({s: w for _, theirs in everybody for s, w in theirs.items()}.items(), reverse=True):
-                if step > last:
-                    way = f"the one before, of step {last}, is used" if common else "this training starts over"
-                    self.say(f"{why}; {way}")
-        if not common:
-            self._warn_of_other_sizes()
+        payloads: dict[int, dict[str, Any]] = {}
+        size, damaged = self.ranks.size, []
+        for step, size in self._candidates():
+            payloads, whys = self._read(step, size)
+            if not whys:
+                self._step = step
+                break
+            damaged += whys
+        else:
+            payloads = {}
+        self._tell(damaged, bool(payloads))
+        if not payloads:
             return None
-        self._step = max(common)
-        loaded = found[self._step]
+        loaded = next(iter(payloads.values()))
         if loaded["what"]["training"] != what["training"]:  # left behind by a training that is finished
             self._step = 0
             self.clear()
@@ -114,14 +124,49 @@ class Checkpoints:
                     f"the checkpoint of step {self._step} in {str(self.folder)!r} has {name} {theirs}, this training "
                     f"{mine}; give another --out, or delete that folder"
                 )
-        state: dict[str, Any] = loaded["state"]
-        return state
+        parts = [payload["state"] for rank, payload in payloads.items() if self._reader(rank, size) == self.ranks.rank]
+        return Saved(loaded["state"], parts, size != self.ranks.size)
 
-    def _warn_of_other_sizes(self) -> None:
-        if self.ranks.first and (others := list(self.folder.glob("*.pt"))):
+    def _candidates(self) -> list[tuple[int, int]]:
+        """(step, number of ranks) of the checkpoints whose files are all there, the latest first."""
+        here: dict[tuple[int, int], set[int]] = {}
+        for step, rank, size, _ in self._files():
+            here.setdefault((step, size), set()).add(rank)
+        mine, own = self.ranks.rank, self.ranks.size
+        whole = {
+            (s, size) for (s, size), there in here.items() if (mine in there if size == own else len(there) == size)
+        }
+        common = set.intersection(*self.ranks.gather(whole))
+        return sorted(common, key=lambda candidate: (candidate[0], candidate[1] == own), reverse=True)
+
+    def _reader(self, rank: int, size: int) -> int:
+        """Which of these ranks takes over from `rank` of `size`: neighbours stay together, in order."""
+        return rank * self.ranks.size // size
+
+    def _read(self, step: int, size: int) -> tuple[dict[int, dict[str, Any]], list[str]]:
+        """What this rank needs of a checkpoint, by the rank that saved it, the one with the model first; and which
+        files are damaged, on any rank."""
+        payloads: dict[int, dict[str, Any]] = {}
+        why = None
+        for at, rank, of, path in sorted(self._files(), key=lambda file: file[1]):
+            needed = self._reader(rank, size) == self.ranks.rank or (rank == 0 and size != self.ranks.size)
+            if (at, of) == (step, size) and needed and why is None:
+                try:
+                    payloads[rank] = read(path)
+                except Damaged as error:
+                    why = f"checkpoint {path.name} is damaged ({error})"
+        return payloads, sorted({w for w in self.ranks.gather(why) if w is not None})
+
+    def _tell(self, damaged: list[str], found: bool) -> None:
+        if not self.ranks.first:
+            return
+        for why in damaged:
+            self.say(f"{why}; {f'the one before, of step {self._step}, is used' if found else 'training starts over'}")
+        files = len(self._files())
+        if files and not found and not damaged:
             self.say(
-                f"{len(others)} checkpoints in {self.folder} are of another number of processes than "
-                f"{self.ranks.size} or damaged: this training starts over"
+                f"{files} checkpoint files in {self.folder} are no whole set for {self.ranks.size} processes (those of "
+                "another number must all lie in one folder that all see); this training starts over"
             )
 
     def step(self, state: Callable[[], dict[str, Any]]) -> None:
@@ -163,10 +208,12 @@ class Checkpoints:
             raise Stopped("between two trainings")
 
     def clear(self) -> None:
-        """Deletes this rank's checkpoints: the training is finished and its results are recorded."""
+        """Deletes this rank's checkpoints, the first rank also those of other numbers of ranks: the training is
+        finished and its results are recorded."""
         self._join()
-        for _, path in self._files():
-            path.unlink(missing_ok=True)
+        for _, rank, size, path in self._files():
+            if (rank, size) == (self.ranks.rank, self.ranks.size) or (self.ranks.first and size != self.ranks.size):
+                path.unlink(missing_ok=True)
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
@@ -176,11 +223,15 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:010d}{self._suffix()}"
 
-    def _files(self) -> list[tuple[int, Path]]:
-        """This rank's checkpoints, the latest first."""
-        pattern = re.compile(rf"(\d{{10}}){re.escape(self._suffix())}")
-        named = ((pattern.fullmatch(path.name), path) for path in self.folder.glob("*.pt"))
-        return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
+    def _files(self) -> list[tuple[int, int, int, Path]]:
+        """(step, rank, number of ranks, path) of the checkpoints, the latest first."""
+        named = ((NAME.fullmatch(path.name), path) for path in self.folder.glob("*.pt"))
+        found = [(int(m[1]), int(m[2] or 0), int(m[3] or 1), path) for m, path in named if m]
+        return sorted(found, reverse=True)
+
+    def _own(self) -> list[tuple[int, Path]]:
+        mine = (self.ranks.rank, self.ranks.size)
+        return [(step, path) for step, rank, size, path in self._files() if (rank, size) == mine]
 
     def _join(self) -> None:
         if self._writer is not None:
@@ -190,11 +241,11 @@ class Checkpoints:
     def _write(self, payload: dict[str, Any], path: Path) -> None:
         try:
             write(payload, path)
-            for _, old in self._files()[KEPT:]:
+            for _, old in self._own()[KEPT:]:
                 with suppress(FileNotFoundError):
                     old.unlink()
         except (OSError, RuntimeError) as error:  # torch.save turns some of the first into the second
-            left = self._files()
+            left = self._own()
             what = f"the one of step {left[0][0]} is kept" if left else "there is none before it"
             reason = str(error).splitlines()[0]
             self.say(

@@ -8,7 +8,7 @@ follows from the id alone.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from dualfast.table import TAIL_WORDS, Scores, ScoreTable
 WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the sample was
 right | logit margin float32 | EL2N and entropy as two halves."""
+ROUND_ROWS = 1 << 20  # rows a rank sends at once, so that memory beyond the table and what waits stays small
 FOLD_ROWS = 8192  # observations folded in one call: the kernel's search for repeats is quadratic in it
 CLOSE_ROWS = 16384  # observations that wait in lines of 64 bytes until they are packed
 RADIX_BITS = 16
@@ -33,15 +34,18 @@ class ShardedTable(ScoreTable):
     """A ScoreTable over the ranks of torch.distributed: 64 bytes times n_samples / W a rank. DualLoss takes it.
 
     reads "any" (DistributedSampler, Loader(distributed=True), any other): a rank keeps what it observes and
-    exchange(), called by all ranks once an epoch, sends it to the owners, 16 bytes a sample in one all-to-all. Of a
-    sample that occurs twice within an exchange, as in DistributedSampler's padding, one visit counts: the first of the
-    lowest rank. dual, dyn_unc, mean, aum, forgetting and visits are those of one process with the same visits, bit
-    for bit; EL2N and entropy travel as halves (relative error 2^-11).
+    exchange(), called by all ranks once an epoch, sends it to the owners, 16 bytes a sample in all-to-alls of a
+    million rows a rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one visit
+    counts: the first of the lowest rank in the earliest of them. dual, dyn_unc, mean, aum, forgetting and visits are
+    those of one process with the same visits, bit for bit; EL2N and entropy travel as halves (relative error 2^-11);
+    the loss of a visit is -log p of the p that travels (2^-22 beside the exact one), for p = 0 minus the margin, which
+    is at most log C too low.
     reads "own": every rank visits the ids in `owned` alone (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group, None the default one. device: where the lines are; it need not be the logits'.
-    window and epochs as in ScoreTable. Not for torch.compile or CUDA graphs around the loss. ValueError without a
-    process group, and for fewer samples than ranks.
+    window, epochs and track_loss as in ScoreTable; load_parts() restores it on another number of ranks. Not for
+    torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer samples than ranks, and
+    for tdds, whose observations are of all classes.
     """
 
     traceable = False
@@ -52,6 +56,8 @@ class ShardedTable(ScoreTable):
         *,
         window: int = 10,
         epochs: int | None = None,
+        track_loss: bool = False,
+        tdds: int | None = None,
         device: str | torch.device = "cpu",
         group: Any = None,
         reads: Literal["any", "own"] = "any",
@@ -60,10 +66,16 @@ class ShardedTable(ScoreTable):
             raise ValueError("ShardedTable needs torch.distributed.init_process_group; on one process use ScoreTable")
         if reads not in ("any", "own"):
             raise ValueError(f"reads is {reads!r}; give 'any' or 'own'")
+        if tdds is not None:
+            raise ValueError(
+                f"tdds is {tdds}: it compares the probabilities of all classes, which ranks do not exchange; gather it "
+                "on one process with ScoreTable(tdds=...), or leave tdds out"
+            )
         self.rank, self.world_size = dist.get_rank(group), dist.get_world_size(group)
         if not isinstance(n_samples, int) or n_samples < self.world_size:
             raise ValueError(f"n_samples is {n_samples} and there are {self.world_size} ranks; start at most as many")
-        super().__init__(len(range(self.rank, n_samples, self.world_size)), window=window, epochs=epochs, device=device)
+        mine = len(range(self.rank, n_samples, self.world_size))
+        super().__init__(mine, window=window, epochs=epochs, track_loss=track_loss, device=device)
         self.group, self.reads = group, reads
         self.total = n_samples
         self.exchanges = 0
@@ -137,10 +149,7 @@ class ShardedTable(ScoreTable):
         if self._status is not self.status:
             self.status[ops.BAD_TARGET] += int(self._status[ops.BAD_TARGET])  # a GPU counts what a CPU raises
             self._status.zero_()
-        if len(self._seen) != 1:
-            none = (torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32))
-            joined = [torch.cat(parts) for parts in zip(*self._seen, strict=True)] if self._seen else none
-            self._seen = [(joined[0], joined[1])]
+        self._seen = [_joined(self._seen)]
         return self._seen[0]
 
     def exchange(self) -> None:
@@ -151,28 +160,11 @@ class ShardedTable(ScoreTable):
         ids, values = self._pending()
         self._seen = []
         outside = (ids < -1) | (ids >= self.total)
-        self.status[ops.BAD_INDEX] += int(outside.sum())
-        good = (ids >= 0) & ~outside
-        ids, values = ids[good], values[good]
-        line = (ids // self.world_size).to(torch.int32)
-        rows = exchange(torch.cat([line[:, None], values], 1), ids % self.world_size, self.group)
-        self._fold(rows.to(self.lines.device))
+        if count := int(outside.sum()):
+            self.status[ops.BAD_INDEX] += count
+            ids = torch.where(outside, -1, ids)
+        _deliver(self, ids, values)
         self.exchanges += 1
-
-    def _fold(self, rows: torch.Tensor) -> None:
-        line = rows[:, 0].long()
-        at = torch.arange(len(rows), device=rows.device)
-        first = torch.full((len(self.lines),), len(rows), device=rows.device)
-        first.scatter_reduce_(0, line, at, "amin")
-        new = first[line] == at
-        self.status[ops.DUPLICATES] += int(len(rows) - new.sum())
-        line, rows = line[new], rows[new]
-        p, margin = rows[:, 1:3].contiguous().view(torch.float32).unbind(1)
-        el2n, entropy = rows[:, 3:].contiguous().view(torch.float16).float().unbind(1)
-        seen = {"p": p.abs(), "margin": margin, "el2n": el2n, "entropy": entropy, "correct": torch.signbit(p)}
-        for start in range(0, len(line), FOLD_ROWS):
-            part = slice(start, start + FOLD_ROWS)
-            ops.observe(self.as_lines(), line[part], **{name: value[part] for name, value in seen.items()})
 
     # ---- scores -----------------------------------------------------------------------------------------------------
 
@@ -181,11 +173,12 @@ class ShardedTable(ScoreTable):
         as scores() does."""
         self.exchange()
         self._check_all()
-        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu())
+        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu(), self.loss_sums)
 
     def scores(self) -> Scores:
-        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes a sample. All ranks call
-        it. Warns as ScoreTable.scores(), and when samples came more than once between exchanges."""
+        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes a sample, 32 with the
+        loss. All ranks call it. Warns as ScoreTable.scores(), and when so many samples came more than once
+        between exchanges that one was forgotten."""
         gathered = self._gathered(None)
         assert gathered is not None
         return gathered
@@ -197,8 +190,15 @@ class ShardedTable(ScoreTable):
     def _gathered(self, to: int | None) -> Scores | None:
         self.exchange()
         self._check_all()
-        parts = gather_rows(self.lines[:, -TAIL_WORDS:], self.group, to)
-        return None if parts is None else self._scores_of(interleaved(parts))
+        rows, sums = self.lines[:, -TAIL_WORDS:], self.loss_sums
+        if sums is not None:
+            rows = torch.cat([rows, sums.view(torch.int32)[:, None]], 1)
+        parts = gather_rows(rows, self.group, to)
+        if parts is None:
+            return None
+        whole = interleaved(parts)
+        sums = None if sums is None else whole[:, TAIL_WORDS].view(torch.float32)
+        return self._scores_of(whole[:, :TAIL_WORDS], sums)
 
     def _check_all(self) -> None:
         """What the ranks have counted in all, so that one rank's error ends them all."""
@@ -210,8 +210,8 @@ class ShardedTable(ScoreTable):
                 end = f" of {self.total} samples" if word == ops.BAD_INDEX else " lay outside the classes of the logits"
                 raise ValueError(f"{counts[word]} {what}{end}")
         self._note(counts)
-        # DistributedSampler pads with less than one sample a rank.
-        if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * (self.world_size - 1):
+        # Samplers pad with up to a batch a rank; an epoch more without an exchange repeats every sample.
+        if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * self.total / 2:
             warnings.warn(
                 f"{counts[ops.DUPLICATES]} visits repeated a sample within one exchange and were left out; call "
                 "table.exchange() at the end of every epoch",
@@ -226,14 +226,116 @@ class ShardedTable(ScoreTable):
         mine = {"n_samples": self.total, "rank": self.rank, "world_size": self.world_size, "exchanges": self.exchanges}
         return super().state_dict() | mine | {"pending_ids": ids, "pending_values": values}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what state_dict() gave on the same rank of as many; ValueError otherwise, and as ScoreTable."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what state_dict() gave on the same rank of as many; ValueError otherwise, and as ScoreTable.
+        load_parts() does for any number of ranks."""
         for name, mine in (("n_samples", self.total), ("world_size", self.world_size), ("rank", self.rank)):
             if state.get(name) != mine:
-                raise ValueError(f"the state has {name} {state.get(name)}, this table {mine}")
+                way = "" if name == "n_samples" else "; load_parts() takes the states of any number of ranks"
+                raise ValueError(f"the state has {name} {state.get(name)}, this table {mine}{way}")
         super().load_state_dict(state)
         self.exchanges = state["exchanges"]
         self._open, self._seen = [], [(state["pending_ids"], state["pending_values"])]
+
+
+def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
+    """Restores a table, on ranks or on one process, from what state_dict() gave on any number of ranks (a ScoreTable's
+    is that of one). Lines go to their new owners bit for bit, and what waits for an exchange waits again; one process
+    folds it in at once.
+
+    parts: what this rank has read, in order of rank; over all ranks every part comes once. All ranks call it.
+    ValueError when some samples are in none of them, and as load_state_dict().
+    """
+    n, words, sums = table.n_samples, table.lines.shape[1], table.loss_sums
+    parts = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in part.items()} for part in parts]
+    for part in parts:
+        if (theirs := part.get("n_samples", len(part["lines"]))) != n:
+            raise ValueError(f"the state has n_samples {theirs}, this table {n}")
+        table.check_state(part)
+    none = torch.empty(0, words + (sums is not None), dtype=torch.int32)
+    ids, rows = [torch.empty(0, dtype=torch.int64)], [none]
+    for part in parts:
+        ids.append(torch.arange(part.get("rank", 0), n, part.get("world_size", 1)))
+        columns = [part["lines"]] if sums is None else [part["lines"], part["loss_sums"].view(torch.int32)[:, None]]
+        rows.append(torch.cat(columns, 1))
+    whole = torch.zeros(len(table.lines), none.shape[1], dtype=torch.int32)
+    filled = torch.zeros(len(whole), dtype=torch.bool)
+    for came in _travel(table, torch.cat(ids), torch.cat(rows)):
+        whole[came[:, 0].long()] = came[:, 1:]
+        filled[came[:, 0].long()] = True
+    if not bool(filled.all()):
+        raise ValueError(f"{int((~filled).sum())} samples are in none of the states; give every rank's, once")
+    waiting = [(part["pending_ids"], part["pending_values"]) for part in parts if "pending_ids" in part]
+    state = table.state_dict() | {"lines": whole[:, :words], "by_products": all(part["by_products"] for part in parts)}
+    state["status"] = sum((part["status"] for part in parts), torch.zeros(5, dtype=torch.int32))
+    if sums is not None:
+        state["loss_sums"] = whole[:, words].view(torch.float32)
+    pending = _joined(waiting)
+    if isinstance(table, ShardedTable) and table.reads == "any":
+        state["exchanges"] = _most(max((part.get("exchanges", 0) for part in parts), default=0), table.group)
+        state["pending_ids"], state["pending_values"] = pending
+        table.load_state_dict(state)
+    else:
+        table.load_state_dict(state)
+        _deliver(table, *pending)
+
+
+def _joined(seen: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """All (ids, values) in one, where the latest are: a checkpoint's lie in memory."""
+    if not seen:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32)
+    ids, values = zip(*seen, strict=True)
+    device = ids[-1].device
+    return torch.cat([part.to(device) for part in ids]), torch.cat([part.to(device) for part in values])
+
+
+def _most(value: int, group: Any) -> int:
+    """The largest of all ranks' values."""
+    most = torch.tensor([value], device=wire_device(group))
+    dist.all_reduce(most, dist.ReduceOp.MAX, group=group)
+    return int(most)
+
+
+def _travel(table: ScoreTable, ids: torch.Tensor, rows: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Sends rows (M, k) int32 of the samples ids (M,), -1 for none, to the owners of their lines; yields what came
+    here, each behind the number of its line, in rounds of at most ROUND_ROWS a rank."""
+    sharded = table if isinstance(table, ShardedTable) else None
+    count = len(ids) if sharded is None else _most(len(ids), sharded.group)
+    for start in range(0, count, ROUND_ROWS):
+        some = ids[start : start + ROUND_ROWS]
+        there = some >= 0
+        some, values = some[there], rows[start : start + ROUND_ROWS][there]
+        size = 1 if sharded is None else sharded.world_size
+        sent = torch.cat([(some // size).to(torch.int32)[:, None], values], 1)
+        yield sent if sharded is None else exchange(sent, some % size, sharded.group)
+
+
+def _deliver(table: ScoreTable, ids: torch.Tensor, values: torch.Tensor) -> None:
+    """Folds observations (M, 3) of the samples ids (M,) into their lines, wherever those are: of a sample the first."""
+    device = table.lines.device
+    first = torch.full((len(table.lines),), 2**31 - 1, dtype=torch.int32, device=device)
+    done = 0
+    for came in _travel(table, ids, values):
+        for rows in torch.split(came.to(device), FOLD_ROWS):
+            line = rows[:, 0].long()
+            at = torch.arange(done, done + len(rows), dtype=torch.int32, device=device)
+            done += len(rows)
+            first.scatter_reduce_(0, line, at, "amin")
+            new = first[line] == at
+            table.status[ops.DUPLICATES] += (~new).sum()
+            _fold(table, line, rows[:, 1:], new)
+
+
+def _fold(table: ScoreTable, line: torch.Tensor, values: torch.Tensor, new: torch.Tensor) -> None:
+    p, margin = values[:, :2].contiguous().view(torch.float32).unbind(1)
+    el2n, entropy = values[:, 2:].contiguous().view(torch.float16).float().unbind(1)
+    seen = {"p": p.abs(), "margin": margin, "el2n": el2n, "entropy": entropy, "correct": torch.signbit(p)}
+    before = table.lines[line, -1] if table.loss_sums is not None else None
+    ops.observe(table.as_lines(), line, counted=new, **seen)
+    if table.loss_sums is not None and before is not None:
+        folded = new & ((table.lines[line, -1] ^ before) & ops.MAX_VISITS != 0)
+        nll = torch.where(p.abs() < torch.finfo(torch.float32).tiny, -margin, -p.abs().log())
+        table.loss_sums.index_add_(0, line, torch.where(folded, nll, 0.0))
 
 
 def interleaved(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -119,6 +119,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         self._position = Position()
         self._next_epoch = 0
         self._next_batch = 0
+        self._next_legs: tuple[_orders.Leg, ...] = ()
         self._open: weakref.WeakSet[Prefetcher[Any]] = weakref.WeakSet()
         self._closed = False
 
@@ -231,14 +232,14 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         except ValueError:
             self._indices = before
             raise
-        self._next_batch = 0
+        self._next_batch, self._next_legs = 0, ()
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is epoch `epoch` (from 0) from its start; left alone, epochs count up by themselves."""
         _require_int("epoch", epoch)
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; epochs count from 0")
-        self._next_epoch, self._next_batch = int(epoch), 0
+        self._next_epoch, self._next_batch, self._next_legs = int(epoch), 0, ()
         self._position = Position(self._next_epoch)
 
     @property
@@ -256,7 +257,22 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
 
     def __len__(self) -> int:
         """Batches an epoch, the same on every process."""
-        return _orders.n_batches(len(self._indices), self.batch_size, self._world_size, self.drop_last)
+        return self._batches(len(self._indices))
+
+    def _batches(self, n: int) -> int:
+        return _orders.n_batches(n, self.batch_size, self._world_size, self.drop_last)
+
+    def _left(self) -> NDArray[np.bool_] | None:
+        """Which places of the next epoch's order are left by the ranks that began it; None: all."""
+        if not self._next_legs:
+            return None
+        return _orders.left_over(len(self._indices), self._next_legs, self.drop_last)
+
+    @property
+    def remaining(self) -> int:
+        """Batches of the next iteration: len(self), or fewer where load_state_dict() goes on inside an epoch."""
+        left = self._left()
+        return (len(self) if left is None else self._batches(int(left.sum()))) - self._next_batch
 
     # ---- iterating ---------------------------------------------------------------------------------------------------
 
@@ -276,9 +292,10 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             self.seed,
             self._label_output,
         )
-        epoch, first = self._next_epoch, self._next_batch
-        self._position = Position(epoch, first)
-        self._next_epoch, self._next_batch = epoch + 1, 0
+        epoch, first, left = self._next_epoch, self._next_batch, self._left()
+        last = first + self.remaining
+        self._position = Position(epoch, first, legs=self._next_legs)
+        self._next_epoch, self._next_batch, self._next_legs = epoch + 1, 0, ()
         plan = EpochPlan(
             self.beton,
             self._order,
@@ -288,8 +305,9 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             self._world_size,
             self.drop_last,
             self.os_cache,
+            left,
         )
-        made = Epoch(runner, plan, epoch, first, len(self), self.batches_ahead, self._position)
+        made = Epoch(runner, plan, epoch, first, last, self.batches_ahead, self._position)
         self._open.add(made)
         return made
 
@@ -309,13 +327,14 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
 
     # ---- resuming ----------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the latest iteration stands, counting the batches handed out. Plain integers."""
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration stands, counting the batches handed out. Plain integers, and lists of them."""
         position = self._position
         epoch, batch = (position.epoch + 1, 0) if position.ended else (position.epoch, position.batch)
         return {
             "epoch": epoch,
             "batch": batch,
+            "legs": [] if position.ended else [list(leg) for leg in position.legs],
             "seed": self.seed,
             "batch_size": self.batch_size,
             "world_size": self._world_size,
@@ -323,18 +342,25 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             "selected_crc": crc32(self._indices.tobytes()),
         }
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """The next iteration continues where `state` was taken, batch for batch. ValueError when the loader differs in
-        seed, batch size, number of processes or selection."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The next iteration continues where `state` was taken, batch for batch. On another number of processes, which
+        may have another batch size, they share what is left of the epoch. ValueError when the loader differs in seed,
+        selection, or in batch size on as many processes."""
         mine = self.state_dict()
+        moved = state.get("world_size", self._world_size) != self._world_size
+        free = {"epoch", "batch", "legs"} | ({"world_size", "batch_size"} if moved else set())
         missing = sorted(mine.keys() - state.keys())
         if missing:
             raise ValueError(f"the loader's state lacks {', '.join(missing)}")
         for name in mine:
-            if name not in ("epoch", "batch") and state[name] != mine[name]:
+            if name not in free and state[name] != mine[name]:
                 raise ValueError(f"the state was saved with {name} {state[name]}; this loader has {mine[name]}")
         self._next_epoch, self._next_batch = int(state["epoch"]), int(state["batch"])
-        self._position = Position(self._next_epoch, self._next_batch)
+        self._next_legs = tuple((int(b), int(w), int(k)) for b, w, k in state["legs"])
+        if moved and self._next_batch:
+            self._next_legs += ((int(state["batch_size"]), int(state["world_size"]), self._next_batch),)
+            self._next_batch = 0
+        self._position = Position(self._next_epoch, self._next_batch, legs=self._next_legs)
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
         raise NotImplementedError(

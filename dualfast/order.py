@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -167,6 +168,22 @@ class Share:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+
+Leg: TypeAlias = tuple[int, int, int]
+"""A stretch of an epoch: batch_size, world_size, and how many batches every rank took."""
+
+
+def left_over(n: int, legs: Sequence[Leg], drop_last: bool) -> NDArray[np.bool_]:
+    """Which places of an epoch's order of n samples are still to be visited after legs, each of which shared what the
+    one before had left."""
+    left = np.ones(n, np.bool_)
+    for batch_size, world_size, batches in legs:
+        places = np.flatnonzero(left)
+        for rank in range(world_size):
+            mine = share(places, batch_size, rank=rank, world_size=world_size, drop_last=drop_last)
+            left[mine.ids[: mine.starts[batches]]] = False
+    return left
 
 
 def n_batches(n: int, batch_size: int, world_size: int, drop_last: bool) -> int:

@@ -94,9 +94,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 unscored.remove(training.seed)
             shop.retrain(training, config)
         rows = [row for row in shop.run_dir.records("trained") if training_of(row) in set(wanted)]
-        if shop.ranks.first:
-            shop.report()
-        shop.ranks.barrier("writing the report")
+        shop.ranks.first_does("writing the report", shop.report)
     return shop.run_dir, rows
 
 
@@ -148,7 +146,7 @@ def _workshop(
     ranks = join("cuda" if pick_device(recipe).type == "cuda" else "cpu", config.rank_timeout)
     progress = progress if ranks.first else Silent()
     asked, out = _asked(config)
-    try:
+    with ranks.meeting():
         ranks.check_same(versions() | asked)
 
         def opened() -> None:
@@ -161,8 +159,6 @@ def _workshop(
             Workshop(run_dir, config, recipe, progress, ranks, checkpoints, needs_test=needs_test) as shop,
         ):
             yield shop
-    finally:
-        ranks.end()
 
 
 class Workshop:
@@ -291,15 +287,16 @@ class Workshop:
     def score(self, scoring: Scoring, seed: int) -> Path:
         """Trains for the scoring epochs with DualLoss and writes the scores."""
         recipe = replace(self.recipe, epochs=max(self.recipe.epochs, scoring.score_epochs))
-        n, window, epochs, device = self.n_samples, scoring.window, scoring.score_epochs, str(self.device)
-        tdds = self.n_classes if scoring.tdds else None
-        table: ScoreTable
-        if self.ranks.size == 1:
-            table = ScoreTable(n, window=window, epochs=epochs, track_loss=True, tdds=tdds, device=device)
-        elif tdds is not None:
+        if scoring.tdds and self.ranks.size > 1:
             raise ValueError("tdds is gathered on one process only; leave out --tdds, or start one process")
-        else:  # the mean loss is not among what ranks exchange
-            table = ShardedTable(n, window=window, epochs=epochs, device=device)
+        table = (ScoreTable if self.ranks.size == 1 else ShardedTable)(
+            self.n_samples,
+            window=scoring.window,
+            epochs=scoring.score_epochs,
+            track_loss=True,
+            tdds=self.n_classes if scoring.tdds else None,
+            device=str(self.device),
+        )
         criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
         _, done = self._fit("scoring", seed, criterion, recipe, None, stop_after=scoring.score_epochs)
         path = self.scores_path(seed)
@@ -423,6 +420,7 @@ class Workshop:
             self.progress.step(f"{what}: epoch {epoch + 1}/{epochs}, loss {loss:.3f}")
 
         self.progress.step(what)
+        window = criterion.table.window if isinstance(criterion, DualLoss) else None
         made = fit(
             model,
             self.train_loader,
@@ -433,7 +431,7 @@ class Workshop:
             on_epoch=on_epoch,
             ranks=self.ranks,
             checkpoints=self.checkpoints,
-            what={"training": f"{what}, seed {seed}", "data": self.train.fingerprint},
+            what={"training": f"{what}, seed {seed}", "data": self.train.fingerprint, "window": window},
         )
         return model, made
 

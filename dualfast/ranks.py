@@ -6,15 +6,26 @@ Ranks() of a single process does nothing, so that callers need no second path.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 TIMEOUT_S = 600.0
+BEAT_S, POLL_S = 1.0, 0.05
+SETTLE_S = 0.2
+"""Seconds in which gloo's threads let go of their last tensors: they need the GIL, which a group's end holds."""
+NETWORK = re.compile(r"timed? ?out|connection|peer|broken pipe", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,16 +46,13 @@ class Ranks:
         return self.rank == 0
 
     def barrier(self, what: str) -> None:
-        """Waits for all ranks. RuntimeError naming `what`, the ranks that did not come, and the timeout."""
+        """Waits for all ranks. TimeoutError naming `what`, the ranks that did not come, and the timeout."""
         if self.size == 1:
             return
         try:
             dist.monitored_barrier(self.control, timedelta(seconds=self.timeout_s), wait_all_ranks=True)
         except RuntimeError as error:
-            raise RuntimeError(
-                f"rank {self.rank} waited for the others at {what!r}: {str(error).splitlines()[0]}; the timeout is "
-                f"{self.timeout_s:g} s (--rank-timeout)"
-            ) from error
+            raise self._unheard(f"waited for the others at {what!r}", error) from error
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, on every rank. For small things."""
@@ -77,17 +85,51 @@ class Ranks:
                 dist.broadcast(buffer, 0)
 
     def first_does(self, what: str, action: Callable[[], None]) -> None:
-        """Runs `action` on the first rank while the others wait. What it raises is raised there; the others leave,
-        silently, with exit code 2."""
+        """Runs `action` on the first rank while the others wait, however long it takes: they hear of it every second,
+        and give up only when that stops for the timeout. What it raises is raised there; the others leave, silently,
+        with exit code 2."""
         error: Exception | None = None
         if self.first:
             try:
-                action()
+                with self._beating():
+                    action()
             except (ValueError, TypeError, OSError) as raised:
                 error = raised
+        else:
+            self._listen(what)
         self.barrier(what)
         if any(self.gather(error is not None)):
             raise error or SystemExit(2)
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Tells the other ranks that this one is at work, until it is done."""
+        if self.size == 1:
+            yield
+            return
+        done = threading.Event()
+
+        def beat() -> None:
+            with suppress(RuntimeError):  # a rank has gone: the barrier behind says which
+                while not done.wait(min(BEAT_S, self.timeout_s / 4)):
+                    dist.broadcast(torch.tensor([1]), 0, self.control)
+                dist.broadcast(torch.tensor([0]), 0, self.control)
+
+        beater = threading.Thread(target=beat, daemon=True)
+        beater.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beater.join()
+
+    def _listen(self, what: str) -> None:
+        working = torch.tensor([1])
+        try:
+            while int(working):
+                dist.broadcast(working, 0, self.control)
+        except RuntimeError as error:
+            raise self._unheard(f"heard nothing of rank 0 at {what!r}", error) from error
 
     def check_same(self, values: dict[str, Any]) -> None:
         """Raises ValueError, on every rank, naming the first of `values` that is not the same everywhere, the ranks
@@ -104,10 +146,24 @@ class Ranks:
                     "the same command on the same data and version"
                 )
 
-    def end(self) -> None:
-        """Leaves the process group that join() made."""
-        if self.joined:
-            dist.destroy_process_group()
+    @contextmanager
+    def meeting(self) -> Iterator[None]:
+        """Leaves the process group that join() made at the end. An error of the network becomes a TimeoutError that
+        names this rank and the timeout."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not NETWORK.search(str(error)):
+                raise
+            raise self._unheard("lost another", error) from error
+        finally:
+            if self.joined:
+                time.sleep(SETTLE_S)
+                dist.destroy_process_group()
+
+    def _unheard(self, what: str, error: RuntimeError) -> TimeoutError:
+        reason = str(error).splitlines()[0]
+        return TimeoutError(f"rank {self.rank} {what}: {reason}; the timeout is {self.timeout_s:g} s (--rank-timeout)")
 
 
 def join(device: Literal["cpu", "cuda"], timeout_s: float = TIMEOUT_S) -> Ranks:
@@ -125,9 +181,40 @@ def join(device: Literal["cpu", "cuda"], timeout_s: float = TIMEOUT_S) -> Ranks:
     if not joined:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=wait)
+        store, rank, size = next(rendezvous("env://", timeout=wait))
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        fresh = _fresh_store(store, rank, size, timeout_s)
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=wait)
     control = dist.new_group(backend="gloo", timeout=wait)
     return Ranks(dist.get_rank(), dist.get_world_size(), control, timeout_s, not joined)
+
+
+def _fresh_store(store: Any, rank: int, size: int, timeout_s: float) -> Any:
+    """A part of torchrun's store that nothing was written to: when it starts the processes again it keeps the store,
+    and with it the addresses of the dead. The first rank names the part; who has seen the name of an earlier start is
+    not among those whom the first rank then lists."""
+    mine = uuid.uuid4().hex
+    if rank == 0:
+        store.set("dualfast/start", mine)
+        there = []
+        for other in range(1, size):
+            try:
+                there.append(store.get(f"dualfast/{mine}/{other}").decode())
+            except RuntimeError as error:
+                raise TimeoutError(
+                    f"rank 0 waited {timeout_s:g} s for rank {other} to start (--rank-timeout)"
+                ) from error
+        store.set(f"dualfast/{mine}/there", " ".join(there))
+        return PrefixStore(mine, store)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        start = store.get("dualfast/start").decode()
+        store.set(f"dualfast/{start}/{rank}", mine)
+        listed = f"dualfast/{start}/there"
+        if store.check([listed]) and mine in store.get(listed).decode().split():
+            return PrefixStore(start, store)
+        time.sleep(POLL_S)
+    raise TimeoutError(f"rank {rank} heard nothing of rank 0 at the start for {timeout_s:g} s (--rank-timeout)")
 
 
 def wire_device(group: Any) -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
@@ -216,14 +216,14 @@ class ScoreTable:
     def scores(self) -> Scores:
         """The scores so far, float64; warns when visits were skipped for logits that are not finite."""
         self._note(ops.check_status(self.as_lines()))
-        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu())
+        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu(), self.loss_sums)
 
     def scores_on(self, rank: int) -> Scores | None:
         """scores(), whatever the rank; see ShardedTable."""
         return self.scores()
 
-    def _scores_of(self, tails: torch.Tensor) -> Scores:
-        """What lines come to, from their last seven words (N, 7) int32 in memory."""
+    def _scores_of(self, tails: torch.Tensor, loss_sums: torch.Tensor | None) -> Scores:
+        """What lines come to, from their last seven words (N, 7) int32 in memory and the sums of the loss (N,)."""
         words = tails.contiguous().numpy()
         tail = words.view(np.float32).astype(np.float64)
         packed = words[:, -1].view(np.uint32)
@@ -242,7 +242,7 @@ class ScoreTable:
                 el2n=tail[:, 4] / np.minimum(seen, ops.EL2N_VISITS) if self.by_products else None,
                 entropy=np.where(visits > 0, tail[:, 5], np.nan) if self.by_products else None,
                 forgetting=np.where(visits == 0, np.nan, np.where(ever == 1, forgotten, visits + 1.0)),
-                loss=None if self.loss_sums is None else self.loss_sums.cpu().numpy().astype(np.float64) / seen,
+                loss=None if loss_sums is None else loss_sums.cpu().numpy().astype(np.float64) / seen,
                 tdds=None if self.tdds is None else self.tdds.scores().cpu().numpy(),
                 visits=visits,
             )
@@ -265,11 +265,8 @@ class ScoreTable:
             "epochs": self.epochs,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what state_dict() gave; ValueError when it is of another size, window or epochs."""
-        lines = state["lines"]
-        if tuple(lines.shape) != tuple(self.lines.shape):
-            raise ValueError(f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}")
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError when a state is of another window or epochs, or keeps other scores."""
         for name in ("window", "epochs"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"the state has {name} {state[name]}, this table {getattr(self, name)}")
@@ -277,6 +274,13 @@ class ScoreTable:
             raise ValueError("only one of the state and this table tracks the loss; give track_loss the same value")
         if (state["tdds"] is None) != (self.tdds is None):
             raise ValueError("only one of the state and this table keeps tdds; give tdds the same value")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what state_dict() gave; ValueError when it is of another size, window or epochs."""
+        lines = state["lines"]
+        if tuple(lines.shape) != tuple(self.lines.shape):
+            raise ValueError(f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}")
+        self.check_state(state)
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
         if self.loss_sums is not None:

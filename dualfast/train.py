@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from dualfast.checkpoint import Checkpoints, rng_state, set_rng_state
+from dualfast.checkpoint import Checkpoints, Saved, rng_state, set_rng_state
 from dualfast.config import Recipe
+from dualfast.distributed import load_parts
 from dualfast.ranks import Ranks
 from dualfast.table import ScoreTable
 
@@ -25,8 +26,10 @@ class Batches(Protocol):
     def __iter__(self) -> object: ...
     def __len__(self) -> int: ...
     def set_epoch(self, epoch: int) -> None: ...
-    def state_dict(self) -> dict[str, int]: ...
-    def load_state_dict(self, state: Mapping[str, int]) -> None: ...
+    @property
+    def remaining(self) -> int: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class CrossEntropy(nn.Module):
@@ -187,16 +190,25 @@ class _Trainer:
             "course": vars(self.course),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def resume(self, saved: Saved) -> None:
+        state = saved.state
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["schedule"])
         self.loader.load_state_dict(state["loader"])
-        if self.table is not None:
-            self.table.load_state_dict(state["table"])
         set_rng_state(state["rng"], self.device)
-        self.course = _Course(**state["course"])
-        self.course.loss_sum = self.course.loss_sum.to(self.device)
+        self.course = course = _Course(**state["course"])
+        if saved.moved:
+            # Batches that do not split evenly are other batches, and an epoch is another number of them.
+            self.scheduler.last_epoch = len(self.loader) * (course.epoch + 1) - self.loader.remaining
+            for name in ("loss_sum", "batches", "images"):
+                setattr(course, name, sum((part["course"][name] for part in saved.parts), 0 * getattr(course, name)))
+            if self.table is not None:
+                load_parts(self.table, [part["table"] for part in saved.parts])
+        else:
+            self.scheduler.load_state_dict(state["schedule"])
+            if self.table is not None:
+                self.table.load_state_dict(state["table"])
+        course.loss_sum = course.loss_sum.to(self.device)
 
 
 def fit(
@@ -225,7 +237,7 @@ def fit(
     epochs = recipe.epochs if stop_after is None else min(stop_after, recipe.epochs)
     saved = None if checkpoints is None else checkpoints.begin(what or {"training": "a training"})
     if saved is not None:
-        trainer.load_state_dict(saved)
+        trainer.resume(saved)
     course = trainer.course
     test_every = math.ceil(epochs / recipe.tests)
     for epoch in range(course.epoch, epochs):

@@ -57,6 +57,7 @@ def main() -> None:
     assert scores.visits is not None
     if dist.get_rank() == 0:
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
+    dist.barrier()  # gloo's threads settle: a group that ends before may wait for them for ever
     dist.destroy_process_group()
 
 

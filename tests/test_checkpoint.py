@@ -3,16 +3,19 @@ run."""
 
 from __future__ import annotations
 
+import errno
+import importlib
 import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +23,17 @@ import pytest
 import torch
 
 from dualfast import Scores, checkpoint
-from dualfast.checkpoint import Checkpoints, Damaged
-from dualfast.config import checkpoint_interval
+from dualfast.checkpoint import Checkpoints, Damaged, Saved
+from dualfast.config import Recipe, checkpoint_interval
 from dualfast.ranks import Ranks
+from dualfast.train import CrossEntropy, _Trainer
 
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
 
-RUN = ["run", "--epochs", "4", "--score-epochs", "4", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
-RUN += ["--method", "dual", "--checkpoint-every", "3steps", "--num-workers", "1", "--threads", "1"]
-SAME = ("event", "method", "prune_ratio", "seed", "kept", "epochs", "accuracy", "best_accuracy", "loss")
+sys.path.insert(0, str(BENCHMARKS))
+kills = importlib.import_module("kills")
+RUN, results = kills.RUN, kills.results
 
 
 def command(*arguments: str) -> list[str]:
@@ -39,14 +44,6 @@ def finish(arguments: list[str], cwd: Path) -> str:
     done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
-
-
-def results(run: Path) -> tuple[list[Any], bytes, bytes]:
-    """What must be the same bit for bit."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    scores = Scores.load(run / "scores.parquet")
-    columns = b"".join(value.tobytes() for value in vars(scores).values() if value is not None)
-    return [[row.get(name) for name in SAME] for row in rows], columns, (run / "keep-0.5.npy").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +59,15 @@ def start(arguments: list[str], cwd: Path, prefix: list[str] | None = None) -> s
     return subprocess.Popen(line, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def worker(torchrun: int, rank: int) -> int:
+    """The process that torchrun started as this rank."""
+    for task in Path(f"/proc/{torchrun}/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                return int(pid)
+    raise AssertionError("no such rank")
+
+
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
@@ -70,43 +76,13 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.002)
 
 
-KILL = textwrap.dedent("""
-    # Forks what has imported everything, lets it come some way, kills it, and again; then lets it finish.
-    import os, random, signal, sys, time
-    from pathlib import Path
-    from dualfast import cli, pipeline
-    kills, arguments, draw = int(sys.argv[1]), sys.argv[2:], random.Random(int(sys.argv[1]))
-    run = Path("run")
-    def look():
-        metrics = run / "metrics.jsonl"
-        return metrics.stat().st_size if metrics.exists() else 0, sorted(p.name for p in run.glob("checkpoints/*.pt"))
-    def life():
-        pid = os.fork()
-        if not pid:
-            os._exit(cli.main(arguments))
-        return pid
-    killed = 0
-    for _ in range(kills):
-        before, pid = look(), life()
-        while look() == before and not (ended := os.waitpid(pid, os.WNOHANG)[0]):
-            time.sleep(0.001)
-        if ended:
-            break
-        time.sleep(draw.uniform(0, 0.1))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        killed += 1
-    assert os.waitpid(life(), 0)[1] == 0
-    print("killed", killed)
-""")
-
-
 def test_kill_9_at_any_moment_loses_nothing(whole: Path, tmp_path: Path) -> None:
-    kills = int(os.environ.get("DUALFAST_KILLS", "8"))
-    said = finish([sys.executable, "-c", KILL, str(kills), *RUN, "--out", "run"], tmp_path)
-    assert int(said.rpartition("killed ")[2].split()[0]) >= min(kills, 8)
-    assert results(tmp_path / "run") == results(whole)
-    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    said = finish([sys.executable, str(BENCHMARKS / "kills.py"), "--kills", "8", "--whole", str(whole)], tmp_path)
+    row = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    assert row["kills"] == 8
+    assert all(row[name] for name in kills.NAMES), row
+    assert row["left_over"] == 0
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -136,7 +112,7 @@ def test_a_signal_stops_after_the_step_and_the_command_it_prints_goes_on(
 
 
 def test_two_processes_stop_and_go_on_and_score_every_image(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
     finish([*torchrun, "-m", "dualfast", *RUN, "--out", "whole"], tmp_path)
     scores = Scores.load(tmp_path / "whole" / "scores.parquet")
     assert scores.visits is not None
@@ -145,16 +121,28 @@ def test_two_processes_stop_and_go_on_and_score_every_image(tmp_path: Path) -> N
     process = start([*RUN, "--out", "run"], tmp_path, torchrun)
     checkpoints = tmp_path / "run" / "checkpoints"
     wait_for(lambda: len(list(checkpoints.glob("*rank0of2.pt"))) >= 2, process)
+    latest = max(checkpoints.glob("*rank0of2.pt"))
+    os.kill(worker(process.pid, rank=1), signal.SIGKILL)  # the others end, and torchrun starts all again
+    wait_for(lambda: max(checkpoints.glob("*rank0of2.pt"), default=latest) > latest, process)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert "to go on: torchrun --nproc-per-node=2 -m dualfast run" in error
     names = sorted(path.name for path in checkpoints.iterdir())
     assert len(names) == 4
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
     newest = checkpoints / names[-1]  # rank 1's: rank 0 must go back with it
     newest.write_bytes(newest.read_bytes()[:-100])
     said = finish([*torchrun, "-m", "dualfast", *RUN, "--out", "run"], tmp_path)
     assert f"{names[-1]} is damaged (it is cut off); the one before" in said
     assert results(tmp_path / "run") == results(tmp_path / "whole")
+    # One process goes on where two stopped: other sums of the gradient, the same visits.
+    said = finish(command(*RUN, "--out", "alone"), tmp_path)
+    assert "starts over" not in said
+    scores = Scores.load(tmp_path / "alone" / "scores.parquet")
+    assert scores.visits is not None
+    assert (scores.visits == 4).all()
+    assert [row[:5] for row in results(tmp_path / "alone")[0]] == [row[:5] for row in results(tmp_path / "whole")[0]]
+    assert not list((tmp_path / "alone" / "checkpoints").iterdir())
 
 
 def test_no_space_for_a_checkpoint_is_said_and_training_goes_on(whole: Path, tmp_path: Path) -> None:
@@ -178,7 +166,7 @@ def test_no_space_for_a_checkpoint_is_said_and_training_goes_on(whole: Path, tmp
 # ---- the files on their own -----------------------------------------------------------------------------------------
 
 
-def kept(folder: Path, said: list[str], what: dict[str, Any]) -> tuple[Checkpoints, dict[str, Any] | None]:
+def kept(folder: Path, said: list[str], what: dict[str, Any]) -> tuple[Checkpoints, Saved | None]:
     checkpoints = Checkpoints(folder, "1steps", Ranks(), said.append)
     return checkpoints, checkpoints.begin(what)
 
@@ -194,7 +182,8 @@ def test_checkpoints_of_something_else_are_told_apart(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["0000000004.pt", "0000000005.pt"]
     _, state = kept(tmp_path, said, what)
     assert state is not None
-    assert int(state["value"]) == 4
+    assert int(state.state["value"]) == 4
+    assert not state.moved
     with pytest.raises(ValueError, match=r"step 5 .* has data abc, this training xyz; give another --out"):
         kept(tmp_path, said, {"training": "scoring, seed 0", "data": "xyz"})
     payload = checkpoint.read(tmp_path / "0000000005.pt")
@@ -206,6 +195,87 @@ def test_checkpoints_of_something_else_are_told_apart(tmp_path: Path) -> None:
     assert state is None
     assert not list(tmp_path.iterdir())  # of a training that was finished
     assert said == []
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    what = {"training": "scoring, seed 0", "data": "abc", "window": 10}
+    checkpoints, _ = kept(tmp_path, said, what)
+    checkpoints.step(lambda: {"value": torch.tensor(1)})
+    checkpoints.rest()
+
+    def full(payload: dict[str, Any], path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    checkpoints.step(lambda: {"value": torch.tensor(2)})
+    checkpoints.rest()
+    assert len(said) == 1
+    for word in ("WARNING", "0000000002.pt", "No space left", "training goes on, the one of step 1 is kept"):
+        assert word in said[0]
+    _, saved = kept(tmp_path, said, what)
+    assert saved is not None
+    assert int(saved.state["value"]) == 1
+    with pytest.raises(ValueError, match="has window 10, this training 9; give another --out"):
+        kept(tmp_path, said, what | {"window": 9})
+
+
+class Some:
+    """A loader of so many batches an epoch, and so many left of the one that goes on."""
+
+    def __init__(self, batches: int, remaining: int) -> None:
+        self.batches, self.remaining = batches, remaining
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        draw = torch.Generator().manual_seed(0)
+        for _ in range(self.remaining):
+            yield torch.randn(2, 3, 4, 4, generator=draw), torch.tensor([0, 1]), torch.tensor([0, 1])
+        self.remaining = self.batches
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
+def test_a_schedule_ends_with_the_training_whatever_the_number_of_ranks(schedule: Any, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, lr=0.1, schedule=schedule)
+
+    def trainer(loader: Some) -> _Trainer:
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+        return _Trainer(model, loader, CrossEntropy(), recipe, Ranks())
+
+    # Two ranks took 10 batches an epoch and come to the fourth of the second; three take 8, of which 6 are left.
+    before = trainer(Some(10, 10))
+    before.course.new_epoch(0)
+    for batch in before.loader:  # type: ignore[attr-defined]
+        before.step(*batch)
+    before.course.new_epoch(1)
+    for _, batch in zip(range(3), before.loader, strict=False):  # type: ignore[call-overload]
+        before.step(*batch)
+    state = before.state_dict()
+    state["course"] = vars(before.course) | {"loss_sum": before.course.loss_sum.clone()}
+    after = trainer(Some(8, 6))
+    after.resume(Saved(state, [state, state], moved=True))
+    assert (after.course.batches, after.course.images) == (6, 12)
+    torch.testing.assert_close(after.course.loss_sum, 2 * before.course.loss_sum)
+    rates = [after.optimizer.param_groups[0]["lr"]]
+    for left in (6, 8):
+        for _, batch in zip(range(left), after.loader, strict=False):  # type: ignore[call-overload]
+            after.step(*batch)
+            rates.append(after.optimizer.param_groups[0]["lr"])
+    assert all(one > two for one, two in pairwise(rates))
+    assert rates[-1] < 0.003 < rates[0]
+    # A rank to which no part fell adds nothing to the epoch.
+    spare = trainer(Some(8, 6))
+    spare.resume(Saved(state, [], moved=True))
+    assert (spare.course.batches, spare.course.images, float(spare.course.loss_sum)) == (0, 0, 0.0)
 
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:

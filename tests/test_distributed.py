@@ -15,7 +15,7 @@ from gloo import on_ranks
 from torch.utils.data import DistributedSampler
 
 from dualfast import DualLoss, PrunedSampler, Scores, ScoreTable, distributed, select
-from dualfast.distributed import ShardedTable
+from dualfast.distributed import ShardedTable, load_parts
 
 N, CLASSES, EPOCHS, BATCH = 211, 5, 14, 16
 EXACT = ("visits", "forgetting", "dual", "dyn_unc", "mean", "aum")
@@ -40,7 +40,7 @@ def visit(table: ScoreTable, ids: torch.Tensor, epoch: int) -> None:
 
 
 def on_one_process(n: int = N) -> ScoreTable:
-    table = ScoreTable(n, window=4, epochs=12)
+    table = ScoreTable(n, window=4, epochs=12, track_loss=True)
     for epoch in range(EPOCHS):
         visit(table, torch.arange(n), epoch)
     return table
@@ -53,6 +53,7 @@ def same(scores: Scores, expected: Scores, half: bool) -> None:
             np.testing.assert_allclose(mine, theirs, rtol=HALF, atol=2.0**-24, err_msg=name)
         else:
             np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    np.testing.assert_allclose(scores.loss, expected.loss, rtol=1e-6, atol=2.0**-22)
 
 
 def score_and_select() -> dict[str, Any]:
@@ -62,7 +63,7 @@ def score_and_select() -> dict[str, Any]:
     one = expected.scores()
 
     # Any sampler, its padding left out; the middle of an epoch saved and restored.
-    table = ShardedTable(N, window=4, epochs=12)
+    table = ShardedTable(N, window=4, epochs=12, track_loss=True)
     assert table.lines.nbytes == 64 * len(range(rank, N, size))
     sampler: DistributedSampler[int] = DistributedSampler(range(N), shuffle=True, seed=1)  # type: ignore[arg-type]
     sent = []
@@ -80,7 +81,7 @@ def score_and_select() -> dict[str, Any]:
         if epoch == 5:
             saved = io.BytesIO()
             torch.save(table.state_dict(), saved)
-            table = ShardedTable(N, window=4, epochs=12)
+            table = ShardedTable(N, window=4, epochs=12, track_loss=True)
             table.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
         visit(table, ids[20:], epoch)
         sent.clear()
@@ -92,13 +93,14 @@ def score_and_select() -> dict[str, Any]:
     assert (on_last is None) == (rank != size - 1)
 
     # Ranks that visit what they own: every bit.
-    own = ShardedTable(N, window=4, epochs=12, reads="own")
+    own = ShardedTable(N, window=4, epochs=12, track_loss=True, reads="own")
     mine = PrunedSampler(own.owned, seed=3)
     for epoch in range(EPOCHS):
         mine.set_epoch(epoch)
         visit(own, torch.tensor(list(mine)), epoch)
     same(own.scores(), one, half=False)
     torch.testing.assert_close(own.lines, expected.lines[rank::size], rtol=0, atol=0)
+    np.testing.assert_array_equal(own.local_scores().loss, one.loss[rank::size])  # type: ignore[index]
     if size > 1:
         with pytest.raises(ValueError, match=f"sample {(rank + 1) % size}, whose line lives on rank"):
             visit(own, torch.tensor([(rank + 1) % size]), 0)
@@ -134,6 +136,57 @@ def score_and_select() -> dict[str, Any]:
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_scores_and_selection_are_those_of_one_process(size: int, tmp_path: Path) -> None:
     on_ranks(size, score_and_select, tmp_path)
+
+
+CHAIN = (4, 2, 3, 1, 4)
+
+
+def move_from_ranks_to_ranks(folder: Path) -> None:
+    """A training that goes on in the middle of every third epoch, each time on another number of ranks."""
+    warnings.simplefilter("ignore")
+    me, expected = dist.get_rank(), on_one_process()
+    groups = {size: dist.new_group(range(size)) for size in (2, 3, 4)}
+    for stage, size in enumerate(CHAIN):
+        dist.barrier()
+        if me >= size:
+            continue
+        options: dict[str, Any] = {"window": 4, "epochs": 12, "track_loss": True}
+        table = ScoreTable(N, **options) if size == 1 else ShardedTable(N, group=groups[size], **options)
+        if stage:
+            before = CHAIN[stage - 1]
+            paths = [folder / f"{stage - 1}-{rank}" for rank in range(before) if rank * size // before == me]
+            load_parts(table, [torch.load(path, weights_only=True) for path in paths])
+        last = stage + 1 == len(CHAIN)
+        for epoch in range(3 * stage, EPOCHS if last else 3 * stage + 4):
+            order = torch.randperm(N, generator=torch.Generator().manual_seed(epoch))
+            first, second = order[:100], order[100:]
+            if epoch > 3 * stage or not stage:  # the other half of what the ranks before have begun
+                visit(table, first[me::size], epoch)
+            if epoch < 3 * stage + 3 or last:
+                visit(table, second[me::size], epoch)
+                table.exchange()
+        torch.save(table.state_dict(), folder / f"{stage}-{me}")
+    same(table.scores(), expected.scores(), half=True)
+
+    # What cannot be put together is refused.
+    part = torch.load(folder / "1-0", weights_only=True)
+    for wrong, message in (
+        (part | {"n_samples": N + 1}, f"n_samples {N + 1}, this table {N}"),
+        (part | {"window": 5}, "window 5, this table 4"),
+        (part | {"loss_sums": None}, "track_loss"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True), [wrong])
+    with pytest.raises(ValueError, match="105 samples are in none of the states"):
+        load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True), [part])
+    with pytest.raises(ValueError, match=r"world_size 2, this table 4; load_parts\(\) takes"):
+        ShardedTable(N, window=4, epochs=12, track_loss=True).load_state_dict(part)
+    with pytest.raises(ValueError, match=r"tdds is 5.*ScoreTable\(tdds=\.\.\.\)"):
+        ShardedTable(N, tdds=5)
+
+
+def test_a_table_goes_on_on_any_number_of_ranks(tmp_path: Path) -> None:
+    on_ranks(4, move_from_ranks_to_ranks, tmp_path, tmp_path)
 
 
 def forget_the_exchange() -> list[str]:

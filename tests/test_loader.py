@@ -237,7 +237,7 @@ def test_resuming_continues_batch_for_batch(small: Path) -> None:
         for _ in range(3):
             next(iterator)
         state = loader.state_dict()
-    assert all(type(value) is int for value in state.values())
+    assert all(type(value) is int for name, value in state.items() if name != "legs")
     assert (state["epoch"], state["batch"]) == (1, 3)
     with make() as loader:
         loader.load_state_dict(state)
@@ -255,6 +255,32 @@ def test_resuming_continues_batch_for_batch(small: Path) -> None:
         loader.set_indices(range(30))
         with pytest.raises(ValueError, match="n_selected 203"):
             loader.load_state_dict(state)
+
+
+def test_other_ranks_go_on_inside_an_epoch(small: Path) -> None:
+    def make(rank: int, size: int, kind: Any) -> Any:
+        loader = Loader(small, -(-30 // size), order=kind, seed=2)
+        loader._rank, loader._world_size = rank, size  # as torch.distributed would say
+        return loader
+
+    for kind in ("random", order.PageRandom(1 << 23)):
+        seen: list[int] = []
+        state: dict[str, Any] | None = None
+        for size, steps in ((2, 3), (3, 2), (1, 100)):
+            for rank in range(size):
+                with make(rank, size, kind) as loader:
+                    if state is not None:
+                        loader.load_state_dict(state)
+                    expected = loader.remaining
+                    iterator = iter(loader)
+                    batches = [batch for _, batch in zip(range(steps), iterator, strict=False)]
+                    seen += [int(i) for _, labels, ids in batches for i in ids[labels != -100]]
+                    after = loader.state_dict()
+            assert len(batches) == min(steps, expected)
+            state = after
+        assert sorted(seen) == list(range(203))
+        assert state is not None
+        assert (state["epoch"], state["batch"], state["legs"]) == (1, 0, [])
 
 
 # ---- memory and threads ---------------------------------------------------------------------------------------------
