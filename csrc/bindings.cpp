@@ -217,25 +217,12 @@ Dense<int64_t> positions(const Dense<bool>& mask, int64_t n, int threads) {
     return out;
 }
 
-Dense<int64_t> smallest(const Dense<double>& keys, int64_t n, int threads) {
-    if (n < 0 || n > keys.size())
-        throw py::value_error("n is " + std::to_string(n) + ", outside 0 to the number of keys");
-    Dense<int64_t> out(n);
-    int64_t* to = out.mutable_data();
-    const double* from = keys.data();
-    const int64_t count = keys.size();
-    py::gil_scoped_release release;
-    dualfast::smallest(from, count, n, to, threads);
-    return out;
-}
-
 void register_select(py::module_& m) {
     m.def("set_level", [](int level) { dualfast::level() = std::max(0, std::min(level, dualfast::highest_level())); });
     m.def("race_keys", &race_keys, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"),
           py::arg("count"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"));
     m.def("sift", &sift, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"), py::arg("count"),
           py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("low"), py::arg("high"));
-    m.def("smallest", &smallest, py::arg("keys").noconvert(), py::arg("n"), py::arg("threads"));
     m.def("largest", &largest, py::arg("column"), py::arg("k"), py::arg("threads"));
     m.def("positions", &positions, py::arg("mask").noconvert(), py::arg("n"), py::arg("threads"));
 }

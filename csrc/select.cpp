@@ -38,13 +38,23 @@ INLINE double log_of(double x) {
     return e * 6.93147180369123816490e-01 - ((half - (s * (half + odd + even) + e * 1.90821492927058770002e-10)) - f);
 }
 
-// The first two Philox words of each sample.
-INLINE void words_of(const Race& race, int64_t first, int n, uint32_t* word0, uint32_t* word1) {
-    uint64_t ids[kBlock];
-    for (int i = 0; i < n; ++i) {
-        ids[i] = static_cast<uint64_t>(race.ids ? race.ids[first + i] : race.first + first + i);
+// 32 random bits of each of n samples: the upper ones of its u (part 0), or the lower (part 1). A sample's word is
+// number id mod 4 of the Philox block (id / 4, part), so that neighbours share the work of one. `words` has room for
+// 4 * kBlock; they begin where the returned pointer says.
+INLINE const uint32_t* words_of(const Race& race, int64_t first, int n, uint32_t part, uint32_t* words) {
+    uint64_t counters[kBlock + 1];
+    if (!race.ids) {
+        const auto id = static_cast<uint64_t>(race.first + first);
+        const int blocks = static_cast<int>((id + static_cast<uint64_t>(n) + 3) / 4 - id / 4);
+        for (int i = 0; i < blocks; ++i) counters[i] = id / 4 + static_cast<uint64_t>(i);
+        philox_words({counters, blocks, part, kSelectStream, race.seed, words});
+        return words + id % 4;
     }
-    philox_words({ids, n, kSelectStream, race.seed, word0, word1});
+    const int64_t* ids = race.ids + first;
+    for (int i = 0; i < n; ++i) counters[i] = static_cast<uint64_t>(ids[i]) / 4;
+    philox_words({counters, n, part, kSelectStream, race.seed, words});
+    for (int i = 0; i < n; ++i) words[i] = words[4 * i + static_cast<int>(ids[i] & 3)];
+    return words;
 }
 
 template <class T>
@@ -78,8 +88,9 @@ INLINE void add_log_beta(const T* mean, int n, double a, double b, double* keys)
     } while (false)
 
 INLINE void keys_of_at_level(const Race& race, int64_t first, int n, double* keys) {
-    uint32_t word0[kBlock], word1[kBlock];
-    words_of(race, first, n, word0, word1);
+    uint32_t words0[4 * kBlock], words1[4 * kBlock];
+    const uint32_t* word0 = words_of(race, first, n, 0, words0);
+    const uint32_t* word1 = words_of(race, first, n, 1, words1);
     for (int i = 0; i < n; ++i) {
         // (0, 1): 53 random bits and a half; put together so that no 64-bit integer is converted.
         const double u = (word0[i] * 4294967296.0 + (word1[i] & 0xFFFFF800u) + 1024.0) * 5.421010862427522e-20;
@@ -179,12 +190,21 @@ INLINE int add_rough_beta(const T* mean, int n, float a1, float b1, float* keys)
     return bad;
 }
 
+// Asks for the next block of a column, lest the next call wait for it: the processor looks ahead within a page alone.
+INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
+    const int64_t width = column.wide ? 8 : 4;
+    const auto* from = static_cast<const char*>(column.data);
+    if (!from) return;
+    for (int64_t at = first * width; at < std::min(first + kBlock, count) * width; at += 64) __builtin_prefetch(from + at);
+}
+
 // kept[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
 INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* kept) {
-    uint32_t word0[kBlock], word1[kBlock];
+    uint32_t words[4 * kBlock];
     float keys[kBlock];
-    words_of(race, first, n, word0, word1);
-    rough_race(word0, n, keys);
+    prefetch(race.score, first + n, race.count);
+    prefetch(race.mean, first + n, race.count);
+    rough_race(words_of(race, first, n, 0, words), n, keys);
     int bad = 0;
     if (race.score.data) WITH_TYPE(race.score, first, bad |= add_rough_score(from, n, keys));
     if (race.mean.data) {
@@ -217,13 +237,18 @@ int64_t first_bad(const Race& race, int64_t first, int64_t last) {
     return last;
 }
 
-// Doubles in ascending order as unsigned integers.
-inline uint64_t ordered(double x) {
-    uint64_t bits;
-    x += 0.0;  // -0 and 0 are one key
-    std::memcpy(&bits, &x, 8);
-    return bits ^ (bits >> 63 ? ~0ull : 1ull << 63);
+// Of a mask, whose bytes are 0 or 1, eight at once, or the `left` last.
+constexpr uint64_t kOnes = 0x0101010101010101;
+INLINE uint64_t eight_of(const uint8_t* mask, int64_t left) {
+    uint64_t eight = 0;
+    if (left >= 8) {
+        std::memcpy(&eight, mask, 8);
+    } else {
+        std::memcpy(&eight, mask, static_cast<size_t>(left));
+    }
+    return eight;
 }
+inline int sum_of(uint64_t eight) { return static_cast<int>(eight * kOnes >> 56); }
 
 }  // namespace
 
@@ -255,20 +280,15 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
             if (sift_block(race, first, n, rough_low, rough_high, kept + first) && mine.bad < 0) {
                 mine.bad = first_bad(race, first, first + n);
             }
-            int ones = 0;
-            for (int i = 0; i < n; ++i) ones += kept[first + i] & 1;
-            mine.kept += ones;
             for (int i = 0; i < n; i += 8) {
-                const int width = std::min(8, n - i);
-                uint64_t eight = 0;
-                std::memcpy(&eight, kept + first + i, static_cast<size_t>(width));
-                if (!(eight & 0x0202020202020202ull)) continue;
-                for (int j = i; j < i + width; ++j) {
-                    if (kept[first + j] == 2) {
-                        mine.open.push_back(first + j);
-                        kept[first + j] = 0;
-                    }
+                uint64_t eight = eight_of(kept + first + i, n - i);
+                mine.kept += sum_of(eight & kOnes);
+                if (!(eight & ~kOnes)) continue;
+                for (uint64_t left = eight & ~kOnes; left; left &= left - 1) {
+                    mine.open.push_back(first + i + __builtin_ctzll(left) / 8);
                 }
+                eight &= kOnes;
+                std::memcpy(kept + first + i, &eight, static_cast<size_t>(std::min(8, n - i)));
             }
         }
     });
@@ -279,53 +299,6 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
         all.open.insert(all.open.end(), part.open.begin(), part.open.end());
     }
     return all;
-}
-
-void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int threads) {
-    if (n == 0) return;
-    constexpr int kBits = 16;
-    const int64_t chunks = parts_of(count, threads);
-    auto edge = [=](int64_t c) { return count * c / chunks; };
-    std::vector<std::vector<int64_t>> histogram(static_cast<size_t>(chunks), std::vector<int64_t>(1 << kBits));
-    for_parts(chunks, threads, [&](int64_t c) {
-        int64_t* bins = histogram[static_cast<size_t>(c)].data();
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) ++bins[ordered(keys[i]) >> (64 - kBits)];
-    });
-    uint64_t bin = 0;
-    int64_t below = 0;
-    for (;; ++bin) {
-        int64_t here = 0;
-        for (const auto& bins : histogram) here += bins[bin];
-        if (below + here >= n) break;
-        below += here;
-    }
-    // Inside the bin that holds the threshold: (key, position) pairs, the few smallest of them.
-    std::vector<std::vector<std::pair<uint64_t, int64_t>>> found(static_cast<size_t>(chunks));
-    for_parts(chunks, threads, [&](int64_t c) {
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) {
-            const uint64_t key = ordered(keys[i]);
-            if (key >> (64 - kBits) == bin) found[static_cast<size_t>(c)].emplace_back(key, i);
-        }
-    });
-    std::vector<std::pair<uint64_t, int64_t>> border;
-    for (const auto& part : found) border.insert(border.end(), part.begin(), part.end());
-    const auto last = border.begin() + (n - below - 1);
-    std::nth_element(border.begin(), last, border.end());
-    const std::pair<uint64_t, int64_t> threshold = *last;
-    auto kept = [&](int64_t i) { return std::make_pair(ordered(keys[i]), i) <= threshold; };
-    std::vector<int64_t> start(static_cast<size_t>(chunks) + 1);
-    for_parts(chunks, threads, [&](int64_t c) {
-        int64_t mine = 0;
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) mine += kept(i);
-        start[static_cast<size_t>(c) + 1] = mine;
-    });
-    for (size_t c = 0; c + 1 < start.size(); ++c) start[c + 1] += start[c];
-    for_parts(chunks, threads, [&](int64_t c) {
-        int64_t at = start[static_cast<size_t>(c)];
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) {
-            if (kept(i)) out[at++] = i;
-        }
-    });
 }
 
 namespace {
@@ -380,23 +353,55 @@ std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int thread
     return out;
 }
 
+namespace {
+
+// places.of[b]: where the ones of the byte b are, the lowest first.
+struct Places {
+    int64_t of[256][8] = {};
+    Places() {
+        for (int byte = 0; byte < 256; ++byte) {
+            for (int bit = 0, at = 0; bit < 8; ++bit) {
+                if (byte >> bit & 1) of[byte][at++] = bit;
+            }
+        }
+    }
+};
+const Places places;
+
+INLINE void positions_of_at_level(const uint8_t* mask, int64_t first, int64_t last, int64_t* __restrict out,
+                                  const int64_t* end) {
+    for (; first < last; first += 8) {
+        const uint64_t eight = eight_of(mask + first, last - first);
+        const int64_t* where = places.of[eight * 0x0102040810204080 >> 56];  // byte i becomes bit i
+        if (end - out >= 8) {  // as many may be written: the next ones go over what is too much
+            for (int i = 0; i < 8; ++i) out[i] = first + where[i];
+        } else {
+            for (int i = 0; i < std::min<int64_t>(sum_of(eight), end - out); ++i) out[i] = first + where[i];
+        }
+        out += std::min<int64_t>(sum_of(eight), end - out);
+    }
+}
+AT_LEVELS(void, positions_of,
+          (const uint8_t* mask, int64_t first, int64_t last, int64_t* out, const int64_t* end),
+          (mask, first, last, out, end))
+
+}  // namespace
+
 void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads) {
     const int64_t parts = parts_of(count, threads);
     auto edge = [=](int64_t part) { return count * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
     for_parts(parts, threads, [&](int64_t part) {
         int64_t mine = 0;
-        for (int64_t i = edge(part); i < edge(part + 1); ++i) mine += mask[i] != 0;
+        for (int64_t i = edge(part); i < edge(part + 1); i += 8) {
+            mine += sum_of(eight_of(mask + i, edge(part + 1) - i));
+        }
         start[static_cast<size_t>(part) + 1] = mine;
     });
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
     for_parts(parts, threads, [&](int64_t part) {
-        int64_t at = start[static_cast<size_t>(part)];
-        const int64_t end = std::min(n, start[static_cast<size_t>(part) + 1]);
-        for (int64_t i = edge(part); at < end; ++i) {
-            out[at] = i;
-            at += mask[i] != 0;
-        }
+        const int64_t begin = start[static_cast<size_t>(part)], end = start[static_cast<size_t>(part) + 1];
+        positions_of(mask, edge(part), edge(part + 1), out + std::min(n, begin), out + std::min(n, end));
     });
 }
 

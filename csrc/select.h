@@ -43,13 +43,10 @@ struct Sifted {
 };
 Sifted sift(const Race& race, double low, double high, uint8_t* kept);
 
-// Positions of the n smallest keys, ascending; ties go to the lower position. No key is NaN.
-void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int threads);
-
 // Positions of the k largest values, largest first; ties go to the lower position, NaN is passed over. k is small.
 std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int threads);
 
-// Positions of the bytes that are not zero, n of them.
+// Positions of the ones in a mask of bytes 0 and 1; n of them.
 void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads);
 
 }  // namespace dualfast

@@ -383,12 +383,6 @@ def sift(race: Race, low: float, high: float, threads: int | None = None) -> tup
     return kept, n_kept, open_
 
 
-def smallest(keys: Floats, n: int, threads: int | None = None) -> Ints:
-    """Positions (n,) int64, ascending, of the n smallest of keys (N,) float64; ties go to the lower position."""
-    kept: Ints = _C.smallest(keys, n, threads or torch.get_num_threads())
-    return kept
-
-
 def largest(column: Column, k: int, threads: int | None = None) -> Ints:
     """Positions of the k largest of column (N,) float32 or float64, the largest first; ties go to the lower position.
     NaN is passed over, so that there may be fewer. For a small k."""

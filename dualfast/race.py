@@ -28,7 +28,7 @@ def draw(race: Race, n: int, threads: int | None = None) -> tuple[Mask, float]:
         kept, n_kept, unsure = ops.sift(race, low, high, threads)
         keys = ops.race_keys(race.at(unsure), threads)
         if (low, high) == EVERYTHING or within(keys, n - n_kept, low, high):
-            chosen = ops.smallest(keys, n - n_kept, threads)
+            chosen = smallest(keys, n - n_kept)
             kept[unsure[chosen]] = True
             return kept, float(keys[chosen].max(initial=-math.inf))
         low, high = EVERYTHING
@@ -63,4 +63,16 @@ def bracket(sample: Floats, n: int, total: int) -> tuple[float, float]:
 
 def within(keys: Floats, n: int, low: float, high: float) -> bool:
     """Whether the n-th smallest of the open keys lies in the bracket; if not, a wider one is needed."""
-    return 0 < n <= len(keys) and low <= float(np.partition(keys, n - 1)[n - 1]) <= high
+    return int(np.count_nonzero(keys < low)) < n <= int(np.count_nonzero(keys <= high))
+
+
+def smallest(keys: Floats, n: int) -> Ints:
+    """Positions (n,) int64, ascending, of the n smallest of keys (N,) float64; ties go to the lower position."""
+    if n == 0:
+        return np.empty(0, np.int64)
+    last = np.partition(keys, n - 1)[n - 1]
+    kept = keys <= last
+    over = int(np.count_nonzero(kept)) - n
+    if over:
+        kept[np.flatnonzero(keys == last)[-over:]] = False
+    return ops.positions(kept, n)

@@ -235,7 +235,7 @@ def settle(plan: Plan, law: Law, parts: Sequence[Part]) -> Ints | None:
     missing = plan.kept - sum(p.kept for p in parts)
     if (law.low, law.high) != race.EVERYTHING and not race.within(keys, missing, law.low, law.high):
         return None
-    chosen: Ints = ids[ops.smallest(keys, missing)]
+    chosen: Ints = ids[race.smallest(keys, missing)]
     return chosen
 
 
