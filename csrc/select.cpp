@@ -198,8 +198,8 @@ INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
     for (int64_t at = first * width; at < std::min(first + kBlock, count) * width; at += 64) __builtin_prefetch(from + at);
 }
 
-// kept[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
-INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* kept) {
+// state[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
+INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* state) {
     uint32_t words[4 * kBlock];
     float keys[kBlock];
     prefetch(race.score, first + n, race.count);
@@ -213,13 +213,13 @@ INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low
     }
     for (int i = 0; i < n; ++i) {
         const int below = keys[i]<low, above = keys[i]> high;
-        kept[i] = static_cast<uint8_t>(below | (!(below | above)) << 1);
+        state[i] = static_cast<uint8_t>(below | (!(below | above)) << 1);
     }
     return bad;
 }
 
-AT_LEVELS(int, sift_block, (const Race& race, int64_t first, int n, float low, float high, uint8_t* kept),
-          (race, first, n, low, high, kept))
+AT_LEVELS(int, sift_block, (const Race& race, int64_t first, int n, float low, float high, uint8_t* state),
+          (race, first, n, low, high, state))
 #pragma GCC pop_options
 
 template <class T>
@@ -237,34 +237,51 @@ int64_t first_bad(const Race& race, int64_t first, int64_t last) {
     return last;
 }
 
-// Of a mask, whose bytes are 0 or 1, eight at once, or the `left` last.
-constexpr uint64_t kOnes = 0x0101010101010101;
-INLINE uint64_t eight_of(const uint8_t* mask, int64_t left) {
-    uint64_t eight = 0;
-    if (left >= 8) {
-        std::memcpy(&eight, mask, 8);
-    } else {
-        std::memcpy(&eight, mask, static_cast<size_t>(left));
-    }
-    return eight;
-}
-inline int sum_of(uint64_t eight) { return static_cast<int>(eight * kOnes >> 56); }
-
 }  // namespace
 
 double portable_log(double x) { return x > 0 ? log_of(x) : -std::numeric_limits<double>::infinity(); }
 
-void race_keys(const Race& race, double* keys) {
-    const int64_t blocks = (race.count + kBlock - 1) / kBlock, parts = parts_of(race.count, race.threads);
+namespace {
+
+// What the samples at some positions have, next to each other.
+struct Gathered {
+    int64_t ids[kBlock];
+    double mean[kBlock], score[kBlock];
+
+    static Column of(const Column& column, const int64_t* where, int n, double* to) {
+        if (!column.data) return {nullptr, true};
+        WITH_TYPE(column, 0, for (int i = 0; i < n; ++i) to[i] = static_cast<double>(from[where[i]]));
+        return {to, true};
+    }
+    Race race(const Race& of_all, const int64_t* where, int n) {
+        for (int i = 0; i < n; ++i) ids[i] = of_all.ids ? of_all.ids[where[i]] : of_all.first + where[i];
+        Race here = of_all;
+        here.mean = of(of_all.mean, where, n, mean);
+        here.score = of(of_all.score, where, n, score);
+        here.ids = ids;
+        return here;
+    }
+};
+
+}  // namespace
+
+void race_keys(const Race& race, const int64_t* where, int64_t count, double* keys) {
+    const int64_t blocks = (count + kBlock - 1) / kBlock, parts = parts_of(count, race.threads, 1 << 12);
     for_parts(parts, race.threads, [&](int64_t part) {
+        Gathered gathered;
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
             const int64_t first = block * kBlock;
-            keys_of(race, first, static_cast<int>(std::min<int64_t>(kBlock, race.count - first)), keys + first);
+            const int n = static_cast<int>(std::min<int64_t>(kBlock, count - first));
+            if (where) {
+                keys_of(gathered.race(race, where + first, n), 0, n, keys + first);
+            } else {
+                keys_of(race, first, n, keys + first);
+            }
         }
     });
 }
 
-Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
+Sifted sift(const Race& race, double low, double high, uint8_t* bits) {
     const double log_log2 = std::log(std::log(2.0));
     const float slack = slack_of(race);
     const auto rough_low = static_cast<float>((low - log_log2) / std::log(2.0)) - slack;
@@ -277,18 +294,19 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
             const int64_t first = block * kBlock;
             const int n = static_cast<int>(std::min<int64_t>(kBlock, race.count - first));
-            if (sift_block(race, first, n, rough_low, rough_high, kept + first) && mine.bad < 0) {
+            uint8_t state[kBlock] = {};
+            if (sift_block(race, first, n, rough_low, rough_high, state) && mine.bad < 0) {
                 mine.bad = first_bad(race, first, first + n);
             }
             for (int i = 0; i < n; i += 8) {
-                uint64_t eight = eight_of(kept + first + i, n - i);
-                mine.kept += sum_of(eight & kOnes);
-                if (!(eight & ~kOnes)) continue;
+                constexpr uint64_t kOnes = 0x0101010101010101;
+                uint64_t eight;
+                std::memcpy(&eight, state + i, 8);
+                bits[(first + i) / 8] = static_cast<uint8_t>((eight & kOnes) * 0x0102040810204080 >> 56);
+                mine.kept += static_cast<int64_t>((eight & kOnes) * kOnes >> 56);
                 for (uint64_t left = eight & ~kOnes; left; left &= left - 1) {
                     mine.open.push_back(first + i + __builtin_ctzll(left) / 8);
                 }
-                eight &= kOnes;
-                std::memcpy(kept + first + i, &eight, static_cast<size_t>(std::min(8, n - i)));
             }
         }
     });
@@ -368,40 +386,39 @@ struct Places {
 };
 const Places places;
 
-INLINE void positions_of_at_level(const uint8_t* mask, int64_t first, int64_t last, int64_t* __restrict out,
+// The places of the ones in bytes[first..last-1]: what fits between out and end.
+INLINE void positions_of_at_level(const uint8_t* bytes, int64_t first, int64_t last, int64_t* __restrict out,
                                   const int64_t* end) {
-    for (; first < last; first += 8) {
-        const uint64_t eight = eight_of(mask + first, last - first);
-        const int64_t* where = places.of[eight * 0x0102040810204080 >> 56];  // byte i becomes bit i
+    for (; first < last; ++first) {
+        const int64_t* where = places.of[bytes[first]];
+        const int64_t n = std::min<int64_t>(__builtin_popcount(bytes[first]), end - out);
         if (end - out >= 8) {  // as many may be written: the next ones go over what is too much
-            for (int i = 0; i < 8; ++i) out[i] = first + where[i];
+            for (int i = 0; i < 8; ++i) out[i] = 8 * first + where[i];
         } else {
-            for (int i = 0; i < std::min<int64_t>(sum_of(eight), end - out); ++i) out[i] = first + where[i];
+            for (int64_t i = 0; i < n; ++i) out[i] = 8 * first + where[i];
         }
-        out += std::min<int64_t>(sum_of(eight), end - out);
+        out += n;
     }
 }
 AT_LEVELS(void, positions_of,
-          (const uint8_t* mask, int64_t first, int64_t last, int64_t* out, const int64_t* end),
-          (mask, first, last, out, end))
+          (const uint8_t* bytes, int64_t first, int64_t last, int64_t* out, const int64_t* end),
+          (bytes, first, last, out, end))
 
 }  // namespace
 
-void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads) {
-    const int64_t parts = parts_of(count, threads);
-    auto edge = [=](int64_t part) { return count * part / parts; };
+void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int threads) {
+    const int64_t parts = parts_of(8 * bytes, threads);
+    auto edge = [=](int64_t part) { return bytes * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
     for_parts(parts, threads, [&](int64_t part) {
         int64_t mine = 0;
-        for (int64_t i = edge(part); i < edge(part + 1); i += 8) {
-            mine += sum_of(eight_of(mask + i, edge(part + 1) - i));
-        }
+        for (int64_t i = edge(part); i < edge(part + 1); ++i) mine += __builtin_popcount(bits[i]);
         start[static_cast<size_t>(part) + 1] = mine;
     });
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
     for_parts(parts, threads, [&](int64_t part) {
         const int64_t begin = start[static_cast<size_t>(part)], end = start[static_cast<size_t>(part) + 1];
-        positions_of(mask, edge(part), edge(part + 1), out + std::min(n, begin), out + std::min(n, end));
+        positions_of(bits, edge(part), edge(part + 1), out + std::min(n, begin), out + std::min(n, end));
     });
 }
 
