@@ -209,6 +209,10 @@ Dense<int64_t> largest(const py::object& column, int64_t k, int threads) {
     return array_of(found);
 }
 
+void set_bits(Dense<uint8_t>& bits, const Dense<int64_t>& where) {
+    dualfast::set_bits(bits.mutable_data(), where.data(), where.size());
+}
+
 Dense<int64_t> positions(const Dense<uint8_t>& bits, int64_t n, int threads) {
     Dense<int64_t> out(n);
     int64_t* to = out.mutable_data();
@@ -226,6 +230,7 @@ void register_select(py::module_& m) {
     m.def("sift", &sift, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"), py::arg("count"),
           py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("low"), py::arg("high"));
     m.def("largest", &largest, py::arg("column"), py::arg("k"), py::arg("threads"));
+    m.def("set_bits", &set_bits, py::arg("bits").noconvert(), py::arg("where").noconvert());
     m.def("positions", &positions, py::arg("bits").noconvert(), py::arg("n"), py::arg("threads"));
 }
 

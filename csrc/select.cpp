@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kSelectStream = 0x53454C45;
 constexpr double kMeanEdge = 1e-12;  // a mean of 0 or 1 makes the Beta density 0 or infinite
-constexpr int kBlock = 1024;         // samples whose intermediate columns stay in the first-level cache
+constexpr int kBlock = 256;          // samples whose intermediate columns stay in the first-level cache
 
 // fdlibm's series in a fixed order of operations; no branch, so that loops over it become vector code.
 INLINE double log_of(double x) {
@@ -107,8 +107,8 @@ AT_LEVELS(void, keys_of, (const Race& race, int64_t first, int n, double* keys),
 // Keys in units of log 2. Errors, absolute: rough_log2 of a column stays within 1e-5 (7.4e-6 relative of the polynomial
 // times 1/2, rounding to 20 or 24 bits, and of exponent plus fraction, which is at most 1024 + 1 for a score);
 // log2(-log2 u) within 3e-4, as samples whose u is closer than 2^-16 to 0 or 1 are left open (there 1 - u is known to
-// 2^-15, or u to 2^-9 and its logarithm to 2^-12). Sums round by 2^-24 of their size, at most 4,000 + 40 (|a-1| + |b-1|).
-// The slack is several times all that together.
+// 2^-15, or u to 2^-9 and its logarithm to 2^-12). Sums round by 2^-24 of their size, at most 4,000 + 40 (|a-1| +
+// |b-1|). The slack is several times all that together.
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")  // what is only a bound may use what the processor has
 INLINE float slack_of(const Race& race) {
@@ -194,7 +194,8 @@ INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
     const int64_t width = column.wide ? 8 : 4;
     const auto* from = static_cast<const char*>(column.data);
     if (!from) return;
-    for (int64_t at = first * width; at < std::min(first + kBlock, count) * width; at += 64) __builtin_prefetch(from + at);
+    for (int64_t at = first * width; at < std::min(first + kBlock, count) * width; at += 64)
+        __builtin_prefetch(from + at);
 }
 
 // state[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
@@ -399,11 +400,14 @@ INLINE void positions_of_at_level(const uint8_t* bytes, int64_t first, int64_t l
         out += n;
     }
 }
-AT_LEVELS(void, positions_of,
-          (const uint8_t* bytes, int64_t first, int64_t last, int64_t* out, const int64_t* end),
+AT_LEVELS(void, positions_of, (const uint8_t* bytes, int64_t first, int64_t last, int64_t* out, const int64_t* end),
           (bytes, first, last, out, end))
 
 }  // namespace
+
+void set_bits(uint8_t* bits, const int64_t* where, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) bits[where[i] / 8] |= static_cast<uint8_t>(1 << where[i] % 8);
+}
 
 void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int threads) {
     const int64_t parts = parts_of(8 * bytes, threads);

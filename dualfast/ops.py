@@ -373,8 +373,9 @@ def set_level(level: int) -> None:
 def sift(race: Race, low: float, high: float, threads: int | None = None) -> tuple[Bits, int, Ints]:
     """The race as far as float32 decides it, at the speed of memory: (kept, n_kept, open).
 
-    kept, ceil(count / 8) bytes, marks samples whose key is below `low` for certain; open, ascending positions, holds every
-    sample whose key may lie in [low, high]; the keys of all others are above `high`. race_keys settles the open ones.
+    kept, ceil(count / 8) bytes, marks samples whose key is below `low` for certain; open, ascending positions, holds
+    every sample whose key may lie in [low, high]; the keys of all others are above `high`. race_keys settles the open
+    ones.
     Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
     """
     kept, n_kept, open_, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high)
@@ -399,8 +400,9 @@ def positions(bits: Bits, n: int, threads: int | None = None) -> Ints:
 
 
 def set_bits(bits: Bits, where: Ints) -> None:
-    """Sets the bits at these positions, in place."""
-    np.bitwise_or.at(bits, where >> 3, np.left_shift(1, where & 7).astype(np.uint8))
+    """Sets the bits at these ascending positions, in place."""
+    assert not len(where) or 0 <= where[0] <= where[-1] < 8 * len(bits)
+    _C.set_bits(bits, where)
 
 
 # ---- beton ----------------------------------------------------------------------------------------------------------

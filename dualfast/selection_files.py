@@ -187,8 +187,8 @@ def law_of(plan: Plan, surveys: Sequence[Survey]) -> Law:
 
 @dataclass(frozen=True)
 class Part:
-    """What the second pass finds in a shard: for each piece its number of samples, how many of them are surely kept, and
-    a bit a sample, set for these; and the open ones."""
+    """What the second pass finds in a shard: for each piece its number of samples, how many of them are surely kept,
+    and a bit a sample, set for these; and the open ones."""
 
     first: int
     pieces: list[tuple[int, int, ops.Bits]]
@@ -216,7 +216,10 @@ def sift(shard: Shard, plan: Plan, law: Law, progress: Callable[[int], None] = l
             if bad.any():
                 raise ValueError(f"{str(shard.name)!r}: {plan.method}[{first + int(np.argmax(bad))}] is nan")
             kept = np.packbits(mine < law.low, bitorder="little")
-            n_kept, unsure = int(np.count_nonzero(mine < law.low)), np.flatnonzero((mine >= law.low) & (mine <= law.high))
+            n_kept, unsure = (
+                int(np.count_nonzero(mine < law.low)),
+                np.flatnonzero((mine >= law.low) & (mine <= law.high)),
+            )
             keys.append(mine[unsure])
         ids.append(unsure + first)
         pieces.append((count, n_kept, kept))
