@@ -29,9 +29,9 @@ SLOW = 3.0  # seconds: an entry that takes longer is measured once
 SEED = 0
 
 
-def columns(n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def columns(n: int) -> tuple[np.ndarray, np.ndarray]:
     """dual and mean, float32, shaped like those of a real run: most samples easy, dual highest in the middle."""
-    rng = np.random.default_rng(first)
+    rng = np.random.default_rng(SEED)
     mean = np.sqrt(np.sqrt(rng.random(n, np.float32)))
     return (mean * (1 - mean) * (0.1 + rng.random(n, np.float32))).astype(np.float32), mean
 
@@ -126,15 +126,14 @@ def in_memory(n: int, ratio: float, threads: int, repeats: int, rivals: bool) ->
 
 def out_of_core(n: int, ratios: list[float], folder: Path) -> list[dict[str, Any]]:
     """Draws from columns on disk that are not in the page cache; against reading them once."""
-    rows_a_write = 1 << 24
     paths = {name: folder / f"{name}.npy" for name in ("dual", "mean")}
-    maps = {name: np.lib.format.open_memmap(path, "w+", np.float32, (n,)) for name, path in paths.items()}
-    for first in range(0, n, rows_a_write):
-        for array, piece in zip(maps.values(), columns(min(rows_a_write, n - first), first), strict=True):
-            array[first : first + len(piece)] = piece
-    for array in maps.values():
-        array.flush()
-    del maps
+    for path, column in zip(paths.values(), columns(min(n, 1 << 24)), strict=True):
+        with open(path, "wb") as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": column.dtype.str, "fortran_order": False, "shape": (n,)}
+            )
+            for first in range(0, n, len(column)):  # the same values over and over: each id has its own number
+                file.write(column[: n - first].data)
 
     def forget() -> None:
         for path in paths.values():
@@ -185,13 +184,17 @@ def main() -> None:
             for threads in asked.threads:
                 rows += in_memory(n, ratio, threads, asked.repeats, not asked.alone)
                 show(rows, threads, n, ratio)
+    if asked.sizes:
+        print(save("select", rows, about))
     torch.set_num_threads(max(asked.threads))
+    files: list[dict[str, Any]] = []
     for n in asked.from_disk + [10**9] * asked.billion:
         with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-            rows += out_of_core(n, asked.ratios, Path(folder))
+            files += out_of_core(n, asked.ratios, Path(folder))
         for ratio in asked.ratios:
-            show(rows, max(asked.threads), n, ratio)
-    print(save("select", rows, about))
+            show(files, max(asked.threads), n, ratio)
+    if files:
+        print(save("select-files", files, about))
 
 
 def show(rows: list[dict[str, Any]], threads: int, n: int, ratio: float) -> None:
