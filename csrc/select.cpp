@@ -194,8 +194,8 @@ INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
     const int64_t width = column.wide ? 8 : 4;
     const auto* from = static_cast<const char*>(column.data);
     if (!from) return;
-    for (int64_t at = first * width; at < std::min(first + kBlock, count) * width; at += 64)
-        __builtin_prefetch(from + at);
+    const int64_t end = std::min(first + kBlock, count) * width;
+    for (int64_t at = first * width; at < end; at += 64) __builtin_prefetch(from + at);
 }
 
 // state[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
@@ -386,6 +386,18 @@ struct Places {
 };
 const Places places;
 
+INLINE int64_t ones_in_at_level(const uint8_t* bytes, int64_t first, int64_t last) {
+    int64_t ones = 0;
+    for (; first + 8 <= last; first += 8) {
+        uint64_t eight;
+        std::memcpy(&eight, bytes + first, 8);
+        ones += __builtin_popcountll(eight);
+    }
+    for (; first < last; ++first) ones += __builtin_popcount(bytes[first]);
+    return ones;
+}
+AT_LEVELS(int64_t, ones_in, (const uint8_t* bytes, int64_t first, int64_t last), (bytes, first, last))
+
 // The places of the ones in bytes[first..last-1]: what fits between out and end.
 INLINE void positions_of_at_level(const uint8_t* bytes, int64_t first, int64_t last, int64_t* __restrict out,
                                   const int64_t* end) {
@@ -414,9 +426,7 @@ void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int 
     auto edge = [=](int64_t part) { return bytes * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
     for_parts(parts, threads, [&](int64_t part) {
-        int64_t mine = 0;
-        for (int64_t i = edge(part); i < edge(part + 1); ++i) mine += __builtin_popcount(bits[i]);
-        start[static_cast<size_t>(part) + 1] = mine;
+        start[static_cast<size_t>(part) + 1] = ones_in(bits, edge(part), edge(part + 1));
     });
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
     for_parts(parts, threads, [&](int64_t part) {
