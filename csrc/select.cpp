@@ -425,9 +425,8 @@ void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int 
     const int64_t parts = parts_of(8 * bytes, threads);
     auto edge = [=](int64_t part) { return bytes * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
-    for_parts(parts, threads, [&](int64_t part) {
-        start[static_cast<size_t>(part) + 1] = ones_in(bits, edge(part), edge(part + 1));
-    });
+    for_parts(parts, threads,
+              [&](int64_t part) { start[static_cast<size_t>(part) + 1] = ones_in(bits, edge(part), edge(part + 1)); });
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
     for_parts(parts, threads, [&](int64_t part) {
         const int64_t begin = start[static_cast<size_t>(part)], end = start[static_cast<size_t>(part) + 1];
