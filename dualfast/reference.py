@@ -199,7 +199,8 @@ def uniforms(seed: int, ids: Ints) -> Floats:
         words = philox4x32(counter, np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32))
         parts.append(words[np.arange(len(ids)), ids & np.uint64(3)].astype(np.uint64))
     bits = (parts[0] << np.uint64(21)) | (parts[1] >> np.uint64(11))
-    return (bits.astype(np.float64) + 0.5) * 2.0**-53
+    u: Floats = (bits.astype(np.float64) + 0.5) * 2.0**-53
+    return u
 
 
 def race_keys(seed: int, ids: Ints, log_weights: Floats) -> Floats:
