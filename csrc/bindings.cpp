@@ -175,26 +175,28 @@ Dense<T> array_of(const std::vector<T>& values) {
 }
 
 Dense<double> race_keys(const py::object& mean, const py::object& score, const py::object& ids, int64_t first,
-                        int64_t count, double a, double b, uint64_t seed, int threads) {
+                        int64_t count, double a, double b, uint64_t seed, int threads, const py::object& where) {
     const dualfast::Race race = race_of(mean, score, ids, first, count, a, b, seed, threads);
+    if (!where.is_none()) count = static_cast<int64_t>(py::len(where));
+    const auto* at = optional_data<int64_t>(where, "where", count);
     Dense<double> keys(count);
     double* to = keys.mutable_data();
     py::gil_scoped_release release;
-    dualfast::race_keys(race, to);
+    dualfast::race_keys(race, at, count, to);
     return keys;
 }
 
 py::tuple sift(const py::object& mean, const py::object& score, const py::object& ids, int64_t first, int64_t count,
                double a, double b, uint64_t seed, int threads, double low, double high) {
     const dualfast::Race race = race_of(mean, score, ids, first, count, a, b, seed, threads);
-    py::array_t<bool> kept(count);
-    auto* to = reinterpret_cast<uint8_t*>(kept.mutable_data());
+    Dense<uint8_t> bits((count + 7) / 8);
+    uint8_t* to = bits.mutable_data();
     dualfast::Sifted found;
     {
         py::gil_scoped_release release;
         found = dualfast::sift(race, low, high, to);
     }
-    return py::make_tuple(kept, found.kept, array_of(found.open), found.bad);
+    return py::make_tuple(bits, found.kept, array_of(found.open), found.bad);
 }
 
 Dense<int64_t> largest(const py::object& column, int64_t k, int threads) {
@@ -208,37 +210,29 @@ Dense<int64_t> largest(const py::object& column, int64_t k, int threads) {
     return array_of(found);
 }
 
-Dense<int64_t> positions(const Dense<bool>& mask, int64_t n, int threads) {
-    Dense<int64_t> out(n);
-    int64_t* to = out.mutable_data();
-    const auto* from = reinterpret_cast<const uint8_t*>(mask.data());
-    const int64_t count = mask.size();
-    py::gil_scoped_release release;
-    dualfast::positions(from, count, n, to, threads);
-    return out;
+void set_bits(Dense<uint8_t>& bits, const Dense<int64_t>& where) {
+    dualfast::set_bits(bits.mutable_data(), where.data(), where.size());
 }
 
-Dense<int64_t> smallest(const Dense<double>& keys, int64_t n, int threads) {
-    if (n < 0 || n > keys.size())
-        throw py::value_error("n is " + std::to_string(n) + ", outside 0 to the number of keys");
+Dense<int64_t> positions(const Dense<uint8_t>& bits, int64_t n, int threads) {
     Dense<int64_t> out(n);
     int64_t* to = out.mutable_data();
-    const double* from = keys.data();
-    const int64_t count = keys.size();
+    const uint8_t* from = bits.data();
+    const int64_t bytes = bits.size();
     py::gil_scoped_release release;
-    dualfast::smallest(from, count, n, to, threads);
+    dualfast::positions(from, bytes, n, to, threads);
     return out;
 }
 
 void register_select(py::module_& m) {
     m.def("set_level", [](int level) { dualfast::level() = std::max(0, std::min(level, dualfast::highest_level())); });
     m.def("race_keys", &race_keys, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"),
-          py::arg("count"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"));
+          py::arg("count"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("where"));
     m.def("sift", &sift, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"), py::arg("count"),
           py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("low"), py::arg("high"));
-    m.def("smallest", &smallest, py::arg("keys").noconvert(), py::arg("n"), py::arg("threads"));
     m.def("largest", &largest, py::arg("column"), py::arg("k"), py::arg("threads"));
-    m.def("positions", &positions, py::arg("mask").noconvert(), py::arg("n"), py::arg("threads"));
+    m.def("set_bits", &set_bits, py::arg("bits").noconvert(), py::arg("where").noconvert());
+    m.def("positions", &positions, py::arg("bits").noconvert(), py::arg("n"), py::arg("threads"));
 }
 
 // ---- beton ----------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@
 namespace dualfast {
 
 // Into how many parts the threads share `count` samples: several for each, as one may be held up; one, for one thread,
-// where starting another takes longer.
-inline int64_t parts_of(int64_t count, int threads) {
-    return count < 1 << 17 || threads == 1 ? 1 : std::min<int64_t>(8 * int64_t{threads}, count >> 14);
+// where starting another takes longer. None is smaller than `least`.
+inline int64_t parts_of(int64_t count, int threads, int64_t least = 1 << 14) {
+    return count < 8 * least || threads == 1 ? 1 : std::min<int64_t>(8 * int64_t{threads}, count / least);
 }
 
 // work(part) for each part, on up to `threads` threads, this one among them; returns when all are done.

@@ -23,14 +23,14 @@ inline Philox philox4x32(uint64_t id, uint32_t epoch, uint32_t stream, uint64_t 
     return {c0, c1, c2, c3};
 }
 
-// The first two words of many samples at once, epoch 0: the same numbers, several at a time.
+// All four words of many counters at once: words[4 * i + j] is word j of counters[i]. The same numbers, several at a
+// time.
 struct PhiloxBlock {
-    const uint64_t* ids;
+    const uint64_t* counters;
     int count;
-    uint32_t stream;
+    uint32_t epoch, stream;
     uint64_t seed;
-    uint32_t* word0;
-    uint32_t* word1;
+    uint32_t* words;
 };
 void philox_words(const PhiloxBlock& block);
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kSelectStream = 0x53454C45;
 constexpr double kMeanEdge = 1e-12;  // a mean of 0 or 1 makes the Beta density 0 or infinite
-constexpr int kBlock = 1024;         // samples whose intermediate columns stay in the first-level cache
+constexpr int kBlock = 256;          // samples whose intermediate columns stay in the first-level cache
 
 // fdlibm's series in a fixed order of operations; no branch, so that loops over it become vector code.
 INLINE double log_of(double x) {
@@ -38,13 +38,23 @@ INLINE double log_of(double x) {
     return e * 6.93147180369123816490e-01 - ((half - (s * (half + odd + even) + e * 1.90821492927058770002e-10)) - f);
 }
 
-// The first two Philox words of each sample.
-INLINE void words_of(const Race& race, int64_t first, int n, uint32_t* word0, uint32_t* word1) {
-    uint64_t ids[kBlock];
-    for (int i = 0; i < n; ++i) {
-        ids[i] = static_cast<uint64_t>(race.ids ? race.ids[first + i] : race.first + first + i);
+// 32 random bits of each of n samples: the upper ones of its u (part 0), or the lower (part 1). A sample's word is
+// number id mod 4 of the Philox block (id / 4, part), so that neighbours share the work of one. `words` has room for
+// 4 * kBlock; they begin where the returned pointer says.
+INLINE const uint32_t* words_of(const Race& race, int64_t first, int n, uint32_t part, uint32_t* words) {
+    uint64_t counters[kBlock + 1];
+    if (!race.ids) {
+        const auto id = static_cast<uint64_t>(race.first + first);
+        const int blocks = static_cast<int>((id + static_cast<uint64_t>(n) + 3) / 4 - id / 4);
+        for (int i = 0; i < blocks; ++i) counters[i] = id / 4 + static_cast<uint64_t>(i);
+        philox_words({counters, blocks, part, kSelectStream, race.seed, words});
+        return words + id % 4;
     }
-    philox_words({ids, n, kSelectStream, race.seed, word0, word1});
+    const int64_t* ids = race.ids + first;
+    for (int i = 0; i < n; ++i) counters[i] = static_cast<uint64_t>(ids[i]) / 4;
+    philox_words({counters, n, part, kSelectStream, race.seed, words});
+    for (int i = 0; i < n; ++i) words[i] = words[4 * i + static_cast<int>(ids[i] & 3)];
+    return words;
 }
 
 template <class T>
@@ -78,8 +88,9 @@ INLINE void add_log_beta(const T* mean, int n, double a, double b, double* keys)
     } while (false)
 
 INLINE void keys_of_at_level(const Race& race, int64_t first, int n, double* keys) {
-    uint32_t word0[kBlock], word1[kBlock];
-    words_of(race, first, n, word0, word1);
+    uint32_t words0[4 * kBlock], words1[4 * kBlock];
+    const uint32_t* word0 = words_of(race, first, n, 0, words0);
+    const uint32_t* word1 = words_of(race, first, n, 1, words1);
     for (int i = 0; i < n; ++i) {
         // (0, 1): 53 random bits and a half; put together so that no 64-bit integer is converted.
         const double u = (word0[i] * 4294967296.0 + (word1[i] & 0xFFFFF800u) + 1024.0) * 5.421010862427522e-20;
@@ -95,8 +106,9 @@ AT_LEVELS(void, keys_of, (const Race& race, int64_t first, int n, double* keys),
 //
 // Keys in units of log 2. Errors, absolute: rough_log2 of a column stays within 1e-5 (7.4e-6 relative of the polynomial
 // times 1/2, rounding to 20 or 24 bits, and of exponent plus fraction, which is at most 1024 + 1 for a score);
-// log2(-log2 u) within 1e-4, as samples whose u is closer than 2^-18 to 0 or 1 are left open. Sums round by 2^-24 of
-// their size, at most 4,000 + 40 (|a-1| + |b-1|). The slack is several times all that together.
+// log2(-log2 u) within 3e-4, as samples whose u is closer than 2^-16 to 0 or 1 are left open (there 1 - u is known to
+// 2^-15, or u to 2^-9 and its logarithm to 2^-12). Sums round by 2^-24 of their size, at most 4,000 + 40 (|a-1| +
+// |b-1|). The slack is several times all that together.
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")  // what is only a bound may use what the processor has
 INLINE float slack_of(const Race& race) {
@@ -110,15 +122,12 @@ INLINE float bits_to_float(int32_t bits) {
     return x;
 }
 
-// log2(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), relative error 7.4e-6: minimax fit of log2(1 + f) / f.
+// log2(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), relative error 7.4e-6: minimax fit of log2(1 + f) / f. In pairs, so
+// that a product waits for three others, not for six.
 INLINE float rough_log2_1p(float f) {
-    float p = -0.20619085f;
-    p = p * f + 0.31819984f;
-    p = p * f - 0.36649173f;
-    p = p * f + 0.47981185f;
-    p = p * f - 0.72120637f;
-    p = p * f + 1.4427016f;
-    return p * f;
+    const float ff = f * f;
+    const float high = (-0.20619085f * f + 0.31819984f) * ff + (-0.36649173f * f + 0.47981185f);
+    return (high * ff + (-0.72120637f * f + 1.4427016f)) * f;
 }
 
 // x positive and normal; of a double the high word alone counts.
@@ -142,16 +151,17 @@ constexpr float kUnsure = std::numeric_limits<float>::quiet_NaN();  // neither b
 
 INLINE void rough_race(const uint32_t* word0, int n, float* keys) {
     for (int i = 0; i < n; ++i) {
-        const auto near0 = static_cast<int32_t>(word0[i] >> 1), near1 = static_cast<int32_t>(~word0[i] >> 1);
-        const float x = (static_cast<float>(near0) + 0.5f) * 4.656612873077393e-10f;
-        const float y = (static_cast<float>(near1) + 0.5f) * 4.656612873077393e-10f;  // 1 - x, but exact near 1
+        const auto top = static_cast<int32_t>(~word0[i] >> 1);
+        const float y = static_cast<float>(top) * 0x1p-31f + 0x1p-32f, x = 1.0f - y;  // 1 - u and u
         int32_t bits;
         std::memcpy(&bits, &x, 4);
         const int32_t e = (bits - 0x3F3504F3) >> 23;
-        const float f = e == 0 ? -y : bits_to_float(bits - (e << 23)) - 1.0f;
-        const float key = rough_log2(-(static_cast<float>(e) + rough_log2_1p(f)));
-        keys[i] = std::min(near0, near1) < 1 << 13 ? kUnsure : key;
+        const float f = e == 0 ? -y : bits_to_float(bits - (e << 23)) - 1.0f;  // -y: exact near 1
+        const float wait = -(static_cast<float>(e) + rough_log2_1p(f));
+        keys[i] = std::abs(top - (1 << 30)) > (1 << 30) - (1 << 15) ? kUnsure : wait;
     }
+    // A loop of its own: together the chain of operations is too long for the processor to work on several samples.
+    for (int i = 0; i < n; ++i) keys[i] = keys[i] > 0 ? rough_log2(keys[i]) : kUnsure;
 }
 
 template <class T>
@@ -179,12 +189,22 @@ INLINE int add_rough_beta(const T* mean, int n, float a1, float b1, float* keys)
     return bad;
 }
 
-// kept[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
-INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* kept) {
-    uint32_t word0[kBlock], word1[kBlock];
+// Asks for the next block of a column, lest the next call wait for it: the processor looks ahead within a page alone.
+INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
+    const int64_t width = column.wide ? 8 : 4;
+    const auto* from = static_cast<const char*>(column.data);
+    if (!from) return;
+    const int64_t end = std::min(first + kBlock, count) * width;
+    for (int64_t at = first * width; at < end; at += 64) __builtin_prefetch(from + at);
+}
+
+// state[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
+INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* state) {
+    uint32_t words[4 * kBlock];
     float keys[kBlock];
-    words_of(race, first, n, word0, word1);
-    rough_race(word0, n, keys);
+    prefetch(race.score, first + n, race.count);
+    prefetch(race.mean, first + n, race.count);
+    rough_race(words_of(race, first, n, 0, words), n, keys);
     int bad = 0;
     if (race.score.data) WITH_TYPE(race.score, first, bad |= add_rough_score(from, n, keys));
     if (race.mean.data) {
@@ -193,13 +213,13 @@ INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low
     }
     for (int i = 0; i < n; ++i) {
         const int below = keys[i]<low, above = keys[i]> high;
-        kept[i] = static_cast<uint8_t>(below | (!(below | above)) << 1);
+        state[i] = static_cast<uint8_t>(below | (!(below | above)) << 1);
     }
     return bad;
 }
 
-AT_LEVELS(int, sift_block, (const Race& race, int64_t first, int n, float low, float high, uint8_t* kept),
-          (race, first, n, low, high, kept))
+AT_LEVELS(int, sift_block, (const Race& race, int64_t first, int n, float low, float high, uint8_t* state),
+          (race, first, n, low, high, state))
 #pragma GCC pop_options
 
 template <class T>
@@ -217,29 +237,51 @@ int64_t first_bad(const Race& race, int64_t first, int64_t last) {
     return last;
 }
 
-// Doubles in ascending order as unsigned integers.
-inline uint64_t ordered(double x) {
-    uint64_t bits;
-    x += 0.0;  // -0 and 0 are one key
-    std::memcpy(&bits, &x, 8);
-    return bits ^ (bits >> 63 ? ~0ull : 1ull << 63);
-}
-
 }  // namespace
 
 double portable_log(double x) { return x > 0 ? log_of(x) : -std::numeric_limits<double>::infinity(); }
 
-void race_keys(const Race& race, double* keys) {
-    const int64_t blocks = (race.count + kBlock - 1) / kBlock, parts = parts_of(race.count, race.threads);
+namespace {
+
+// What the samples at some positions have, next to each other.
+struct Gathered {
+    int64_t ids[kBlock];
+    double mean[kBlock], score[kBlock];
+
+    static Column of(const Column& column, const int64_t* where, int n, double* to) {
+        if (!column.data) return {nullptr, true};
+        WITH_TYPE(column, 0, for (int i = 0; i < n; ++i) to[i] = static_cast<double>(from[where[i]]));
+        return {to, true};
+    }
+    Race race(const Race& of_all, const int64_t* where, int n) {
+        for (int i = 0; i < n; ++i) ids[i] = of_all.ids ? of_all.ids[where[i]] : of_all.first + where[i];
+        Race here = of_all;
+        here.mean = of(of_all.mean, where, n, mean);
+        here.score = of(of_all.score, where, n, score);
+        here.ids = ids;
+        return here;
+    }
+};
+
+}  // namespace
+
+void race_keys(const Race& race, const int64_t* where, int64_t count, double* keys) {
+    const int64_t blocks = (count + kBlock - 1) / kBlock, parts = parts_of(count, race.threads, 1 << 12);
     for_parts(parts, race.threads, [&](int64_t part) {
+        Gathered gathered;
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
             const int64_t first = block * kBlock;
-            keys_of(race, first, static_cast<int>(std::min<int64_t>(kBlock, race.count - first)), keys + first);
+            const int n = static_cast<int>(std::min<int64_t>(kBlock, count - first));
+            if (where) {
+                keys_of(gathered.race(race, where + first, n), 0, n, keys + first);
+            } else {
+                keys_of(race, first, n, keys + first);
+            }
         }
     });
 }
 
-Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
+Sifted sift(const Race& race, double low, double high, uint8_t* bits) {
     const double log_log2 = std::log(std::log(2.0));
     const float slack = slack_of(race);
     const auto rough_low = static_cast<float>((low - log_log2) / std::log(2.0)) - slack;
@@ -252,22 +294,18 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
             const int64_t first = block * kBlock;
             const int n = static_cast<int>(std::min<int64_t>(kBlock, race.count - first));
-            if (sift_block(race, first, n, rough_low, rough_high, kept + first) && mine.bad < 0) {
+            uint8_t state[kBlock] = {};
+            if (sift_block(race, first, n, rough_low, rough_high, state) && mine.bad < 0) {
                 mine.bad = first_bad(race, first, first + n);
             }
-            int ones = 0;
-            for (int i = 0; i < n; ++i) ones += kept[first + i] & 1;
-            mine.kept += ones;
             for (int i = 0; i < n; i += 8) {
-                const int width = std::min(8, n - i);
-                uint64_t eight = 0;
-                std::memcpy(&eight, kept + first + i, static_cast<size_t>(width));
-                if (!(eight & 0x0202020202020202ull)) continue;
-                for (int j = i; j < i + width; ++j) {
-                    if (kept[first + j] == 2) {
-                        mine.open.push_back(first + j);
-                        kept[first + j] = 0;
-                    }
+                constexpr uint64_t kOnes = 0x0101010101010101;
+                uint64_t eight;
+                std::memcpy(&eight, state + i, 8);
+                bits[(first + i) / 8] = static_cast<uint8_t>((eight & kOnes) * 0x0102040810204080 >> 56);
+                mine.kept += static_cast<int64_t>((eight & kOnes) * kOnes >> 56);
+                for (uint64_t left = eight & ~kOnes; left; left &= left - 1) {
+                    mine.open.push_back(first + i + __builtin_ctzll(left) / 8);
                 }
             }
         }
@@ -279,53 +317,6 @@ Sifted sift(const Race& race, double low, double high, uint8_t* kept) {
         all.open.insert(all.open.end(), part.open.begin(), part.open.end());
     }
     return all;
-}
-
-void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int threads) {
-    if (n == 0) return;
-    constexpr int kBits = 16;
-    const int64_t chunks = parts_of(count, threads);
-    auto edge = [=](int64_t c) { return count * c / chunks; };
-    std::vector<std::vector<int64_t>> histogram(static_cast<size_t>(chunks), std::vector<int64_t>(1 << kBits));
-    for_parts(chunks, threads, [&](int64_t c) {
-        int64_t* bins = histogram[static_cast<size_t>(c)].data();
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) ++bins[ordered(keys[i]) >> (64 - kBits)];
-    });
-    uint64_t bin = 0;
-    int64_t below = 0;
-    for (;; ++bin) {
-        int64_t here = 0;
-        for (const auto& bins : histogram) here += bins[bin];
-        if (below + here >= n) break;
-        below += here;
-    }
-    // Inside the bin that holds the threshold: (key, position) pairs, the few smallest of them.
-    std::vector<std::vector<std::pair<uint64_t, int64_t>>> found(static_cast<size_t>(chunks));
-    for_parts(chunks, threads, [&](int64_t c) {
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) {
-            const uint64_t key = ordered(keys[i]);
-            if (key >> (64 - kBits) == bin) found[static_cast<size_t>(c)].emplace_back(key, i);
-        }
-    });
-    std::vector<std::pair<uint64_t, int64_t>> border;
-    for (const auto& part : found) border.insert(border.end(), part.begin(), part.end());
-    const auto last = border.begin() + (n - below - 1);
-    std::nth_element(border.begin(), last, border.end());
-    const std::pair<uint64_t, int64_t> threshold = *last;
-    auto kept = [&](int64_t i) { return std::make_pair(ordered(keys[i]), i) <= threshold; };
-    std::vector<int64_t> start(static_cast<size_t>(chunks) + 1);
-    for_parts(chunks, threads, [&](int64_t c) {
-        int64_t mine = 0;
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) mine += kept(i);
-        start[static_cast<size_t>(c) + 1] = mine;
-    });
-    for (size_t c = 0; c + 1 < start.size(); ++c) start[c + 1] += start[c];
-    for_parts(chunks, threads, [&](int64_t c) {
-        int64_t at = start[static_cast<size_t>(c)];
-        for (int64_t i = edge(c); i < edge(c + 1); ++i) {
-            if (kept(i)) out[at++] = i;
-        }
-    });
 }
 
 namespace {
@@ -380,23 +371,66 @@ std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int thread
     return out;
 }
 
-void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads) {
-    const int64_t parts = parts_of(count, threads);
-    auto edge = [=](int64_t part) { return count * part / parts; };
+namespace {
+
+// places.of[b]: where the ones of the byte b are, the lowest first.
+struct Places {
+    int64_t of[256][8] = {};
+    Places() {
+        for (int byte = 0; byte < 256; ++byte) {
+            for (int bit = 0, at = 0; bit < 8; ++bit) {
+                if (byte >> bit & 1) of[byte][at++] = bit;
+            }
+        }
+    }
+};
+const Places places;
+
+INLINE int64_t ones_in_at_level(const uint8_t* bytes, int64_t first, int64_t last) {
+    int64_t ones = 0;
+    for (; first + 8 <= last; first += 8) {
+        uint64_t eight;
+        std::memcpy(&eight, bytes + first, 8);
+        ones += __builtin_popcountll(eight);
+    }
+    for (; first < last; ++first) ones += __builtin_popcount(bytes[first]);
+    return ones;
+}
+AT_LEVELS(int64_t, ones_in, (const uint8_t* bytes, int64_t first, int64_t last), (bytes, first, last))
+
+// The places of the ones in bytes[first..last-1]: what fits between out and end.
+INLINE void positions_of_at_level(const uint8_t* bytes, int64_t first, int64_t last, int64_t* __restrict out,
+                                  const int64_t* end) {
+    for (; first < last; ++first) {
+        const int64_t* where = places.of[bytes[first]];
+        const int64_t n = std::min<int64_t>(__builtin_popcount(bytes[first]), end - out);
+        if (end - out >= 8) {  // as many may be written: the next ones go over what is too much
+            for (int i = 0; i < 8; ++i) out[i] = 8 * first + where[i];
+        } else {
+            for (int64_t i = 0; i < n; ++i) out[i] = 8 * first + where[i];
+        }
+        out += n;
+    }
+}
+AT_LEVELS(void, positions_of, (const uint8_t* bytes, int64_t first, int64_t last, int64_t* out, const int64_t* end),
+          (bytes, first, last, out, end))
+
+}  // namespace
+
+void set_bits(uint8_t* bits, const int64_t* where, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) bits[where[i] / 8] |= static_cast<uint8_t>(1 << where[i] % 8);
+}
+
+void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int threads) {
+    const int64_t parts = parts_of(8 * bytes, threads);
+    auto edge = [=](int64_t part) { return bytes * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);
-    for_parts(parts, threads, [&](int64_t part) {
-        int64_t mine = 0;
-        for (int64_t i = edge(part); i < edge(part + 1); ++i) mine += mask[i] != 0;
-        start[static_cast<size_t>(part) + 1] = mine;
-    });
+    for_parts(parts, threads,
+              [&](int64_t part) { start[static_cast<size_t>(part) + 1] = ones_in(bits, edge(part), edge(part + 1)); });
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
     for_parts(parts, threads, [&](int64_t part) {
-        int64_t at = start[static_cast<size_t>(part)];
-        const int64_t end = std::min(n, start[static_cast<size_t>(part) + 1]);
-        for (int64_t i = edge(part); at < end; ++i) {
-            out[at] = i;
-            at += mask[i] != 0;
-        }
+        const int64_t begin = start[static_cast<size_t>(part)], end = start[static_cast<size_t>(part) + 1];
+        positions_of(bits, edge(part), edge(part + 1), out + std::min(n, begin), out + std::min(n, end));
     });
 }
 

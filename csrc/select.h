@@ -30,26 +30,28 @@ struct Race {
     int threads;
 };
 constexpr double kZeroWeight = 2000.0;
-void race_keys(const Race& race, double* keys);
 
-// The race as far as float32 can decide it, many samples at a time. kept[i] = 1 where key_i < low for certain, else 0;
-// open: the ascending positions of every sample that may lie in [low, high]; all others have keys above high. The
-// bounds of the float32 error stand in select.cpp. Which samples are open may differ between processors; what is right
-// about them, and so a draw that settles them by race_keys, does not.
+// Keys (count,) of the samples at the positions `where`, or, where that is null, of the first `count`.
+void race_keys(const Race& race, const int64_t* where, int64_t count, double* keys);
+
+// The race as far as float32 can decide it, many samples at a time. Bit i (the lowest of a byte first) is 1 where
+// key_i < low for certain, else 0; open: the ascending positions of every sample that may lie in [low, high]; all
+// others have keys above high. The bounds of the float32 error stand in select.cpp. Which samples are open may differ
+// between processors; what is right about them, and so a draw that settles them by race_keys, does not.
 struct Sifted {
     int64_t kept;  // how many
     int64_t bad;   // first position with a score not in [0, inf) or a mean not in [0, 1], or -1
     std::vector<int64_t> open;
 };
-Sifted sift(const Race& race, double low, double high, uint8_t* kept);
-
-// Positions of the n smallest keys, ascending; ties go to the lower position. No key is NaN.
-void smallest(const double* keys, int64_t count, int64_t n, int64_t* out, int threads);
+Sifted sift(const Race& race, double low, double high, uint8_t* bits);
 
 // Positions of the k largest values, largest first; ties go to the lower position, NaN is passed over. k is small.
 std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int threads);
 
-// Positions of the bytes that are not zero, n of them.
-void positions(const uint8_t* mask, int64_t count, int64_t n, int64_t* out, int threads);
+// Sets the bits at these positions, the lowest of a byte first.
+void set_bits(uint8_t* bits, const int64_t* where, int64_t count);
+
+// Positions of the ones among bits, the lowest of a byte first; n of them.
+void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int threads);
 
 }  // namespace dualfast

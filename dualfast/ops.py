@@ -302,7 +302,7 @@ def observe(
 Floats: TypeAlias = NDArray[np.float64]
 Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
-Mask: TypeAlias = NDArray[np.bool_]
+Bits: TypeAlias = NDArray[np.uint8]  # a sample a bit, the lowest of a byte first
 
 ZERO_WEIGHT_KEY = 2000.0  # what a weight of zero adds to its key: past the key of any positive weight
 
@@ -333,9 +333,11 @@ class Race:
         return replace(self, count=len(where), score=score, mean=mean, ids=ids)
 
 
-def race_keys(race: Race, threads: int | None = None) -> Floats:
-    """The keys (count,) float64: the same bits for any number of threads and any processor."""
-    keys: Floats = _C.race_keys(*_fields(race), threads or torch.get_num_threads())
+def race_keys(race: Race, where: Ints | None = None, threads: int | None = None) -> Floats:
+    """The keys float64 of all samples, or of those at the ascending positions `where`: the same bits for any number of
+    threads and any processor."""
+    assert where is None or not len(where) or 0 <= where[0] <= where[-1] < race.count
+    keys: Floats = _C.race_keys(*_fields(race), threads or torch.get_num_threads(), where)
     return keys
 
 
@@ -350,11 +352,12 @@ def set_level(level: int) -> None:
     _C.set_level(level)
 
 
-def sift(race: Race, low: float, high: float, threads: int | None = None) -> tuple[Mask, int, Ints]:
+def sift(race: Race, low: float, high: float, threads: int | None = None) -> tuple[Bits, int, Ints]:
     """The race as far as float32 decides it, at the speed of memory: (kept, n_kept, open).
 
-    kept (count,) bool marks samples whose key is below `low` for certain; open, ascending positions, holds every
-    sample whose key may lie in [low, high]; the keys of all others are above `high`. race_keys settles the open ones.
+    kept, ceil(count / 8) bytes, marks samples whose key is below `low` for certain; open, ascending positions, holds
+    every sample whose key may lie in [low, high]; the keys of all others are above `high`. race_keys settles the open
+    ones.
     Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
     """
     kept, n_kept, open_, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high)
@@ -365,12 +368,6 @@ def sift(race: Race, low: float, high: float, threads: int | None = None) -> tup
     return kept, n_kept, open_
 
 
-def smallest(keys: Floats, n: int, threads: int | None = None) -> Ints:
-    """Positions (n,) int64, ascending, of the n smallest of keys (N,) float64; ties go to the lower position."""
-    kept: Ints = _C.smallest(keys, n, threads or torch.get_num_threads())
-    return kept
-
-
 def largest(column: Column, k: int, threads: int | None = None) -> Ints:
     """Positions of the k largest of column (N,) float32 or float64, the largest first; ties go to the lower position.
     NaN is passed over, so that there may be fewer. For a small k."""
@@ -378,11 +375,16 @@ def largest(column: Column, k: int, threads: int | None = None) -> Ints:
     return top
 
 
-def positions(mask: Mask, n: int | None = None, threads: int | None = None) -> Ints:
-    """The ascending positions int64 of what is True in mask (N,) bool, n of them (None: counted first)."""
-    n = int(np.count_nonzero(mask)) if n is None else n
-    where: Ints = _C.positions(mask, n, threads or torch.get_num_threads())
+def positions(bits: Bits, n: int, threads: int | None = None) -> Ints:
+    """The ascending positions (n,) int64 of the ones among bits, n in number."""
+    where: Ints = _C.positions(bits, n, threads or torch.get_num_threads())
     return where
+
+
+def set_bits(bits: Bits, where: Ints) -> None:
+    """Sets the bits at these ascending positions, in place."""
+    assert not len(where) or 0 <= where[0] <= where[-1] < 8 * len(bits)
+    _C.set_bits(bits, where)
 
 
 # ---- beton ----------------------------------------------------------------------------------------------------------

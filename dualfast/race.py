@@ -11,25 +11,25 @@ import math
 import numpy as np
 
 from dualfast import ops
-from dualfast.ops import Floats, Ints, Mask, Race
+from dualfast.ops import Bits, Floats, Ints, Race
 
 SURE_BELOW = 8192  # samples whose keys are all computed exactly
 
 
-def draw(race: Race, n: int, threads: int | None = None) -> tuple[Mask, float]:
-    """kept (count,) bool, the samples with the n smallest race_keys, ties to the lower position; and the n-th smallest
+def draw(race: Race, n: int, threads: int | None = None) -> tuple[Bits, float]:
+    """A bit a sample, set for those with the n smallest race_keys, ties to the lower position; and the n-th smallest
     key, -inf for n = 0.
 
     The same for any number of threads and any processor. Raises ValueError as ops.sift does.
     """
-    sample = ops.race_keys(race.at(probe(0, race.count, race.count)), threads)
+    sample = ops.race_keys(race, probe(0, race.count, race.count), threads)
     low, high = bracket(sample, n, race.count)
     while True:
         kept, n_kept, unsure = ops.sift(race, low, high, threads)
-        keys = ops.race_keys(race.at(unsure), threads)
+        keys = ops.race_keys(race, unsure, threads)
         if (low, high) == EVERYTHING or within(keys, n - n_kept, low, high):
-            chosen = ops.smallest(keys, n - n_kept, threads)
-            kept[unsure[chosen]] = True
+            chosen = smallest(keys, n - n_kept)
+            ops.set_bits(kept, unsure[chosen])
             return kept, float(keys[chosen].max(initial=-math.inf))
         low, high = EVERYTHING
 
@@ -44,9 +44,10 @@ def probe(first: int, last: int, total: int) -> Ints:
         return np.empty(0, np.int64)
     parts = int(2 * total ** (2 / 3))
     width = total / parts
-    at = np.arange(int(first / width), min(int(last / width) + 1, parts))
+    at = np.arange(int(first / width), min(int(last / width) + 1, parts), dtype=np.float64)
     # The golden ratio spreads the places within their parts, lest a period of the data meet one of ours.
-    where = ((at + at * 0.6180339887498949 % 1) * width).astype(np.int64)
+    turns = at * 0.6180339887498949
+    where = ((at + turns - np.floor(turns)) * width).astype(np.int64)
     return where[(where >= first) & (where < last)]
 
 
@@ -56,11 +57,24 @@ def bracket(sample: Floats, n: int, total: int) -> tuple[float, float]:
     share = n / total
     spread = 6 * math.sqrt(len(sample) * share * (1 - share)) + 6
     low, high = (math.floor(len(sample) * share + side) for side in (-spread, spread))
-    inside = [rank for rank in (low, high) if 0 <= rank < len(sample)]
-    keys = np.partition(sample, inside) if inside else sample
-    return (float(keys[low]) if low in inside else -math.inf, float(keys[high]) if high in inside else math.inf)
+    return (
+        float(np.partition(sample, low)[low]) if low >= 0 else -math.inf,
+        float(np.partition(sample, high)[high]) if high < len(sample) else math.inf,
+    )
 
 
 def within(keys: Floats, n: int, low: float, high: float) -> bool:
     """Whether the n-th smallest of the open keys lies in the bracket; if not, a wider one is needed."""
-    return 0 < n <= len(keys) and low <= float(np.partition(keys, n - 1)[n - 1]) <= high
+    return int(np.count_nonzero(keys < low)) < n <= int(np.count_nonzero(keys <= high))
+
+
+def smallest(keys: Floats, n: int) -> Ints:
+    """Positions (n,) int64, ascending, of the n smallest of keys (N,) float64; ties go to the lower position."""
+    if n == 0:
+        return np.empty(0, np.int64)
+    last = np.partition(keys, n - 1)[n - 1]
+    kept = keys <= last
+    over = int(np.count_nonzero(kept)) - n
+    if over:
+        kept[np.flatnonzero(keys == last)[-over:]] = False
+    return np.flatnonzero(kept)

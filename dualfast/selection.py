@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import beta, ops
-from dualfast.race import draw
+from dualfast.race import draw, smallest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -138,7 +138,7 @@ def _allowed(
     if mislabel_cut:
         if isinstance(mislabel_cut, bool) or not isinstance(mislabel_cut, int) or not 0 < mislabel_cut < n_samples:
             raise ValueError(f"mislabel_cut is {mislabel_cut!r}; give a number of samples, 0 to {n_samples - 1}")
-        mask[ops.smallest(np.ascontiguousarray(method.column_of("aum"), np.float64), mislabel_cut)] = False
+        mask[smallest(np.ascontiguousarray(method.column_of("aum"), np.float64), mislabel_cut)] = False
     if skip_bad:
         for name in method.columns:
             mask &= ~method.bad(name)
@@ -311,7 +311,7 @@ class _Method:
             return self._ccs(column, ids, n)
         if self.method == "stratified":
             return self._stratified(column, ids, n)
-        return _at(ids, ops.smallest(self.sign * column.astype(np.float64), n))
+        return _at(ids, smallest(self.sign * column.astype(np.float64), n))
 
     def _dual_beta(self, ids: Ints | None, n: int) -> Ints:
         race = ops.Race(self.n_samples, self.seed, self.dual, self.mean, self.beta.a, self.beta.b)
@@ -346,7 +346,7 @@ class _Method:
         left = n
         for at, member in enumerate(members):
             quota = min(len(member), left // (len(members) - at))
-            kept.append(member[ops.smallest(keys[member], quota)])
+            kept.append(member[smallest(keys[member], quota)])
             left -= quota
         return _at(ids, rest[np.sort(np.concatenate(kept))])
 
@@ -355,7 +355,7 @@ class _Method:
         members = [m for m in np.array_split(np.argsort(column, kind="stable"), self.strata) if len(m)]
         keys = self._keys(ids)
         quotas = shares([len(m) for m in members], n)
-        kept = [m[ops.smallest(keys[m], quota)] for m, quota in zip(members, quotas, strict=True)]
+        kept = [m[smallest(keys[m], quota)] for m, quota in zip(members, quotas, strict=True)]
         return _at(ids, np.sort(np.concatenate(kept)))
 
 

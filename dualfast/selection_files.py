@@ -13,6 +13,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -30,6 +31,7 @@ Path = str | os.PathLike[str]
 Source = Path | Mapping[str, Path]
 
 ROWS = 1 << 20  # samples of a piece
+AHEAD = 4  # pieces that are read from the disk while one is looked at
 
 
 class Shard:
@@ -70,8 +72,18 @@ class Shard:
         if self.parquet is None:
             missing = [name for name in names if name not in self.arrays]
             self._need(missing, list(self.arrays))
-            for begin in range(0, self.count, rows):
-                yield at + begin, [_floats(self.arrays[name][begin : begin + rows]) for name in names]
+            columns = [self.arrays[name] for name in names]
+            with ExitStack() as stack:
+                files = [stack.enter_context(open(column.filename, "rb")) for column in columns]
+                for begin in range(-AHEAD * rows, self.count, rows):
+                    for column, file in zip(columns, files, strict=True):
+                        # Else each piece would be waited for: a mapped file is read a few pages ahead.
+                        wanted, size = begin + AHEAD * rows, column.itemsize
+                        os.posix_fadvise(
+                            file.fileno(), column.offset + wanted * size, rows * size, os.POSIX_FADV_WILLNEED
+                        )
+                    if begin >= 0:
+                        yield at + begin, [_floats(column[begin : begin + rows]) for column in columns]
             return
         have = self.parquet.schema_arrow.names
         self._need([name for name in names if name not in have], have)
@@ -187,55 +199,55 @@ def law_of(plan: Plan, surveys: Sequence[Survey]) -> Law:
 
 @dataclass(frozen=True)
 class Part:
-    """What the second pass finds in a shard: for each piece its number of samples and a bit for those surely kept; and
-    the open ones."""
+    """What the second pass finds in a shard: for each piece its number of samples, how many of them are surely kept,
+    and a bit a sample, set for these; and the open ones."""
 
     first: int
-    bits: list[tuple[int, NDArray[np.uint8]]]
-    kept: int
+    pieces: list[tuple[int, int, ops.Bits]]
     ids: Ints
     keys: Floats
 
 
 def sift(shard: Shard, plan: Plan, law: Law, progress: Callable[[int], None] = lambda _: None) -> Part:
     """The second pass over a shard. Raises ValueError for bad scores, with the id of the first."""
-    bits: list[tuple[int, NDArray[np.uint8]]] = []
-    total = 0
+    pieces: list[tuple[int, int, ops.Bits]] = []
     ids: list[Ints] = []
     keys: list[Floats] = []
     for first, columns in _pieces(shard, plan):
+        count = _count(columns, shard, first)
         if plan.method in ("dual+beta", "random"):
-            count = _count(columns, shard, first)
             piece = plan.race(first, columns, (law.a, law.b), None if columns else np.arange(first, first + count))
             try:
                 kept, n_kept, unsure = ops.sift(piece, law.low, law.high)
             except ValueError as error:
                 raise ValueError(f"{str(shard.name)!r}, samples from {first} on: {error}") from None
-            keys.append(ops.race_keys(piece.at(unsure)))
+            keys.append(ops.race_keys(piece, unsure))
         else:
             mine = plan.keys(first, columns, (1.0, 1.0))
             bad = np.isnan(mine)
             if bad.any():
                 raise ValueError(f"{str(shard.name)!r}: {plan.method}[{first + int(np.argmax(bad))}] is nan")
-            kept = mine < law.low
-            n_kept, unsure = int(np.count_nonzero(kept)), np.flatnonzero((mine >= law.low) & (mine <= law.high))
+            kept = np.packbits(mine < law.low, bitorder="little")
+            n_kept, unsure = (
+                int(np.count_nonzero(mine < law.low)),
+                np.flatnonzero((mine >= law.low) & (mine <= law.high)),
+            )
             keys.append(mine[unsure])
         ids.append(unsure + first)
-        bits.append((len(kept), np.packbits(kept)))
-        total += n_kept
-        progress(len(kept))
-    if not bits:
-        return Part(shard.first, [], 0, np.empty(0, np.int64), np.empty(0))
-    return Part(shard.first, bits, total, np.concatenate(ids), np.concatenate(keys))
+        pieces.append((count, n_kept, kept))
+        progress(count)
+    if not pieces:
+        return Part(shard.first, [], np.empty(0, np.int64), np.empty(0))
+    return Part(shard.first, pieces, np.concatenate(ids), np.concatenate(keys))
 
 
 def settle(plan: Plan, law: Law, parts: Sequence[Part]) -> Ints | None:
     """Which of the open samples are kept, ascending ids; None where the bracket was wrong."""
     ids, keys = np.concatenate([p.ids for p in parts]), np.concatenate([p.keys for p in parts])
-    missing = plan.kept - sum(p.kept for p in parts)
+    missing = plan.kept - sum(n_kept for p in parts for _, n_kept, _ in p.pieces)
     if (law.low, law.high) != race.EVERYTHING and not race.within(keys, missing, law.low, law.high):
         return None
-    chosen: Ints = ids[ops.smallest(keys, missing)]
+    chosen: Ints = ids[race.smallest(keys, missing)]
     return chosen
 
 
@@ -243,11 +255,10 @@ def emit(parts: Sequence[Part], chosen: Ints) -> Iterator[Ints]:
     """The ids kept, ascending, a piece at a time."""
     for part in parts:
         first = part.first
-        for count, bits in part.bits:
-            kept = np.unpackbits(bits, count=count).view(np.bool_)
-            begin, end = np.searchsorted(chosen, [first, first + count])
-            kept[chosen[begin:end] - first] = True
-            yield ops.positions(kept) + first
+        for count, n_kept, bits in part.pieces:
+            mine = chosen[slice(*np.searchsorted(chosen, [first, first + count]))] - first
+            ops.set_bits(bits, mine)
+            yield ops.positions(bits, n_kept + len(mine)) + first
             first += count
 
 

@@ -47,6 +47,22 @@ def test_uniforms_of_the_race_at_every_code_level(level: int, count: int) -> Non
     np.testing.assert_allclose(keys, np.log(-np.log(reference.uniforms(2**64 - 5, ids))), rtol=0, atol=2e-14)
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_neighbours_that_share_a_block_have_words_of_their_own(level: int) -> None:
+    """Samples in a row take the four words of a Philox block in turn, wherever the row begins and ends."""
+    ops.set_level(level)
+    try:
+        for first in (0, 1, 2, 3, 2**34 - 2, 2**62 + 1):
+            for count in (1, 2, 5, 255, 257, 1030):
+                ids = np.arange(first, first + count)
+                keys = ops.race_keys(ops.Race(count, 7, first=first))
+                assert (keys == ops.race_keys(ops.Race(count, 7, ids=ids))).all()
+                assert (keys[::3] == ops.race_keys(ops.Race(count, 7, first=first), np.arange(0, count, 3))).all()
+                np.testing.assert_allclose(keys, np.log(-np.log(reference.uniforms(7, ids))), rtol=0, atol=2e-14)
+    finally:
+        ops.set_level(2)
+
+
 def test_uniforms_are_uniform() -> None:
     u = reference.uniforms(3, np.arange(100_000))
     counts = np.histogram(u, 100, (0, 1))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,22 @@ def test_a_wrong_bracket_is_widened(tmp_path: Path, scores: dualfast.Scores, mon
     select_files(_npy(tmp_path, scores, 0, N), 0.9, tmp_path / "keep.npy")
     monkeypatch.undo()
     assert (load_keep(tmp_path / "keep.npy") == select(scores, 0.9)).all()
+
+
+def test_a_disk_that_is_full_leaves_the_old_list(tmp_path: Path, scores: dualfast.Scores) -> None:
+    source, out = _npy(tmp_path, scores, 0, N), tmp_path / "out" / "keep.npy"
+    out.parent.mkdir()
+    select_files(source, 0.99, out)
+    old, limits = out.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))  # writing stops in the middle of the list
+        with pytest.raises(OSError, match="too large"):
+            select_files(source, 0.5, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert out.read_bytes() == old
+    assert json.loads(out.with_suffix(".json").read_text())["kept"] == 500
+    assert sorted(os.listdir(out.parent)) == ["keep.json", "keep.npy"]
 
 
 def test_bad_files(tmp_path: Path, scores: dualfast.Scores) -> None:
