@@ -21,8 +21,9 @@ def blocks(results: Path) -> dict[str, list[str]]:
         if path.exists() and (rows := read(path)):
             made["accuracy"], made["total-time"] = accuracy(grid, rows), total_time(grid, rows)
             break
-    if steps := sorted(results.glob("????-??-??-*-step.json")):
-        made["step"] = step(steps[-1])
+    for name, part in (("step", step), ("loader", loader)):
+        if found := sorted(results.glob(f"????-??-??-*-{name}.json")):
+            made[name] = part(found[-1])
     return made
 
 
@@ -103,4 +104,23 @@ def step(path: Path) -> list[str]:
         f"Loss and gradient, medians of {made['rows'][0]['repeats']} paired rounds on {made['machine']},"
         f" {made['cores']} cores, torch {made['versions']['torch']}, commit {made['commit'][:8]}:"
         " `python benchmarks/bench_step.py`.",
+    ]
+
+
+def loader(path: Path) -> list[str]:
+    """Images a second of ours from memory, and how many times those of a user's other choices."""
+    made = json.loads(path.read_text(encoding="utf-8"))
+    found = {(row["case"], row["side"]): row for row in made["rows"] if row["case"].startswith("warm, ")}
+    lines = []
+    for case in dict.fromkeys(case for case, side in found if side == "dualfast"):
+        others = (found.get((case, side)) for side in ("ffcv", "pillow"))
+        times = [f"{row['dualfast_is_faster_by']['median']:.1f}x" if row else "-" for row in others]
+        ours = found[case, "dualfast"]["images_per_s"]["median"]
+        lines.append([case.removeprefix("warm, "), f"{ours:,.0f}", *times])
+    head = ["file", "dualfast, images/s", "faster than FFCV's loader", "than torch's DataLoader with Pillow"]
+    return [
+        *markdown(head, lines),
+        f"Random crops to 224 px (32 px: crop and flip), medians of paired epochs on {made['machine']}, {made['cores']}"
+        " cores, two workers: `python benchmarks/bench_loader.py --images FOLDER`. What the files are, cold disks and"
+        " memory: `docs/loader.md`.",
     ]
