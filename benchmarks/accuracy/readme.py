@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tables import Row, markdown, means, ratios, read, seconds_named, settings, timed, title
 
-SHOWN = ("random", "dual+beta", "dual", "ccs", "el2n")
+SHOWN = ("random", "dual+beta", "dual+beta:c_d=auto", "dual", "ccs", "dyn_unc", "el2n")
 PICTURED = ("paper", "fast", "cpu")  # the grids, the best proof first
 
 
