@@ -182,11 +182,13 @@ def memory_peak() -> int:
 
 
 def forget(path: str) -> None:
-    """Drops a file from the page cache."""
+    """Drops a file from the page cache. RuntimeError where that cannot be, another process having mapped it."""
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(fd)
+    if cached(path) > 1 << 20:
+        raise RuntimeError(f"{path} stays in memory: another process has mapped it")
 
 
 def cached(path: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -33,6 +34,7 @@ class Partial:
         first, *self.steps = self._journal.read().split(b"\n")[:-1] or [b""]  # no line end: it was cut short
         if first != self._asked or not os.fstat(self.file.fileno()).st_size:
             self.steps = []
+        self.steps = list(takewhile(lambda line: b"\0" not in line, self.steps))  # a machine that lost power left it so
         self.cut(len(self.steps))
 
     def _locked(self) -> BinaryIO:

@@ -90,7 +90,7 @@ def test_nothing_that_was_finished_is_encoded_again(tmp_path: Path, encodings: E
     assert sorted(os.listdir(out.parent)) == ["set.beton", "set.beton.crc", "set.beton.json"]
 
 
-@pytest.mark.parametrize("harm", ["journal", "garbage", "data", "cut", "source", "option"])
+@pytest.mark.parametrize("harm", ["journal", "zeros", "garbage", "data", "cut", "source", "option"])
 def test_what_no_longer_agrees_is_made_again(tmp_path: Path, encodings: Encodings, harm: str) -> None:
     source, out = folder_of(tmp_path / "set"), tmp_path / "set.beton"
     encodings.of(lambda: write(source, out), 280)
@@ -101,6 +101,9 @@ def test_what_no_longer_agrees_is_made_again(tmp_path: Path, encodings: Encoding
     again, options = 1, {}  # chunks that are made again, on top of what was not finished
     if harm == "journal":
         journal.write_bytes(b"".join(lines)[:-5])
+    elif harm == "zeros":
+        journal.write_bytes(b"".join(lines[:10]) + bytes(len(lines[10])) + b"\n" + b"".join(lines[11:]))
+        again = finished - 9
     elif harm == "garbage":
         with partial.open("ab") as file:
             file.write(b"x" * 5_000_000)
