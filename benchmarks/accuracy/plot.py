@@ -173,7 +173,12 @@ def c_d_sweep(rows: list[Row]) -> Any:
     """Points over random against c_D, a line for each ratio, with what auto chose marked."""
     panels = []
     for group in settings(rows, "options"):
-        panels += [(group, epochs) for epochs in sorted({row["score_epochs"] for row in group})]
+        for epochs in sorted({row["score_epochs"] for row in group}):
+            drawn = [c_d_of(group, epochs, ratio) for ratio in ratios(group)]
+            if any(swept and random for swept, _, random, _ in drawn):
+                panels.append((group, epochs))
+    if not panels:
+        return None
     figure, grid = plt.subplots(1, len(panels), figsize=(3.7 * len(panels) + 1.2, 4.2), squeeze=False, sharey=True)
     colours = dict(zip(ratios(rows), ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00"), strict=False))
     for axes, (group, epochs) in zip(grid.flat, panels, strict=True):
