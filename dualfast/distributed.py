@@ -267,7 +267,7 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError(f"{int((~filled).sum())} samples are in none of the states; give every rank's, once")
     waiting = [(part["pending_ids"], part["pending_values"]) for part in parts if "pending_ids" in part]
     state = table.state_dict() | {"lines": whole[:, :words], "by_products": all(part["by_products"] for part in parts)}
-    state["status"] = sum((part["status"] for part in parts), torch.zeros(5, dtype=torch.int32))
+    state["status"] = sum((part["status"] for part in parts), torch.zeros(len(ops.STATUS), dtype=torch.int32))
     if sums is not None:
         state["loss_sums"] = whole[:, words].view(torch.float32)
     pending = _joined(waiting)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +26,6 @@ def test_paths_and_make_targets_exist(document: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
-@pytest.fixture
-def no_finalizers() -> Iterator[None]:
-    """Help is made by parsing source, and a finalizer that runs inside ast.parse fails it (CPython gh-106905)."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("no_finalizers")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_flags_exist(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = document.read_text(encoding="utf-8")
