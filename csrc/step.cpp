@@ -336,7 +336,7 @@ CLONES void block_sums(Block& t, int classes, const float* weight, bool smoothin
     for (int r = 0; r < kTile; ++r) t.true_exp[r] = exp_neg(t.true_logit[r] - t.max[r]);
 }
 
-// Transposing: vector code would gather and scatter, which takes twice as long.
+// Transposing: vector code would gather and scatter, which takes longer.
 #define SCALAR __attribute__((optimize("no-tree-vectorize")))
 
 template <class T>

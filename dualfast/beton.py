@@ -90,8 +90,9 @@ def _check_pages(beton: Beton, sums: checksums.Checksums, progress: bool) -> Non
         found = checksums.of_pages(beton.fd, sums.page_size, sums.length, threads_of(None), bar.update)
     bad = np.flatnonzero(found != sums.pages)
     if len(bad):
-        pages = (beton.allocations["ptr"] // np.uint64(sums.page_size)).astype(np.int64)
-        inside = np.unique(beton.allocations["sample_id"][np.isin(pages, bad)])
+        table = beton.allocations
+        pages = (table["ptr"] // np.uint64(sums.page_size)).astype(np.int64)
+        inside = np.unique(table["sample_id"][np.isin(pages, bad)])
         first = int(bad[0])
         where = f"page {first} (bytes {first * sums.page_size} to {min((first + 1) * sums.page_size, sums.length) - 1})"
         more = f" and {len(bad) - 1} more pages" if len(bad) > 1 else ""

@@ -86,7 +86,8 @@ def _moved(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void], NDA
     """The kept extents in the order they lie in, and where each of them goes: packed, none across a page's border."""
     kept = np.zeros(source.n_samples, bool)
     kept[ids] = True
-    table = source.allocations[kept[source.allocations["sample_id"]]]
+    table = source.allocations
+    table = table[kept[table["sample_id"]]]
     extra = 0 if ORIGINAL_INDEX in source.field_names else DESCRIPTOR.itemsize + 16 * len(ids)
     tables = HEADER.itemsize + source.descriptors.nbytes + len(ids) * source.metadata.dtype.itemsize + extra
     ends = np.cumsum(table["size"], dtype=np.uint64)
