@@ -185,6 +185,7 @@ struct Sieve {
     float low, high;  // as factors, with the slack
     float start;      // what a sum of logarithms begins with: around, in units of log2, and the constants of both
     bool zeros;       // weights of zero may lie within the bounds
+    float error;      // a factor that the ratio of wait and weight is not further off than
     RoughLog2 log_mean, log_rest;
 
     Sieve(const Race& race, double low_key, double high_key) : log_mean(race.a - 1.0), log_rest(race.b - 1.0) {
@@ -192,6 +193,7 @@ struct Sieve {
         const double constants = race.mean.data ? (race.a + race.b - 2.0) * kLogConstant : 0.0;
         const double slack = 1e-3 + 3e-4 * powers, unit = std::log(2.0), log_unit = std::log(unit);
         const double around = std::isfinite(low_key) ? low_key : std::isfinite(high_key) ? high_key : log_unit;
+        error = static_cast<float>(std::exp2(slack));
         low = static_cast<float>(std::exp2((low_key - around) / unit - slack));
         high = static_cast<float>(std::exp2((high_key - around) / unit + slack));
         start = static_cast<float>((around - log_unit) / unit + constants);
@@ -203,6 +205,14 @@ struct Sieve {
 struct Sifting {
     float waits[kBlock], powers[kBlock], weights[kBlock];
     uint32_t below[kBlock / 32], open[kBlock / 32];  // bits: surely below low; neither that nor surely above high
+
+    // Wait over weight, or NaN where that has not the accuracy of Sieve::error.
+    float ratio(int i) const {
+        constexpr float kRange = 0x1p60f;
+        const bool known =
+            waits[i] > 4096 * kNearOne && std::abs(powers[i]) < 100 && weights[i] > 1 / kRange && weights[i] < kRange;
+        return known ? waits[i] / weights[i] : kUnsure;
+    }
 };
 
 // log2 of the weight without the score, plus the bound. True where a mean is not in [0, 1].
@@ -341,7 +351,7 @@ Sifted sift(const Race& race, double low, double high, uint8_t* bits) {
     const Sieve sieve(race, low, high);
     const int64_t blocks = (race.count + kBlock - 1) / kBlock;
     const int64_t parts = parts_of(race.count, race.threads);
-    std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}});
+    std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}, {}, sieve.error});
     for_parts(parts, race.threads, [&](int64_t part) {
         Sifted& mine = found[static_cast<size_t>(part)];
         for (int64_t at = blocks * part / parts; at < blocks * (part + 1) / parts; ++at) {
@@ -358,15 +368,20 @@ Sifted sift(const Race& race, double low, double high, uint8_t* bits) {
                 std::memcpy(&below, block.below + 2 * i, 8);
                 std::memcpy(&open, block.open + 2 * i, 8);
                 mine.kept += __builtin_popcountll(below);
-                for (; open; open &= open - 1) mine.open.push_back(first + 64 * i + __builtin_ctzll(open));
+                for (; open; open &= open - 1) {
+                    const int where = 64 * i + __builtin_ctzll(open);
+                    mine.open.push_back(first + where);
+                    mine.ratios.push_back(block.ratio(where));
+                }
             }
         }
     });
-    Sifted all{0, -1, {}};
+    Sifted all{0, -1, {}, {}, sieve.error};
     for (const Sifted& part : found) {
         all.kept += part.kept;
         if (all.bad < 0) all.bad = part.bad;
         all.open.insert(all.open.end(), part.open.begin(), part.open.end());
+        all.ratios.insert(all.ratios.end(), part.ratios.begin(), part.ratios.end());
     }
     return all;
 }
