@@ -170,8 +170,10 @@ dualfast::Race race_of(const py::object& mean, const py::object& score, const py
 }
 
 template <class T>
-Dense<T> array_of(const std::vector<T>& values) {
-    return Dense<T>(static_cast<py::ssize_t>(values.size()), values.data());
+Dense<T> array_of(std::vector<T>&& values) {  // not copied
+    auto* kept = new std::vector<T>(std::move(values));
+    const py::capsule owner(kept, [](void* of) { delete static_cast<std::vector<T>*>(of); });
+    return Dense<T>(static_cast<py::ssize_t>(kept->size()), kept->data(), owner);
 }
 
 Dense<double> race_keys(const py::object& mean, const py::object& score, const py::object& ids, int64_t first,
@@ -187,16 +189,22 @@ Dense<double> race_keys(const py::object& mean, const py::object& score, const p
 }
 
 py::tuple sift(const py::object& mean, const py::object& score, const py::object& ids, int64_t first, int64_t count,
-               double a, double b, uint64_t seed, int threads, double low, double high) {
+               double a, double b, uint64_t seed, int threads, double low, double high, const py::object& fresh) {
     const dualfast::Race race = race_of(mean, score, ids, first, count, a, b, seed, threads);
     Dense<uint8_t> bits((count + 7) / 8);
     uint8_t* to = bits.mutable_data();
+    dualfast::Fresh pages{nullptr, 0};
+    if (!fresh.is_none()) {
+        auto ids_to_come = py::cast<Dense<int64_t>>(fresh);
+        pages = {reinterpret_cast<char*>(ids_to_come.mutable_data()), static_cast<int64_t>(ids_to_come.nbytes())};
+    }
     dualfast::Sifted found;
     {
         py::gil_scoped_release release;
-        found = dualfast::sift(race, low, high, to);
+        found = dualfast::sift(race, low, high, to, pages);
     }
-    return py::make_tuple(bits, found.kept, array_of(found.open), array_of(found.ratios), found.error, found.bad);
+    return py::make_tuple(bits, found.kept, array_of(std::move(found.open)), array_of(std::move(found.ratios)),
+                          found.error, found.bad);
 }
 
 Dense<int64_t> largest(const py::object& column, int64_t k, int threads) {
@@ -207,21 +215,24 @@ Dense<int64_t> largest(const py::object& column, int64_t k, int threads) {
         py::gil_scoped_release release;
         found = dualfast::largest(from, count, k, threads);
     }
-    return array_of(found);
+    return array_of(std::move(found));
 }
 
 void set_bits(Dense<uint8_t>& bits, const Dense<int64_t>& where) {
     dualfast::set_bits(bits.mutable_data(), where.data(), where.size());
 }
 
-Dense<int64_t> positions(const Dense<uint8_t>& bits, int64_t n, int threads) {
-    Dense<int64_t> out(n);
+py::tuple narrow(Dense<uint8_t>& bits, const Dense<int64_t>& open, const Dense<float>& ratios, float low, float high) {
+    auto [sure, doubtful] = dualfast::narrow(open.data(), ratios.data(), open.size(), low, high, bits.mutable_data());
+    return py::make_tuple(sure, array_of(std::move(doubtful)));
+}
+
+void positions(const Dense<uint8_t>& bits, Dense<int64_t>& out, int threads) {
     int64_t* to = out.mutable_data();
     const uint8_t* from = bits.data();
-    const int64_t bytes = bits.size();
+    const int64_t bytes = bits.size(), n = out.size();
     py::gil_scoped_release release;
     dualfast::positions(from, bytes, n, to, threads);
-    return out;
 }
 
 void register_select(py::module_& m) {
@@ -229,10 +240,13 @@ void register_select(py::module_& m) {
     m.def("race_keys", &race_keys, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"),
           py::arg("count"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("where"));
     m.def("sift", &sift, py::arg("mean"), py::arg("score"), py::arg("ids"), py::arg("first"), py::arg("count"),
-          py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("low"), py::arg("high"));
+          py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("threads"), py::arg("low"), py::arg("high"),
+          py::arg("fresh").noconvert());
     m.def("largest", &largest, py::arg("column"), py::arg("k"), py::arg("threads"));
     m.def("set_bits", &set_bits, py::arg("bits").noconvert(), py::arg("where").noconvert());
-    m.def("positions", &positions, py::arg("bits").noconvert(), py::arg("n"), py::arg("threads"));
+    m.def("narrow", &narrow, py::arg("bits").noconvert(), py::arg("open").noconvert(), py::arg("ratios").noconvert(),
+          py::arg("low"), py::arg("high"));
+    m.def("positions", &positions, py::arg("bits").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
 }
 
 // ---- beton ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kSelectStream = 0x53454C45;
 constexpr double kMeanEdge = 1e-12;  // a mean of 0 or 1 makes the Beta density 0 or infinite
-constexpr int kBlock = 256;          // samples whose intermediate columns stay in the first-level cache
+constexpr int kBlock = 512;          // samples whose intermediate columns stay in the first-level cache
 
 // fdlibm's series in a fixed order of operations; no branch, so that loops over it become vector code.
 INLINE double log_of(double x) {
@@ -204,7 +204,10 @@ struct Sieve {
 // What is known of the samples of a block.
 struct Sifting {
     float waits[kBlock], powers[kBlock], weights[kBlock];
-    uint32_t below[kBlock / 32], open[kBlock / 32];  // bits: surely below low; neither that nor surely above high
+    uint32_t below[kBlock / 32];  // a bit a sample: surely below low
+    int kept, n_open;             // how many of these, and how many neither that nor surely above high
+    int64_t open[kBlock + 4];     // their positions
+    float ratios[kBlock];
 
     // Wait over weight, or NaN where that has not the accuracy of Sieve::error.
     float ratio(int i) const {
@@ -260,6 +263,8 @@ INLINE bool rough_weights(const Sieve& sieve, const T* score, int n, Sifting& bl
     return most > float_to_bits(std::numeric_limits<float>::max());
 }
 
+INLINE int ctz(uint32_t bits) { return __builtin_ctzll(bits | uint64_t{1} << 32); }
+
 INLINE bool sift_block_at_level(const Race& race, const Sieve& sieve, int64_t first, int n, Sifting& block) {
     uint32_t words[4 * kBlock];
     prefetch(race.score, first + n, race.count);
@@ -271,6 +276,7 @@ INLINE bool sift_block_at_level(const Race& race, const Sieve& sieve, int64_t fi
     for (int i = 0; !race.score.data && i < n; ++i) block.weights[i] = rough_exp2(block.powers[i]);
     if (race.score.data) WITH_TYPE(race.score, first, odd |= rough_weights(sieve, from, n, block));
     for (int i = n; i < kBlock; ++i) block.waits[i] = INFINITY, block.weights[i] = -1;  // surely above
+    block.kept = block.n_open = 0;
     for (int word = 0; word < kBlock / 32; ++word) {
         uint32_t below = 0, above = 0;
         for (int i = 0; i < 32; ++i) {
@@ -279,8 +285,15 @@ INLINE bool sift_block_at_level(const Race& race, const Sieve& sieve, int64_t fi
             above |= static_cast<uint32_t>(wait > weight * sieve.high + kNearOne) << i;
         }
         block.below[word] = below;
-        block.open[word] = ~(below | above);
+        block.kept += __builtin_popcount(below);
+        uint32_t open = ~(below | above);
+        const int n_open = __builtin_popcount(open);
+        // Two without a question: more are rare, and a question costs more where its answer varies.
+        int64_t* to = block.open + block.n_open;
+        for (int i = 0; i < 2 || i < n_open; ++i, open &= open - 1) to[i] = first + 32 * word + ctz(open);
+        block.n_open += n_open;
     }
+    for (int i = 0; i < block.n_open; ++i) block.ratios[i] = block.ratio(static_cast<int>(block.open[i] - first));
     return odd;
 }
 
@@ -314,6 +327,11 @@ struct Gathered {
     int64_t ids[kBlock];
     double mean[kBlock], score[kBlock];
 
+    static void ask_for(const Column& column, const int64_t* where, int64_t n) {
+        const auto* from = static_cast<const char*>(column.data);
+        for (int64_t i = 0; from && i < n; ++i) __builtin_prefetch(from + where[i] * (column.wide ? 8 : 4));
+    }
+
     static Column of(const Column& column, const int64_t* where, int n, double* to) {
         if (!column.data) return {nullptr, true};
         WITH_TYPE(column, 0, for (int i = 0; i < n; ++i) to[i] = static_cast<double>(from[where[i]]));
@@ -339,6 +357,9 @@ void race_keys(const Race& race, const int64_t* where, int64_t count, double* ke
             const int64_t first = block * kBlock;
             const int n = static_cast<int>(std::min<int64_t>(kBlock, count - first));
             if (where) {
+                const int64_t next = first + kBlock, many = std::min<int64_t>(kBlock, count - next);
+                gathered.ask_for(race.mean, where + next, many);
+                gathered.ask_for(race.score, where + next, many);
                 keys_of(gathered.race(race, where + first, n), 0, n, keys + first);
             } else {
                 keys_of(race, first, n, keys + first);
@@ -347,13 +368,14 @@ void race_keys(const Race& race, const int64_t* where, int64_t count, double* ke
     });
 }
 
-Sifted sift(const Race& race, double low, double high, uint8_t* bits) {
+Sifted sift(const Race& race, double low, double high, uint8_t* bits, Fresh fresh) {
     const Sieve sieve(race, low, high);
     const int64_t blocks = (race.count + kBlock - 1) / kBlock;
     const int64_t parts = parts_of(race.count, race.threads);
     std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}, {}, sieve.error});
     for_parts(parts, race.threads, [&](int64_t part) {
         Sifted& mine = found[static_cast<size_t>(part)];
+        int64_t page = fresh.bytes * (blocks * part / parts) / blocks;
         for (int64_t at = blocks * part / parts; at < blocks * (part + 1) / parts; ++at) {
             const int64_t first = at * kBlock;
             const int n = static_cast<int>(std::min<int64_t>(kBlock, race.count - first));
@@ -363,20 +385,19 @@ Sifted sift(const Race& race, double low, double high, uint8_t* bits) {
                 if (bad < first + n) mine.bad = bad;
             }
             std::memcpy(bits + first / 8, block.below, static_cast<size_t>((n + 7) / 8));
-            for (int i = 0; i < kBlock / 64; ++i) {
-                uint64_t below, open;
-                std::memcpy(&below, block.below + 2 * i, 8);
-                std::memcpy(&open, block.open + 2 * i, 8);
-                mine.kept += __builtin_popcountll(below);
-                for (; open; open &= open - 1) {
-                    const int where = 64 * i + __builtin_ctzll(open);
-                    mine.open.push_back(first + where);
-                    mine.ratios.push_back(block.ratio(where));
-                }
-            }
+            mine.kept += block.kept;
+            mine.open.insert(mine.open.end(), block.open, block.open + block.n_open);
+            mine.ratios.insert(mine.ratios.end(), block.ratios, block.ratios + block.n_open);
+            constexpr int64_t kPage = 4096;
+            for (; page < fresh.bytes * (at + 1) / blocks; page += kPage) fresh.data[page] = 0;
         }
     });
+    if (parts == 1) return std::move(found[0]);
     Sifted all{0, -1, {}, {}, sieve.error};
+    size_t n_open = 0;
+    for (const Sifted& part : found) n_open += part.open.size();
+    all.open.reserve(n_open);
+    all.ratios.reserve(n_open);
     for (const Sifted& part : found) {
         all.kept += part.kept;
         if (all.bad < 0) all.bad = part.bad;
@@ -415,9 +436,15 @@ std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int thread
         std::vector<Found>& mine = best[static_cast<size_t>(part)];
         for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
             const int64_t first = block * kBlock, last = std::min(count, first + kBlock);
+            prefetch(column, first + 4 * kBlock, count);
             const bool full = static_cast<int64_t>(mine.size()) == k;
             if (full && !any_above(column, first, static_cast<int>(last - first), -mine.back().first)) continue;
             for (int64_t i = first; i < last; ++i) {
+                constexpr int64_t kFew = 32;
+                if (full && i + kFew <= last && !any_above(column, i, kFew, -mine.back().first)) {
+                    i += kFew - 1;
+                    continue;
+                }
                 const Found here{-value(i), i};
                 if (here.first != here.first) continue;
                 if (static_cast<int64_t>(mine.size()) == k) {
@@ -483,6 +510,21 @@ AT_LEVELS(void, positions_of, (const uint8_t* bytes, int64_t first, int64_t last
           (bytes, first, last, out, end))
 
 }  // namespace
+
+std::pair<int64_t, std::vector<int64_t>> narrow(const int64_t* open, const float* ratios, int64_t count, float low,
+                                                float high, uint8_t* bits) {
+    std::vector<int64_t> doubtful(static_cast<size_t>(count));
+    int64_t n = 0, n_sure = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const bool sure = ratios[i]<low, over = ratios[i]> high;
+        bits[open[i] / 8] |= static_cast<uint8_t>(sure << open[i] % 8);
+        doubtful[static_cast<size_t>(n)] = open[i];
+        n += !(sure | over);
+        n_sure += sure;
+    }
+    doubtful.resize(static_cast<size_t>(n));
+    return {n_sure, std::move(doubtful)};
+}
 
 void set_bits(uint8_t* bits, const int64_t* where, int64_t count) {
     for (int64_t i = 0; i < count; ++i) bits[where[i] / 8] |= static_cast<uint8_t>(1 << where[i] % 8);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace dualfast {
@@ -45,7 +46,18 @@ struct Sifted {
     std::vector<float> ratios;  // of each open one: exp(key) over a factor common to all, or NaN
     float error;                // a ratio may be wrong by this factor, either way
 };
-Sifted sift(const Race& race, double low, double high, uint8_t* bits);
+// Memory that is written to later: its pages are asked for meanwhile, as to zero them, which waits for memory, costs
+// little beside arithmetic.
+struct Fresh {
+    char* data;
+    int64_t bytes;
+};
+Sifted sift(const Race& race, double low, double high, uint8_t* bits, Fresh fresh);
+
+// Sets the bits of the open samples whose ratio is below low; returns how many these are, and the positions of those
+// whose ratio may lie in [low, high].
+std::pair<int64_t, std::vector<int64_t>> narrow(const int64_t* open, const float* ratios, int64_t count, float low,
+                                                float high, uint8_t* bits);
 
 // Positions of the k largest values, largest first; ties go to the lower position, NaN is passed over. k is small.
 std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int threads);

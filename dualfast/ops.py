@@ -366,12 +366,13 @@ class Sifted:
     error: float
 
 
-def sift(race: Race, low: float, high: float, threads: int | None = None) -> Sifted:
-    """The race as far as float32 decides it, at the speed of memory.
+def sift(race: Race, low: float, high: float, threads: int | None = None, fresh: Ints | None = None) -> Sifted:
+    """The race as far as float32 decides it, at the speed of memory. fresh: an array still without content, whose pages
+    are asked for meanwhile.
 
     Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
     """
-    *found, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high)
+    *found, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high, fresh)
     if bad >= 0:
         for name, column, most in (("score", race.score, np.finfo(np.float64).max), ("mean", race.mean, 1.0)):
             if column is not None and not 0 <= column[bad] <= most:
@@ -386,9 +387,17 @@ def largest(column: Column, k: int, threads: int | None = None) -> Ints:
     return top
 
 
-def positions(bits: Bits, n: int, threads: int | None = None) -> Ints:
-    """The ascending positions (n,) int64 of the ones among bits, n in number."""
-    where: Ints = _C.positions(bits, n, threads or torch.get_num_threads())
+def narrow(found: Sifted, low: float, high: float) -> tuple[int, Ints]:
+    """Marks as kept the open samples whose ratio is below `low`; returns how many these are, and the ascending
+    positions of those whose ratio may lie in [low, high]."""
+    sure, doubtful = _C.narrow(found.kept, found.open, found.ratios, low, high)
+    return sure, doubtful
+
+
+def positions(bits: Bits, n: int, threads: int | None = None, out: Ints | None = None) -> Ints:
+    """The ascending positions (n,) int64 of the ones among bits, n in number, in `out` where that is given."""
+    where = np.empty(n, np.int64) if out is None else out
+    _C.positions(bits, where, threads or torch.get_num_threads())
     return where
 
 

@@ -1,6 +1,6 @@
 """The draw: n of N samples by an exponential race, for columns in memory or in pieces from a file.
 
-A probe of N^(2/3) / 2 exact keys brackets the threshold; one pass in float32 settles nearly every sample and orders the
+A probe of N^(2/3) exact keys brackets the threshold; one pass in float32 settles nearly every sample and orders the
 few left open so far that exact keys are needed only of those next to the threshold. The outcome is that of the exact
 keys alone.
 """
@@ -18,26 +18,26 @@ from dualfast.ops import Bits, Floats, Ints, Race
 SURE_BELOW = 8192  # samples of which no probe is taken
 
 
-def draw(race: Race, n: int, threads: int | None = None) -> tuple[Bits, float]:
-    """A bit a sample, set for those with the n smallest race_keys, ties to the lower position; and the n-th smallest
+def draw(race: Race, n: int, threads: int | None = None) -> tuple[Ints, float]:
+    """The ascending positions (n,) int64 of the n smallest race_keys, ties to the lower position; and the n-th smallest
     key, -inf for n = 0.
 
     The same for any number of threads and any processor. Raises ValueError as ops.sift does.
     """
     sample = ops.race_keys(race, probe(0, race.count, race.count), threads)
     low, high = bracket(sample, n, race.count)
+    drawn = np.empty(n, np.int64)
     while True:
-        found = ops.sift(race, low, high, threads)
+        found = ops.sift(race, low, high, threads, drawn)
         missing = n - found.n_kept
         if 0 <= missing <= len(found.open):
-            sure, doubtful = narrowed(found.ratios, found.error, missing)
-            keys = ops.race_keys(race, found.open[doubtful], threads)
-            chosen = smallest(keys, missing - len(sure))
+            sure, doubtful = ops.narrow(found, *limits(found.ratios, found.error, missing))
+            keys = ops.race_keys(race, doubtful, threads)
+            chosen = smallest(keys, missing - sure)
             last = float(keys[chosen].max(initial=-math.inf))
             if (low, high) == EVERYTHING or low <= last <= high:
-                ops.set_bits(found.kept, found.open[sure])
-                ops.set_bits(found.kept, found.open[doubtful[chosen]])
-                return found.kept, last
+                ops.set_bits(found.kept, doubtful[chosen])
+                return ops.positions(found.kept, n, threads, drawn), last
         low, high = EVERYTHING
 
 
@@ -45,11 +45,11 @@ EVERYTHING = (-math.inf, math.inf)
 
 
 def probe(first: int, last: int, total: int) -> Ints:
-    """The positions in first..last-1 of `total` whose keys tell where the threshold lies: about total^(2/3) / 2 in all,
+    """The positions in first..last-1 of `total` whose keys tell where the threshold lies: about total^(2/3) in all,
     one in each of as many equal parts; none of few."""
     if total <= SURE_BELOW:
         return np.empty(0, np.int64)
-    parts = int(total ** (2 / 3) / 2)
+    parts = int(total ** (2 / 3))
     width = total / parts
     at = np.arange(int(first / width), min(int(last / width) + 1, parts), dtype=np.float64)
     # The golden ratio spreads the places within their parts, lest a period of the data meet one of ours.
@@ -64,28 +64,22 @@ def bracket(sample: Floats, n: int, total: int) -> tuple[float, float]:
     share = n / total
     spread = 5 * math.sqrt(len(sample) * share * (1 - share)) + 5
     low, high = (math.floor(len(sample) * share + side) for side in (-spread, spread))
-    inside = [at for at in (low, high) if 0 <= at < len(sample)]
-    ordered = np.partition(sample, inside) if inside else sample
     return (
-        float(ordered[low]) if low >= 0 else -math.inf,
-        float(ordered[high]) if high < len(sample) else math.inf,
+        float(np.partition(sample, low)[low]) if low >= 0 else -math.inf,
+        float(np.partition(sample, high)[high]) if high < len(sample) else math.inf,
     )
 
 
-def narrowed(ratios: NDArray[np.float32], error: float, n: int) -> tuple[Ints, Ints]:
-    """Of numbers known to a factor `error`, or not at all (NaN), which are surely among the n smallest, and which may
-    be; the n-th smallest is one of the latter. Both ascending positions."""
+def limits(ratios: NDArray[np.float32], error: float, n: int) -> tuple[float, float]:
+    """(low, high) for numbers known to a factor `error`, or not at all (NaN): those below low are surely among the n
+    smallest, those above high are not, and the n-th smallest lies between."""
     if n == 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
+        return -math.inf, -math.inf
     unknown = int(np.count_nonzero(np.isnan(ratios)))
     least, most = n - 1 - unknown, n - 1  # where the n-th may stand among the known ones; NaN is sorted last
-    known = len(ratios) - unknown
-    inside = [at for at in (least, most) if 0 <= at < known]
-    ordered = np.partition(ratios, inside) if inside else ratios
-    low = float(ordered[least]) / error**2 if least >= 0 else -math.inf
-    high = float(ordered[most]) * error**2 if most < known else math.inf
-    sure = ratios < low
-    return np.flatnonzero(sure), np.flatnonzero(~(sure | (ratios > high)))
+    low = float(np.partition(ratios, least)[least]) / error**2 if least >= 0 else -math.inf
+    high = float(np.partition(ratios, most)[most]) * error**2 if most < len(ratios) - unknown else math.inf
+    return low, high
 
 
 def within(keys: Floats, n: int, low: float, high: float) -> bool:

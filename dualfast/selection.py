@@ -300,8 +300,8 @@ class _Method:
     def __call__(self, ids: Ints | None, n: int) -> Ints:
         """n of ids (None: of all), sorted."""
         if self.method == "random":
-            kept, _ = draw(ops.Race(self.n_samples if ids is None else len(ids), self.seed, ids=ids), n)
-            return _at(ids, ops.positions(kept, n))
+            where, _ = draw(ops.Race(self.n_samples if ids is None else len(ids), self.seed, ids=ids), n)
+            return _at(ids, where)
         if self.method == "dual+beta":
             return self._dual_beta(ids, n)
         if ids is None:
@@ -318,7 +318,7 @@ class _Method:
         if ids is not None:
             race = race.at(ids)
         try:
-            kept, last = draw(race, n)
+            where, last = draw(race, n)
         except ValueError:
             self.check()  # says more
             raise
@@ -328,7 +328,7 @@ class _Method:
                 f"only {able} of {race.count} samples have a positive weight; {n - able} more were drawn uniformly",
                 stacklevel=4,
             )
-        return _at(ids, ops.positions(kept, n))
+        return _at(ids, where)
 
     def _keys(self, ids: Ints | None) -> Floats:
         return ops.race_keys(ops.Race(self.n_samples if ids is None else len(ids), self.seed, ids=ids))

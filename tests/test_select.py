@@ -14,7 +14,7 @@ from scipy import stats
 
 import dualfast
 from dualfast import beta, ops, reference
-from dualfast.race import bracket, draw, narrowed, probe, smallest, within
+from dualfast.race import bracket, draw, limits, probe, smallest, within
 from dualfast.selection import explain, fitted, kept_count, select, shares
 
 
@@ -96,8 +96,8 @@ def test_same_for_threads_levels_and_runs() -> None:
             for threads in (1, 2, 5):
                 assert ops.race_keys(race, threads=threads).tobytes() == want.tobytes()
                 assert ops.race_keys(race, kept, threads).tobytes() == want[kept].tobytes()
-                bits, last = draw(race, 10_000, threads)
-                assert ops.positions(bits, 10_000, threads).tobytes() == kept.tobytes()
+                where, last = draw(race, 10_000, threads)
+                assert where.tobytes() == kept.tobytes()
                 assert last == want[kept].max()
                 torch.set_num_threads(threads)
                 assert select(scores, 0.9, seed=1).tobytes() == selected
@@ -181,13 +181,13 @@ def test_a_wrong_bracket_is_widened(monkeypatch: pytest.MonkeyPatch) -> None:
     want = smallest(ops.race_keys(race), 5000)
     for wrong in ((-1e3, -9e2), (9e2, 1e3), (math.inf, math.inf), (-math.inf, -math.inf)):
         monkeypatch.setattr("dualfast.race.bracket", lambda *_, wrong=wrong: wrong)
-        assert (ops.positions(draw(race, 5000)[0], 5000) == want).all()
+        assert (draw(race, 5000)[0] == want).all()
 
 
 def test_probe_and_bracket() -> None:
     for total in (8193, 100_000, 3_000_000):
         whole = probe(0, total, total)
-        assert abs(len(whole) - total ** (2 / 3) / 2) < 2
+        assert abs(len(whole) - total ** (2 / 3)) < 2
         assert (np.diff(whole) > 0).all()
         cuts = np.linspace(0, total, 8).astype(int)
         parts = [probe(f, t, total) for f, t in pairwise(cuts)]
@@ -209,11 +209,14 @@ def test_narrowing_leaves_what_is_in_doubt() -> None:
         ratios = (exact * rng.uniform(1 / error, error, 1000)).astype(np.float32)
         ratios[rng.permutation(1000)[:unknown]] = np.nan
         for n in (0, 1, 2, 250, 500, 999, 1000):
-            sure, doubtful = narrowed(ratios, error, n)
-            chosen = np.concatenate([sure, doubtful[smallest(exact[doubtful], n - len(sure))]])
-            assert (np.sort(chosen) == smallest(exact, n)).all()
+            bits = np.zeros(2 * 1000 // 8, np.uint8)
+            found = ops.Sifted(bits, 0, np.arange(1000) * 2, ratios, error)
+            sure, doubtful = ops.narrow(found, *limits(ratios, error, n))
+            assert sure == mask_of(bits, 2000).sum()
+            ops.set_bits(bits, doubtful[smallest(exact[doubtful // 2], n - sure)])
+            assert (ops.positions(bits, n) == 2 * smallest(exact, n)).all()
             assert len(doubtful) < 100 + 3 * unknown
-            assert n == 0 or np.argsort(exact)[n - 1] in doubtful
+            assert n == 0 or 2 * np.argsort(exact)[n - 1] in doubtful
 
 
 def test_smallest_and_largest_break_ties_by_position() -> None:
@@ -324,20 +327,18 @@ def test_extreme_weights_ties_and_ends() -> None:
     race = ops.Race(9000, 3, weights)
     keys = ops.race_keys(race)
     for n in (0, 1, 2999, 3000, 3001, 6000, 6001, 8999, 9000):
-        bits, _ = draw(race, n)
-        mask = mask_of(bits, 9000)
-        assert mask.sum() == n
-        assert (ops.positions(bits, n) == reference.smallest(keys, n)).all()
-        assert weights[mask].sum() == pytest.approx(min(n, 3000))
-        assert (weights[mask] > 0).sum() == min(n, 6000)
+        drawn, _ = draw(race, n)
+        assert (drawn == reference.smallest(keys, n)).all()
+        assert weights[drawn].sum() == pytest.approx(min(n, 3000))
+        assert (weights[drawn] > 0).sum() == min(n, 6000)
     # What has no weight is filled in uniformly: of 3,000 the one extra is any.
     extra = set()
     for seed in range(20):
-        mask = mask_of(draw(ops.Race(9000, seed, weights), 6001)[0], 9000)
-        extra.update(np.flatnonzero(mask & (weights == 0)).tolist())
+        drawn, _ = draw(ops.Race(9000, seed, weights), 6001)
+        extra.update(drawn[weights[drawn] == 0].tolist())
     assert len(extra) > 15
     same = ops.Race(20_000, 0, ids=np.zeros(20_000, np.int64))  # every key equal
-    assert ops.positions(draw(same, 7)[0], 7).tolist() == list(range(7))
+    assert draw(same, 7)[0].tolist() == list(range(7))
 
 
 def test_too_few_weights_are_filled_with_a_warning() -> None:
