@@ -516,7 +516,8 @@ std::pair<int64_t, std::vector<int64_t>> narrow(const int64_t* open, const float
     std::vector<int64_t> doubtful(static_cast<size_t>(count));
     int64_t n = 0, n_sure = 0;
     for (int64_t i = 0; i < count; ++i) {
-        const bool sure = ratios[i]<low, over = ratios[i]> high;
+        const bool sure = ratios[i] < low;
+        const bool over = ratios[i] > high;
         bits[open[i] / 8] |= static_cast<uint8_t>(sure << open[i] % 8);
         doubtful[static_cast<size_t>(n)] = open[i];
         n += !(sure | over);

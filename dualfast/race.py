@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.ops import Bits, Floats, Ints, Race
+from dualfast.ops import Floats, Ints, Race
 
 SURE_BELOW = 8192  # samples of which no probe is taken
 

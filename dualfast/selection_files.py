@@ -13,6 +13,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -75,15 +76,19 @@ class Shard:
             columns = [self.arrays[name] for name in names]
             with ExitStack() as stack:
                 files = [stack.enter_context(open(column.filename, "rb")) for column in columns]
-                for begin in range(-AHEAD * rows, self.count, rows):
+                reader = stack.enter_context(ThreadPoolExecutor(1))
+
+                def ask(begin: int, many: int) -> None:
+                    # Else each piece would be waited for: a mapped file is read a few pages ahead.
                     for column, file in zip(columns, files, strict=True):
-                        # Else each piece would be waited for: a mapped file is read a few pages ahead.
-                        wanted, size = begin + AHEAD * rows, column.itemsize
+                        size = column.itemsize
                         os.posix_fadvise(
-                            file.fileno(), column.offset + wanted * size, rows * size, os.POSIX_FADV_WILLNEED
+                            file.fileno(), column.offset + begin * size, many * size, os.POSIX_FADV_WILLNEED
                         )
-                    if begin >= 0:
-                        yield at + begin, [_floats(column[begin : begin + rows]) for column in columns]
+
+                for begin in range(0, self.count, rows):  # asking takes time of its own, hence the thread
+                    reader.submit(ask, begin + AHEAD * rows if begin else 0, rows if begin else (AHEAD + 1) * rows)
+                    yield at + begin, [_floats(column[begin : begin + rows]) for column in columns]
             return
         have = self.parquet.schema_arrow.names
         self._need([name for name in names if name not in have], have)
