@@ -34,11 +34,14 @@ def beta_of(scores: Any, prune_ratio: float, c_d: float | Literal["auto"] = 4.0)
 
     Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses. ValueError for a c_D that is not positive.
     """
-    if c_d == "auto":
-        c_d = auto_c_d(scores, prune_ratio)
+    return beta_from(mu_of(scores), prune_ratio, auto_c_d(scores, prune_ratio) if c_d == "auto" else c_d)
+
+
+def mu_of(scores: Any) -> float:
+    """The average `mean` of the ten samples of highest dual; NaN without samples."""
     dual, mean = _column(scores, "dual"), _column(scores, "mean")
     top = ops.largest(dual, TOP_SAMPLES)
-    return beta_from(float(mean[top].astype(np.float64).mean()) if len(top) else math.nan, prune_ratio, c_d)
+    return float(mean[top].astype(np.float64).mean()) if len(top) else math.nan
 
 
 def beta_from(mu: float, prune_ratio: float, c_d: float) -> Beta:
@@ -61,9 +64,13 @@ def auto_c_d(scores: Any, prune_ratio: float) -> float:
     fewer scoring epochs make them all smaller. The line is fitted to the sweep of benchmarks/accuracy/run.py c_d
     (10,000 images of CIFAR-10). Expectations as in expected_inclusion, over at most 65,536 samples.
     """
-    few = Thin.of(scores, thinned(len(scores.dual)))
+    return auto_from(Thin.of(scores, thinned(len(scores.dual))), mu_of(scores), prune_ratio)
+
+
+def auto_from(few: Thin, mu: float, prune_ratio: float) -> float:
+    """auto_c_d, given mu and the samples that expectations are taken over."""
     target = np.quantile(few.mean, (1 + 5 * prune_ratio) / 8)
-    reached = [expected_mean(few, beta_of(few, prune_ratio, float(c)), prune_ratio) for c in AUTO_C_D]
+    reached = [expected_mean(few, beta_from(mu, prune_ratio, float(c)), prune_ratio) for c in AUTO_C_D]
     off = np.abs(np.array(reached) - target)
     near = AUTO_C_D[off <= off.min() + AUTO_NEAR]
     return float(near[np.argmin(np.abs(near - USUAL_C_D))])
