@@ -218,9 +218,10 @@ def sift(shard: Shard, plan: Plan, law: Law, progress: Callable[[int], None] = l
         if plan.method in ("dual+beta", "random"):
             piece = plan.race(first, columns, (law.a, law.b), None if columns else np.arange(first, first + count))
             try:
-                kept, n_kept, unsure = ops.sift(piece, law.low, law.high)
+                sifted = ops.sift(piece, law.low, law.high)
             except ValueError as error:
                 raise ValueError(f"{str(shard.name)!r}, samples from {first} on: {error}") from None
+            kept, n_kept, unsure = sifted.kept, sifted.n_kept, sifted.open
             keys.append(ops.race_keys(piece, unsure))
         else:
             mine = plan.keys(first, columns, (1.0, 1.0))
