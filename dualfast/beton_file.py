@@ -17,8 +17,9 @@ import io
 import json
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ FIELD_DTYPES = {
     6: np.dtype("<u8"),  # tensor
 }
 FINGERPRINT_SAMPLES = 64
-PIECE = 1 << 16  # rows that are checked at once, for what that takes in memory
+PIECE = 1 << 14  # rows that are checked at once: they stay in the cache
 
 
 class Beton:
@@ -127,23 +128,36 @@ class Beton:
         self.metadata.setflags(write=False)
         self.data_start = -(-(start + self.metadata.nbytes) // self.page_size) * self.page_size
         self.table_start = table
-        allocations = self._read_allocations(file)
-        self.tables_crc = checksums.of_tables((first, descriptors, self.metadata, allocations))
+        tables = (first, descriptors, self.metadata)
+        self.tables_crc = checksums.of_tables(chain(tables, self._allocation_pieces(file)))
         if self.sums is not None and (self.sums.length, self.sums.tables) != (length, self.tables_crc):
             raise self.differs("its tables differ")
-        allocations = self._checked(allocations)
+        sizes = self._sizes_in_order(file)
+        if sizes is None:
+            sizes = self._sizes_by_search(self._sorted_allocations(file))
         if self.image_field is not None:
-            self.size = self._image_sizes(allocations)
+            self._check_images(sizes)
+            self.size = sizes
 
-    def _read_allocations(self, file: io.BufferedReader) -> NDArray[np.void]:
+    def _allocation_pieces(self, file: io.BufferedReader) -> Iterator[NDArray[np.void]]:
+        for at in range(self.table_start, self.bytes, PIECE * ALLOCATION.itemsize):
+            count = min(PIECE, (self.bytes - at) // ALLOCATION.itemsize)
+            yield _read_array(file, ALLOCATION, count, at, self._damaged)
+
+    def _sorted_allocations(self, file: io.BufferedReader) -> NDArray[np.void]:
+        """The allocation table by ascending ptr, checked."""
         count = (self.bytes - self.table_start) // ALLOCATION.itemsize
-        return _read_array(file, ALLOCATION, count, self.table_start, self._damaged)
+        table = _read_array(file, ALLOCATION, count, self.table_start, self._damaged)
+        if not (table["ptr"][1:] > table["ptr"][:-1]).all():
+            table = table[np.argsort(table["ptr"], kind="stable")]
+        self._check_extents(table, 0)
+        return table
 
     @property
     def allocations(self) -> NDArray[np.void]:
         """The allocation table by ascending ptr; read again each time, since few need it and it is large."""
         with open(self.fd, "rb", closefd=False) as file:
-            table = self._checked(self._read_allocations(file))
+            table = self._sorted_allocations(file)
         self.check_unchanged()
         return table
 
@@ -184,51 +198,68 @@ class Beton:
             raise RuntimeError(f"{self.path} was changed while it was open; open it again")
         self._state = now
 
-    def _checked(self, table: NDArray[np.void]) -> NDArray[np.void]:
-        """The allocation table by ascending ptr: every extent lies between the metadata and the table, and no two
-        overlap."""
-        ptr, size = table["ptr"], table["size"]
+    def _check_extents(self, table: NDArray[np.void], end: int) -> int:
+        """Rows by ascending ptr: every extent lies between the metadata and the table, none before `end` or inside
+        another. Returns where the last one ends."""
         if not len(table):
-            if self.image_field is not None and self.n_samples:
-                raise self._damaged("its allocation table is empty")
-            return table
-        if (ptr > self.table_start).any() or (size > self.table_start).any() or (ptr + size > self.table_start).any():
+            return end
+        ptr, size, sample = (np.ascontiguousarray(table[name]) for name in ("ptr", "size", "sample_id"))
+        ends = ptr + size
+        if max(ptr.max(), size.max(), ends.max()) > self.table_start:
             raise self._damaged("a sample's data would lie outside it")
-        if int(ptr.min()) < HEADER.itemsize + len(self.field_types) * DESCRIPTOR.itemsize + self.metadata.nbytes:
+        if ptr[0] < HEADER.itemsize + len(self.field_types) * DESCRIPTOR.itemsize + self.metadata.nbytes:
             raise self._damaged("a sample's data would lie inside its tables")
-        if int(table["sample_id"].max()) >= self.n_samples:
-            raise self._damaged(
-                f"its allocation table names sample {int(table['sample_id'].max())} of {self.n_samples}"
-            )
-        if not (ptr[1:] > ptr[:-1]).all():
-            table = table[np.argsort(ptr, kind="stable")]
-            ptr, size = table["ptr"], table["size"]
-        if (ptr[:-1] + size[:-1] > ptr[1:]).any():
+        if sample.max() >= self.n_samples:
+            raise self._damaged(f"its allocation table names sample {sample.max()} of {self.n_samples}")
+        if ptr[0] < end or (ends[:-1] > ptr[1:]).any():
             raise self._damaged("two samples' data overlap")
-        return table
+        return int(ends[-1])
 
-    def _image_sizes(self, table: NDArray[np.void]) -> NDArray[np.uint64]:
-        """Bytes of each sample's image; checks that its pointer starts an extent of its own of the right length."""
-        in_order = len(table) == self.n_samples
-        size = np.empty(self.n_samples, np.uint64)
+    def _sizes_in_order(self, file: io.BufferedReader) -> NDArray[np.uint64] | None:
+        """Bytes of each sample's image where the allocation table's rows are the samples', in order and ascending, or
+        None. The table is checked by pieces: it is never in memory as a whole."""
+        if self.image_field is None or self.table_start + self.n_samples * ALLOCATION.itemsize != self.bytes:
+            return None
+        sizes = np.empty(self.n_samples, np.uint64)
+        first = end = 0
+        for table in self._allocation_pieces(file):
+            rows = slice(first, first + len(table))
+            ptr, sample = np.ascontiguousarray(table["ptr"]), table["sample_id"]
+            in_order = (ptr == self.ptr[rows]).all() and (sample == np.arange(first, rows.stop, dtype=np.uint64)).all()
+            if not in_order or (ptr[1:] <= ptr[:-1]).any() or ptr[0] < end:
+                return None
+            end = self._check_extents(table, end)
+            sizes[rows] = table["size"]
+            first = rows.stop
+        return sizes
+
+    def _sizes_by_search(self, table: NDArray[np.void]) -> NDArray[np.uint64]:
+        """The same from a table in any order, with rows for other fields; each image has a row of its own."""
+        sizes = np.empty(self.n_samples, np.uint64)
+        if self.image_field is None or not self.n_samples:
+            return sizes
+        if not len(table):
+            raise self._damaged("its allocation table is empty")
         for first in range(0, self.n_samples, PIECE):
-            rows = slice(first, min(first + PIECE, self.n_samples))
-            ptr, mode = self.ptr[rows], self.mode[rows]
-            at: Any = rows
-            if not in_order or (table["ptr"][rows] != ptr).any():
-                at = np.minimum(np.searchsorted(table["ptr"], ptr), len(table) - 1)
-            number = np.arange(rows.start, rows.stop, dtype=np.uint64)
-            if (table["ptr"][at] != ptr).any() or (table["sample_id"][at] != number).any():
+            ptr = self.ptr[first : first + PIECE]
+            found = table[np.minimum(np.searchsorted(table["ptr"], ptr), len(table) - 1)]
+            number = np.arange(first, first + len(ptr), dtype=np.uint64)
+            if (found["ptr"] != ptr).any() or (found["sample_id"] != number).any():
                 raise self._damaged("an image's pointer and the allocation table disagree")
-            size[rows] = table["size"][at]
-            pixels = self.width[rows].astype(np.uint64) * self.height[rows] * 3
-            if (mode > RAW).any():
+            sizes[first : first + PIECE] = found["size"]
+        return sizes
+
+    def _check_images(self, sizes: NDArray[np.uint64]) -> None:
+        for first in range(0, self.n_samples, PIECE):
+            rows = slice(first, first + PIECE)
+            mode, size = self.mode[rows], sizes[rows]
+            pixels = np.multiply(self.width[rows], self.height[rows], dtype=np.uint64) * np.uint64(3)
+            if mode.max() > RAW:
                 raise self._damaged("an image is neither JPEG nor raw")
-            if (pixels == 0).any() or (size[rows] == 0).any():
+            if pixels.min() == 0 or size.min() == 0:
                 raise self._damaged("an image is empty")
-            if (size[rows] != pixels)[mode == RAW].any():
+            if ((size != pixels) & (mode == RAW)).any():
                 raise self._damaged("a raw image's length differs from its width x height x 3")
-        return size
 
     def _first(self, type_id: int) -> int | None:
         return self.field_types.index(type_id) if type_id in self.field_types else None
