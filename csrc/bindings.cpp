@@ -89,8 +89,8 @@ void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t
     args.threads = threads;
     auto* state = reinterpret_cast<int32_t*>(status);
     py::gil_scoped_release release;
-    const int64_t bad_target = dualfast::first_bad_target(args.targets, rows, classes, ignore_index);
-    const int64_t bad_index = args.lines ? dualfast::first_bad_index(args.index, rows, samples) : -1;
+    const int64_t bad_target = dualfast::first_outside(args.targets, rows, classes, ignore_index);
+    const int64_t bad_index = args.lines ? dualfast::first_outside(args.index, rows, samples, 0) : -1;
     if (bad_target >= 0 || bad_index >= 0) {
         py::gil_scoped_acquire acquire;
         check_range(bad_target, "targets", args.targets,
@@ -99,11 +99,15 @@ void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t
                     "; the score table has the samples 0 to " + std::to_string(samples - 1));
     }
     if (state && state[kPaused]) args.lines = nullptr;
+    std::vector<float> losses;
+    if (!loss) {
+        losses.resize(static_cast<size_t>(rows));
+        args.loss = losses.data();
+    }
     const dualfast::Counts counts = dualfast::step(args);
     count(state, counts);
     if (!reduced) return;
-    double total = 0;
-    for (int64_t r = 0; r < rows; ++r) total += static_cast<double>(args.loss[r]);
+    const double total = dualfast::sum(args.loss, rows);
     *reinterpret_cast<float*>(reduced) = static_cast<float>(mean ? total / counts.denominator : total);
 }
 
@@ -130,7 +134,7 @@ void observe(const Dense<float>& p, const Dense<float>& margin, const Dense<floa
     args.lines = optional_data<int32_t>(lines, "lines", samples * args.layout.words);
     args.threads = threads;
     auto* state = optional_data<int32_t>(status, "status", 6);
-    check_range(dualfast::first_bad_index(args.index, rows, samples), "index", args.index,
+    check_range(dualfast::first_outside(args.index, rows, samples, 0), "index", args.index,
                 "; the score table has the samples 0 to " + std::to_string(samples - 1));
     if (state && state[kPaused]) return;
     dualfast::Counts counts;

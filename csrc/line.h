@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "levels.h"
+
 namespace dualfast {
 
 constexpr int kEl2nVisits = 10;
@@ -27,8 +29,25 @@ struct Observation {
     bool correct, finite;
 };
 
+using Four = float __attribute__((vector_size(16)));
+using Pick = int32_t __attribute__((vector_size(16)));
+
+// The sum of of(word) over the ring. Four words at a time, and what follows the ring in its last four left out: the
+// order of the sum is the same on every processor.
+template <class Of>
+INLINE float ring_sum(const int32_t* line, int ring, const Of& of) {
+    Four total = {};
+    for (int j = 0; j < ring; j += 4) {
+        Four past;
+        std::memcpy(&past, line + j, sizeof past);
+        const Four term = of(past);
+        total += Pick{0, 1, 2, 3} < ring - j ? term : Four{};
+    }
+    return (total[0] + total[1]) + (total[2] + total[3]);
+}
+
 // Folds one visit into its line; false when it was skipped (not finite) or came after the limit.
-inline bool fold(int32_t* line, const Line& layout, const Observation& seen) {
+INLINE bool fold(int32_t* line, const Line& layout, const Observation& seen) {
     int32_t* tail = line + layout.words - 7;
     auto add = [tail](int word, float value) {
         float sum;
@@ -45,22 +64,11 @@ inline bool fold(int32_t* line, const Line& layout, const Observation& seen) {
     if (visits >= layout.limit) return false;
     if (visits >= ring) {
         // Two passes over the ring: a running sum of squares loses the small variances to cancellation.
-        float mean = seen.p, squares = 0;
-#pragma omp simd reduction(+ : mean)
-        for (int j = 0; j < ring; ++j) {
-            float past;
-            std::memcpy(&past, line + j, 4);
-            mean += past;
-        }
-        mean /= static_cast<float>(layout.window);
-#pragma omp simd reduction(+ : squares)
-        for (int j = 0; j < ring; ++j) {
-            float past;
-            std::memcpy(&past, line + j, 4);
-            squares += (past - mean) * (past - mean);
-        }
-        squares += (seen.p - mean) * (seen.p - mean);
-        const float std = std::sqrt(squares / static_cast<float>(ring));
+        const float mean =
+            (seen.p + ring_sum(line, ring, [](Four past) { return past; })) / static_cast<float>(layout.window);
+        const float squares = ring_sum(line, ring, [mean](Four past) { return (past - mean) * (past - mean); });
+        const float last = seen.p - mean;
+        const float std = std::sqrt((squares + last * last) / static_cast<float>(ring));
         add(0, std * (1 - mean));
         add(1, std);
     }
@@ -69,8 +77,8 @@ inline bool fold(int32_t* line, const Line& layout, const Observation& seen) {
     add(3, seen.margin);
     if (visits < kEl2nVisits) add(4, seen.el2n);
     std::memcpy(tail + 5, &seen.entropy, 4);
-    const uint32_t last = (packed >> 24) & 1, ever = (packed >> 25) & 1, correct = seen.correct;
-    const uint32_t forgotten = std::min<uint32_t>(((packed >> 12) & 0xFFF) + (last & ~correct & 1), 0xFFF);
+    const uint32_t was = (packed >> 24) & 1, ever = (packed >> 25) & 1, correct = seen.correct;
+    const uint32_t forgotten = std::min<uint32_t>(((packed >> 12) & 0xFFF) + (was & ~correct & 1), 0xFFF);
     packed = (packed & 0xFC000000u) | static_cast<uint32_t>(visits + 1) | forgotten << 12 | correct << 24 |
              (ever | correct) << 25;
     tail[6] = static_cast<int32_t>(packed);

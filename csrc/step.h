@@ -35,9 +35,10 @@ struct Counts {
     double denominator = 0;  // what `mean` divides by
 };
 
-// The first row whose target or index is out of range, or -1.
-int64_t first_bad_target(const int64_t* targets, int64_t rows, int64_t classes, int64_t ignore_index);
-int64_t first_bad_index(const int64_t* index, int64_t rows, int64_t samples);
+// The first row whose value is neither in [0, limit) nor `except`, or -1.
+int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_t except);
+
+double sum(const float* values, int64_t count);
 
 // Runs the step. Of rows with the same index the first is recorded. Targets and indices are in range.
 Counts step(const Step& args);

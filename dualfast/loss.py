@@ -190,7 +190,7 @@ class DualLoss(nn.Module):
             index,
             self.table,
             label_smoothing=self.label_smoothing,
-            weight=self.weight,
+            weight=self._buffers["weight"],  # a third of the time of self.weight
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             backend=self.backend,

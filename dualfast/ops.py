@@ -7,7 +7,7 @@ import importlib.util
 import os
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch  # before _C, so that both share one OpenMP runtime
@@ -24,11 +24,17 @@ MAX_VISITS = 4095
 BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE, PAUSED, FINISHED = STATUS = range(6)  # words of Lines.status
 DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # waits for the device after each step and raises what it found
 
+# Checks and allocations are most of what a step of a small batch takes, so they are written for few calls into torch.
+_KERNEL_DTYPES = {
+    "cpp": (torch.float32, torch.bfloat16),
+    "triton": (torch.float32, torch.bfloat16, torch.float16),
+    "torch": (),
+}
+_SCALAR = torch.zeros((), dtype=torch.float32, device="cpu")  # empty_like takes half the time of empty
 _slow_devices: set[str] = set()
 
 
-@dataclass(frozen=True)
-class Lines:
+class Lines(NamedTuple):
     """Where a step records: lines (n_samples, words) int32, loss_sums (n_samples,) or None, status (6,) int32: four
     counters, 1 where nothing is to be recorded, and a counter of programs that is zero between launches."""
 
@@ -73,8 +79,7 @@ def pick_backend(backend: str, device: torch.device) -> str:
 def runs_on(logits: torch.Tensor, backend: str = "auto") -> str:
     """The back end that a step on `logits` takes: pick_backend's, or torch for a dtype that C++ does not have."""
     chosen = pick_backend(backend, logits.device)
-    has_kernel = {"cpp": (torch.float32, torch.bfloat16), "triton": (torch.float32, torch.bfloat16, torch.float16)}
-    return chosen if logits.dtype in has_kernel.get(chosen, ()) else "torch"
+    return chosen if logits.dtype in _KERNEL_DTYPES[chosen] else "torch"
 
 
 def step(
@@ -104,10 +109,11 @@ def step(
     Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
     """
     check_step(logits, targets, index, lines, weight)
-    if not len(logits):
+    if not logits.shape[0]:
         loss = torch.zeros(() if reduction != "none" else 0, device=logits.device)
         return loss, logits.new_zeros(logits.shape) if with_grad else None
-    run = {"cpp": _step_cpp, "triton": _step_triton, "torch": _step_torch}[runs_on(logits, backend)]
+    chosen = runs_on(logits, backend)
+    run = _step_cpp if chosen == "cpp" else _step_triton if chosen == "triton" else _step_torch
     out = run(
         logits,
         targets,
@@ -151,24 +157,28 @@ def check_step(
             raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor")
     if not logits.dtype.is_floating_point:
         raise TypeError(f"logits are {logits.dtype}; they must be floating point")
-    if logits.ndim != 2 or logits.shape[1] < 1:
-        raise ValueError(f"logits have the shape {tuple(logits.shape)}; it must be (B, C)")
-    others = [("targets", targets), ("index", index)]
-    for name, value in others:
+    shape = logits.shape
+    if len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"logits have the shape {tuple(shape)}; it must be (B, C)")
+    device, rows = logits.device, shape[0]
+    for name, value in (("targets", targets), ("index", index)):
         if value.dtype != torch.int64:
             raise TypeError(f"{name} are {value.dtype}; they must be torch.int64")
-        if value.shape != logits.shape[:1]:
-            raise ValueError(f"{name} have the shape {tuple(value.shape)}; {len(logits)} logits need ({len(logits)},)")
-    if weight is not None:
-        others.append(("weight", weight))
-        if weight.shape != logits.shape[1:]:
-            raise ValueError(f"weight has the shape {tuple(weight.shape)}; {logits.shape[1]} classes need one each")
-    if lines is not None:
-        others.append(("the score table", lines.lines))
-    device = logits.device
-    for name, value in others:
+        if value.shape != (rows,):
+            raise ValueError(f"{name} have the shape {tuple(value.shape)}; {rows} logits need ({rows},)")
         if value.device != device:
-            raise ValueError(f"{name} is on {value.device} and the logits are on {logits.device}; move one of them")
+            raise _elsewhere(name, value, logits)
+    if weight is not None:
+        if weight.shape != shape[1:]:
+            raise ValueError(f"weight has the shape {tuple(weight.shape)}; {shape[1]} classes need one each")
+        if weight.device != device:
+            raise _elsewhere("weight", weight, logits)
+    if lines is not None and lines.lines.device != device:
+        raise _elsewhere("the score table", lines.lines, logits)
+
+
+def _elsewhere(name: str, value: torch.Tensor, logits: torch.Tensor) -> ValueError:
+    return ValueError(f"{name} is on {value.device} and the logits are on {logits.device}; move one of them")
 
 
 def _step_cpp(
@@ -187,37 +197,48 @@ def _step_cpp(
     inplace: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     rows, classes = logits.shape
-    if classes > 1 and logits.stride(1) != 1:
-        logits, inplace = logits.contiguous(), False
+    stride, column = logits.stride()
+    if classes > 1 and column != 1:
+        logits, inplace, stride = logits.contiguous(), False, classes
     targets, index = targets.contiguous(), index.contiguous()
-    weight = None if weight is None else weight.float().contiguous()
-    loss = torch.empty(rows)
-    reduced = torch.empty(()) if reduction != "none" else None
+    weight_address = 0
+    if weight is not None:
+        weight = weight.float().contiguous()
+        weight_address = weight.data_ptr()
     grad = None
+    grad_address = grad_stride = 0
     if with_grad:
-        grad = logits.detach() if inplace else logits.new_empty((rows, classes))
+        grad = logits.detach() if inplace else torch.empty_like(logits)
+        grad_address, grad_stride = grad.data_ptr(), grad.stride(0)
+    losses_address = reduced_address = 0
+    if reduction == "none":
+        loss = torch.empty(rows, dtype=torch.float32, device=logits.device)
+        losses_address = loss.data_ptr()
+    else:
+        loss = torch.empty_like(_SCALAR)
+        reduced_address = loss.data_ptr()
     words = samples = limit = line_address = status_address = sums_address = 0
     window = 2
     if lines is not None:
-        samples, words = lines.lines.shape
-        window, limit = lines.window, lines.limit
-        line_address, status_address = lines.lines.data_ptr(), lines.status.data_ptr()
-        sums_address = 0 if lines.loss_sums is None else lines.loss_sums.data_ptr()
+        table, status, loss_sums, window, limit = lines
+        samples, words = table.shape
+        line_address, status_address = table.data_ptr(), status.data_ptr()
+        sums_address = 0 if loss_sums is None else loss_sums.data_ptr()
     _C.step(
         logits.data_ptr(),
-        0 if grad is None else grad.data_ptr(),
+        grad_address,
         logits.dtype == torch.bfloat16,
         rows,
         classes,
-        logits.stride(0),
-        0 if grad is None else grad.stride(0),
+        stride,
+        grad_stride,
         targets.data_ptr(),
         index.data_ptr(),
-        loss.data_ptr(),
-        0 if reduced is None else reduced.data_ptr(),
+        losses_address,
+        reduced_address,
         scale,
         reduction == "mean",
-        0 if weight is None else weight.data_ptr(),
+        weight_address,
         label_smoothing,
         ignore_index,
         line_address,
@@ -230,7 +251,7 @@ def _step_cpp(
         by_products and lines is not None,
         torch.get_num_threads(),
     )
-    return loss if reduced is None else reduced, grad
+    return loss, grad
 
 
 def _step_triton(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -244,7 +265,7 @@ def _step_torch(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Te
 
 
 def _has_kernels(tensor: torch.Tensor) -> bool:
-    return tensor.device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return tensor.is_cuda and importlib.util.find_spec("triton") is not None
 
 
 def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
@@ -254,7 +275,7 @@ def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
         return scaled
     if upstream.ndim:
         return grad.mul_(upstream[:, None])
-    return grad if upstream.device.type == "cpu" and float(upstream) == 1.0 else grad.mul_(upstream)
+    return grad if upstream.is_cpu and upstream.item() == 1.0 else grad.mul_(upstream)
 
 
 def observe(

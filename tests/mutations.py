@@ -18,6 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = "tests/interpreted_kernels.py::"
 TRAINING = "tests/test_training.py::"
+STEP = "tests/test_step.py::"
 
 
 class Mutation(NamedTuple):
@@ -155,7 +156,127 @@ MUTATIONS = [
         "csrc/bindings.cpp",
         "mean ? total / counts.denominator : total",
         "total / static_cast<double>(rows)",
-        "tests/test_step.py::test_options",
+        STEP + "test_options",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "6.9314718e-1f",
+        "6.93e-1f",
+        STEP + "test_losses_of_sure_rows_keep_their_digits",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        " + lost * shrink",
+        "",
+        STEP + "test_losses_of_sure_rows_keep_their_digits",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "* 0.693147181f",
+        "* 0.6931f",
+        STEP + "test_losses_of_sure_rows_keep_their_digits",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "out.correct ? sums.others : ",
+        "",
+        STEP + "test_losses_of_sure_rows_keep_their_digits",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        " + ((bits >> 16) & 1)",
+        "",
+        STEP + "test_bfloat16_gradients_are_rounded_to_nearest_and_ties_to_even",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "x[k] = std::sqrt(x[k]);",
+        "x[k] = x[k];",
+        STEP + "test_by_products_of_adversarial_rows",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "out.entropy = entropy > 0.0f ? entropy : zero;",
+        "out.entropy = zero - entropy;",
+        STEP + "test_by_products_of_adversarial_rows",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "v[1] = __builtin_shuffle(a, c, Pick{2, 3, 6, 7});",
+        "v[1] = __builtin_shuffle(a, c, Pick{6, 7, 2, 3});",
+        STEP + "test_every_level_of_instructions",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "tile(r, std::min(c, classes - 4));",
+        "if (c + 4 <= classes) tile(r, c);",
+        STEP + "test_every_level_of_instructions",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "from + std::min(r, rows - 1)",
+        "from + (r < rows ? r : 0)",
+        STEP + "test_every_level_of_instructions",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "sums.logits += (args.weight ? args.weight[c] : 1.0f)",
+        "sums.logits += 1.0f",
+        STEP + "test_every_level_of_instructions",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "kept ? (y == c ? out.true_gradient : other) : Floats{}",
+        "y == c ? out.true_gradient : other",
+        STEP + "test_an_ignored_row_is_zero_whatever_its_logits",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "~sums.lost & (sums.true_logit >= -FLT_MAX)",
+        "~sums.lost",
+        "tests/test_loss.py::test_non_finite_logits_show_as_in_torch_and_are_counted",
+    ),
+    Mutation(
+        "csrc/line.h",
+        "< ring - j",
+        "< ring",
+        STEP + "test_lines_agree_with_the_reference",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "index[table[slot] - 1] != id",
+        "false",
+        STEP + "test_repeats_are_counted_exactly",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "values[r] >= limit)",
+        "values[r] > limit)",
+        STEP + "test_bad_input_is_named_and_records_nothing",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "i = whole; i < count",
+        "i = count; i < count",
+        STEP + "test_options",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "work.terms.hard = 1 - args.smoothing",
+        "work.terms.hard = 1",
+        STEP + "test_options",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "begin += share",
+        "begin += 2 * share",
+        STEP + "test_any_number_of_threads_gives_the_same_lines",
+    ),
+    Mutation(
+        "dualfast/ops.py",
+        "torch.empty(rows, dtype=torch.float32, ",
+        "torch.empty(rows, ",
+        STEP + "test_the_loss_is_float32_whatever_torchs_defaults",
     ),
     Mutation(
         "csrc/jpeg.cpp",

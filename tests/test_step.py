@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,107 @@ def test_the_true_class_keeps_a_gradient_when_p_rounds_to_one(classes: int) -> N
     assert float(grad[0, 3]) == pytest.approx(-wrong / (1 + wrong), rel=1e-6)
 
 
+@pytest.fixture(params=[0, 1, 2])
+def level(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Instructions up to SSE2, AVX2, AVX-512, as far as the processor has them."""
+    ops.set_level(request.param)
+    yield request.param
+    ops.set_level(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 10, 64, 65, 300])
+def test_every_level_of_instructions(level: int, dtype: torch.dtype, classes: int) -> None:
+    weight = torch.rand(classes, generator=torch.Generator().manual_seed(5)) * 3
+    for rows in (1, 3, 4, 5, 8, 9, 16, 17, 37):
+        logits, targets = batch(rows, classes, rows)
+        check(logits.to(dtype), targets, "cpp")
+        targets[1::5] = -100
+        check(logits.to(dtype), targets, "cpp", label_smoothing=0.1, weight=weight)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10, 64, 65, 100])
+@pytest.mark.parametrize("others", ["alone", "far", "equal"])
+def test_losses_of_sure_rows_keep_their_digits(level: int, classes: int, others: str) -> None:
+    """log(1 + x) over its whole range: each loss on its own scale, where torch's is 0 once 1 - p is under 6e-8. What
+    is left is the rounding of the exponent, in proportion to the logit, and of the sum."""
+    depth = torch.cat([torch.linspace(0, 70, 1000), torch.logspace(-7, 0, 200)])
+    for sign in (1.0, -1.0):
+        logits = torch.full((len(depth), classes), {"alone": -math.inf, "far": -70.0, "equal": 0.0}[others])
+        logits[:, 0] = sign * depth
+        logits[:, 1] = 0.0
+        zeros = torch.zeros(len(depth), dtype=torch.int64)
+        loss, grad = ops.step(logits, zeros, zeros, None, reduction="none")
+        z = logits.double()
+        rest = (z[:, 1:] - z[:, :1]).exp().sum(1).numpy()
+        allowed = 3e-7 + 1e-7 * depth.numpy() + 1e-8 * classes
+        assert (np.abs(loss.double().numpy() / np.log1p(rest) - 1) < allowed).all()
+        assert grad is not None
+        assert (np.abs(-grad[:, 0].double().numpy() / (rest / (1 + rest)) - 1) < allowed).all()
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_by_products_of_adversarial_rows(level: int, classes: int) -> None:
+    """Ties, one class far above or below, -inf among the wrong classes, everything equal: each row on its own."""
+    rows = []
+    for gap in (0.0, 1e-6, 1e-3, 1.0, 20.0, 69.0, 80.0):
+        for sign in (1, -1):
+            row = torch.zeros(classes)
+            row[0] = sign * gap
+            rows += [row, row + 1e4, torch.where(torch.arange(classes) > 2, -math.inf, row)]
+            tie = row.clone()
+            tie[1] = row[0]
+            rows.append(tie)
+    logits = torch.stack(rows)
+    n = len(rows)
+    table = ScoreTable(n)
+    ops.step(logits, torch.zeros(n, dtype=torch.int64), torch.arange(n), table.as_lines())
+    log = [reference.visit(row.double().numpy(), 0) for row in logits]
+    assert None not in log
+    close(table, [reference.scores([seen]) for seen in log if seen is not None], logit_scale=80)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_an_ignored_row_is_zero_whatever_its_logits(level: int, classes: int, bad: float) -> None:
+    logits, targets = batch(20, classes, 6)
+    targets[3] = -100
+    clean, _ = ops.step(logits, targets, torch.arange(20), None)
+    logits[3, 2] = bad
+    loss, grad = ops.step(logits, targets, torch.arange(20), None)
+    assert grad is not None
+    assert torch.equal(loss, clean)
+    assert not grad[3].any()
+    assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("classes", [4, 128])
+def test_bfloat16_gradients_are_rounded_to_nearest_and_ties_to_even(level: int, classes: int) -> None:
+    logits = torch.zeros(16, classes, dtype=torch.bfloat16)
+    targets, index = torch.zeros(16, dtype=torch.int64), torch.arange(16)
+    for step in range(1, 16):
+        scale = 1 + step * 2**-9  # four for each unit in the last place of bfloat16, ties among them
+        _, grad = ops.step(logits, targets, index, None, reduction="sum", scale=scale)
+        want = torch.tensor(scale / classes).bfloat16()
+        assert grad is not None
+        assert grad[:, 1:].eq(want).all()
+
+
+def test_the_loss_is_float32_whatever_torchs_defaults() -> None:
+    logits, targets = batch(20, 10, 7)
+    want, _ = ops.step(logits, targets, torch.arange(20), None)
+    rows, _ = ops.step(logits, targets, torch.arange(20), None, reduction="none")
+    torch.set_default_dtype(torch.float64)
+    try:
+        found, _ = ops.step(logits, targets, torch.arange(20), None)
+        found_rows, _ = ops.step(logits, targets, torch.arange(20), None, reduction="none")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == found_rows.dtype == torch.float32
+    assert torch.equal(found, want)
+    assert torch.equal(found_rows, rows)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_strided_rows_and_writing_over_the_logits(backend: str) -> None:
     wide, targets = batch(20, 50, 4)
@@ -204,6 +306,22 @@ def test_lines_agree_with_the_reference(backend: str, classes: int, dtype: torch
     assert table.status.tolist() == [0, 0, repeated, skipped, 0, 0]
     assert skipped > 0
     assert repeated > 0
+
+
+@pytest.mark.parametrize("rows", [1, 17, 1000, 5000])
+@pytest.mark.parametrize("spacing", [1, 64, 4096, 618_034])
+def test_repeats_are_counted_exactly(rows: int, spacing: int) -> None:
+    """Indices close together and in regular steps, as a table of hashes likes them least."""
+    samples = 1_000_003
+    index = torch.randint(0, rows, (rows,), generator=torch.Generator().manual_seed(rows)) * spacing % samples
+    table = ScoreTable(samples)
+    logits, targets = batch(rows, 3, 1)
+    ops.step(logits, targets, index, table.as_lines())
+    different = index.unique()
+    assert int(table.status[ops.DUPLICATES]) == rows - len(different)
+    visits = table.lines[:, -1] & 0xFFF
+    assert torch.equal(visits.nonzero()[:, 0], different)
+    assert int(visits.max()) == 1
 
 
 def table_quiet(table: ScoreTable) -> ScoreTable:
