@@ -83,6 +83,17 @@ def test_equals_the_reference(n: int, ratio: float, dtype: Any) -> None:
     assert (select(scores, ratio, c_d=5.5, seed=2**63 + n) == reference_select(scores, ratio, 5.5, 2**63 + n)).all()
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+def test_keys_are_those_of_the_reference(seed: int) -> None:
+    """To the rounding of two logarithms, so that the lower word of u counts as the upper one does."""
+    n, rng = 100_000, np.random.default_rng(seed)
+    keys = reference.race_keys(seed, np.arange(n), np.zeros(n))
+    np.testing.assert_allclose(ops.race_keys(ops.Race(n, seed)), keys, rtol=4e-16, atol=4e-15)
+    dual, mean = rng.random(n), rng.random(n)
+    keys = reference.race_keys(seed, np.arange(n), reference.log_weights(dual, mean, 9.0, 7.0))
+    np.testing.assert_allclose(ops.race_keys(ops.Race(n, seed, dual, mean, 9.0, 7.0)), keys, rtol=4e-16, atol=1e-13)
+
+
 def test_same_for_threads_levels_and_runs() -> None:
     scores = scores_of(100_000)
     race = ops.Race(100_000, 11, scores.dual, scores.mean, 12.3, 3.7)
