@@ -23,23 +23,17 @@ inline int& level() {
 // A function with levels can only be fast at all of them when what it calls is compiled into it.
 #define INLINE inline __attribute__((always_inline))
 
-// AT_LEVELS defines `type name params` from an INLINE `name_at_level params`, AT_WIDTHS from an INLINE template
-// `name_at_width<N> params`, N the floats that a vector holds.
-#define AT_LEVELS(type, name, params, args) \
-    LEVELS(type, name, params, args, name##_at_level, name##_at_level, name##_at_level)
-#define AT_WIDTHS(type, name, params, args) \
-    LEVELS(type, name, params, args, name##_at_width<16>, name##_at_width<8>, name##_at_width<4>)
-
+// Defines `type name params` from an INLINE `name_at_level params`.
 #if defined(__x86_64__)
-#define LEVELS(type, name, params, args, for_v4, for_v3, for_v1)                            \
-    __attribute__((target("arch=x86-64-v4"))) type name##_v4 params { return for_v4 args; } \
-    __attribute__((target("arch=x86-64-v3"))) type name##_v3 params { return for_v3 args; } \
-    type name##_v1 params { return for_v1 args; }                                           \
-    type name params {                                                                      \
-        const int at = dualfast::level();                                                   \
-        return at == 2 ? name##_v4 args : at == 1 ? name##_v3 args : name##_v1 args;        \
+#define AT_LEVELS(type, name, params, args)                                                          \
+    __attribute__((target("arch=x86-64-v4"))) type name##_v4 params { return name##_at_level args; } \
+    __attribute__((target("arch=x86-64-v3"))) type name##_v3 params { return name##_at_level args; } \
+    type name##_v1 params { return name##_at_level args; }                                           \
+    type name params {                                                                               \
+        const int at = dualfast::level();                                                            \
+        return at == 2 ? name##_v4 args : at == 1 ? name##_v3 args : name##_v1 args;                 \
     }
 #else
-#define LEVELS(type, name, params, args, for_v4, for_v3, for_v1) \
-    type name params { return for_v1 args; }
+#define AT_LEVELS(type, name, params, args) \
+    type name params { return name##_at_level args; }
 #endif
