@@ -171,6 +171,14 @@ def c_d(data: str) -> Iterator[Point]:
     return iter(sorted((p for p in points if p.method != "full"), key=lambda p: (p.seed, p.method.endswith("auto"))))
 
 
+def c_d_all(data: str) -> Iterator[Point]:
+    """c_D against auto on all 50,000 images: `small`, 30 epochs of scores, 18 of training, one seed."""
+    options = (("batch_rule", "paper"), ("epochs", 18), ("score_epochs", 30), ("tests", 1))
+    methods = ("dual+beta:c_d=auto", "random", *(f"dual+beta:c_d={value}" for value in ("3", "4", "5.5", "2", "8")))
+    points = _all(data, methods, (0.9, 0.7, 0.5), (0,), **{**CPU, "images": 0, "options": options})
+    return (point for point in points if point.method != "full")
+
+
 def fast(data: str) -> Iterator[Point]:
     """On a GPU: every method, five ratios, three seeds, and as many steps for the four that matter most."""
     common = {"recipe": "fast", "model": "resnet9", "options": (("tdds", True),)}
@@ -203,6 +211,7 @@ GRIDS: dict[str, Callable[[str], Iterator[Point]]] = {
     "cpu-noise": cpu_noise,
     "scenarios": scenarios,
     "c_d": c_d,
+    "c_d-all": c_d_all,
     "fast": fast,
     "paper": paper,
     "imagenet": imagenet,
