@@ -1,5 +1,6 @@
 """What scores cost in a whole training: T epochs with DualLoss, T plain ones, and T that log every logit to the host
-and score afterwards, as published code does. Epochs of the three take turns.
+and score afterwards, as published code does: fed by the same loader, and by torch's DataLoader, as it is there. Epochs
+of the four take turns.
 
     python benchmarks/end_to_end.py --images 10000
     python benchmarks/end_to_end.py --recipe fast --images 0      # on a GPU"""
@@ -12,13 +13,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "accuracy"))
 
@@ -29,7 +31,9 @@ from run import WORK
 
 import dualfast
 from dualfast import models
+from dualfast.beton import Beton
 from dualfast.config import RECIPES, Recipe
+from dualfast.decode import IMAGENET_MEAN, IMAGENET_STD
 from dualfast.loader import Loader
 from dualfast.train import CrossEntropy, fit, pick_device
 
@@ -80,13 +84,50 @@ class Dual(nn.Module):
         return self.table.scores().dual
 
 
+class Images(Dataset[tuple[torch.Tensor, int, int]]):
+    """A .beton's images decoded and in memory, each padded, cropped, mirrored and normalised on its own: what published
+    code has torchvision do."""
+
+    def __init__(self, beton: Beton) -> None:
+        self.images = [beton.image(row) for row in range(beton.n_samples)]
+        self.labels: list[int] = beton.labels.tolist()
+        self.mean, self.std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int, int]:
+        pixels, pad = self.images[i], 4
+        top, left, mirrored = (int(torch.randint(high, ())) for high in (2 * pad + 1, 2 * pad + 1, 2))
+        height, width = pixels.shape[:2]
+        pixels = np.pad(pixels, ((pad, pad), (pad, pad), (0, 0)))[top : top + height, left : left + width]
+        image = torch.from_numpy(np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)).permute(2, 0, 1)
+        return (image.float() / 255 - self.mean) / self.std, self.labels[i], i
+
+
+class TorchLoader:
+    """torch's DataLoader over Images, as the training loop wants a loader; the workers live for all epochs."""
+
+    def __init__(self, images: Images, batch_size: int, workers: int) -> None:
+        self.batches = DataLoader(images, batch_size, shuffle=True, num_workers=workers, persistent_workers=True)
+        self.remaining = len(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+
 def criterion_of(what: str, n: int, classes: int, epochs: int, device: torch.device) -> nn.Module:
     if what == "plain":
         return CrossEntropy()
     return Dual(n, device) if what == "dualfast" else Logged(n, classes, epochs)
 
 
-WAYS = ("plain", "dualfast", "log and score after")
+WAYS = ("plain", "dualfast", "log and score after", "log and score after, DataLoader")
 
 
 class Rig:
@@ -106,16 +147,22 @@ class Rig:
         self.n = self.loader.n_samples
         self.classes = int(self.loader.labels.max()) + 1
         self.side = self.loader.image_size[0]
+        self.torch_loader: TorchLoader | None = None
 
     def network(self) -> nn.Module:
         torch.manual_seed(0)
         return models.build(self.recipe.model, num_classes=self.classes, image_size=self.side)
 
-    def epoch(self, network: nn.Module, criterion: nn.Module) -> float:
+    def epoch(self, what: str, network: nn.Module, criterion: nn.Module) -> float:
         """Seconds of an epoch."""
+        loader: Any = self.loader
+        if what == WAYS[3]:
+            if self.torch_loader is None:
+                self.torch_loader = TorchLoader(Images(loader.beton), loader.batch_size, loader.num_workers)
+            loader = self.torch_loader
         self.synchronize()
         start = time.perf_counter()
-        fit(network, self.loader, criterion, self.recipe)
+        fit(network, loader, criterion, self.recipe)
         self.synchronize()
         return time.perf_counter() - start
 
@@ -135,12 +182,12 @@ def times(rig: Rig, epochs: int) -> list[dict[str, Any]]:
     networks = {what: rig.network() for what in WAYS}
     criteria = {what: criterion_of(what, rig.n, rig.classes, epochs, rig.device) for what in WAYS}
     for what in WAYS:  # compiles and warms up; Logged and Dual see an epoch more than they keep
-        rig.epoch(networks[what], criteria[what])
+        rig.epoch(what, networks[what], criteria[what])
     taken: dict[str, list[float]] = {what: [] for what in WAYS}
     for turn in range(epochs):
         order = WAYS[turn % len(WAYS) :] + WAYS[: turn % len(WAYS)]
         for what in order:
-            taken[what].append(rig.epoch(networks[what], criteria[what]))
+            taken[what].append(rig.epoch(what, networks[what], criteria[what]))
     rows = []
     for what in WAYS:
         after = timed(criteria[what].score) if what != "plain" else 0.0
@@ -160,7 +207,7 @@ def memory(rig: Rig, what: str, epochs: int) -> dict[str, int]:
     """Bytes at the peak of an epoch and its scoring, beyond what plain epochs left behind; and of the score state."""
     network = rig.network()
     for _ in range(2):
-        rig.epoch(network, CrossEntropy())
+        rig.epoch("plain", network, CrossEntropy())
     state = 0
 
     def run() -> None:
@@ -171,7 +218,7 @@ def memory(rig: Rig, what: str, epochs: int) -> dict[str, int]:
             state = criterion.logits.nbytes + criterion.targets.nbytes
         elif isinstance(criterion, Dual):
             state = criterion.table.lines.nbytes + criterion.table.status.nbytes
-        rig.epoch(network, criterion)
+        rig.epoch(what, network, criterion)
         if what != "plain":
             criterion.score()
 
@@ -191,7 +238,8 @@ def imagenet(device: torch.device) -> dict[str, Any]:
     logits = torch.randn(batch, classes, generator=generator).to(device).requires_grad_()
     targets = torch.randint(0, classes, (batch,), generator=generator).to(device)
     pieces = torch.randperm(few, generator=generator).to(device).split(batch)
-    criteria = {what: criterion_of(what, few, classes, WINDOW, device) for what in WAYS}
+    ways = WAYS[:3]  # nothing is loaded here
+    criteria = {what: criterion_of(what, few, classes, WINDOW, device) for what in ways}
 
     def steps(criterion: nn.Module) -> None:
         for index in pieces:
@@ -200,13 +248,13 @@ def imagenet(device: torch.device) -> dict[str, Any]:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    taken: dict[str, list[float]] = {what: [] for what in WAYS}
+    taken: dict[str, list[float]] = {what: [] for what in ways}
     for turn in range(12):
-        for what in WAYS:
+        for what in ways:
             seconds = timed(lambda what=what: steps(criteria[what]))
             if turn > 1:
                 taken[what].append(seconds)
-    a_sample = {what: statistics.median(taken[what]) / few for what in WAYS}
+    a_sample = {what: statistics.median(taken[what]) / few for what in ways}
     after = timed(criteria[WAYS[2]].score) / few / WINDOW
     dual_after = timed(criteria["dualfast"].score) / few
     visits = n * epochs

@@ -196,7 +196,7 @@ py::tuple sift(const py::object& mean, const py::object& score, const py::object
         py::gil_scoped_release release;
         found = dualfast::sift(race, low, high, to);
     }
-    return py::make_tuple(bits, found.kept, array_of(found.open), found.bad);
+    return py::make_tuple(bits, found.kept, array_of(found.open), array_of(found.ratios), found.error, found.bad);
 }
 
 Dense<int64_t> largest(const py::object& column, int64_t k, int threads) {

@@ -104,89 +104,70 @@ AT_LEVELS(void, keys_of, (const Race& race, int64_t first, int n, double* keys),
 
 // ---- the race in float32 ----
 //
-// Keys in units of log 2. Errors, absolute: rough_log2 of a column stays within 1e-5 (7.4e-6 relative of the polynomial
-// times 1/2, rounding to 20 or 24 bits, and of exponent plus fraction, which is at most 1024 + 1 for a score);
-// log2(-log2 u) within 3e-4, as samples whose u is closer than 2^-16 to 0 or 1 are left open (there 1 - u is known to
-// 2^-15, or u to 2^-9 and its logarithm to 2^-12). Sums round by 2^-24 of their size, at most 4,000 + 40 (|a-1| +
-// |b-1|). The slack is several times all that together.
+// A sample stays when its wait, -log2 u, is below its weight times 2^bound: one logarithm and one power, where the key
+// would take two logarithms more. Errors, in units of log2: of the wait 1e-4 (5e-5 relative of the polynomial, and as
+// much of u, of which 20 to 32 bits are known), and near u = 1 what kNearOne allows for; of the power 1.1e-4; of each
+// logarithm 9e-5 and of the sum of both 3e-5 of rounding, times the exponents |a-1| and |b-1|. The slack is three times
+// all that together.
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")  // what is only a bound may use what the processor has
-INLINE float slack_of(const Race& race) {
-    const double powers = race.mean.data ? std::abs(race.a - 1.0) + std::abs(race.b - 1.0) : 0.0;
-    return static_cast<float>(2e-3 + 1e-4 * powers);
-}
-
-INLINE float bits_to_float(int32_t bits) {
+INLINE float bits_to_float(uint32_t bits) {
     float x;
     std::memcpy(&x, &bits, 4);
     return x;
 }
-
-// log2(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), relative error 7.4e-6: minimax fit of log2(1 + f) / f. In pairs, so
-// that a product waits for three others, not for six.
-INLINE float rough_log2_1p(float f) {
-    const float ff = f * f;
-    const float high = (-0.20619085f * f + 0.31819984f) * ff + (-0.36649173f * f + 0.47981185f);
-    return (high * ff + (-0.72120637f * f + 1.4427016f)) * f;
-}
-
-// x positive and normal; of a double the high word alone counts.
-INLINE float rough_log2(float x) {
-    int32_t bits;
+INLINE uint32_t float_to_bits(float x) {
+    uint32_t bits;
     std::memcpy(&bits, &x, 4);
-    const int32_t e = (bits - 0x3F3504F3) >> 23;
-    return static_cast<float>(e) + rough_log2_1p(bits_to_float(bits - (e << 23)) - 1.0f);
-}
-
-INLINE float rough_log2(double x) {
-    uint64_t bits;
-    std::memcpy(&bits, &x, 8);
-    const auto high = static_cast<int32_t>(bits >> 32);
-    const int32_t e = (high - 0x3FE6A09E) >> 20;
-    const int32_t m = ((high - (e << 20) - 0x3FE00000) << 3) + 0x3F000000;
-    return static_cast<float>(e) + rough_log2_1p(bits_to_float(m) - 1.0f);
+    return bits;
 }
 
 constexpr float kUnsure = std::numeric_limits<float>::quiet_NaN();  // neither below low nor above high
+constexpr float kNearOne = 0x1p-23f;                                // u is rounded by 2^-25
+constexpr uint32_t kFewBits = 1 << 12;                              // a word below this says too little of u
 
-INLINE void rough_race(const uint32_t* word0, int n, float* keys) {
+// -log2 u from the upper words of u.
+INLINE void rough_waits(const uint32_t* word, int n, float* waits) {
+    uint32_t lowest = kFewBits;
     for (int i = 0; i < n; ++i) {
-        const auto top = static_cast<int32_t>(~word0[i] >> 1);
-        const float y = static_cast<float>(top) * 0x1p-31f + 0x1p-32f, x = 1.0f - y;  // 1 - u and u
-        int32_t bits;
-        std::memcpy(&bits, &x, 4);
-        const int32_t e = (bits - 0x3F3504F3) >> 23;
-        const float f = e == 0 ? -y : bits_to_float(bits - (e << 23)) - 1.0f;  // -y: exact near 1
-        const float wait = -(static_cast<float>(e) + rough_log2_1p(f));
-        keys[i] = std::abs(top - (1 << 30)) > (1 << 30) - (1 << 15) ? kUnsure : wait;
+        lowest = std::min(lowest, word[i]);
+        const uint32_t bits = float_to_bits(static_cast<float>(static_cast<int32_t>(word[i] >> 1)));
+        const int32_t e = static_cast<int32_t>(bits - 0x3F3504F3) >> 23;
+        const float f = bits_to_float(bits - (static_cast<uint32_t>(e) << 23)) - 1.0f;  // sqrt(1/2) to sqrt(2), less 1
+        // Minimax fit of log2(1 + f) / f.
+        const float slope = (((0.25474668f * f - 0.39089091f) * f + 0.48530708f) * f - 0.72055511f) * f + 1.4426463f;
+        waits[i] = static_cast<float>(31 - e) - f * slope;
     }
-    // A loop of its own: together the chain of operations is too long for the processor to work on several samples.
-    for (int i = 0; i < n; ++i) keys[i] = keys[i] > 0 ? rough_log2(keys[i]) : kUnsure;
+    for (int i = 0; lowest < kFewBits && i < n; ++i) waits[i] = word[i] < kFewBits ? kUnsure : waits[i];
 }
 
-template <class T>
-INLINE int add_rough_score(const T* score, int n, float* keys) {
-    constexpr auto kZero = static_cast<float>(kZeroWeight * 1.4426950408889634);
-    int bad = 0;
-    for (int i = 0; i < n; ++i) {
-        const T x = score[i];
-        bad |= !(x >= 0) | !(x <= std::numeric_limits<T>::max());
-        const float log_score = x < std::numeric_limits<T>::min() ? kUnsure : rough_log2(x);
-        keys[i] -= x == 0 ? -kZero : log_score;
+// Adds power * log2(x) to a sum that holds power * kLogConstant already; x positive and normal. The bits of a float are
+// its logarithm, but for a function of its mantissa.
+constexpr double kLogConstant = -126.0 - 2.5128525374641812;
+struct RoughLog2 {
+    float scale, c1, c2, c3, c4;  // minimax fit of log2(m) - m for 1 <= m < 2, times the power
+    explicit RoughLog2(double power)
+        : scale(static_cast<float>(power * 0x1p-23)),
+          c1(static_cast<float>(power * 3.0700845929894918)),
+          c2(static_cast<float>(power * -2.1206683832209188)),
+          c3(static_cast<float>(power * 0.6451391563308834)),
+          c4(static_cast<float>(power * -0.08161524675961526)) {}
+    INLINE float add_to(float sum, uint32_t bits) const {
+        const float m = bits_to_float((bits & 0x007FFFFF) | 0x3F800000);
+        sum = static_cast<float>(static_cast<int32_t>(bits)) * scale + sum;
+        return (((c4 * m + c3) * m + c2) * m + c1) * m + sum;
     }
-    return bad;
-}
+};
 
-template <class T>
-INLINE int add_rough_beta(const T* mean, int n, float a1, float b1, float* keys) {
-    constexpr auto kEdge = static_cast<T>(kMeanEdge);
-    int bad = 0;
-    for (int i = 0; i < n; ++i) {
-        const T x = mean[i], y = 1 - x;
-        bad |= !(x >= 0) | !(y >= 0);
-        keys[i] -= a1 * rough_log2(x > kEdge ? x : kEdge) + b1 * rough_log2(y > kEdge ? y : kEdge);
-    }
-    return bad;
+// 2^x, no further than 2^125 either way.
+constexpr float kMostPower = 125;
+INLINE float rough_exp2(float x) {
+    x = x < kMostPower ? x : kMostPower;
+    x = x > -kMostPower ? x : -kMostPower;
+    const float shifted = x + 12582912.0f;  // rounds to a whole number, which the lowest bits then hold
+    const float f = x - (shifted - 12582912.0f);
+    const float power = ((0.05517176f * f + 0.24261134f) * f + 0.69326097f) * f + 0.99992803f;
+    return bits_to_float(float_to_bits(power) + (float_to_bits(shifted) << 23));
 }
 
 // Asks for the next block of a column, lest the next call wait for it: the processor looks ahead within a page alone.
@@ -198,28 +179,113 @@ INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
     for (int64_t at = first * width; at < end; at += 64) __builtin_prefetch(from + at);
 }
 
-// state[i] = 1: surely below low, 2: open, 0: surely above high. Not 0 where a sample is bad.
-INLINE int sift_block_at_level(const Race& race, int64_t first, int n, float low, float high, uint8_t* state) {
-    uint32_t words[4 * kBlock];
-    float keys[kBlock];
-    prefetch(race.score, first + n, race.count);
-    prefetch(race.mean, first + n, race.count);
-    rough_race(words_of(race, first, n, 0, words), n, keys);
-    int bad = 0;
-    if (race.score.data) WITH_TYPE(race.score, first, bad |= add_rough_score(from, n, keys));
-    if (race.mean.data) {
-        const auto a1 = static_cast<float>(race.a - 1.0), b1 = static_cast<float>(race.b - 1.0);
-        WITH_TYPE(race.mean, first, bad |= add_rough_beta(from, n, a1, b1, keys));
+// The bounds of a race and what else is the same for all its blocks. Bounds are taken relative to one of them, `around`
+// (0 where neither is finite).
+struct Sieve {
+    float low, high;  // as factors, with the slack
+    float start;      // what a sum of logarithms begins with: around, in units of log2, and the constants of both
+    bool zeros;       // weights of zero may lie within the bounds
+    float error;      // a factor that the ratio of wait and weight is not further off than
+    RoughLog2 log_mean, log_rest;
+
+    Sieve(const Race& race, double low_key, double high_key) : log_mean(race.a - 1.0), log_rest(race.b - 1.0) {
+        const double powers = race.mean.data ? std::abs(race.a - 1.0) + std::abs(race.b - 1.0) : 0.0;
+        const double constants = race.mean.data ? (race.a + race.b - 2.0) * kLogConstant : 0.0;
+        const double slack = 1e-3 + 3e-4 * powers, unit = std::log(2.0), log_unit = std::log(unit);
+        const double around = std::isfinite(low_key) ? low_key : std::isfinite(high_key) ? high_key : log_unit;
+        error = static_cast<float>(std::exp2(slack));
+        low = static_cast<float>(std::exp2((low_key - around) / unit - slack));
+        high = static_cast<float>(std::exp2((high_key - around) / unit + slack));
+        start = static_cast<float>((around - log_unit) / unit + constants);
+        zeros = (high_key - kZeroWeight) / unit > -100.0 - 41.0 * powers;
     }
+};
+
+// What is known of the samples of a block.
+struct Sifting {
+    float waits[kBlock], powers[kBlock], weights[kBlock];
+    uint32_t below[kBlock / 32], open[kBlock / 32];  // bits: surely below low; neither that nor surely above high
+
+    // Wait over weight, or NaN where that has not the accuracy of Sieve::error.
+    float ratio(int i) const {
+        constexpr float kRange = 0x1p60f;
+        const bool known =
+            waits[i] > 4096 * kNearOne && std::abs(powers[i]) < 100 && weights[i] > 1 / kRange && weights[i] < kRange;
+        return known ? waits[i] / weights[i] : kUnsure;
+    }
+};
+
+// log2 of the weight without the score, plus the bound. True where a mean is not in [0, 1].
+template <class T>
+INLINE bool rough_powers(const Sieve& sieve, const T* mean, int n, float* powers) {
+    constexpr int32_t kEdge = 0x2B8CBCCC;  // the bits of kMeanEdge
+    uint32_t most = 0;
     for (int i = 0; i < n; ++i) {
-        const int below = keys[i]<low, above = keys[i]> high;
-        state[i] = static_cast<uint8_t>(below | (!(below | above)) << 1);
+        const uint32_t a = float_to_bits(static_cast<float>(mean[i])),
+                       b = float_to_bits(static_cast<float>(1 - mean[i]));
+        most = std::max(most, sizeof(T) == 4 ? a : std::max(a, b));  // also larger for what is negative or NaN
+        const float sum = sieve.log_mean.add_to(sieve.start, std::max(static_cast<int32_t>(a), kEdge));
+        powers[i] = sieve.log_rest.add_to(sum, std::max(static_cast<int32_t>(b), kEdge));
     }
-    return bad;
+    return most > float_to_bits(1.0f);
 }
 
-AT_LEVELS(int, sift_block, (const Race& race, int64_t first, int n, float low, float high, uint8_t* state),
-          (race, first, n, low, high, state))
+// The weights, times 2^bound. True where a score is not in [0, inf).
+template <class T>
+INLINE bool rough_weights(const Sieve& sieve, const T* score, int n, Sifting& block) {
+    uint32_t most = 0;
+    int32_t most_power = 0;
+    for (int i = 0; i < n; ++i) {
+        const auto x = static_cast<float>(score[i]);
+        most = std::max(most, float_to_bits(x));
+        most_power = std::max(most_power, static_cast<int32_t>(float_to_bits(block.powers[i])));
+        block.weights[i] = rough_exp2(block.powers[i]) * x;
+    }
+    constexpr float kLarge = 0x1p100f;
+    if (sieve.zeros) {  // a race of their own: score 1, far behind
+        for (int i = 0; i < n; ++i) {
+            const float behind = block.powers[i] - static_cast<float>(kZeroWeight * 1.4426950408889634);
+            if (score[i] == 0) block.weights[i] = rough_exp2(behind);
+        }
+    }
+    if (most > float_to_bits(kLarge) || most_power > static_cast<int32_t>(float_to_bits(100.0f))) {
+        // Score and power may balance each other outside the range of float.
+        for (int i = 0; i < n; ++i) {
+            if (score[i] == 0 || (score[i] > 1 / kLarge && score[i] < kLarge)) continue;
+            int exponent;
+            const auto mantissa = static_cast<float>(std::frexp(score[i], &exponent));
+            block.weights[i] = rough_exp2(block.powers[i] + static_cast<float>(exponent)) * mantissa;
+        }
+    }
+    return most > float_to_bits(std::numeric_limits<float>::max());
+}
+
+INLINE bool sift_block_at_level(const Race& race, const Sieve& sieve, int64_t first, int n, Sifting& block) {
+    uint32_t words[4 * kBlock];
+    prefetch(race.score, first + n, race.count);
+    prefetch(race.mean, first + n, race.count);
+    rough_waits(words_of(race, first, n, 0, words), n, block.waits);
+    bool odd = false;
+    for (int i = 0; !race.mean.data && i < n; ++i) block.powers[i] = sieve.start;
+    if (race.mean.data) WITH_TYPE(race.mean, first, odd |= rough_powers(sieve, from, n, block.powers));
+    for (int i = 0; !race.score.data && i < n; ++i) block.weights[i] = rough_exp2(block.powers[i]);
+    if (race.score.data) WITH_TYPE(race.score, first, odd |= rough_weights(sieve, from, n, block));
+    for (int i = n; i < kBlock; ++i) block.waits[i] = INFINITY, block.weights[i] = -1;  // surely above
+    for (int word = 0; word < kBlock / 32; ++word) {
+        uint32_t below = 0, above = 0;
+        for (int i = 0; i < 32; ++i) {
+            const float wait = block.waits[32 * word + i], weight = block.weights[32 * word + i];
+            below |= static_cast<uint32_t>(wait < weight * sieve.low - kNearOne) << i;
+            above |= static_cast<uint32_t>(wait > weight * sieve.high + kNearOne) << i;
+        }
+        block.below[word] = below;
+        block.open[word] = ~(below | above);
+    }
+    return odd;
+}
+
+AT_LEVELS(bool, sift_block, (const Race& race, const Sieve& sieve, int64_t first, int n, Sifting& block),
+          (race, sieve, first, n, block))
 #pragma GCC pop_options
 
 template <class T>
@@ -282,39 +348,40 @@ void race_keys(const Race& race, const int64_t* where, int64_t count, double* ke
 }
 
 Sifted sift(const Race& race, double low, double high, uint8_t* bits) {
-    const double log_log2 = std::log(std::log(2.0));
-    const float slack = slack_of(race);
-    const auto rough_low = static_cast<float>((low - log_log2) / std::log(2.0)) - slack;
-    const auto rough_high = static_cast<float>((high - log_log2) / std::log(2.0)) + slack;
+    const Sieve sieve(race, low, high);
     const int64_t blocks = (race.count + kBlock - 1) / kBlock;
     const int64_t parts = parts_of(race.count, race.threads);
-    std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}});
+    std::vector<Sifted> found(static_cast<size_t>(parts), Sifted{0, -1, {}, {}, sieve.error});
     for_parts(parts, race.threads, [&](int64_t part) {
         Sifted& mine = found[static_cast<size_t>(part)];
-        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
-            const int64_t first = block * kBlock;
+        for (int64_t at = blocks * part / parts; at < blocks * (part + 1) / parts; ++at) {
+            const int64_t first = at * kBlock;
             const int n = static_cast<int>(std::min<int64_t>(kBlock, race.count - first));
-            uint8_t state[kBlock] = {};
-            if (sift_block(race, first, n, rough_low, rough_high, state) && mine.bad < 0) {
-                mine.bad = first_bad(race, first, first + n);
+            Sifting block;
+            if (sift_block(race, sieve, first, n, block) && mine.bad < 0) {
+                const int64_t bad = first_bad(race, first, first + n);
+                if (bad < first + n) mine.bad = bad;
             }
-            for (int i = 0; i < n; i += 8) {
-                constexpr uint64_t kOnes = 0x0101010101010101;
-                uint64_t eight;
-                std::memcpy(&eight, state + i, 8);
-                bits[(first + i) / 8] = static_cast<uint8_t>((eight & kOnes) * 0x0102040810204080 >> 56);
-                mine.kept += static_cast<int64_t>((eight & kOnes) * kOnes >> 56);
-                for (uint64_t left = eight & ~kOnes; left; left &= left - 1) {
-                    mine.open.push_back(first + i + __builtin_ctzll(left) / 8);
+            std::memcpy(bits + first / 8, block.below, static_cast<size_t>((n + 7) / 8));
+            for (int i = 0; i < kBlock / 64; ++i) {
+                uint64_t below, open;
+                std::memcpy(&below, block.below + 2 * i, 8);
+                std::memcpy(&open, block.open + 2 * i, 8);
+                mine.kept += __builtin_popcountll(below);
+                for (; open; open &= open - 1) {
+                    const int where = 64 * i + __builtin_ctzll(open);
+                    mine.open.push_back(first + where);
+                    mine.ratios.push_back(block.ratio(where));
                 }
             }
         }
     });
-    Sifted all{0, -1, {}};
+    Sifted all{0, -1, {}, {}, sieve.error};
     for (const Sifted& part : found) {
         all.kept += part.kept;
         if (all.bad < 0) all.bad = part.bad;
         all.open.insert(all.open.end(), part.open.begin(), part.open.end());
+        all.ratios.insert(all.ratios.end(), part.ratios.begin(), part.ratios.end());
     }
     return all;
 }

@@ -42,6 +42,8 @@ struct Sifted {
     int64_t kept;  // how many
     int64_t bad;   // first position with a score not in [0, inf) or a mean not in [0, 1], or -1
     std::vector<int64_t> open;
+    std::vector<float> ratios;  // of each open one: exp(key) over a factor common to all, or NaN
+    float error;                // a ratio may be wrong by this factor, either way
 };
 Sifted sift(const Race& race, double low, double high, uint8_t* bits);
 

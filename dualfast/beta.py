@@ -34,11 +34,14 @@ def beta_of(scores: Any, prune_ratio: float, c_d: float | Literal["auto"] = 4.0)
 
     Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses. ValueError for a c_D that is not positive.
     """
-    if c_d == "auto":
-        c_d = auto_c_d(scores, prune_ratio)
+    return beta_from(mu_of(scores), prune_ratio, auto_c_d(scores, prune_ratio) if c_d == "auto" else c_d)
+
+
+def mu_of(scores: Any) -> float:
+    """The average `mean` of the ten samples of highest dual; NaN without samples."""
     dual, mean = _column(scores, "dual"), _column(scores, "mean")
     top = ops.largest(dual, TOP_SAMPLES)
-    return beta_from(float(mean[top].astype(np.float64).mean()) if len(top) else math.nan, prune_ratio, c_d)
+    return float(mean[top].astype(np.float64).mean()) if len(top) else math.nan
 
 
 def beta_from(mu: float, prune_ratio: float, c_d: float) -> Beta:
@@ -53,17 +56,22 @@ def beta_from(mu: float, prune_ratio: float, c_d: float) -> Beta:
 
 def auto_c_d(scores: Any, prune_ratio: float) -> float:
     """c_D read off the scores and the ratio alone: of the values 1 to 11 in steps of 1/4 the one for which the kept
-    samples' expected mean comes nearest to the (1 + 5 r) / 8 quantile of all means; where several come as near, within
-    0.005, the one nearest to the published 4.
+    samples' expected mean comes nearest to (m + 1/2) / 2 + (r - 1/2) |r - 1/2|, m being the average of all means; where
+    several come as near, within 0.005, the one nearest to the published 4.
 
-    So the kept are easier than two thirds of all samples when nine in ten are removed, and of middling difficulty when
-    half are. Unlike a preset this follows how sure the network was: a quantile of the means stays where it is when
-    fewer scoring epochs make them all smaller. The line is fitted to the sweep of benchmarks/accuracy/run.py c_d
-    (10,000 images of CIFAR-10). Expectations as in expected_inclusion, over at most 65,536 samples.
+    So when half are removed the kept are halfway between what is usual and a mean of 1/2, and the easier the more are
+    removed. A preset cannot follow how sure the network was, as fewer scoring epochs or more data make it. The rule is
+    fitted to the sweeps c_d and c_d-all of benchmarks/accuracy/run.py: CIFAR-10, 10,000 images with scores of 30 and of
+    15 epochs, and 50,000. Expectations as in expected_inclusion, over at most 65,536 samples.
     """
-    few = Thin.of(scores, thinned(len(scores.dual)))
-    target = np.quantile(few.mean, (1 + 5 * prune_ratio) / 8)
-    reached = [expected_mean(few, beta_of(few, prune_ratio, float(c)), prune_ratio) for c in AUTO_C_D]
+    return auto_from(Thin.of(scores, thinned(len(scores.dual))), mu_of(scores), prune_ratio)
+
+
+def auto_from(few: Thin, mu: float, prune_ratio: float) -> float:
+    """auto_c_d, given mu and the samples that expectations are taken over."""
+    far = prune_ratio - 0.5
+    target = (few.mean.mean() + 0.5) / 2 + far * abs(far)
+    reached = [expected_mean(few, beta_from(mu, prune_ratio, float(c)), prune_ratio) for c in AUTO_C_D]
     off = np.abs(np.array(reached) - target)
     near = AUTO_C_D[off <= off.min() + AUTO_NEAR]
     return float(near[np.argmin(np.abs(near - USUAL_C_D))])

@@ -368,22 +368,34 @@ def select(
     """dualfast.select from scores that no process holds whole: the same ids, sorted, on every rank.
 
     scores: this rank's ShardedTable.local_scores(). method: "dual+beta", "random" or a score by name. Only histograms
-    of keys and the ids kept travel. Raises as dualfast.select does, on every rank; for "ccs", "stratified", quotas and
-    c_d="auto", which look at all scores at once, ValueError: gather them.
+    of keys and the ids kept travel, for c_d="auto" the dual and mean of 65,536 samples too. Raises as dualfast.select
+    does, on every rank; for "ccs", "stratified" and quotas, which look at all scores at once, ValueError: gather them.
     """
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     error: Exception | None = None
-    keys = np.empty(0)
+    columns: list[NDArray[np.float64]] = []
     ids = rank + size * np.arange(len(scores), dtype=np.int64)
     counts = _sum(np.array([len(scores)]), group)
     n = selection.kept_count(int(counts[0]), prune_ratio)
-    mu = _mu(scores, group) if method == "dual+beta" else 0.0
     try:
-        keys = _keys(scores, ids, prune_ratio, method, c_d, seed, mu, keep)
+        columns = _columns(scores, ids, method, keep)
     except (ValueError, TypeError) as raised:
         error = raised
     if _sum(np.array([error is not None]), group)[0]:
         raise error or ValueError(f"another rank cannot select by {method!r}; its message says why")
+    if method == "random":
+        keys = ops.race_keys(ops.Race(len(ids), seed, ids=ids))
+    elif method == "dual+beta":
+        mu = _mu(scores, group)
+        if c_d == "auto":
+            c_d = beta.auto_from(_thin(scores, int(counts[0]), group), mu, prune_ratio)
+            if rank == 0:
+                warnings.warn(f"c_d auto is {c_d:g} for these scores at {prune_ratio:g}", stacklevel=2)
+        law, (dual, mean) = beta.beta_from(mu, prune_ratio, c_d), columns
+        keys = ops.race_keys(ops.Race(len(ids), seed, dual, mean, law.a, law.b, ids))
+    else:
+        low = (keep or ("low" if method in selection.LOW_IS_KEPT else "high")) == "low"
+        keys = columns[0] if low else -columns[0]
     mine = ids[_smallest(keys, ids, n, group)]
     parts = gather_rows(torch.from_numpy(mine), group)
     assert parts is not None
@@ -402,25 +414,26 @@ def _mu(scores: Scores, group: Any) -> float:
     return float(np.ascontiguousarray(first[:, 2]).mean()) if len(first) else float("nan")
 
 
-def _keys(
-    scores: Scores,
-    ids: NDArray[np.int64],
-    prune_ratio: float,
-    method: str,
-    c_d: float | Literal["auto"],
-    seed: int,
-    mu: float,
-    keep: str | None,
-) -> NDArray[np.float64]:
-    """What is smallest for the samples that are kept."""
+def _thin(scores: Scores, total: int, group: Any) -> beta.Thin:
+    """The samples, of all ranks', that one process takes expectations over."""
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    ids = beta.thinned(total)
+    ids = ids[ids % size == rank]
+    mine = np.stack([ids, scores.dual[ids // size], scores.mean[ids // size]], 1).astype(np.float64)
+    parts = gather_rows(torch.from_numpy(mine), group)
+    assert parts is not None
+    rows = torch.cat(parts).numpy()
+    rows = rows[np.argsort(rows[:, 0])]
+    return beta.Thin(np.ascontiguousarray(rows[:, 1]), np.ascontiguousarray(rows[:, 2]))
+
+
+def _columns(scores: Scores, ids: NDArray[np.int64], method: str, keep: str | None) -> list[NDArray[np.float64]]:
+    """What the method reads of this rank's scores, checked."""
     selection.check_method(method, {} if keep is None else {"keep": keep})
-    if method in ("ccs", "stratified") or c_d == "auto":
-        raise ValueError(f"method {method!r} with c_d {c_d!r} needs all scores at once; use table.scores() and select")
-    if method == "random":
-        return ops.race_keys(ops.Race(len(ids), seed, ids=ids))
-    names = ("dual", "mean") if method == "dual+beta" else (method,)
+    if method in ("ccs", "stratified"):
+        raise ValueError(f"method {method!r} needs all scores at once; use table.scores() and select")
     columns = []
-    for name in names:
+    for name in {"dual+beta": ("dual", "mean"), "random": ()}.get(method, (method,)):
         column = getattr(scores, name)
         if column is None:
             raise ValueError(f"the scores have no {name}; gather them with DualLoss")
@@ -429,11 +442,7 @@ def _keys(
             at = int(np.argmax(bad))
             raise ValueError(f"{name}[{ids[at]}] is {column[at]:g}, with {int(bad.sum())} such samples on this rank")
         columns.append(np.ascontiguousarray(column, np.float64))
-    if method == "dual+beta":
-        law = beta.beta_from(mu, prune_ratio, c_d)
-        return ops.race_keys(ops.Race(len(ids), seed, columns[0], columns[1], law.a, law.b, ids))
-    low = (keep or ("low" if method in selection.LOW_IS_KEPT else "high")) == "low"
-    return columns[0] if low else -columns[0]
+    return columns
 
 
 def _smallest(keys: NDArray[np.float64], ids: NDArray[np.int64], n: int, group: Any) -> NDArray[np.bool_]:

@@ -352,20 +352,31 @@ def set_level(level: int) -> None:
     _C.set_level(level)
 
 
-def sift(race: Race, low: float, high: float, threads: int | None = None) -> tuple[Bits, int, Ints]:
-    """The race as far as float32 decides it, at the speed of memory: (kept, n_kept, open).
+@dataclass(frozen=True)
+class Sifted:
+    """What sift finds. kept, ceil(count / 8) bytes, marks the samples whose key is below `low` for certain, n_kept of
+    them; open, ascending positions, holds every sample whose key may lie in [low, high]; the keys of all others are
+    above `high`. ratios float32: exp(key) of each open one, over a factor common to all and no further off than the
+    factor `error`; NaN where that is not known. race_keys settles the open ones."""
 
-    kept, ceil(count / 8) bytes, marks samples whose key is below `low` for certain; open, ascending positions, holds
-    every sample whose key may lie in [low, high]; the keys of all others are above `high`. race_keys settles the open
-    ones.
+    kept: Bits
+    n_kept: int
+    open: Ints
+    ratios: NDArray[np.float32]
+    error: float
+
+
+def sift(race: Race, low: float, high: float, threads: int | None = None) -> Sifted:
+    """The race as far as float32 decides it, at the speed of memory.
+
     Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
     """
-    kept, n_kept, open_, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high)
+    *found, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high)
     if bad >= 0:
         for name, column, most in (("score", race.score, np.finfo(np.float64).max), ("mean", race.mean, 1.0)):
             if column is not None and not 0 <= column[bad] <= most:
                 raise ValueError(f"{name}[{bad}] is {column[bad]}; it must lie in [0, {'1]' if most == 1 else 'inf)'}")
-    return kept, n_kept, open_
+    return Sifted(*found)
 
 
 def largest(column: Column, k: int, threads: int | None = None) -> Ints:

@@ -1,7 +1,8 @@
 """The draw: n of N samples by an exponential race, for columns in memory or in pieces from a file.
 
-A probe of about 2 N^(2/3) exact keys brackets the threshold; one pass in float32 settles nearly every sample; the few
-left open, about 1% of them, get exact keys. The outcome is that of the exact keys alone.
+A probe of N^(2/3) / 2 exact keys brackets the threshold; one pass in float32 settles nearly every sample and orders the
+few left open so far that exact keys are needed only of those next to the threshold. The outcome is that of the exact
+keys alone.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.ops import Bits, Floats, Ints, Race
 
-SURE_BELOW = 8192  # samples whose keys are all computed exactly
+SURE_BELOW = 8192  # samples of which no probe is taken
 
 
 def draw(race: Race, n: int, threads: int | None = None) -> tuple[Bits, float]:
@@ -25,12 +27,17 @@ def draw(race: Race, n: int, threads: int | None = None) -> tuple[Bits, float]:
     sample = ops.race_keys(race, probe(0, race.count, race.count), threads)
     low, high = bracket(sample, n, race.count)
     while True:
-        kept, n_kept, unsure = ops.sift(race, low, high, threads)
-        keys = ops.race_keys(race, unsure, threads)
-        if (low, high) == EVERYTHING or within(keys, n - n_kept, low, high):
-            chosen = smallest(keys, n - n_kept)
-            ops.set_bits(kept, unsure[chosen])
-            return kept, float(keys[chosen].max(initial=-math.inf))
+        found = ops.sift(race, low, high, threads)
+        missing = n - found.n_kept
+        if 0 <= missing <= len(found.open):
+            sure, doubtful = narrowed(found.ratios, found.error, missing)
+            keys = ops.race_keys(race, found.open[doubtful], threads)
+            chosen = smallest(keys, missing - len(sure))
+            last = float(keys[chosen].max(initial=-math.inf))
+            if (low, high) == EVERYTHING or low <= last <= high:
+                ops.set_bits(found.kept, found.open[sure])
+                ops.set_bits(found.kept, found.open[doubtful[chosen]])
+                return found.kept, last
         low, high = EVERYTHING
 
 
@@ -38,11 +45,11 @@ EVERYTHING = (-math.inf, math.inf)
 
 
 def probe(first: int, last: int, total: int) -> Ints:
-    """The positions in first..last-1 of `total` whose keys tell where the threshold lies: about 2 total^(2/3) in all,
+    """The positions in first..last-1 of `total` whose keys tell where the threshold lies: about total^(2/3) / 2 in all,
     one in each of as many equal parts; none of few."""
     if total <= SURE_BELOW:
         return np.empty(0, np.int64)
-    parts = int(2 * total ** (2 / 3))
+    parts = int(total ** (2 / 3) / 2)
     width = total / parts
     at = np.arange(int(first / width), min(int(last / width) + 1, parts), dtype=np.float64)
     # The golden ratio spreads the places within their parts, lest a period of the data meet one of ours.
@@ -52,15 +59,33 @@ def probe(first: int, last: int, total: int) -> Ints:
 
 
 def bracket(sample: Floats, n: int, total: int) -> tuple[float, float]:
-    """(low, high) between which the n-th smallest key of `total` samples lies, all but certainly (six standard
+    """(low, high) between which the n-th smallest key of `total` samples lies, all but certainly (five standard
     deviations), given the keys of a probe of them."""
     share = n / total
-    spread = 6 * math.sqrt(len(sample) * share * (1 - share)) + 6
+    spread = 5 * math.sqrt(len(sample) * share * (1 - share)) + 5
     low, high = (math.floor(len(sample) * share + side) for side in (-spread, spread))
+    inside = [at for at in (low, high) if 0 <= at < len(sample)]
+    ordered = np.partition(sample, inside) if inside else sample
     return (
-        float(np.partition(sample, low)[low]) if low >= 0 else -math.inf,
-        float(np.partition(sample, high)[high]) if high < len(sample) else math.inf,
+        float(ordered[low]) if low >= 0 else -math.inf,
+        float(ordered[high]) if high < len(sample) else math.inf,
     )
+
+
+def narrowed(ratios: NDArray[np.float32], error: float, n: int) -> tuple[Ints, Ints]:
+    """Of numbers known to a factor `error`, or not at all (NaN), which are surely among the n smallest, and which may
+    be; the n-th smallest is one of the latter. Both ascending positions."""
+    if n == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    unknown = int(np.count_nonzero(np.isnan(ratios)))
+    least, most = n - 1 - unknown, n - 1  # where the n-th may stand among the known ones; NaN is sorted last
+    known = len(ratios) - unknown
+    inside = [at for at in (least, most) if 0 <= at < known]
+    ordered = np.partition(ratios, inside) if inside else ratios
+    low = float(ordered[least]) / error**2 if least >= 0 else -math.inf
+    high = float(ordered[most]) * error**2 if most < known else math.inf
+    sure = ratios < low
+    return np.flatnonzero(sure), np.flatnonzero(~(sure | (ratios > high)))
 
 
 def within(keys: Floats, n: int, low: float, high: float) -> bool:

@@ -5,8 +5,10 @@ Ranks() of a single process does nothing, so that callers need no second path.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
+import sys
 import threading
 import time
 import uuid
@@ -25,6 +27,9 @@ TIMEOUT_S = 600.0
 BEAT_S, POLL_S = 1.0, 0.05
 SETTLE_S = 0.2
 """Seconds in which gloo's threads let go of their last tensors: they need the GIL, which a group's end holds."""
+LEAVE_S = 30.0
+"""Seconds after which a process that such a thread keeps from leaving is ended, its stack printed: no hang at the end
+of a night's work, which is saved by then."""
 NETWORK = re.compile(r"timed? ?out|connection|peer|broken pipe", re.IGNORECASE)
 
 
@@ -159,7 +164,10 @@ class Ranks:
         finally:
             if self.joined:
                 time.sleep(SETTLE_S)
+                if sys.__stderr__ is not None:
+                    faulthandler.dump_traceback_later(LEAVE_S, exit=True, file=sys.__stderr__)  # needs no GIL
                 dist.destroy_process_group()
+                faulthandler.cancel_dump_traceback_later()
 
     def _unheard(self, what: str, error: RuntimeError) -> TimeoutError:
         reason = str(error).splitlines()[0]

@@ -50,7 +50,7 @@ class Draw:
     def streams(self) -> bool:
         """Whether select_files can do it."""
         plain = not (self.per_class or self.where or self.exclude or self.force or self.mislabel_cut or self.skip_bad)
-        return plain and self.method not in ("ccs", "stratified") and self.c_d != "auto"
+        return plain and self.method not in ("ccs", "stratified")
 
 
 def like(path: str | os.PathLike[str]) -> tuple[Draw, str | None]:

@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -119,7 +119,7 @@ class Plan:
     prune_ratio: float
     total: int
     seed: int = 0
-    c_d: float = 4.0
+    c_d: float | Literal["auto"] = 4.0
     low_is_kept: bool = False
 
     @property
@@ -147,12 +147,14 @@ class Plan:
 @dataclass(frozen=True)
 class Survey:
     """What the first pass finds in a shard: the hardest samples as rows (dual, id, mean), how many weights are
-    positive, and the ids and columns of its share of the probe."""
+    positive, the ids and columns of its share of the probe, and for c_d "auto" the columns of its share of
+    beta.thinned."""
 
     hardest: list[tuple[float, int, float]]
     positive: int
     ids: Ints
     columns: Columns
+    thin: Columns
 
 
 def survey(shard: Shard, plan: Plan, progress: Callable[[int], None] = lambda _: None) -> Survey:
@@ -160,8 +162,13 @@ def survey(shard: Shard, plan: Plan, progress: Callable[[int], None] = lambda _:
     hardest: list[tuple[float, int, float]] = []
     positive = 0
     parts: list[tuple[Ints, Columns]] = []
+    auto = plan.method == "dual+beta" and plan.c_d == "auto"
+    thinned = beta.thinned(plan.total) if auto else np.empty(0, np.int64)
+    thin: list[Columns] = [[np.empty(0)] * len(plan.names)]
     for first, columns in _pieces(shard, plan):
         count = _count(columns, shard, first)
+        few = thinned[slice(*np.searchsorted(thinned, [first, first + count]))] - first
+        thin.append([column[few] for column in columns])
         at = race.probe(first, first + count, plan.total)
         parts.append((at, [column[at - first] for column in columns]))
         if plan.method == "dual+beta":
@@ -172,13 +179,19 @@ def survey(shard: Shard, plan: Plan, progress: Callable[[int], None] = lambda _:
             positive += int(np.count_nonzero(dual))
         progress(count)
     ids = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
-    return Survey(hardest, positive, ids, [np.concatenate(list(c)) for c in zip(*(p[1] for p in parts), strict=True)])
+    return Survey(hardest, positive, ids, _joined([part[1] for part in parts]), _joined(thin))
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    """Each column of the parts, one after the other."""
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
 class Law:
-    """What the second pass needs: the Beta parameters and the bracket."""
+    """What the second pass needs: c_D and the Beta parameters from it, and the bracket."""
 
+    c_d: float
     a: float
     b: float
     low: float
@@ -187,14 +200,20 @@ class Law:
 
 def law_of(plan: Plan, surveys: Sequence[Survey]) -> Law:
     """Put together from the surveys of all shards."""
-    a = b = 1.0
+    a = b = c_d = 1.0
     if plan.method == "dual+beta":
         rows = sorted((row for s in surveys for row in s.hardest), key=lambda row: (-row[0], row[1]))
         means = np.array([row[2] for row in rows[: beta.TOP_SAMPLES]])
-        law = beta.beta_from(float(means.mean()) if len(means) else math.nan, plan.prune_ratio, plan.c_d)
+        mu = float(means.mean()) if len(means) else math.nan
+        if plan.c_d == "auto":
+            dual, mean = _joined([s.thin for s in surveys])
+            c_d = beta.auto_from(beta.Thin(dual.astype(np.float64), mean.astype(np.float64)), mu, plan.prune_ratio)
+        else:
+            c_d = plan.c_d
+        law = beta.beta_from(mu, plan.prune_ratio, c_d)
         a, b = law.a, law.b
     keys = [plan.keys(0, s.columns, (a, b), s.ids) for s in surveys if len(s.ids)]
-    return Law(a, b, *race.bracket(np.concatenate(keys) if keys else np.empty(0), plan.kept, plan.total))
+    return Law(c_d, a, b, *race.bracket(np.concatenate(keys) if keys else np.empty(0), plan.kept, plan.total))
 
 
 @dataclass(frozen=True)
@@ -218,9 +237,10 @@ def sift(shard: Shard, plan: Plan, law: Law, progress: Callable[[int], None] = l
         if plan.method in ("dual+beta", "random"):
             piece = plan.race(first, columns, (law.a, law.b), None if columns else np.arange(first, first + count))
             try:
-                kept, n_kept, unsure = ops.sift(piece, law.low, law.high)
+                sifted = ops.sift(piece, law.low, law.high)
             except ValueError as error:
                 raise ValueError(f"{str(shard.name)!r}, samples from {first} on: {error}") from None
+            kept, n_kept, unsure = sifted.kept, sifted.n_kept, sifted.open
             keys.append(ops.race_keys(piece, unsure))
         else:
             mine = plan.keys(first, columns, (1.0, 1.0))
@@ -288,8 +308,6 @@ def select_files(
         raise ValueError(f"method {method!r} needs its scores in memory; call select")
     if method not in HIGH_IS_KEPT | LOW_IS_KEPT | {"dual+beta", "random"} or keep not in (None, "high", "low"):
         raise ValueError(f"keep is {keep!r}; give high or low")
-    if c_d == "auto":
-        raise ValueError("c_d auto needs the scores in memory; give the number that beta.auto_c_d finds")
     shards = shards_of(source)
     total = sum(shard.count for shard in shards)
     plan = Plan(method, prune_ratio, total, seed, c_d, (keep or ("low" if method in LOW_IS_KEPT else "high")) == "low")
@@ -299,7 +317,7 @@ def select_files(
     parts = [sift(shard, plan, law, progress) for shard in shards]
     chosen = settle(plan, law, parts)
     if chosen is None:
-        law = Law(law.a, law.b, *race.EVERYTHING)
+        law = replace(law, low=race.EVERYTHING[0], high=race.EVERYTHING[1])
         parts = [sift(shard, plan, law) for shard in shards]
         chosen = settle(plan, law, parts)
         assert chosen is not None
@@ -311,7 +329,7 @@ def select_files(
         )
     about = {"method": method, "prune_ratio": prune_ratio, "seed": seed, **options, **how}
     if method == "dual+beta":
-        about["c_d"] = c_d
+        about["c_d"] = law.c_d
     write_keep(out, emit(parts, chosen), n, n_samples=total, fingerprint=fingerprint, **about)
     return n, total - n
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from gloo import on_ranks
 from torch.utils.data import DistributedSampler
 
-from dualfast import DualLoss, PrunedSampler, Scores, ScoreTable, distributed, select
+from dualfast import DualLoss, PrunedSampler, Scores, ScoreTable, beta, distributed, select
 from dualfast.distributed import ShardedTable, load_parts
 
 N, CLASSES, EPOCHS, BATCH = 211, 5, 14, 16
@@ -125,9 +125,13 @@ def score_and_select() -> dict[str, Any]:
         for ratio in (0.0, 0.3, 0.9, 0.999):
             kept = distributed.select(part, ratio, method=method, seed=7)
             np.testing.assert_array_equal(kept, select(full, ratio, method=method, seed=7), err_msg=f"{method} {ratio}")
+    for most in (N // 2, beta.MOST):  # expectations over some, and over all samples
+        beta.MOST = most
+        np.testing.assert_array_equal(distributed.select(part, 0.7, c_d="auto"), select(full, 0.7, c_d="auto"))
+    assert beta.auto_c_d(full, 0.7) != 4
     broken = Scores(dual=np.where(np.arange(len(part)) == 1, np.nan if rank == 0 else 1.0, part.dual), mean=part.mean)
     with pytest.raises(ValueError, match=f"dual\\[{size}\\] is nan" if rank == 0 else "another rank"):
-        distributed.select(broken, 0.5)
+        distributed.select(broken, 0.5, c_d="auto")
     with pytest.raises(ValueError, match="ccs"):
         distributed.select(part, 0.5, method="ccs")
     return {"scores": table.scores().visits}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -150,3 +152,23 @@ def test_one_process_needs_nobody() -> None:
 def test_a_timeout_that_cannot_be_is_named() -> None:
     with pytest.raises(ValueError, match="rank_timeout is 0"):
         join("cpu", 0)
+
+
+LEAVING = """
+import ctypes, torch.distributed
+from dualfast import ranks
+torch.distributed.destroy_process_group = lambda: ctypes.PyDLL(None).usleep(60_000_000)  # keeps the GIL
+ranks.LEAVE_S = 0.5
+with ranks.Ranks(joined=True).meeting():
+    print("saved", flush=True)
+"""
+
+
+def test_a_group_that_does_not_end_ends_the_process() -> None:
+    start = time.monotonic()
+    made = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=120)
+    assert made.stdout == "saved\n"
+    assert made.returncode == 1
+    assert "Timeout" in made.stderr
+    assert "meeting" in made.stderr
+    assert time.monotonic() - start < 55

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import dualfast
-from dualfast import selection_files
+from dualfast import beta, selection_files
 from dualfast.keep import load_keep
 from dualfast.selection import select
 from dualfast.selection_files import select_files
@@ -42,11 +42,19 @@ def _npy(folder: Path, scores: dualfast.Scores, first: int, last: int) -> dict[s
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection_files, "ROWS", 4096)
     monkeypatch.setattr(selection_files.Shard.pieces, "__defaults__", (4096,))
+    monkeypatch.setattr(beta, "MOST", 5000)  # c_d auto from fewer samples than there are
 
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("dual+beta", {"c_d": 5.5}), ("random", {}), ("dual", {}), ("aum", {}), ("dual", {"keep": "low"})],
+    [
+        ("dual+beta", {"c_d": 5.5}),
+        ("dual+beta", {"c_d": "auto"}),
+        ("random", {}),
+        ("dual", {}),
+        ("aum", {}),
+        ("dual", {"keep": "low"}),
+    ],
 )
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.9, 0.9999])
 @pytest.mark.filterwarnings("ignore:only 49000 of 50000")
@@ -69,6 +77,8 @@ def test_files_give_what_memory_gives(
         assert sum(done) == 2 * N
         assert (load_keep(out, n_samples=N) == want).all()
     about = json.loads((tmp_path / "keep0.json").read_text())
+    if options.get("c_d") == "auto":
+        options = {"c_d": beta.auto_c_d(scores, ratio)}
     assert {**about, **options, "method": method, "prune_ratio": ratio, "seed": 5} == about
 
 
