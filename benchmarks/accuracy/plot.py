@@ -28,6 +28,7 @@ from tables import (
     means,
     methods,
     other_benchmarks,
+    over_seeds,
     published_of,
     ratios,
     read,
@@ -113,9 +114,7 @@ def accuracy(rows: list[Row]) -> Any:
         full = means(group, "full", 0.0)
         if full:
             axes.axhline(full.value, color="#808080", ls=":", lw=1.2, label="full (all images)")
-        seeds = len({row["seed"] for row in group})
-        spread = f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-        axes.set_title(f"{_wrapped(title(group[0]))}\n{spread}")
+        axes.set_title(f"{_wrapped(title(group[0]))}\n{over_seeds(group)}")
         axes.set_ylabel("test accuracy, last epoch, %")
         _ratio_axis(axes, ratios(group))
         _limits(axes, group)

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from tables import Row, markdown, means, ratios, read, seconds_named, settings, timed, title
+from tables import Row, markdown, means, over_seeds, ratios, read, seconds_named, settings, timed, title
 
 SHOWN = ("random", "dual+beta", "dual+beta:c_d=auto", "dual", "ccs", "dyn_unc", "el2n")
 OURS = "dual+beta:c_d=auto"
@@ -46,13 +46,11 @@ def _clean(rows: list[Row]) -> list[Row]:
 def accuracy(grid: str, rows: list[Row]) -> list[str]:
     group = _clean(rows)
     full, at = means(group, "full", 0.0), ratios(group)
-    seeds = len({row["seed"] for row in group})
-    over = f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     lines = [[name, *(means(group, name, ratio) or "-" for ratio in at)] for name in SHOWN]
     return [
         f"![Test accuracy against prune ratio](docs/accuracy-{grid}.svg)",
         "",
-        f"{title(group[0])}: test accuracy in % after the last epoch, {over}"
+        f"{title(group[0])}: test accuracy in % after the last epoch, {over_seeds(group)}"
         + (f"; all images: {full}." if full else "."),
         "",
         *markdown(["fraction removed", *(f"{ratio:g}" for ratio in at)], lines),

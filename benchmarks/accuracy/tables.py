@@ -92,6 +92,15 @@ def means(rows: Iterable[Row], method: str, ratio: float, value: str = "accuracy
     return Mean.of(found) if found else None
 
 
+def over_seeds(rows: Iterable[Row]) -> str:
+    """What the figures of a group are, by how many seeds they have."""
+    counts = Counter((row["method"], row["ratio"]) for row in rows).values()
+    if max(counts) == 1:
+        return "one seed"
+    many = str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return f"mean and standard deviation over {many} seeds"
+
+
 def title(row: Row) -> str:
     """The setting of a row in words."""
     data = DATA.get(row["data"], row["data"])
@@ -182,9 +191,8 @@ def section(grid: str, rows: list[Row]) -> list[str]:
         first = group[0]
         epochs = sorted({row["epochs"] for row in group if row["method"] == "full"})
         full = means(group, "full", 0.0)
-        seeds = len({row["seed"] for row in group})
         out += [f"### {title(first)}", ""]
-        about = [f"Test accuracy in % after the last epoch, mean and standard deviation over {seeds} seed(s)"]
+        about = [f"Test accuracy in % after the last epoch, {over_seeds(group)}"]
         about += [f"scores of {first['score_epochs']} epochs"]
         if full:
             about += [f"all images ({epochs[0]} epochs): {full}"]
