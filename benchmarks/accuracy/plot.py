@@ -197,7 +197,7 @@ def c_d_sweep(rows: list[Row]) -> Any:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("c_D (star: auto)")
-        axes.set_title(f"{group[0]['model']}, T = {epochs}")
+        axes.set_title(f"{group[0]['model']}, {group[0]['n_samples']:,} images, T = {epochs}")
     grid.flat[0].set_ylabel("points over random")
     _legend(figure, list(grid.flat))
     return figure
@@ -246,13 +246,14 @@ def _legend(figure: Any, spots: list[Any]) -> None:
     figure.legend([entries[label] for label in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
 
 
+SWEEPS = ("c_d", "c_d-all")
 PICTURES = {"accuracy": accuracy, "total-time": total_time, "altered": altered}
 
 
 def pictures(grid: str, rows: list[Row]) -> dict[str, Any]:
     """The figures of a grid by the name of their file."""
-    wanted = {"c_d": c_d_sweep} if grid == "c_d" else PICTURES
-    made = {name if grid == "c_d" else f"{name}-{grid}": draw(rows) for name, draw in wanted.items()}
+    wanted = {grid: c_d_sweep} if grid in SWEEPS else {f"{name}-{grid}": draw for name, draw in PICTURES.items()}
+    made = {name: draw(rows) for name, draw in wanted.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
@@ -274,7 +275,7 @@ def write(results: Path, docs: Path, kinds: tuple[str, ...] = ("svg",)) -> Path:
                         figure.savefig(docs / f"{name}.{kind}", bbox_inches="tight", metadata=metadata, dpi=110)
                     plt.close(figure)
                     text += [f"![{name}]({name}.svg)", ""]
-            text += c_d_table(rows) if grid == "c_d" else []
+            text += c_d_table(rows) if grid in SWEEPS else []
             text += section(grid, rows)
     others = other_benchmarks(results)
     text += ["## Speed and memory", "", *others] if others else []
