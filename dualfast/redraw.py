@@ -99,14 +99,17 @@ def write(
         about = {k: v for k, v in note.items() if k not in ("method", "prune_ratio", "seed", "c_d", *draw.options)}
         how: dict[str, Any] = {"c_d": draw.c_d} if draw.method == "dual+beta" else {}
         how |= {"method": draw.method, "seed": draw.seed, **draw.options, **about}
-        return select_files(sources, draw.prune_ratio, out, fingerprint=theirs, progress=progress, **how)
+        counts = select_files(sources, draw.prune_ratio, out, fingerprint=theirs, progress=progress, **how)
+        if how.get("c_d") == "auto":
+            _say_auto(json.loads(Path(out).with_suffix(".json").read_text(encoding="utf-8"))["c_d"], say)
+        return counts
     if columns or len(paths) > 1:
         raise ValueError(f"{' '.join(paths)}: sets, classes and method {draw.method!r} need one .parquet score table")
     scores = Scores.load(paths[0])
     c_d = draw.c_d
     if c_d == "auto" and draw.method == "dual+beta":
         note["c_d"] = c_d = auto_c_d(scores, draw.prune_ratio)
-        say(f"c_d {c_d:g}, read off the scores")
+        _say_auto(c_d, say)
     kept = select(
         scores,
         draw.prune_ratio,
@@ -124,6 +127,10 @@ def write(
     )
     save_keep(out, kept, n_samples=len(scores), fingerprint=theirs, **note)
     return len(kept), len(scores) - len(kept)
+
+
+def _say_auto(c_d: float, say: Callable[[str], None]) -> None:
+    say(f"c_d {c_d:g}, read off the scores")
 
 
 def _where(path: str, expression: str, n_samples: int) -> NDArray[np.int64]:

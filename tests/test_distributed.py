@@ -125,10 +125,14 @@ def score_and_select() -> dict[str, Any]:
         for ratio in (0.0, 0.3, 0.9, 0.999):
             kept = distributed.select(part, ratio, method=method, seed=7)
             np.testing.assert_array_equal(kept, select(full, ratio, method=method, seed=7), err_msg=f"{method} {ratio}")
+    rng = np.random.default_rng(0)
+    mean = rng.beta(4, 2, N).astype(np.float32)
+    drawn = Scores(dual=mean * (1 - mean) * rng.random(N, np.float32), mean=mean)
+    mine_of = Scores(dual=drawn.dual[rank::size], mean=mean[rank::size])
     for most in (N // 2, beta.MOST):  # expectations over some, and over all samples
         beta.MOST = most
-        np.testing.assert_array_equal(distributed.select(part, 0.7, c_d="auto"), select(full, 0.7, c_d="auto"))
-    assert beta.auto_c_d(full, 0.7) != 4
+        np.testing.assert_array_equal(distributed.select(mine_of, 0.7, c_d="auto"), select(drawn, 0.7, c_d="auto"))
+    assert beta.auto_c_d(drawn, 0.7) != 4
     broken = Scores(dual=np.where(np.arange(len(part)) == 1, np.nan if rank == 0 else 1.0, part.dual), mean=part.mean)
     with pytest.raises(ValueError, match=f"dual\\[{size}\\] is nan" if rank == 0 else "another rank"):
         distributed.select(broken, 0.5, c_d="auto")
