@@ -468,7 +468,9 @@ def goes_red(tree: Path, mutation: Mutation) -> str:
     try:
         if file.suffix in (".cpp", ".h"):
             build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-            subprocess.run(build, cwd=tree, check=True, capture_output=True)
+            built = subprocess.run(build, cwd=tree, capture_output=True, text=True)
+            if built.returncode != 0:
+                return f"it does not build:\n{built.stderr[-2000:]}"
         done = run(tree, [mutation.test])
     finally:
         file.write_text(whole)
