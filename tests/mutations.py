@@ -167,7 +167,7 @@ MUTATIONS = [
     Mutation(
         "csrc/step_rows.h",
         " + lost * shrink",
-        "",
+        " - lost * shrink",
         STEP + "test_losses_of_sure_rows_keep_their_digits",
     ),
     Mutation(
