@@ -34,7 +34,8 @@ def beta_of(scores: Any, prune_ratio: float, c_d: float | Literal["auto"] = 4.0)
 
     Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses. ValueError for a c_D that is not positive.
     """
-    return beta_from(mu_of(scores), prune_ratio, auto_c_d(scores, prune_ratio) if c_d == "auto" else c_d)
+    mu = mu_of(scores)
+    return beta_from(mu, prune_ratio, _auto(scores, mu, prune_ratio) if c_d == "auto" else c_d)
 
 
 def mu_of(scores: Any) -> float:
@@ -64,7 +65,11 @@ def auto_c_d(scores: Any, prune_ratio: float) -> float:
     fitted to the sweeps c_d and c_d-all of benchmarks/accuracy/run.py: CIFAR-10, 10,000 images with scores of 30 and of
     15 epochs, and 50,000. Expectations as in expected_inclusion, over at most 65,536 samples.
     """
-    return auto_from(Thin.of(scores, thinned(len(scores.dual))), mu_of(scores), prune_ratio)
+    return _auto(scores, mu_of(scores), prune_ratio)
+
+
+def _auto(scores: Any, mu: float, prune_ratio: float) -> float:
+    return auto_from(Thin.of(scores, thinned(len(scores.dual))), mu, prune_ratio)
 
 
 def auto_from(few: Thin, mu: float, prune_ratio: float) -> float:
