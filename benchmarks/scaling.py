@@ -29,7 +29,7 @@ def page(path: Path) -> str:
     (epoch,) = (row for row in about["rows"] if row["what"] == "epoch")
     (two,) = (row for row in exchanges if (row["samples"], row["ranks"]) == (checkpoint["samples"], 2))
     alone = max((row for row in exchanges if row["ranks"] == 1), key=lambda row: row["samples"])
-    repeats = sorted({row["repeats"] for row in exchanges})
+    repeats = [row["repeats"] for row in exchanges]
     work = alone["median_s"] / alone["samples"]
     lines = [
         "# More processes, more samples",
@@ -42,7 +42,7 @@ def page(path: Path) -> str:
         "## Measured",
         "",
         f"{about['machine']}, {about['cores']} cores shared by all ranks, gloo over the machine's memory, one thread a",
-        f"rank, torch {about['versions']['torch']}; medians of {' to '.join(map(str, repeats))} exchanges,",
+        f"rank, torch {about['versions']['torch']}; medians of {min(repeats)} to {max(repeats)} exchanges,",
         "with the fastest and the slowest.",
         f"`benchmarks/bench_distributed.py`, {about['date']}, load before {about['load_before']:.1f};",
         f"raw figures in `benchmarks/results/{path.name}`.",
