@@ -10,7 +10,8 @@
 namespace dualfast {
 namespace {
 
-constexpr int64_t kSmall = 64;      // classes up to which vector lanes are rows
+constexpr int64_t kSmall = 256;     // classes up to which vector lanes are rows
+constexpr int kGroup = 16;          // classes of such a block that are summed apart
 constexpr int64_t kSerial = 16384;  // elements below which one thread is faster
 constexpr int64_t kAhead = 16;      // lines are fetched this many rows early
 

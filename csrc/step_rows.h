@@ -411,15 +411,24 @@ INLINE void run_block(const Work& work, int64_t first, int rows, int64_t& strang
     sums.max = sums.best_other > sums.true_logit ? sums.best_other : sums.true_logit;
     sums.lost = strange_logits | ~(sums.max >= -FLT_MAX);
     sums.finite = ~sums.lost & (sums.true_logit >= -FLT_MAX);
-    if (args.smoothing > 0) {
-        for (int c = 0; c < classes; ++c) sums.logits += (args.weight ? args.weight[c] : 1.0f) * (x[c] - sums.max);
-    }
-    for (int c = 0; c < classes; ++c) {
-        const Floats d = x[c] - sums.max, e = exp_neg(d), other = y == c ? Floats{} : e;
-        x[c] = e;
-        sums.others += other;
-        sums.others_squared += other * other;
-        sums.weighted += e * (d < -87.0f ? -87.0f : d);
+    // Sums of sums of a few classes: one long sum loses digits with each class.
+    for (int begin = 0; begin < classes; begin += kGroup) {
+        const int end = std::min(begin + kGroup, classes);
+        Floats others{}, others_squared{}, weighted{}, logits{};
+        if (args.smoothing > 0) {
+            for (int c = begin; c < end; ++c) logits += (args.weight ? args.weight[c] : 1.0f) * (x[c] - sums.max);
+        }
+        for (int c = begin; c < end; ++c) {
+            const Floats d = x[c] - sums.max, e = exp_neg(d), other = y == c ? Floats{} : e;
+            x[c] = e;
+            others += other;
+            others_squared += other * other;
+            weighted += e * (d < -87.0f ? -87.0f : d);
+        }
+        sums.others += others;
+        sums.others_squared += others_squared;
+        sums.weighted += weighted;
+        sums.logits += logits;
     }
     sums.true_exp = exp_neg(sums.true_logit - sums.max);
 
