@@ -25,11 +25,11 @@ def paired(
     entries: dict[str, Callable[[], Any]], repeats: int, *, before: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, float]]:
     """Times all entries in turn, `repeats` rounds after one to warm up, so that what else the machine does falls on
-    all alike. Each gets its median, fastest and slowest seconds, the quartiles, and the CPU seconds of its median
-    round."""
+    all alike; every other round backwards, as what one leaves in the caches falls on the next. Each gets its median,
+    fastest and slowest seconds, the quartiles, and the CPU seconds of its median round."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
     for turn in range(repeats + 1):
-        for name, run in entries.items():
+        for name, run in list(entries.items())[:: 1 if turn % 2 else -1]:
             if before is not None:
                 before()
             start, cpu = time.perf_counter(), time.process_time()
