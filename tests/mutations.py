@@ -220,8 +220,8 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/step_rows.h",
-        "sums.logits += (args.weight ? args.weight[c] : 1.0f)",
-        "sums.logits += 1.0f",
+        "logits += (args.weight ? args.weight[c] : 1.0f)",
+        "logits += 1.0f",
         STEP + "test_every_level_of_instructions",
     ),
     Mutation(
@@ -241,6 +241,18 @@ MUTATIONS = [
         "< ring - j",
         "< ring",
         STEP + "test_lines_agree_with_the_reference",
+    ),
+    Mutation(
+        "csrc/step_rows.h",
+        "sums.others_squared += others_squared",
+        "sums.others_squared = others_squared",
+        STEP + "test_every_level_of_instructions",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "kGroup = 16;",
+        "kGroup = 256;",
+        STEP + "test_loss_and_gradient[128-dtype0-cpp]",
     ),
     Mutation(
         "csrc/step.cpp",
@@ -494,7 +506,10 @@ def main() -> int:
         for mutation in sorted(chosen, key=lambda mutation: mutation.file):
             wrong = goes_red(tree, mutation)
             survived += bool(wrong)
-            print(f"{'GREEN' if wrong else 'red':5}  {mutation.file}: {mutation.old.strip()!r} -> {mutation.new!r}")
+            print(
+                f"{'GREEN' if wrong else 'red':5}  {mutation.file}: {mutation.old.strip()!r} -> {mutation.new!r}",
+                flush=True,
+            )
             if wrong:
                 print(f"       {mutation.test}: {wrong}")
     print(f"{len(chosen) - survived} of {len(chosen)} mutations seen")
