@@ -252,7 +252,7 @@ MUTATIONS = [
         "csrc/step.cpp",
         "kGroup = 16;",
         "kGroup = 256;",
-        STEP + "test_loss_and_gradient[128-dtype0-cpp]",
+        STEP + "test_loss_and_gradient[256-dtype0-cpp]",
     ),
     Mutation(
         "csrc/step.cpp",

@@ -63,7 +63,7 @@ def check(logits: torch.Tensor, targets: torch.Tensor, backend: str, **options: 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("classes", [2, 3, 10, 63, 64, 65, 100, 1000, 4097])
+@pytest.mark.parametrize("classes", [2, 3, 10, 64, 100, 255, 256, 257, 1000, 4097])
 def test_loss_and_gradient(backend: str, dtype: torch.dtype, classes: int) -> None:
     for rows in (1, 15, 16, 17, 33):
         logits, targets = batch(rows, classes, rows)
@@ -123,7 +123,7 @@ def level(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("classes", [2, 3, 4, 5, 10, 64, 65, 300])
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 10, 64, 255, 256, 257])
 def test_every_level_of_instructions(level: int, dtype: torch.dtype, classes: int) -> None:
     weight = torch.rand(classes, generator=torch.Generator().manual_seed(5)) * 3
     for rows in (1, 3, 4, 5, 8, 9, 16, 17, 37):
@@ -133,7 +133,7 @@ def test_every_level_of_instructions(level: int, dtype: torch.dtype, classes: in
         check(logits.to(dtype), targets, "cpp", label_smoothing=0.1, weight=weight)
 
 
-@pytest.mark.parametrize("classes", [2, 5, 10, 64, 65, 100])
+@pytest.mark.parametrize("classes", [2, 5, 10, 64, 256, 257])
 @pytest.mark.parametrize("others", ["alone", "far", "equal"])
 def test_losses_of_sure_rows_keep_their_digits(level: int, classes: int, others: str) -> None:
     """log(1 + x) over its whole range: each loss on its own scale, where torch's is 0 once 1 - p is under 6e-8. What
@@ -147,7 +147,7 @@ def test_losses_of_sure_rows_keep_their_digits(level: int, classes: int, others:
         loss, grad = ops.step(logits, zeros, zeros, None, reduction="none")
         z = logits.double()
         rest = (z[:, 1:] - z[:, :1]).exp().sum(1).numpy()
-        allowed = 3e-7 + 1e-7 * depth.numpy() + 1e-8 * classes
+        allowed = 3e-7 + 1e-7 * depth.numpy() + 1e-8 * classes + 1.7e-38 * classes / rest  # exp stops at e^-87
         assert (np.abs(loss.double().numpy() / np.log1p(rest) - 1) < allowed).all()
         assert grad is not None
         assert (np.abs(-grad[:, 0].double().numpy() / (rest / (1 + rest)) - 1) < allowed).all()
