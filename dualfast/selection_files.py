@@ -335,6 +335,8 @@ def select_files(
     about = {"method": method, "prune_ratio": prune_ratio, "seed": seed, **options, **how}
     if method == "dual+beta":
         about["c_d"] = law.c_d
+        if c_d == "auto":
+            warnings.warn(f"c_d auto is {law.c_d:g} for these scores at {prune_ratio:g}", stacklevel=2)
     write_keep(out, emit(parts, chosen), n, n_samples=total, fingerprint=fingerprint, **about)
     return n, total - n
 

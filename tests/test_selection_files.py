@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def test_files_give_what_memory_gives(
     for at, source in enumerate(sources):
         done: list[int] = []
         out = tmp_path / f"keep{at}.npy"
-        counts = select_files(source, ratio, out, method=method, seed=5, progress=done.append, **options)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            counts = select_files(source, ratio, out, method=method, seed=5, progress=done.append, **options)
+        assert any("c_d auto is" in str(one.message) for one in warned) == (options.get("c_d") == "auto")
         assert counts == (len(want), N - len(want))
         assert sum(done) == 2 * N
         assert (load_keep(out, n_samples=N) == want).all()
