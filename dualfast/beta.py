@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.config import GivenCD, published
 
 CONCENTRATION = 15.0  # K: a + b - 1 of the Beta density
 TOP_SAMPLES = 10  # the hardest by dual, whose mean is mu
@@ -29,10 +30,11 @@ class Beta:
     c_d: float
 
 
-def beta_of(scores: Any, prune_ratio: float, c_d: float | Literal["auto"] = 4.0) -> Beta:
+def beta_of(scores: Any, prune_ratio: float, c_d: GivenCD = 4.0) -> Beta:
     """b = K (1 - mu)(1 - r^c_D), a = K + 1 - b with K = 15, mu the average `mean` of the ten highest `dual`.
 
-    Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses. ValueError for a c_D that is not positive.
+    Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses; a data set's name: as published for it. ValueError for a
+    c_D that is not positive.
     """
     mu = mu_of(scores)
     return beta_from(mu, prune_ratio, _auto(scores, mu, prune_ratio) if c_d == "auto" else c_d)
@@ -45,10 +47,11 @@ def mu_of(scores: Any) -> float:
     return float(mean[top].astype(np.float64).mean()) if len(top) else math.nan
 
 
-def beta_from(mu: float, prune_ratio: float, c_d: float) -> Beta:
-    """beta_of, given mu."""
+def beta_from(mu: float, prune_ratio: float, c_d: GivenCD) -> Beta:
+    """beta_of, given mu, for a c_D other than auto."""
+    c_d = published(c_d)
     if isinstance(c_d, bool) or not (isinstance(c_d, int | float) and math.isfinite(c_d) and c_d > 0):
-        raise ValueError(f"c_d is {c_d!r}; give auto or a positive number (4 CIFAR-100, 5.5 CIFAR-10, 11 ImageNet-1k)")
+        raise ValueError(f"c_d is {c_d!r}; give a positive number, auto, cifar10, cifar100 or imagenet")
     b = CONCENTRATION * (1 - mu) * (1 - prune_ratio**c_d)
     # At r = 0 and mu = 0 or r near 1 one parameter reaches 0, where there is no density.
     b = min(max(b, 1e-6), CONCENTRATION + 1 - 1e-6)

@@ -17,6 +17,7 @@ from tyro.conf import Positional
 from dualfast.config import (
     RECIPES,
     Checked,
+    GivenCD,
     Recipe,
     RunConfig,
     ScoreConfig,
@@ -71,8 +72,8 @@ class Select(Command):
     method: str = "dual+beta"
     """dual+beta, dual, ccs, stratified, random, or any score by name."""
     seed: int = 0
-    c_d: float | Literal["auto"] = 4.0
-    """Where the Beta density lies: 4 CIFAR-100, 5.5 CIFAR-10, 11 ImageNet-1k, or read off the scores."""
+    c_d: GivenCD = 4.0
+    """Where the Beta density lies: a number, what is published for a data set, or auto, read off the scores."""
     per_class: bool = False
     """Every class keeps its share."""
     where: str | None = None
@@ -324,7 +325,7 @@ def _select(asked: Select) -> None:
         draw = redraw.Draw(prune_ratio=asked.prune_ratio, method=method, c_d=c_d, options=options, **given)  # type: ignore[arg-type]
         fingerprint = None
     with Console() as console:
-        shown: dict[str, Any] = {"say": console.say, "plan": console.plan, "progress": console.images}
+        shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
         kept, removed = redraw.write(draw, asked.scores, asked.out, fingerprint=fingerprint, **shown)
     print(f"{asked.out}: kept {kept} of {kept + removed}, removed {removed}")
 

@@ -108,6 +108,15 @@ class Scoring(Checked):
         )
 
 
+GivenCD = float | Literal["auto", "cifar10", "cifar100", "imagenet"]
+PUBLISHED_C_D = {"cifar10": 5.5, "cifar100": 4.0, "imagenet": 11.0}  # arXiv 2502.06905
+
+
+def published(c_d: Any) -> Any:
+    """The c_D published for the data set of that name; what is no such name comes back as it is."""
+    return PUBLISHED_C_D.get(c_d, c_d) if isinstance(c_d, str) else c_d
+
+
 def method_options(method: str) -> tuple[str, dict[str, int | float | str]]:
     """A method and its options: "dual+beta:c_d=5.5" is ("dual+beta", {"c_d": 5.5}); several are joined by commas."""
     name, _, text = method.partition(":")
@@ -217,8 +226,8 @@ class RunConfig(Data, Recipe, Scoring, Safety):
     method: tuple[str, ...] = ("dual+beta", "dual", "random")
     """dual+beta, dual, ccs, random, or any score by name; options follow a colon, as in dual+beta:c_d=5.5."""
     seed: tuple[int, ...] = (0, 1, 2)
-    c_d: float | Literal["auto"] = 4.0
-    """c_D of Beta sampling, or auto."""
+    c_d: GivenCD = 4.0
+    """c_D of Beta sampling; the name of a data set for the published one; auto reads it off the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     full: bool = True
@@ -238,9 +247,10 @@ class RunConfig(Data, Recipe, Scoring, Safety):
             _require(len(set(values)) == len(values), f"{name} is {values}; each value once")
         for seed in self.seed:
             check_seed(seed)
+        number = published(self.c_d)
         _require(
-            self.c_d == "auto" or (isinstance(self.c_d, float) and math.isfinite(self.c_d) and self.c_d > 0),
-            f"c_d is {self.c_d}; give a positive number or auto",
+            number == "auto" or (isinstance(number, float) and 0 < number < math.inf),
+            f"c_d is {self.c_d}; give a positive number, auto, {', '.join(PUBLISHED_C_D)}",
         )
 
 

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from dualfast import beta, ops, selection
+from dualfast.config import GivenCD
 from dualfast.ranks import exchange, gather_rows, wire_device
 from dualfast.table import TAIL_WORDS, Scores, ScoreTable
 
@@ -360,7 +361,7 @@ def select(
     prune_ratio: float,
     *,
     method: str = "dual+beta",
-    c_d: float | Literal["auto"] = 4.0,
+    c_d: GivenCD = 4.0,
     seed: int = 0,
     group: Any = None,
     keep: Literal["high", "low"] | None = None,

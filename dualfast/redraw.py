@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.beta import auto_c_d
+from dualfast.config import GivenCD, published
 from dualfast.keep import save_keep
 from dualfast.selection import check_method, select
 from dualfast.selection_files import Shard, Source, select_files, shards_of
@@ -30,7 +31,7 @@ class Draw:
     prune_ratio: float
     method: str = "dual+beta"
     seed: int = 0
-    c_d: float | Literal["auto"] = 4.0
+    c_d: GivenCD = 4.0
     per_class: bool | Literal["equal"] = False
     where: str | None = None
     exclude: str | None = None
@@ -44,6 +45,8 @@ class Draw:
         always = {"prune_ratio", "method", "seed", "per_class"} | ({"c_d"} if self.method == "dual+beta" else set())
         unset = {f.name: f.default for f in fields(self) if f.name not in always}
         noted = {k: v for k, v in asdict(self).items() if k != "options" and (k in always or v != unset[k])}
+        if "c_d" in noted:
+            noted["c_d"] = published(self.c_d)
         return noted | self.options
 
     @property
@@ -76,7 +79,6 @@ def write(
     out: str,
     *,
     fingerprint: str | None = None,
-    say: Callable[[str], None] = print,
     plan: Callable[[int], None] = lambda _: None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, int]:
@@ -84,8 +86,8 @@ def write(
     writes `out` with its side file; returns (kept, removed).
 
     What select_files can do runs in bounded memory, the rest in memory, from one score table. Raises ValueError as
-    they do, and when the table is of other data than `fingerprint`. `say` gets lines to show, `plan` how many samples
-    will be gone through, `progress` how many more have been.
+    they do, and when the table is of other data than `fingerprint`. `plan` is told how many samples will be gone
+    through, `progress` how many more have been.
     """
     check_method(draw.method, draw.options)
     columns = all(path.endswith(".npy") for path in paths)
@@ -99,22 +101,17 @@ def write(
         about = {k: v for k, v in note.items() if k not in ("method", "prune_ratio", "seed", "c_d", *draw.options)}
         how: dict[str, Any] = {"c_d": draw.c_d} if draw.method == "dual+beta" else {}
         how |= {"method": draw.method, "seed": draw.seed, **draw.options, **about}
-        counts = select_files(sources, draw.prune_ratio, out, fingerprint=theirs, progress=progress, **how)
-        if how.get("c_d") == "auto":
-            _say_auto(json.loads(Path(out).with_suffix(".json").read_text(encoding="utf-8"))["c_d"], say)
-        return counts
+        return select_files(sources, draw.prune_ratio, out, fingerprint=theirs, progress=progress, **how)
     if columns or len(paths) > 1:
         raise ValueError(f"{' '.join(paths)}: sets, classes and method {draw.method!r} need one .parquet score table")
     scores = Scores.load(paths[0])
-    c_d = draw.c_d
-    if c_d == "auto" and draw.method == "dual+beta":
-        note["c_d"] = c_d = auto_c_d(scores, draw.prune_ratio)
-        _say_auto(c_d, say)
+    if note.get("c_d") == "auto":
+        note["c_d"] = auto_c_d(scores, draw.prune_ratio)
     kept = select(
         scores,
         draw.prune_ratio,
         method=draw.method,
-        c_d=c_d,
+        c_d=draw.c_d,
         seed=draw.seed,
         labels=Scores.about(paths[0])["labels"] if draw.per_class else None,
         per_class=draw.per_class,
@@ -127,10 +124,6 @@ def write(
     )
     save_keep(out, kept, n_samples=len(scores), fingerprint=theirs, **note)
     return len(kept), len(scores) - len(kept)
-
-
-def _say_auto(c_d: float, say: Callable[[str], None]) -> None:
-    say(f"c_d {c_d:g}, read off the scores")
 
 
 def _where(path: str, expression: str, n_samples: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import beta, ops
+from dualfast.config import GivenCD
 from dualfast.race import draw, smallest
 
 Floats = NDArray[np.float64]
@@ -46,7 +47,7 @@ def select(
     prune_ratio: float,
     *,
     method: str = "dual+beta",
-    c_d: float | Literal["auto"] = 4.0,
+    c_d: GivenCD = 4.0,
     seed: int = 0,
     labels: Any = None,
     per_class: bool | Literal["equal"] | Mapping[int, int] = False,
@@ -63,10 +64,11 @@ def select(
     scores: a Scores or anything with its arrays; a plain N will do for "random". Contiguous float32 and float64
     columns, memory-mapped ones too, are not copied by "dual+beta". prune_ratio: the fraction REMOVED, in [0, 1).
     method: "dual+beta" draws without replacement with weights BetaPDF(mean) * dual (arXiv 2502.06905; c_d a positive
-    number, or "auto", see beta.auto_c_d); "random" uniformly; "ccs" covers strata of a score after dropping the
-    hardest (arXiv 2210.15809; options score="aum", mis_ratio=0.0, strata=50); "stratified" draws from as many strata
-    of equal size along a score its share of each, uniformly (Neyman, 1934; options score="dual", strata=50); any score
-    by name, "dual" among them, keeps its usual end, or keep="high" | "low".
+    number, "cifar10", "cifar100" or "imagenet" for the published one, or "auto", see beta.auto_c_d); "random"
+    uniformly; "ccs" covers strata of a score after dropping the hardest (arXiv 2210.15809; options score="aum",
+    mis_ratio=0.0, strata=50); "stratified" draws from as many strata of equal size along a score its share of each,
+    uniformly (Neyman, 1934; options score="dual", strata=50); any score by name, "dual" among them, keeps its usual
+    end, or keep="high" | "low".
 
     per_class with labels (N,) int: True, every class keeps its share (largest remainder); "equal", all the same number;
     a mapping, as many of each class as it says, kept_count in all. A class that has fewer gives the rest to the others,
@@ -236,7 +238,7 @@ class _Method:
         n_samples: int,
         prune_ratio: float,
         method: str,
-        c_d: float | Literal["auto"],
+        c_d: GivenCD,
         seed: int,
         options: dict[str, Any],
     ) -> None:
@@ -381,7 +383,7 @@ class Explanation:
     """Expected number kept of each class, when labels are given and the draw is over all classes at once."""
 
 
-def explain(scores: Any, prune_ratio: float, *, c_d: float | Literal["auto"] = 4.0, labels: Any = None) -> Explanation:
+def explain(scores: Any, prune_ratio: float, *, c_d: GivenCD = 4.0, labels: Any = None) -> Explanation:
     """What select(scores, prune_ratio, method="dual+beta", c_d=c_d) would keep; arguments and errors as there."""
     n_samples = len(scores.dual)
     method = _Method(scores, n_samples, prune_ratio, "dual+beta", 1.0, 0, {})

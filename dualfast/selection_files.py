@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import beta, ops, race
+from dualfast.config import GivenCD
 from dualfast.keep import write_keep
 from dualfast.selection import HIGH_IS_KEPT, LOW_IS_KEPT, check_method, kept_count
 
@@ -124,7 +125,7 @@ class Plan:
     prune_ratio: float
     total: int
     seed: int = 0
-    c_d: float | Literal["auto"] = 4.0
+    c_d: GivenCD = 4.0
     low_is_kept: bool = False
 
     @property
@@ -206,17 +207,16 @@ class Law:
 def law_of(plan: Plan, surveys: Sequence[Survey]) -> Law:
     """Put together from the surveys of all shards."""
     a = b = c_d = 1.0
+    given: GivenCD = plan.c_d
     if plan.method == "dual+beta":
         rows = sorted((row for s in surveys for row in s.hardest), key=lambda row: (-row[0], row[1]))
         means = np.array([row[2] for row in rows[: beta.TOP_SAMPLES]])
         mu = float(means.mean()) if len(means) else math.nan
         if plan.c_d == "auto":
             dual, mean = _joined([s.thin for s in surveys])
-            c_d = beta.auto_from(beta.Thin(dual.astype(np.float64), mean.astype(np.float64)), mu, plan.prune_ratio)
-        else:
-            c_d = plan.c_d
-        law = beta.beta_from(mu, plan.prune_ratio, c_d)
-        a, b = law.a, law.b
+            given = beta.auto_from(beta.Thin(dual.astype(np.float64), mean.astype(np.float64)), mu, plan.prune_ratio)
+        law = beta.beta_from(mu, plan.prune_ratio, given)
+        a, b, c_d = law.a, law.b, law.c_d
     keys = [plan.keys(0, s.columns, (a, b), s.ids) for s in surveys if len(s.ids)]
     return Law(c_d, a, b, *race.bracket(np.concatenate(keys) if keys else np.empty(0), plan.kept, plan.total))
 
@@ -293,7 +293,7 @@ def select_files(
     out: Path,
     *,
     method: str = "dual+beta",
-    c_d: float | Literal["auto"] = 4.0,
+    c_d: GivenCD = 4.0,
     seed: int = 0,
     keep: str | None = None,
     fingerprint: str | None = None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfast.config import method_options
+from dualfast.config import method_options, published
 from dualfast.selection import select
 from dualfast.table import Scores
 
@@ -36,7 +36,7 @@ def draw_options(training: Training, c_d: Any, per_class: bool) -> dict[str, Any
     method, given = method_options(training.method)
     options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
     if method == "dual+beta":
-        options.setdefault("c_d", c_d)
+        options["c_d"] = published(options.get("c_d", c_d))
     return options
 
 

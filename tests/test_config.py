@@ -57,6 +57,11 @@ def test_every_recipe_can_be_asked_for() -> None:
         assert RunConfig(**preset).epochs >= 1, name
 
 
+@pytest.mark.parametrize("c_d", [4.0, "auto", "cifar10", "imagenet"])
+def test_c_d_may_be_a_number_a_name_or_auto(c_d: Any) -> None:
+    assert RunConfig(c_d=c_d).c_d == c_d
+
+
 def test_method_options_are_numbers_where_they_can_be() -> None:
     assert method_options("aum:mislabel_cut=20,keep=low") == ("aum", {"mislabel_cut": 20, "keep": "low"})
     assert isinstance(method_options("aum:mislabel_cut=20")[1]["mislabel_cut"], int)

@@ -37,6 +37,8 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
         ([], {}),
         (["--seed", "7", "--c-d", "5.5"], {"seed": 7, "c_d": 5.5}),
         (["--method", "dual+beta:c_d=11"], {"c_d": 11}),
+        (["--c-d", "cifar10"], {"c_d": 5.5}),
+        (["--c-d", "cifar10", "--force", "in.npy"], {"c_d": 5.5, "force": range(N - 50, N)}),
         (["--method", "random"], {"method": "random"}),
         (["--method", "dual:keep=low"], {"method": "dual", "keep": "low"}),
         (["--method", "ccs:strata=7,mis_ratio=0.2"], {"method": "ccs", "strata": 7, "mis_ratio": 0.2}),
@@ -78,10 +80,11 @@ def test_auto_is_said_and_noted_as_the_number_it_is(
     scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["select", "--scores", "scores.parquet", "--out", "keep.npy", "--prune-ratio", "0.7", "--c-d", "auto"]
-    assert cli.main(command) == 0
-    c_d = json.loads(Path("keep.json").read_text())["c_d"]
-    assert f"c_d {c_d:g}, read off the scores" in capsys.readouterr().out
-    assert (load_keep("keep.npy") == select(scores, 0.7, c_d=c_d)).all()
+    for flags, how in (([], {}), (["--force", "in.npy"], {"force": np.arange(N - 50, N)})):
+        assert cli.main([*command, *flags]) == 0
+        c_d = json.loads(Path("keep.json").read_text())["c_d"]
+        assert capsys.readouterr().err.count(f"c_d auto is {c_d:g}") == 1
+        assert (load_keep("keep.npy") == select(scores, 0.7, c_d=c_d, **how)).all()
 
 
 def test_columns_and_shards(scores: dualfast.Scores) -> None:
