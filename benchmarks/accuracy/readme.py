@@ -22,7 +22,7 @@ def blocks(results: Path) -> dict[str, list[str]]:
         if path.exists() and (rows := read(path)):
             made["accuracy"], made["total-time"] = accuracy(grid, rows), total_time(grid, rows)
             break
-    for name, part in (("step", step), ("loader", loader)):
+    for name, part in (("end-to-end", end_to_end), ("step", step), ("loader", loader)):
         if found := sorted(results.glob(f"????-??-??-*-{name}.json")):
             made[name] = part(found[-1])
     return made
@@ -79,6 +79,38 @@ def total_time(grid: str, rows: list[Row]) -> list[str]:
         "",
         *markdown(head, cells),
         f"The same command, `python benchmarks/accuracy/run.py {grid}`.",
+    ]
+
+
+def end_to_end(path: Path) -> list[str]:
+    """What scoring adds to an epoch, ours and as published code does it, and the memory it takes."""
+    made = json.loads(path.read_text(encoding="utf-8"))
+    rows = {row["what"]: row for row in made["rows"]}
+    ours = rows["dualfast"]
+    names = {
+        "plain": "training alone",
+        "dualfast": "with every score",
+        "log and score after": "logits logged, scored afterwards",
+        "log and score after, DataLoader": "the same, fed by torch's DataLoader",
+    }
+    lines = []
+    for what, name in names.items():
+        row = rows[what]
+        low, high = row["times_plain_low"], row["times_plain_high"]
+        spread = "" if what == "plain" else f" ({low:.2f} to {high:.2f})"
+        speed = f"{row['n'] / row['median_epoch_s']:,.0f}"
+        lines.append([name, speed, f"{row['times_plain']:.2f}{spread}", f"{row['score_state_bytes'] / 1e6:.1f} MB"])
+    (imagenet,) = (row for row in made["rows"] if "arithmetic" in row)
+    loss = [f"{imagenet[key]:,.0f} s" for key in ("loss_plain_s", "loss_dualfast_s", "loss_log_and_score_s")]
+    kept, logged = imagenet["score_state_bytes"] / 1e6, imagenet["logits_kept_bytes"] / 1e9
+    return [
+        *markdown(["an epoch", "images/s", "time over a plain one, quartiles", "kept for scores"], lines),
+        f"The network `{ours['model']}` on {ours['n']:,} images of 32 px in batches of {ours['batch']}, medians of"
+        f" {ours['epochs']} epochs in turns on {made['machine']}, {made['cores']} cores:"
+        f" `python benchmarks/end_to_end.py --images {ours['n']} --epochs {ours['epochs']}`."
+        f" By arithmetic from the losses' times, {imagenet['epochs']} epochs of ImageNet-1k spend {loss[0]} in the"
+        f" plain loss, {loss[1]} with every score and {loss[2]} logging and scoring afterwards, and keep {kept:.0f} MB"
+        f" against {logged:.0f} GB.",
     ]
 
 
