@@ -246,7 +246,7 @@ MUTATIONS = [
         "csrc/step_rows.h",
         "sums.others_squared += others_squared",
         "sums.others_squared = others_squared",
-        STEP + "test_every_level_of_instructions",
+        STEP + "test_by_products_of_adversarial_rows",
     ),
     Mutation(
         "csrc/step.cpp",
