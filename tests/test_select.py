@@ -95,10 +95,10 @@ def test_keys_are_those_of_the_reference(seed: int) -> None:
 
 
 def test_same_for_threads_levels_and_runs() -> None:
-    scores = scores_of(100_000)
-    race = ops.Race(100_000, 11, scores.dual, scores.mean, 12.3, 3.7)
+    scores = scores_of(200_000)  # enough for several parts
+    race = ops.Race(200_000, 11, scores.dual, scores.mean, 12.3, 3.7)
     want = ops.race_keys(race)
-    kept = smallest(want, 10_000)
+    kept = smallest(want, 20_000)
     selected = reference_select(scores, 0.9, 4.0, 1).tobytes()
     before = torch.get_num_threads()
     try:
@@ -107,7 +107,7 @@ def test_same_for_threads_levels_and_runs() -> None:
             for threads in (1, 2, 5):
                 assert ops.race_keys(race, threads=threads).tobytes() == want.tobytes()
                 assert ops.race_keys(race, kept, threads).tobytes() == want[kept].tobytes()
-                where, last = draw(race, 10_000, threads)
+                where, last = draw(race, 20_000, threads)
                 assert where.tobytes() == kept.tobytes()
                 assert last == want[kept].max()
                 torch.set_num_threads(threads)
@@ -228,6 +228,18 @@ def test_narrowing_leaves_what_is_in_doubt() -> None:
             assert (ops.positions(bits, n) == 2 * smallest(exact, n)).all()
             assert len(doubtful) < 100 + 3 * unknown
             assert n == 0 or 2 * np.argsort(exact)[n - 1] in doubtful
+
+
+@pytest.mark.parametrize(("kept", "others"), [(7, 3), (3, 7)])
+def test_narrowing_stands_the_worst_errors(kept: int, others: int) -> None:
+    """What is kept seems as far as it may, what is not as near: both ends of what is in doubt must hold."""
+    error = 1.02
+    exact = np.array([1.0] * kept + [1.001] * others)
+    ratios = (exact * np.where(exact == 1, error, 1 / error)).astype(np.float32)
+    found = ops.Sifted(np.zeros(2, np.uint8), 0, np.arange(kept + others), ratios, error * 1.0001)
+    sure, doubtful = ops.narrow(found, *limits(ratios, found.error, kept))
+    ops.set_bits(found.kept, doubtful[smallest(exact[doubtful], kept - sure)])
+    assert ops.positions(found.kept, kept).tolist() == list(range(kept))
 
 
 def test_smallest_and_largest_break_ties_by_position() -> None:
