@@ -251,7 +251,10 @@ INLINE void fetch_line(const Step& args, int64_t row) {
     if (args.lines && row < args.rows) __builtin_prefetch(args.lines + args.index[row] * args.layout.words, 1);
 }
 
-INLINE void record(const Work& work, int64_t row, const Row<float>& out, int64_t& strange) {
+// Not inlined, nor multiplied and added at once: a line is to have the same bytes whoever folds into it.
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+__attribute__((noinline)) void record(const Work& work, int64_t row, const Row<float>& out, int64_t& strange) {
     const Step& args = work.args;
     if (!args.lines || !work.counted[static_cast<size_t>(row)]) return;
     const int64_t id = args.index[row];
@@ -259,6 +262,7 @@ INLINE void record(const Work& work, int64_t row, const Row<float>& out, int64_t
     if (fold(args.lines + id * args.layout.words, args.layout, seen) && args.loss_sums) args.loss_sums[id] += out.nll;
     strange += !seen.finite;
 }
+#pragma GCC pop_options
 
 template <class T>
 INLINE void run_row(const Work& work, int64_t row, float* scratch, int64_t& strange) {
