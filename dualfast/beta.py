@@ -60,13 +60,8 @@ def beta_from(mu: float, prune_ratio: float, c_d: GivenCD) -> Beta:
 
 def auto_c_d(scores: Any, prune_ratio: float) -> float:
     """c_D read off the scores and the ratio alone: of the values 1 to 11 in steps of 1/4 the one for which the kept
-    samples' expected mean comes nearest to (m + 1/2) / 2 + (r - 1/2) |r - 1/2|, m being the average of all means; where
-    several come as near, within 0.005, the one nearest to the published 4.
-
-    So when half are removed the kept are halfway between what is usual and a mean of 1/2, and the easier the more are
-    removed. A preset cannot follow how sure the network was, as fewer scoring epochs or more data make it. The rule is
-    fitted to the sweeps c_d and c_d-all of benchmarks/accuracy/run.py: CIFAR-10, 10,000 images with scores of 30 and of
-    15 epochs, and 50,000. Expectations as in expected_inclusion, over at most 65,536 samples.
+    samples' expected mean comes nearest to auto_target; where several come as near, within 0.005, the one nearest to
+    the published 4. Expectations as in expected_inclusion, over at most 65,536 samples.
     """
     return _auto(scores, mu_of(scores), prune_ratio)
 
@@ -77,12 +72,23 @@ def _auto(scores: Any, mu: float, prune_ratio: float) -> float:
 
 def auto_from(few: Thin, mu: float, prune_ratio: float) -> float:
     """auto_c_d, given mu and the samples that expectations are taken over."""
-    far = prune_ratio - 0.5
-    target = (few.mean.mean() + 0.5) / 2 + far * abs(far)
+    target = auto_target(float(few.mean.mean()), prune_ratio)
     reached = [expected_mean(few, beta_from(mu, prune_ratio, float(c)), prune_ratio) for c in AUTO_C_D]
     off = np.abs(np.array(reached) - target)
     near = AUTO_C_D[off <= off.min() + AUTO_NEAR]
     return float(near[np.argmin(np.abs(near - USUAL_C_D))])
+
+
+def auto_target(mean: float, prune_ratio: float) -> float:
+    """The mean that "auto" wants of the kept samples, given that of all, m: m + 2 (r - 1/2)^2 (1 - m) where more than
+    half are removed, m - 2 (r - 1/2)^2 m where fewer are.
+
+    When half are removed, what is kept is as easy as all is; the more are removed, the easier. A preset cannot follow
+    how sure the network was, as fewer scoring epochs or more data make it. The rule is fitted to the sweeps c_d and
+    c_d-all of benchmarks/accuracy/run.py: CIFAR-10, two networks, scores of 30 and of 15 epochs.
+    """
+    far = prune_ratio - 0.5
+    return mean + 2 * far * abs(far) * (1 - mean if far > 0 else mean)
 
 
 @dataclass(frozen=True)

@@ -474,7 +474,7 @@ def test_auto_follows_the_scores() -> None:
             kept = select(scores, 0.7, c_d="auto")
         chosen.append(beta.auto_c_d(scores, 0.7))
         assert (select(scores, 0.7, c_d=chosen[-1]) == kept).all()
-        target = (mean.mean() + 0.5) / 2 + 0.2**2
+        target = mean.mean() + 2 * 0.2**2 * (1 - mean.mean())
         off = {c: abs(explain(scores, 0.7, c_d=c).expected_mean - target) for c in (1, chosen[-1], 11)}
         assert off[chosen[-1]] <= min(off.values()) + 0.005
         assert beta.auto_c_d(scores, 0.05) == 4  # nothing to choose where nearly all are kept
