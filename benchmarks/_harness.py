@@ -24,12 +24,12 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def paired(
     entries: dict[str, Callable[[], Any]], repeats: int, *, before: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Times all entries in turn, `repeats` rounds after one to warm up, so that what else the machine does falls on
-    all alike; every other round backwards, as what one leaves in the caches falls on the next. Each gets its median,
-    fastest and slowest seconds, the quartiles, and the CPU seconds of its median round."""
+    """Times all entries, `repeats` rounds after one to warm up, so that what else the machine does falls on all alike;
+    in an order drawn anew each round, as what one leaves in the caches falls on the next. Each gets its median, fastest
+    and slowest seconds, the quartiles, and the CPU seconds of its median round."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
     for turn in range(repeats + 1):
-        for name, run in list(entries.items())[:: 1 if turn % 2 else -1]:
+        for name, run in [list(entries.items())[at] for at in np.random.default_rng(turn).permutation(len(entries))]:
             if before is not None:
                 before()
             start, cpu = time.perf_counter(), time.process_time()
