@@ -72,8 +72,8 @@ class Select(Command):
     method: str = "dual+beta"
     """dual+beta, dual, ccs, stratified, random, or any score by name."""
     seed: int = 0
-    c_d: GivenCD = 4.0
-    """Where the Beta density lies: a number, what is published for a data set, or auto, read off the scores."""
+    c_d: GivenCD = "auto"
+    """c_D of Beta sampling: a number, what is published for a data set, or auto, read off the scores."""
     per_class: bool = False
     """Every class keeps its share."""
     where: str | None = None

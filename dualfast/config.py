@@ -226,8 +226,8 @@ class RunConfig(Data, Recipe, Scoring, Safety):
     method: tuple[str, ...] = ("dual+beta", "dual", "random")
     """dual+beta, dual, ccs, random, or any score by name; options follow a colon, as in dual+beta:c_d=5.5."""
     seed: tuple[int, ...] = (0, 1, 2)
-    c_d: GivenCD = 4.0
-    """c_D of Beta sampling; the name of a data set for the published one; auto reads it off the scores."""
+    c_d: GivenCD = "auto"
+    """c_D of Beta sampling: a number, what is published for a data set, or auto, read off the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     full: bool = True
@@ -279,6 +279,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch_rule": "paper",
         "schedule": "cosine",
         "score_epochs": 30,
+        "c_d": "cifar10",
     },
     # ImageNet-1k as arXiv 2502.06905 trains it: ResNet-34, 300,000 steps at every prune ratio, which are 60 epochs of
     # all images, all of them scored.
@@ -291,7 +292,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-4,
         "score_epochs": 60,
         "image_size": 224,
-        "c_d": 11.0,
+        "c_d": "imagenet",
     },
 }
 """What --recipe presets; any flag given beside it wins."""

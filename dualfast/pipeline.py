@@ -30,7 +30,7 @@ from dualfast.selection import check_method, kept_count
 from dualfast.table import Scores, ScoreTable
 from dualfast.train import CrossEntropy, Fit, fit, pick_device
 from dualfast.training import Training as Training
-from dualfast.training import draw_options, drawn, mixed_seed, needs_scores, same_draw, training_of
+from dualfast.training import draw_options, drawn, mixed_seed, needs_scores, same_draw, takes_auto, training_of
 
 # What one call on a run directory may ask otherwise than the call before it.
 MAY_DIFFER = (
@@ -342,7 +342,7 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
-        options = draw_options(training, config.c_d, config.per_class)
+        options = draw_options(training, config.c_d, config.per_class, lambda: self._scores(training.seed))
         if first and path.exists() and not same_draw(path, options):  # an earlier call began with another method
             path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
 
@@ -350,6 +350,8 @@ class Workshop:
             if path.exists():
                 return
             scores = self._scores(training.seed) if needs_scores(training.method) else self.n_samples
+            if takes_auto(training, config.c_d):
+                self.progress.say(f"{training}: c_d {options['c_d']:g}, read off the scores")
             kept = drawn(training, scores, self.train.labels, options)
             about: dict[str, Any] = {"n_samples": self.n_samples, "fingerprint": self.train.fingerprint}
             save_keep(path, kept, prune_ratio=training.prune_ratio, **about, **options)
@@ -491,7 +493,7 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
         given = scores if needs_scores(first.method) else len(labels)
         asked = config["asked"]
         if given is not None:
-            how = {t: draw_options(t, asked["c_d"], asked["per_class"]) for t in ours}
+            how = {t: draw_options(t, asked["c_d"], asked["per_class"], lambda: given) for t in ours}
             kept = {t.prune_ratio: drawn(t, given, labels, how[t]) for t in ours}
             kept_by = f"{first.method}, seed {first.seed}"
     content = report.Content(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dualfast.beta import auto_c_d
 from dualfast.config import method_options, published
 from dualfast.selection import select
 from dualfast.table import Scores
@@ -31,12 +33,21 @@ class Training:
         return f"{what}, seed {self.seed}"
 
 
-def draw_options(training: Training, c_d: Any, per_class: bool) -> dict[str, Any]:
-    """How a training's ids are drawn: arguments of select, method among them."""
+def takes_auto(training: Training, c_d: Any) -> bool:
+    """Whether c_D of this training's draw is read off the scores; c_d: the run's."""
+    method, given = method_options(training.method)
+    return method == "dual+beta" and given.get("c_d", c_d) == "auto"
+
+
+def draw_options(training: Training, c_d: Any, per_class: bool, scores: Callable[[], Any]) -> dict[str, Any]:
+    """How a training's ids are drawn: arguments of select, method among them, c_D as a number. scores are asked for
+    only where it is read off them."""
     method, given = method_options(training.method)
     options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
     if method == "dual+beta":
         options["c_d"] = published(options.get("c_d", c_d))
+    if takes_auto(training, c_d):
+        options["c_d"] = auto_c_d(scores(), training.prune_ratio)
     return options
 
 

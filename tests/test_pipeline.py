@@ -14,8 +14,10 @@ import torch
 pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
 
 from dualfast import pipeline
+from dualfast.beta import auto_c_d
 from dualfast.config import RunConfig
 from dualfast.pipeline import Training, Workshop, open_run, recipe_of
+from dualfast.table import Scores
 
 SHORT: dict[str, Any] = {"epochs": 2, "score_epochs": 2, "window": 2, "threads": 1, "num_workers": 1, "tests": 1}
 
@@ -43,14 +45,18 @@ def workshop(config: RunConfig) -> Workshop:
 
 
 def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
-    for method in ("dual+beta:c_d=2", "dual+beta", "dual", "dual:keep=low"):
+    for method in ("dual+beta:c_d=2.1", "dual+beta", "dual+beta:c_d=cifar10", "dual", "dual:keep=low"):
         pipeline.run(asked(tmp_path / "run", method=(method,)), Silent())
     ours = sorted((tmp_path / "run").glob("keep-0.9*.json"))
     drawn = {
         (about["method"], about.get("c_d"), about.get("keep")) for about in map(json.loads, map(Path.read_text, ours))
     }
-    assert drawn == {("dual+beta", 2, None), ("dual+beta", 4.0, None), ("dual", None, None), ("dual", None, "low")}
-    assert len({tuple(np.load(path.with_suffix(".npy"))) for path in ours}) == 4
+    auto = auto_c_d(Scores.load(tmp_path / "run" / "scores.parquet"), 0.9)
+    assert drawn == {
+        *(("dual+beta", c_d, None) for c_d in (2.1, auto, 5.5)),
+        *(("dual", None, keep) for keep in (None, "low")),
+    }
+    assert len({tuple(np.load(path.with_suffix(".npy"))) for path in ours}) == 5
 
 
 def test_tdds_is_gathered_on_demand(tmp_path: Path) -> None:

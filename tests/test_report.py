@@ -268,7 +268,7 @@ def test_the_command_asks_for_all_that_is_on_the_page(tmp_path: Path) -> None:
     line = report.command(run_dir.config()["asked"], run_dir.records("trained"))
     assert line == (
         f"dualfast run --epochs 4 --out '{tmp_path}/a run' --prune-ratio 0.5 0.8 --method dual ccs:mis_ratio=0.1 "
-        "--seed 0 1 --no-full"
+        "--seed 0 1 --c-d 4 --no-full"
     )
 
 

@@ -75,7 +75,8 @@ class Point:
 
     def config(self, model: str, **paths: Any) -> RunConfig:
         """The run of dualfast that this point belongs to; its methods, ratios and seeds are the same for all points."""
-        preset = {**RECIPES[self.recipe], "model": model, "compute": self.compute, **dict(self.options), **paths}
+        preset = {"c_d": 4.0, **RECIPES[self.recipe], **dict(self.options), **paths}
+        preset |= {"model": model, "compute": self.compute}
         return RunConfig(**preset, method=("random",), prune_ratio=(0.5,), seed=(0,), full=False)
 
     def method_for(self, n_samples: int) -> str:

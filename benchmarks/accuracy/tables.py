@@ -239,9 +239,9 @@ def c_d_table(rows: list[Row]) -> list[str]:
                 for name, value in named.items():
                     behind.setdefault(name, []).append((value - swept[best].value, value - random.value))
                 shown = [f"{swept[best]} (c_d {best:g})", f"{auto} (c_d {chosen:g})"]
-                shown += [f"{value - swept[best].value:+.1f}" for value in (auto.value, there)]
+                shown += [_signed(value - swept[best].value) for value in (auto.value, there)]
                 lines.append(
-                    [group[0]["model"], epochs, f"{ratio:g}", random, *shown, f"{auto.value - random.value:+.1f}"]
+                    [group[0]["model"], epochs, f"{ratio:g}", random, *shown, _signed(auto.value - random.value)]
                 )
     if not lines:
         return []
@@ -249,8 +249,8 @@ def c_d_table(rows: list[Row]) -> list[str]:
     over = [
         [
             name,
-            f"{statistics.fmean(less):+.1f}",
-            f"{min(less):+.1f}",
+            _signed(statistics.fmean(less)),
+            _signed(min(less)),
             f"{sum(lead < 0 for lead in leads)} of {len(leads)}",
         ]
         for name, pairs in behind.items()
@@ -259,6 +259,10 @@ def c_d_table(rows: list[Row]) -> list[str]:
     ]
     whole = ["c_d", "behind the best swept, on average", "at most", "below random"]
     return [*markdown([*head, "auto - random"], lines), *markdown(whole, over)]
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}"  # + 0.0: no -0.0
 
 
 def c_d_of(rows: list[Row], epochs: int, ratio: float) -> tuple[dict[float, Mean], Mean | None, Mean | None, float]:
