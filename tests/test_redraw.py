@@ -50,7 +50,8 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
 def test_select_and_select_like_it(
     scores: dualfast.Scores, flags: list[str], options: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    want = select(scores, 0.8, **{k: list(v) if isinstance(v, range) else v for k, v in options.items()})
+    options = {"c_d": "auto"} | {k: list(v) if isinstance(v, range) else v for k, v in options.items()}
+    want = select(scores, 0.8, **options)
     command = ["select", "--scores", "scores.parquet", "--out"]
     assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", *flags]) == 0
     assert "kept 400 of 2000, removed 1600" in capsys.readouterr().out
@@ -64,7 +65,7 @@ def test_an_expression_on_the_table(scores: dualfast.Scores, capsys: pytest.Capt
     pytest.importorskip("duckdb")
     command = ["select", "--scores", "scores.parquet", "--out"]
     assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", "--where", "aum > 0 AND label <> 1"]) == 0
-    want = select(scores, 0.8, among=(np.asarray(scores.aum) > 0) & (LABELS != 1))
+    want = select(scores, 0.8, c_d="auto", among=(np.asarray(scores.aum) > 0) & (LABELS != 1))
     assert (load_keep("keep.npy") == want).all()
     assert cli.main([*command, "again.npy", "--like", "keep.npy"]) == 0
     assert (load_keep("again.npy") == want).all()
@@ -89,7 +90,7 @@ def test_auto_is_said_and_noted_as_the_number_it_is(
 
 def test_columns_and_shards(scores: dualfast.Scores) -> None:
     assert cli.main(["select", "--scores", "dual.npy", "mean.npy", "--out", "keep.npy", "--prune-ratio", "0.8"]) == 0
-    assert (load_keep("keep.npy") == select(scores, 0.8)).all()
+    assert (load_keep("keep.npy") == select(scores, 0.8, c_d="auto")).all()
 
 
 @pytest.mark.parametrize(
