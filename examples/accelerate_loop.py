@@ -30,7 +30,7 @@ def main() -> None:
             optimizer.step()
         table.exchange()
     scores = table.scores()
-    kept = select(scores, 0.5)
+    kept = select(scores, 0.5, c_d="auto")
     assert scores.visits is not None
     accelerator.print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
     accelerator.wait_for_everyone()  # gloo's threads settle: a group that ends before may wait for them for ever

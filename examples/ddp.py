@@ -53,7 +53,7 @@ def main() -> None:
             optimizer.step()
         table.exchange()  # once an epoch: observations go to the ranks that keep them
     scores = table.scores()
-    kept = select(scores, 0.5)
+    kept = select(scores, 0.5, c_d="auto")
     assert scores.visits is not None
     if dist.get_rank() == 0:
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")

@@ -32,7 +32,7 @@ class Classifier(lightning.LightningModule):
 
     def on_fit_end(self) -> None:
         scores = self.table.scores()
-        kept = select(scores, 0.5)
+        kept = select(scores, 0.5, c_d="auto")
         assert scores.visits is not None
         if self.global_rank == 0:
             print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")

@@ -31,7 +31,7 @@ def train(_: dict[str, Any]) -> None:
             optimizer.step()
         table.exchange()
     scores = table.scores()
-    kept = select(scores, 0.5)
+    kept = select(scores, 0.5, c_d="auto")
     assert scores.visits is not None
     if ray.train.get_context().get_world_rank() == 0:
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")

@@ -64,7 +64,7 @@ def main() -> None:
         )
         trainer.train()
     scores = table.scores()
-    kept = select(scores, 0.5)
+    kept = select(scores, 0.5, c_d="auto")
     assert scores.visits is not None
     if trainer.is_world_process_zero():
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
