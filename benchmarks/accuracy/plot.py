@@ -193,7 +193,7 @@ def c_d_sweep(rows: list[Row]) -> Any:
                 axes.plot(chosen, auto.value - random.value, **star)
         axes.axhline(0, color=INK, lw=1)
         axes.set_xscale("log", base=2)
-        ticks = (2, 3, 4, 5.5, 8, 11)
+        ticks = (1.5, 2, 3, 4, 5.5, 8, 11)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("c_D (star: auto)")

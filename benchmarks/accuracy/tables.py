@@ -123,13 +123,15 @@ def markdown(head: list[str], lines: Iterable[list[Any]]) -> list[str]:
 
 def timed(rows: Iterable[Row]) -> list[Row]:
     """The rows of the machine that made most of them, each with its `score` and `train` seconds: of the processor for
-    the recipe cpu, which other work on the machine does not lengthen much, else of the clock."""
+    the recipe cpu, which other work on the machine does not lengthen much, else of the clock. One gathering of scores
+    serves all methods, so scoring takes each the median of all gatherings."""
     rows = list(rows)
     machine = Counter(row["machine"] for row in rows).most_common(1)[0][0]
     unit = "cpu_seconds" if rows[0]["recipe"] == "cpu" else "seconds"
-    return [
-        row | {part: row[f"{part}_{unit}"] for part in ("score", "train")} for row in rows if row["machine"] == machine
-    ]
+    rows = [row for row in rows if row["machine"] == machine]
+    gatherings = {row[f"score_{unit}"] for row in rows} - {0}
+    score = statistics.median(gatherings) if gatherings else 0.0
+    return [row | {"score": score if row[f"score_{unit}"] else 0.0, "train": row[f"train_{unit}"]} for row in rows]
 
 
 def seconds_named(row: Row) -> str:
