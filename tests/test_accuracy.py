@@ -213,7 +213,7 @@ def test_the_plan_counts_what_the_grid_trains_on(modules: Any) -> None:
     many = 3 * 10_000 * 30 * (1.8 * (len(grids.METHODS) - 1) + 0.6 + 1 + 1)
     assert images == pytest.approx(many)
     assert images / 3800 < 2 * 3600
-    assert run.cost(list(grids.c_d("cifar10")), 50_000)[0] == pytest.approx(4 * 342 * 10_000)
+    assert run.cost(list(grids.c_d("cifar10")), 50_000)[0] == pytest.approx(4 * (17 * 1.1 * 18 + 45) * 10_000)
     for name, grid in grids.GRIDS.items():
         made = list(grid("cifar10"))
         keys = {json.dumps(point.key(), sort_keys=True) for point in made}
