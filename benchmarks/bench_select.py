@@ -1,5 +1,5 @@
 """Selection against what people use: numpy.choice with scipy's Beta density, a numpy race, torch.multinomial, DuckDB,
-Polars. `dualfast bench select -- --sizes 50000 1280000`; --from-disk and --billion draw from files made on the fly.
+Polars. `dualfast bench select --sizes 50000 1280000`; --from-disk and --billion draw from files made on the fly.
 What takes over three seconds is measured once. --onto a result of the same commit to measure it in several calls."""
 
 from __future__ import annotations

@@ -207,6 +207,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = (Run, Score, Select, Train, Write, Verify, Compact, Report, Bench)
     argv = list(sys.argv[1:] if argv is None else argv)
     given = list(argv)
+    if argv[:1] == ["bench"] and "--" not in argv:
+        argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
     union: Any = None
     try:
         recipe = _recipe(argv)

@@ -190,6 +190,16 @@ def test_score_select_compact_train_are_the_parts_of_run(tmp_path: Path) -> None
     assert state["head.weight"].shape == (2, 128)
 
 
+@pytest.mark.parametrize("flags", [["--sizes", "50000", "--alone"], ["--", "--sizes", "50000", "--alone"], ["--help"]])
+def test_a_benchmark_gets_the_flags_behind_its_name(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr("runpy.run_path", lambda path, run_name: ran.append([Path(path).name, *sys.argv[1:]]))
+    monkeypatch.setattr(sys, "argv", ["dualfast"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["bench", "select", *flags]) == 0
+    assert ran == [["bench_select.py", *(flag for flag in flags if flag != "--")]]
+
+
 def test_cifar_parquet_through_the_same_command(real_data: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     for name, count in (("train", 400), ("test", 100)):
