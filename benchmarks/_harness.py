@@ -29,7 +29,8 @@ def paired(
     and slowest seconds, the quartiles, and the CPU seconds of its median round."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
     for turn in range(repeats + 1):
-        for name, run in [list(entries.items())[at] for at in np.random.default_rng(turn).permutation(len(entries))]:
+        for name in np.random.default_rng(turn).permutation(list(entries)):
+            run = entries[name]
             if before is not None:
                 before()
             start, cpu = time.perf_counter(), time.process_time()

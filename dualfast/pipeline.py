@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -342,14 +343,16 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
-        options = draw_options(training, config.c_d, config.per_class, lambda: self._scores(training.seed))
-        if first and path.exists() and not same_draw(path, options):  # an earlier call began with another method
+        how = partial(draw_options, training, config.c_d, config.per_class)
+        if first and path.exists() and not same_draw(path, how(lambda: self._scores(training.seed))):
+            # An earlier call began with another method.
             path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
 
         def write() -> None:
             if path.exists():
                 return
             scores = self._scores(training.seed) if needs_scores(training.method) else self.n_samples
+            options = how(lambda: scores)
             if takes_auto(training, config.c_d):
                 self.progress.say(f"{training}: c_d {options['c_d']:g}, read off the scores")
             kept = drawn(training, scores, self.train.labels, options)
