@@ -1,6 +1,9 @@
 """What scores cost in a whole training: T epochs with DualLoss, T plain ones, and T that log every logit to the host
-and score afterwards, as published code does: fed by the same loader, and by torch's DataLoader, as it is there. Epochs
-of the four take turns.
+and score afterwards, as published code does: fed by the same loader, and by torch's DataLoader, as it is there.
+
+The four take turns, an epoch each, in an order drawn anew for every round. The ratio to plain is taken round by round:
+of seconds, and on a CPU of processor seconds, which other work on the machine moves less (not where DataLoader's worker
+processes do a part).
 
     python benchmarks/end_to_end.py --images 10000
     python benchmarks/end_to_end.py --recipe fast --images 0      # on a GPU"""
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -38,6 +42,7 @@ from dualfast.loader import Loader
 from dualfast.train import CrossEntropy, fit, pick_device
 
 WINDOW = 10
+MEASURED = 3  # times the peak memory is taken, in processes of their own; the least is what the work needs
 IMAGENET = {"n": 1_281_167, "classes": 1000, "epochs": 60, "batch": 256}
 
 
@@ -153,18 +158,18 @@ class Rig:
         torch.manual_seed(0)
         return models.build(self.recipe.model, num_classes=self.classes, image_size=self.side)
 
-    def epoch(self, what: str, network: nn.Module, criterion: nn.Module) -> float:
-        """Seconds of an epoch."""
+    def epoch(self, what: str, network: nn.Module, criterion: nn.Module) -> tuple[float, float]:
+        """Seconds of an epoch, and processor seconds of all threads of this process."""
         loader: Any = self.loader
         if what == WAYS[3]:
             if self.torch_loader is None:
                 self.torch_loader = TorchLoader(Images(loader.beton), loader.batch_size, loader.num_workers)
             loader = self.torch_loader
         self.synchronize()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         fit(network, loader, criterion, self.recipe)
         self.synchronize()
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - used
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":
@@ -178,26 +183,30 @@ def timed(run: Callable[[], Any]) -> float:
 
 
 def times(rig: Rig, epochs: int) -> list[dict[str, Any]]:
-    """Seconds of T epochs and of the scoring after them; the ratio to plain by epoch, paired."""
+    """Seconds of T epochs and of the scoring after them; the ratio to plain by round, paired."""
     networks = {what: rig.network() for what in WAYS}
     criteria = {what: criterion_of(what, rig.n, rig.classes, epochs, rig.device) for what in WAYS}
     for what in WAYS:  # compiles and warms up; Logged and Dual see an epoch more than they keep
         rig.epoch(what, networks[what], criteria[what])
-    taken: dict[str, list[float]] = {what: [] for what in WAYS}
-    for turn in range(epochs):
-        order = WAYS[turn % len(WAYS) :] + WAYS[: turn % len(WAYS)]
-        for what in order:
+    taken: dict[str, list[tuple[float, float]]] = {what: [] for what in WAYS}
+    order = random.Random(0)
+    for _ in range(epochs):
+        for what in order.sample(WAYS, len(WAYS)):
             taken[what].append(rig.epoch(what, networks[what], criteria[what]))
     rows = []
     for what in WAYS:
         after = timed(criteria[what].score) if what != "plain" else 0.0
-        ratios = [ours / plain for ours, plain in zip(taken[what], taken["plain"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
+        seconds = [epoch[0] for epoch in taken[what]]
         row = {"what": what, "n": rig.n, "classes": rig.classes, "epochs": epochs, "model": rig.recipe.model}
         row |= {"batch": rig.recipe.batch_size, "device": rig.device.type, "threads": torch.get_num_threads()}
-        row |= {"median_epoch_s": statistics.median(taken[what]), "min_epoch_s": min(taken[what])}
-        row |= {"score_after_s": after, "total_s": sum(taken[what]) + after}
-        row |= {"times_plain": middle, "times_plain_low": low, "times_plain_high": high}
+        row |= {"median_epoch_s": statistics.median(seconds), "min_epoch_s": min(seconds)}
+        row |= {"score_after_s": after, "total_s": sum(seconds) + after}
+        for clock, name in enumerate(("times_plain", "processor_times_plain")):
+            if clock == 1 and (what == WAYS[3] or rig.device.type == "cuda"):
+                continue
+            ratios = [ours[clock] / plain[clock] for ours, plain in zip(taken[what], taken["plain"], strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            row |= {name: middle, f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     ours = rows[1]["total_s"]
     return [row | {"total_times_dualfast": row["total_s"] / ours} for row in rows]
@@ -309,8 +318,8 @@ def main() -> None:
     rows = times(rig, asked.epochs)
     for row in rows:  # a process each: what one freed, the next would find
         command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", row["what"]]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        row |= json.loads(told.splitlines()[-1])
+        told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(MEASURED)]
+        row |= min((json.loads(text.splitlines()[-1]) for text in told), key=lambda peak: peak["host_peak_bytes"])
         print(row, flush=True)
     rows.append(imagenet(rig.device))
     print("\n".join(rows[-1]["arithmetic"]))
