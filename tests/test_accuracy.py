@@ -262,6 +262,37 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "docs").iterdir()}
 
 
+def test_tables_of_speed_have_a_row_shape_and_units_each(tmp_path: Path, modules: Any) -> None:
+    about = {"date": "2026-01-02", "machine": "m", "cores": 2, "commit": "0123456789", "versions": {"torch": "2"}}
+    rate = {"median": 12345.6, "q1": 0.5, "q3": 20000.0, "repeats": 3}
+    rows = [
+        {"side": "a", "images_per_s": rate, "begin_s": 0.25, "peak_bytes": 2**20, "each": {"x": 1}},
+        {"side": "b", "cold_s": 1.5, "commit": "0123456789"},
+        {"side": "c", "images_per_s": rate, "begin_s": 2.0, "peak_bytes": 0, "faster_by": rate},
+        {"what": "sum", "arithmetic": ["1 + 1 = 2"]},
+    ]
+    (tmp_path / "2026-01-02-m-2c-x.json").write_text(json.dumps(about | {"rows": rows}))
+    text = "\n".join(modules("speed").speed_tables(tmp_path))
+    many = "12,346 (0.5 to 20,000)"
+    assert (
+        f"""\
+| side | images per s | begin, ms | peak, MiB | faster by |
+|---|---|---|---|---|
+| a | {many} | 250 | 1.0 |  |
+| c | {many} | 2,000 | 0.0 | {many} |
+
+| side | cold, ms | commit |
+|---|---|---|
+| b | 1,500 | 01234567 |
+
+sum:
+
+- 1 + 1 = 2
+"""
+        in text
+    )
+
+
 def test_what_is_timed_against_us_gives_the_same_scores(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rival of benchmarks/end_to_end.py does the whole work, from float16 logits."""
     monkeypatch.syspath_prepend(str(ACCURACY.parent))

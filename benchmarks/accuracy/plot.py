@@ -19,6 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from _harness import RESULTS
 from readme import blocks, fill
+from speed import speed_tables
 from tables import (
     PUBLISHED,
     PUBLISHED_RATIOS,
@@ -27,7 +28,6 @@ from tables import (
     c_d_table,
     means,
     methods,
-    other_benchmarks,
     over_seeds,
     published_of,
     ratios,
@@ -277,7 +277,7 @@ def write(results: Path, docs: Path, kinds: tuple[str, ...] = ("svg",)) -> Path:
                     text += [f"![{name}]({name}.svg)", ""]
             text += c_d_table(rows) if grid in SWEEPS else []
             text += section(grid, rows)
-    others = other_benchmarks(results)
+    others = speed_tables(results)
     text += ["## Speed and memory", "", *others] if others else []
     page = docs / "results.md"
     page.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")

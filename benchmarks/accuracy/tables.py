@@ -82,7 +82,15 @@ class Mean:
 
 
 def methods(rows: Iterable[Row]) -> list[str]:
-    return list(dict.fromkeys(row["method"] for row in rows))
+    """As they come, but those that differ by c_D beside each other, auto last."""
+    found = list(dict.fromkeys(row["method"] for row in rows))
+    names = [method.partition(":")[0] for method in found]
+
+    def place(method: str) -> tuple[int, float]:
+        name, _, c_d = method.partition(":c_d=")
+        return names.index(name.partition(":")[0]), math.inf if c_d == "auto" else float(c_d or 0)
+
+    return sorted(found, key=place)
 
 
 def ratios(rows: Iterable[Row]) -> list[float]:
@@ -195,9 +203,8 @@ def section(grid: str, rows: list[Row]) -> list[str]:
         first = group[0]
         epochs = sorted({row["epochs"] for row in group if row["method"] == "full"})
         full = means(group, "full", 0.0)
-        out += [f"### {title(first)}", ""]
+        out += [f"### {title(first)}, T = {first['score_epochs']}", ""]
         about = [f"Test accuracy in % after the last epoch, {over_seeds(group)}"]
-        about += [f"scores of {first['score_epochs']} epochs"]
         if full:
             about += [f"all images ({epochs[0]} epochs): {full}"]
         commits = sorted({row["commit"][:8] for row in group})
@@ -279,44 +286,3 @@ def c_d_of(rows: list[Row], epochs: int, ratio: float) -> tuple[dict[float, Mean
     chosen = means(ours, auto, ratio, "c_d", 1)
     picked = chosen.value if chosen else math.nan
     return dict(sorted(swept.items())), means(ours, auto, ratio), means(rows, "random", ratio), picked
-
-
-def other_benchmarks(folder: Path) -> list[str]:
-    """A table for each benchmark that writes JSON: the newest file of each name and machine."""
-    newest = {path.stem[11:]: path for path in sorted(folder.glob("????-??-??-*.json"))}
-    out: list[str] = []
-    for path in newest.values():
-        made = json.loads(path.read_text(encoding="utf-8"))
-        rows = [row for row in made["rows"] if "arithmetic" not in row]
-        columns = list(
-            dict.fromkeys(name for row in rows for name, cell in row.items() if not isinstance(cell, dict | list))
-        )
-        out += [f"### {path.stem[11:]}", ""]
-        about = [made["date"], made["machine"], f"{made['cores']} cores", f"commit {made['commit'][:8]}"]
-        about += [f"{name} {version}" for name, version in made["versions"].items()]
-        out += [", ".join(about) + ".", ""]
-        out += markdown(
-            [_named(name) for name in columns], [[_cell(name, row.get(name)) for name in columns] for row in rows]
-        )
-        for row in made["rows"]:
-            if "arithmetic" in row:
-                out += [f"{row['what']}:", "", *(f"- {line}" for line in row["arithmetic"]), ""]
-    return out
-
-
-def _named(column: str) -> str:
-    return column.removesuffix("_s").removesuffix("_bytes").replace("_", " ") + (
-        ", ms" if column.endswith("_s") else ", MiB" if column.endswith("_bytes") else ""
-    )
-
-
-def _cell(column: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool | str):
-        return str(value)
-    if column.endswith("_s"):
-        return f"{1000 * value:,.3g}" if value < 1 else f"{1000 * value:,.0f}"
-    if column.endswith("_bytes"):
-        return f"{value / 2**20:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"

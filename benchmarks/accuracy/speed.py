@@ -1,0 +1,67 @@
+"""Tables of what the other benchmarks wrote as JSON: speed and memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tables import Row, markdown
+
+
+def speed_tables(folder: Path) -> list[str]:
+    """The newest file of each benchmark and machine."""
+    newest = {path.stem[11:]: path for path in sorted(folder.glob("????-??-??-*.json"))}
+    out: list[str] = []
+    for name, path in newest.items():
+        made = json.loads(path.read_text(encoding="utf-8"))
+        about = [made["date"], made["machine"], f"{made['cores']} cores", f"commit {made['commit'][:8]}"]
+        about += [f"{package} {version}" for package, version in made["versions"].items()]
+        out += [f"### {name}", "", ", ".join(about) + ".", ""]
+        for columns, rows in alike(row for row in made["rows"] if "arithmetic" not in row):
+            cells = [[cell(column, row.get(column)) for column in columns] for row in rows]
+            out += markdown([heading(column) for column in columns], cells)
+        for row in made["rows"]:
+            if "arithmetic" in row:
+                out += [f"{row['what']}:", "", *(f"- {line}" for line in row["arithmetic"]), ""]
+    return out
+
+
+def alike(rows: Any) -> list[tuple[list[str], list[Row]]]:
+    """Rows that say the same things, a table each: the columns of one hold those of the other."""
+    groups: list[tuple[list[str], list[Row]]] = []
+    for row in rows:
+        shown = [name for name, value in row.items() if not isinstance(value, dict | list) or "median" in value]
+        for columns, members in groups:
+            if set(shown) <= set(columns) or set(columns) <= set(shown):
+                columns[:] = max(columns, shown, key=len)
+                members.append(row)
+                break
+        else:
+            groups.append((shown, [row]))
+    return groups
+
+
+def heading(column: str) -> str:
+    """A column's name in words, with its unit: a rate as it is, other seconds in ms, bytes in MiB."""
+    words = column.replace("_", " ")
+    for end, unit in ((" per s", " per s"), (" us", ", us"), (" s", ", ms"), (" bytes", ", MiB")):
+        if words.endswith(end):
+            return words.removesuffix(end) + unit
+    return words
+
+
+def cell(column: str, value: Any) -> str:
+    """A value in its column's unit; of repeats the median and the quartiles."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        low, middle, high = (cell(column, value[name]) for name in ("q1", "median", "q3"))
+        return f"{middle} ({low} to {high})"
+    if isinstance(value, bool | str):
+        return str(value)[:8] if column == "commit" else str(value)
+    if column.endswith("_s") and not column.endswith("_per_s"):
+        value = 1000.0 * value
+    elif column.endswith("_bytes"):
+        return f"{value / 2**20:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
