@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -260,6 +261,15 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
             assert b'href="http' not in made[name]
     plot.write(results, tmp_path / "docs")
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "docs").iterdir()}
+
+
+def test_the_line_for_one_training_asks_for_that_training(modules: Any) -> None:
+    run, grids, tables = modules("run"), modules("grids"), modules("tables")
+    for name, grid in grids.GRIDS.items():
+        for point in grid("cifar10" if name != "digits" else "digits"):
+            script, told, *words = shlex.split(tables.again(point.key()))[1:]
+            (same,) = run.asked_points([told, "--data", point.data, *words])[1]
+            assert (script, same.key()) == ("benchmarks/accuracy/run.py", point.key())
 
 
 def test_tables_of_speed_have_a_row_shape_and_units_each(tmp_path: Path, modules: Any) -> None:

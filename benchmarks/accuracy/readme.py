@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from tables import Row, markdown, means, over_seeds, ratios, read, seconds_named, settings, timed, title
+from tables import Row, again, markdown, means, one_of, over_seeds, ratios, read, seconds_named, settings, timed, title
 
 SHOWN = ("random", "dual+beta", "dual+beta:c_d=auto", "dual", "ccs", "dyn_unc", "el2n")
 OURS = "dual+beta:c_d=auto"
@@ -55,7 +55,11 @@ def accuracy(grid: str, rows: list[Row]) -> list[str]:
         "",
         *markdown(["fraction removed", *(f"{ratio:g}" for ratio in at)], lines),
         f"`python benchmarks/accuracy/run.py {grid}` runs it, `make results` draws it; every method is in"
-        " `docs/results.md`.",
+        " `docs/results.md`. One of its trainings alone:",
+        "",
+        "```sh",
+        again(one_of(group)),
+        "```",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -122,6 +123,22 @@ def title(row: Row) -> str:
     return f"{data}, {row['n_samples']:,} images{scenario}, {row['model']}{scored}, recipe {row['recipe']}{steps}"
 
 
+def again(row: Row) -> str:
+    """The line that runs one training once more."""
+    unsaid = {"images": 0, "scenario": "clean", "score_model": ""}
+    words = ["python", "benchmarks/accuracy/run.py", "point"]
+    for name in ("recipe", "images", "scenario", "model", "score_model", "compute", "method", "ratio", "seed"):
+        if row[name] != unsaid.get(name):
+            words += [f"--{name.replace('_', '-')}", str(row[name])]
+    options = [f"{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in row["options"].items()]
+    return shlex.join([*words, *(["--set", *options] if options else [])])
+
+
+def one_of(group: list[Row]) -> Row:
+    """A row to show the others by: at the highest ratio, of dual+beta where there is one."""
+    return max(group, key=lambda row: (row["ratio"], row["method"] == "dual+beta", -row["seed"]))
+
+
 def markdown(head: list[str], lines: Iterable[list[Any]]) -> list[str]:
     def line(cells: list[Any]) -> str:
         return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
@@ -211,6 +228,7 @@ def section(grid: str, rows: list[Row]) -> list[str]:
         machines = sorted({f"{row['machine']}, {row['cores']} cores" for row in group})
         about += [*machines, f"commit {', '.join(commits)}"]
         out += ["; ".join(about) + ".", "", *accuracy_table(group)]
+        out += ["One of these trainings again:", "", "```sh", again(one_of(group)), "```", ""]
         if first["altered"]:
             out += altered_table(group)
         if grid in ("cpu", "fast", "paper", "imagenet") and first["compute"] == "epochs":
