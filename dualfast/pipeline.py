@@ -299,7 +299,7 @@ class Workshop:
             device=str(self.device),
         )
         criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
-        _, done = self._fit("scoring", seed, criterion, recipe, None, stop_after=scoring.score_epochs)
+        _, done = self._fit(f"scoring, seed {seed}", seed, criterion, recipe, None, stop_after=scoring.score_epochs)
         path = self.scores_path(seed)
         scores = table.scores_on(0)
         record = {"event": "scored", "seed": seed, "epochs": scoring.score_epochs, "seconds": done.seconds}
@@ -413,7 +413,7 @@ class Workshop:
             self.train_loader.close()
             self.train_loader = self._loader(self.train, recipe.batch_size, training=True)
         self.train_loader.set_indices(ids)
-        self.train_loader.seed = mixed_seed(seed, what == "scoring")
+        self.train_loader.seed = mixed_seed(seed, stop_after is not None)
         torch.manual_seed(self.train_loader.seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
         count = self.n_samples if ids is None else len(ids)
@@ -436,7 +436,7 @@ class Workshop:
             on_epoch=on_epoch,
             ranks=self.ranks,
             checkpoints=self.checkpoints,
-            what={"training": f"{what}, seed {seed}", "data": self.train.fingerprint, "window": window},
+            what={"training": what, "data": self.train.fingerprint, "window": window},
         )
         return model, made
 
@@ -461,7 +461,7 @@ class Workshop:
         """Trains on the given ids (None: all), writes model.pt (a state_dict) and returns a result row."""
         kept = self.n_samples if ids is None else len(ids)
         self.progress.plan(kept * self.recipe.epochs)
-        what = f"training on {kept} of {self.n_samples} images"
+        what = f"training on {kept} of {self.n_samples} images, seed {seed}"
         model, done = self._fit(what, seed, CrossEntropy(self.recipe.label_smoothing), self.recipe, ids)
         row: dict[str, Any] = {"event": "train", "method": "given list" if ids is not None else "full", "seed": seed}
         row |= {"prune_ratio": 1 - kept / self.n_samples, "kept": kept, "n_samples": self.n_samples}

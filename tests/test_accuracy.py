@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,8 @@ import accuracy_fixture
 import numpy as np
 import pytest
 import torch
+
+from dualfast import train
 
 pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
 
@@ -72,6 +75,31 @@ def test_a_grid_that_is_killed_goes_on_and_loses_one_training_at_most(
     run.main(asked(tmp_path, "digits"))
     assert "3 of 3 trainings are finished" in capsys.readouterr().out
     assert path.read_bytes() == after
+
+
+def test_a_training_that_is_stopped_goes_on_inside(
+    tmp_path: Path, modules: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, resumed = modules("run"), []
+    go_on = train._Trainer.resume
+    monkeypatch.setattr(train._Trainer, "resume", lambda *given: resumed.append(go_on(*given)))
+    what = ["point", "--data", "digits", "--recipe", "default", "--method", "random", "--ratio", "0.5"]
+    what += ["--set", "epochs=40"]
+    command = [sys.executable, str(ACCURACY / "run.py"), *asked(tmp_path / "stopped", *what)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stopped:
+        while not list(tmp_path.glob("stopped/work/runs/*/*/*/checkpoints")):
+            assert stopped.poll() is None, "it ended without a training"
+            time.sleep(0.01)
+        stopped.terminate()
+        told, _ = stopped.communicate()
+    assert stopped.returncode == 0
+    assert re.search(r"stopped after step \d+ of random at prune ratio 0.5, seed 0; the same command continues", told)
+    run.main(asked(tmp_path / "stopped", *what))
+    run.main(asked(tmp_path / "unbroken", *what))
+    assert len(resumed) == 1
+    rows = [json.loads((tmp_path / name / "r.jsonl").read_text()) for name in ("stopped", "unbroken")]
+    same = ("accuracy", "best_accuracy", "kept", "loss")
+    assert [rows[0][name] for name in same] == [rows[1][name] for name in same]
 
 
 def test_points_share_scores_across_methods_computes_and_networks(tmp_path: Path, modules: Any) -> None:

@@ -4,8 +4,9 @@
     python benchmarks/accuracy/run.py cpu --plan
     python benchmarks/accuracy/run.py point --recipe cpu --images 10000 --method dual+beta --ratio 0.9 --seed 0
 
-The same command continues a run that was stopped; at most one training is lost. Scores are gathered once for each
-(data, network, recipe, seed) and shared by all methods. What is written besides lies in runs/accuracy."""
+The same command continues a run that was stopped: from the latest checkpoint of the training it was in, which SIGTERM
+has written before it ends. Scores are gathered once for each (data, network, recipe, seed) and shared by all methods.
+What is written besides lies in runs/accuracy."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,13 @@ from data import Written, prepare
 from grids import GRIDS, Point, default_data
 
 from dualfast.beta import auto_c_d
+from dualfast.checkpoint import Checkpoints
 from dualfast.config import RECIPES, ScoreConfig
 from dualfast.pipeline import Training, Workshop, open_run, recipe_of, score_only
+from dualfast.ranks import Ranks
 from dualfast.rundir import RunDir
 from dualfast.selection import kept_count
+from dualfast.stopped import Stopped
 from dualfast.table import Scores
 
 WORK = Path(__file__).resolve().parents[2] / "runs" / "accuracy"
@@ -85,10 +90,10 @@ class Runner:
     def __init__(self, work: Path, machine: dict[str, Any]) -> None:
         self.work, self.machine = work, machine  # machine: fields of RunConfig that change no result: threads
         self.opened: tuple[Path, Workshop] | None = None
+        self.closing = ExitStack()
 
     def close(self) -> None:
-        if self.opened is not None:
-            self.opened[1].__exit__(None, None, None)
+        self.closing.close()
         self.opened = None
 
     def train(self, point: Point) -> dict[str, Any]:
@@ -105,7 +110,11 @@ class Runner:
         if self.opened is None or self.opened[0] != out:
             self.close()
             asked = point.config(point.model, **self._paths(written), **self.machine, out=str(out))
-            self.opened = out, Workshop(open_run(asked), asked, recipe_of(asked), Said(), needs_test=True)
+            run_dir, ranks, said = open_run(asked), Ranks(), Said()
+            saved = Checkpoints(run_dir.checkpoints, asked.checkpoint_every, ranks, said.say)
+            self.closing.enter_context(saved)
+            shop = Workshop(run_dir, asked, recipe_of(asked), said, ranks, saved, needs_test=True)
+            self.opened = out, self.closing.enter_context(shop)
         shop = self.opened[1]
         method = point.method_for(shop.n_samples)
         training = Training(method, point.ratio, point.seed)
@@ -228,6 +237,8 @@ def main(argv: list[str] | None = None) -> None:
             about = origin()
             names = ("date", "commit", "changed_files", "machine", "cores", "load_before", "python", "versions")
             results.append(row | {name: about[name] for name in names})
+    except Stopped as stopped:
+        print(f"stopped {stopped}; the same command continues")
     finally:
         runner.close()
         results.file.close()
