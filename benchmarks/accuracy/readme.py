@@ -22,7 +22,7 @@ def blocks(results: Path) -> dict[str, list[str]]:
         if path.exists() and (rows := read(path)):
             made["accuracy"], made["total-time"] = accuracy(grid, rows), total_time(grid, rows)
             break
-    for name, part in (("end-to-end", end_to_end), ("step", step), ("loader", loader)):
+    for name, part in (("demo", demo), ("end-to-end", end_to_end), ("step", step), ("loader", loader)):
         if found := sorted(results.glob(f"????-??-??-*-{name}.json")):
             made[name] = part(found[-1])
     return made
@@ -83,6 +83,18 @@ def total_time(grid: str, rows: list[Row]) -> list[str]:
         "",
         *markdown(head, cells),
         f"The same command, `python benchmarks/accuracy/run.py {grid}`.",
+    ]
+
+
+def demo(path: Path) -> list[str]:
+    """The table that `make demo` ends with, and how long it takes."""
+    made = json.loads(path.read_text(encoding="utf-8"))
+    whole, *lines = made["rows"]
+    return [
+        f"Once set up it took {whole['whole_s']:.0f} s on {made['machine']}, {made['cores']} cores, and ended like this"
+        " (`python benchmarks/demo.py`, the same in an empty folder):",
+        "",
+        *markdown(list(lines[0]), [list(line.values()) for line in lines]),
     ]
 
 

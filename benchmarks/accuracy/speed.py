@@ -44,11 +44,10 @@ def alike(rows: Any) -> list[tuple[list[str], list[Row]]]:
 
 def heading(column: str) -> str:
     """A column's name in words, with its unit: a rate as it is, other seconds in ms, bytes in MiB."""
-    words = column.replace("_", " ")
-    for end, unit in ((" per s", " per s"), (" us", ", us"), (" s", ", ms"), (" bytes", ", MiB")):
-        if words.endswith(end):
-            return words.removesuffix(end) + unit
-    return words
+    for end, unit in (("_per_s", " per s"), ("_us", ", us"), ("_s", ", ms"), ("_bytes", ", MiB")):
+        if column.endswith(end):
+            return column.removesuffix(end).replace("_", " ") + unit
+    return column.replace("_", " ")
 
 
 def cell(column: str, value: Any) -> str:
