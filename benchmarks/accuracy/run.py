@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -127,7 +128,7 @@ class Runner:
         if method.endswith("c_d=auto"):
             row["c_d"] = auto_c_d(Scores.load(shop.scores_path(point.seed)), point.ratio)
         row |= {"altered": len(written.altered), "altered_kept": int(np.isin(written.altered, kept).sum())}
-        return row
+        return row | {"threads": torch.get_num_threads()}  # sums depend on it in the last digits, trainings on those
 
     def _score(self, point: Point, written: Written, home: Path) -> tuple[Path, int, dict[str, Any]]:
         """Scores of the point's seed, gathered unless they are there: the file, the seed, what was recorded of them."""

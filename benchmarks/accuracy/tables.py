@@ -124,14 +124,15 @@ def title(row: Row) -> str:
 
 
 def again(row: Row) -> str:
-    """The line that runs one training once more."""
+    """The line that runs one training once more; on a processor to the same accuracy, where it tells the threads."""
     unsaid = {"images": 0, "scenario": "clean", "score_model": ""}
     words = ["python", "benchmarks/accuracy/run.py", "point"]
     for name in ("recipe", "images", "scenario", "model", "score_model", "compute", "method", "ratio", "seed"):
         if row[name] != unsaid.get(name):
             words += [f"--{name.replace('_', '-')}", str(row[name])]
     options = [f"{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in row["options"].items()]
-    return shlex.join([*words, *(["--set", *options] if options else [])])
+    threads = ["--threads", str(row["threads"])] if "threads" in row else []
+    return shlex.join([*words, *threads, *(["--set", *options] if options else [])])
 
 
 def one_of(group: list[Row]) -> Row:
