@@ -21,6 +21,7 @@ from _harness import RESULTS
 from readme import blocks, fill
 from speed import speed_tables
 from tables import (
+    OURS,
     PUBLISHED,
     PUBLISHED_RATIOS,
     Row,
@@ -43,7 +44,7 @@ DOCS = RESULTS.parent.parent / "docs"
 # Okabe and Ito's colours for the methods that matter; the others are thin, greyed and told apart by their markers.
 LOUD = {
     "dual+beta": ("#0072B2", "o"),
-    "dual+beta:c_d=auto": ("#56B4E9", "*"),
+    OURS: ("#56B4E9", "*"),
     "random": ("#E69F00", "D"),
     "dual": ("#D55E00", "s"),
     "ccs": ("#009E73", "^"),
@@ -137,7 +138,8 @@ def accuracy(rows: list[Row]) -> Any:
 
 
 def total_time(rows: list[Row]) -> Any:
-    """Accuracy against all the seconds it took: scoring and training, each point with a scoring of its own."""
+    """Accuracy against all the seconds it took, scoring and training, each point with a scoring of its own; and against
+    those of a further training, of ours."""
     groups = [group for group in settings(rows) if group[0]["compute"] == "epochs" and group[0]["scenario"] == "clean"]
     if not groups:
         return None
@@ -146,15 +148,21 @@ def total_time(rows: list[Row]) -> Any:
         found = [method for method in methods(group) if method != "full"]
         group = timed(group)
         totals = [row | {"total": row["score"] + row["train"]} for row in group]
+        told = (OURS if OURS in found else "dual+beta", "random")
         for method in sorted(found, key=lambda m: m in LOUD):
             at = [ratio for ratio in ratios(group) if means(group, method, ratio)]
             seconds = [means(totals, method, ratio, "total", 1).value for ratio in at]
             values = [means(group, method, ratio).value for ratio in at]
             axes.plot(seconds, values, label=method, **look(method, _quiet(found)))
-            if method in ("dual+beta", "random"):
+            if method == told[0]:  # the scores serve every training that follows
+                later = [means(group, method, ratio, "train", 1).value for ratio in at]
+                style = look(method, []) | {"ls": ":", "mfc": "white"}
+                axes.plot(later, values, label=f"{method}, each further training", **style)
+            if method in told:
                 for ratio, x, y in zip(at, seconds, values, strict=True):
-                    below = -13 if method == "random" else 7
-                    axes.annotate(f"{ratio:g}", (x, y), (0, below), textcoords="offset points", ha="center", fontsize=8)
+                    place = (0, -13) if method == "random" else (-6, 5)
+                    align = "center" if method == "random" else "right"
+                    axes.annotate(f"{ratio:g}", (x, y), place, textcoords="offset points", ha=align, fontsize=8)
         full, seconds = means(group, "full", 0.0), means(group, "full", 0.0, "train", 1)
         if full and seconds:
             axes.plot(seconds.value, full.value, "o", ms=9, color="#808080", label="full (all images)")
@@ -241,7 +249,10 @@ def _legend(figure: Any, spots: list[Any]) -> None:
     for axes in spots:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    order = sorted(entries, key=lambda label: (label not in LOUD, list(LOUD).index(label) if label in LOUD else 0))
+    loud = list(LOUD)
+    order = sorted(
+        entries, key=lambda label: loud.index(label.partition(",")[0]) if label.partition(",")[0] in LOUD else 99
+    )
     figure.tight_layout()
     figure.legend([entries[label] for label in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
 

@@ -16,6 +16,8 @@ import numpy as np
 
 Row = dict[str, Any]
 
+OURS = "dual+beta:c_d=auto"
+
 # Test accuracy in %, read off the authors' chart to 0.1 (arXiv 2502.06905, ResNet-18, 200 epochs). None: off the chart.
 PUBLISHED_RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
 PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
@@ -319,7 +321,6 @@ def c_d_of(rows: list[Row], epochs: int, ratio: float) -> tuple[dict[float, Mean
         value = method.partition("c_d=")[2]
         if value and value != "auto" and (mean := means(ours, method, ratio)):
             swept[float(value)] = mean
-    auto = "dual+beta:c_d=auto"
-    chosen = means(ours, auto, ratio, "c_d", 1)
+    chosen = means(ours, OURS, ratio, "c_d", 1)
     picked = chosen.value if chosen else math.nan
-    return dict(sorted(swept.items())), means(ours, auto, ratio), means(rows, "random", ratio), picked
+    return dict(sorted(swept.items())), means(ours, OURS, ratio), means(rows, "random", ratio), picked
