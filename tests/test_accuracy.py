@@ -282,6 +282,7 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
     assert "| auto | -0.2 | -0.3 | 0 of 16 |" in text
     assert "| auto, read off the sweep | -0.1 | -0.1 | 0 of 16 |" in text
     assert "| auto, against the value that is best in the other seeds | -0.2 | -0.3 |  |" in text
+    assert "- small, scores of 15 epochs instead of 30: auto +0.0 points on average over the ratios." in text
     assert "| wrong labels among the kept, % | 0.3 |" in text
     assert "| dual\\|fast | 1.5 | 1.0 | 50,000 |" in text  # the newer of the two files
     assert "JPEG-compressed" in text

@@ -294,7 +294,21 @@ def c_d_table(rows: list[Row]) -> list[str]:
         name = "auto, against the value that is best in the other seeds"
         over.append([name, _signed(statistics.fmean(fair)), _signed(min(fair)), ""])
     whole = ["c_d", "behind the best swept, on average", "at most", "below random"]
-    return [*markdown(head, lines), *markdown(whole, over)]
+    return [*markdown(head, lines), *markdown(whole, over), *_fewer_epochs(rows)]
+
+
+def _fewer_epochs(rows: list[Row]) -> list[str]:
+    """What auto loses with scores of fewer epochs, on average over the ratios that both have."""
+    found = []
+    for group in settings(rows, "options"):
+        *fewer, most = sorted({row["score_epochs"] for row in group})
+        for epochs in fewer:
+            pairs = [[c_d_of(group, e, ratio)[1] for e in (epochs, most)] for ratio in ratios(group)]
+            leads = [few.value - many.value for few, many in pairs if few and many]
+            if leads:
+                about = f"{group[0]['model']}, scores of {epochs} epochs instead of {most}"
+                found.append(f"- {about}: auto {_signed(statistics.fmean(leads))} points on average over the ratios.")
+    return [*found, ""] if found else []
 
 
 def _auto_against_others(rows: list[Row], epochs: int, ratio: float) -> float | None:
