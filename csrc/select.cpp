@@ -62,9 +62,14 @@ INLINE void add_log_score(const T* score, int n, double* keys) {
     for (int i = 0; i < n; ++i) {
         const auto x = static_cast<double>(score[i]);
         const double normal = x < 2.2250738585072014e-308 ? x * 18014398509481984.0 : x;
-        const double log_score = log_of(normal) - (normal == x ? 0.0 : 37.42994775023705);
-        keys[i] -= x > 0 ? log_score : -kZeroWeight;
+        keys[i] -= log_of(normal) - (normal == x ? 0.0 : 37.42994775023705);
     }
+}
+
+// Where there is no weight a race of its own: uniform, far behind.
+template <class T>
+INLINE void put_behind(const T* score, int n, const double* waits, double* keys) {
+    for (int i = 0; i < n; ++i) keys[i] = score[i] > 0 ? keys[i] : waits[i] + kZeroWeight;
 }
 
 template <class T>
@@ -91,13 +96,15 @@ INLINE void keys_of_at_level(const Race& race, int64_t first, int n, double* key
     uint32_t words0[4 * kBlock], words1[4 * kBlock];
     const uint32_t* word0 = words_of(race, first, n, 0, words0);
     const uint32_t* word1 = words_of(race, first, n, 1, words1);
+    double waits[kBlock];
     for (int i = 0; i < n; ++i) {
         // (0, 1): 53 random bits and a half; put together so that no 64-bit integer is converted.
         const double u = (word0[i] * 4294967296.0 + (word1[i] & 0xFFFFF800u) + 1024.0) * 5.421010862427522e-20;
-        keys[i] = log_of(-log_of(u));
+        keys[i] = waits[i] = log_of(-log_of(u));
     }
     if (race.score.data) WITH_TYPE(race.score, first, add_log_score(from, n, keys));
     if (race.mean.data) WITH_TYPE(race.mean, first, add_log_beta(from, n, race.a, race.b, keys));
+    if (race.score.data) WITH_TYPE(race.score, first, put_behind(from, n, waits, keys));
 }
 
 AT_LEVELS(void, keys_of, (const Race& race, int64_t first, int n, double* keys), (race, first, n, keys))
@@ -185,6 +192,7 @@ struct Sieve {
     float low, high;  // as factors, with the slack
     float start;      // what a sum of logarithms begins with: around, in units of log2, and the constants of both
     bool zeros;       // weights of zero may lie within the bounds
+    float behind;     // what stands for a weight of zero
     float error;      // a factor that the ratio of wait and weight is not further off than
     RoughLog2 log_mean, log_rest;
 
@@ -197,7 +205,8 @@ struct Sieve {
         low = static_cast<float>(std::exp2((low_key - around) / unit - slack));
         high = static_cast<float>(std::exp2((high_key - around) / unit + slack));
         start = static_cast<float>((around - log_unit) / unit + constants);
-        zeros = (high_key - kZeroWeight) / unit > -100.0 - 41.0 * powers;
+        zeros = high_key > kZeroWeight - 50.0;  // log(-log u) is above -37
+        behind = static_cast<float>(std::exp2((around - log_unit - kZeroWeight) / unit));
     }
 };
 
@@ -245,11 +254,8 @@ INLINE bool rough_weights(const Sieve& sieve, const T* score, int n, Sifting& bl
         block.weights[i] = rough_exp2(block.powers[i]) * x;
     }
     constexpr float kLarge = 0x1p100f;
-    if (sieve.zeros) {  // a race of their own: score 1, far behind
-        for (int i = 0; i < n; ++i) {
-            const float behind = block.powers[i] - static_cast<float>(kZeroWeight * 1.4426950408889634);
-            if (score[i] == 0) block.weights[i] = rough_exp2(behind);
-        }
+    for (int i = 0; sieve.zeros && i < n; ++i) {
+        if (score[i] == 0) block.weights[i] = sieve.behind, block.powers[i] = 0;
     }
     if (most > float_to_bits(kLarge) || most_power > static_cast<int32_t>(float_to_bits(100.0f))) {
         // Score and power may balance each other outside the range of float.

@@ -41,9 +41,11 @@ def beta_of(scores: Any, prune_ratio: float, c_d: GivenCD = 4.0) -> Beta:
 
 
 def mu_of(scores: Any) -> float:
-    """The average `mean` of the ten samples of highest dual; NaN without samples."""
+    """The average `mean` of the ten samples of highest dual that have a mean; NaN without any."""
     dual, mean = _column(scores, "dual"), _column(scores, "mean")
     top = ops.largest(dual, TOP_SAMPLES)
+    if np.isnan(mean[top]).any():
+        top = ops.largest(np.where(np.isnan(mean), np.nan, dual), TOP_SAMPLES)
     return float(mean[top].astype(np.float64).mean()) if len(top) else math.nan
 
 
@@ -74,7 +76,11 @@ def _auto(scores: Any, mu: float, prune_ratio: float) -> float:
 
 
 def auto_from(few: Thin, mu: float, prune_ratio: float) -> float:
-    """auto_c_d, given mu and the samples that expectations are taken over."""
+    """auto_c_d, given mu and the samples that expectations are taken over; 4 where none of them has a score."""
+    scored = (few.dual >= 0) & (few.dual < np.inf) & (few.mean >= 0) & (few.mean <= 1)
+    if not (scored.any() and math.isfinite(mu)):
+        return USUAL_C_D
+    few = Thin(few.dual[scored], few.mean[scored])
     target = auto_target(float(few.mean.mean()), prune_ratio)
     choices = AUTO_C_D[4 * prune_ratio - 1 <= AUTO_C_D]
     reached = [expected_mean(few, beta_from(mu, prune_ratio, float(c)), prune_ratio) for c in choices]

@@ -82,10 +82,14 @@ def select(
     are missing, and when fewer samples may be kept than should be.
     """
     n_samples = scores if isinstance(scores, int) else len(scores.dual)
+    if n_samples < 1:
+        raise ValueError(f"there are {n_samples} samples to select from; give the scores of at least one")
     n = kept_count(n_samples, prune_ratio)
     method_of = _Method(scores, n_samples, prune_ratio, method, c_d, seed, options)
     forced = np.empty(0, np.int64) if force is None else _ids("force", force, n_samples)
     allowed = _allowed(method_of, among, exclude, forced, mislabel_cut, skip_bad)
+    if allowed is None and method != "dual+beta":  # whose draw meets every score
+        method_of.check()
     able = n_samples - len(forced) if allowed is None else int(np.count_nonzero(allowed))
     if not 0 <= n - len(forced) <= able:
         raise ValueError(
@@ -97,7 +101,8 @@ def select(
         kept.append(method_of(None if allowed is None else np.flatnonzero(allowed), n - len(forced)))
     else:
         for members, quota in _classes(labels, per_class, n_samples, n, forced, allowed):
-            kept.append(method_of(members, quota))
+            if quota:
+                kept.append(method_of(members, quota))
     ids = kept[1] if len(kept) == 2 and not len(forced) else np.sort(np.concatenate(kept))
     if not as_mask:
         return ids
@@ -140,7 +145,11 @@ def _allowed(
     if mislabel_cut:
         if isinstance(mislabel_cut, bool) or not isinstance(mislabel_cut, int) or not 0 < mislabel_cut < n_samples:
             raise ValueError(f"mislabel_cut is {mislabel_cut!r}; give a number of samples, 0 to {n_samples - 1}")
-        mask[smallest(np.ascontiguousarray(method.column_of("aum"), np.float64), mislabel_cut)] = False
+        aum = method.column_of("aum").astype(np.float64)
+        if not skip_bad:
+            method.check("aum")
+        aum[method.bad("aum")] = np.inf
+        mask[smallest(aum, mislabel_cut)] = False
     if skip_bad:
         for name in method.columns:
             mask &= ~method.bad(name)
@@ -288,8 +297,8 @@ class _Method:
         bad: NDArray[np.bool_] = ~np.isfinite(column) if name == "aum" else ~((column >= 0) & (column < np.inf))
         return bad | (column > 1) if name == "mean" else bad
 
-    def check(self) -> None:
-        for name in self.columns:
+    def check(self, *names: str) -> None:
+        for name in names or self.columns:
             bad = self.bad(name)
             if bad.any():
                 at, value = int(np.argmax(bad)), float(self.column_of(name)[np.argmax(bad)])
@@ -306,8 +315,6 @@ class _Method:
             return _at(ids, where)
         if self.method == "dual+beta":
             return self._dual_beta(ids, n)
-        if ids is None:
-            self.check()
         column = self.column if ids is None else self.column[ids]
         if self.method == "ccs":
             return self._ccs(column, ids, n)

@@ -90,6 +90,7 @@ def test_keys_are_those_of_the_reference(seed: int) -> None:
     keys = reference.race_keys(seed, np.arange(n), np.zeros(n))
     np.testing.assert_allclose(ops.race_keys(ops.Race(n, seed)), keys, rtol=4e-16, atol=4e-15)
     dual, mean = rng.random(n), rng.random(n)
+    dual[::3] = 0
     keys = reference.race_keys(seed, np.arange(n), reference.log_weights(dual, mean, 9.0, 7.0))
     np.testing.assert_allclose(ops.race_keys(ops.Race(n, seed, dual, mean, 9.0, 7.0)), keys, rtol=4e-16, atol=1e-13)
 
@@ -377,6 +378,81 @@ def test_too_few_weights_are_filled_with_a_warning() -> None:
     assert len(kept) == 11
     with pytest.warns(UserWarning, match="only 0 of 100"):
         assert len(select(dualfast.Scores(dual=0 * dual, mean=dual), 0.5)) == 50
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [5000, 20_000])
+def test_what_has_no_weight_is_drawn_uniformly(n: int, dtype: Any) -> None:
+    """Whatever its mean."""
+    dual, mean = np.zeros(n, dtype), np.linspace(0, 1, n, dtype=dtype)
+    dual[:50] = 0.1
+    with pytest.warns(UserWarning, match="only 50 of"):
+        kept = select(dualfast.Scores(dual=dual, mean=mean), 0.5, seed=3)
+    uniform = reference.race_keys(3, np.arange(n), np.zeros(n))
+    uniform[:50] = -np.inf
+    assert (kept == reference.smallest(uniform, n // 2)).all()
+
+
+@pytest.mark.parametrize("method", ["dual+beta", "dual", "stratified", "ccs"])
+@pytest.mark.parametrize("per_class", [True, "equal", {0: 300, 1: 400}])
+def test_bad_scores_are_refused_within_classes_too(method: str, per_class: Any) -> None:
+    scores, labels = scores_of(1000), np.arange(1000) % 2
+    options = {"score": "dual"} if method == "ccs" else {}
+    for bad in (np.nan, -0.1, np.inf):
+        dual = scores.dual.copy()
+        dual[17] = bad
+        wrong = dualfast.Scores(dual=dual, mean=scores.mean)
+        with pytest.raises(ValueError, match=r"dual\[17\] is"):
+            select(wrong, 0.3, method=method, labels=labels, per_class=per_class, **options)
+        kept = select(wrong, 0.3, method=method, labels=labels, per_class=per_class, skip_bad=True, **options)
+        assert len(kept) == 700
+        assert 17 not in kept
+
+
+def test_auto_leaves_out_what_has_no_score() -> None:
+    scores = scores_of(1000)
+    dual, mean = scores.dual.copy(), scores.mean.copy()
+    dual[3], mean[5] = np.nan, np.nan
+    wrong = dualfast.Scores(dual=dual, mean=mean)
+    rest = np.setdiff1d(np.arange(1000), [3, 5])
+    assert beta.auto_c_d(wrong, 0.7) == beta.auto_c_d(dualfast.Scores(dual=dual[rest], mean=mean[rest]), 0.7)
+    with pytest.warns(UserWarning, match="c_d auto is"):
+        assert len(select(wrong, 0.7, c_d="auto", skip_bad=True)) == 300
+    with pytest.raises(ValueError, match=r"dual\[3\] is nan"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        select(wrong, 0.7, c_d="auto")
+    none = dualfast.Scores(dual=np.full(10, np.nan), mean=np.full(10, np.nan))
+    with pytest.raises(ValueError, match="10 such samples of 10"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        select(none, 0.5, c_d="auto")
+
+
+@pytest.mark.parametrize("method", ["dual+beta", "dual", "random", "stratified", "ccs"])
+def test_a_class_of_which_nothing_may_be_kept(method: str) -> None:
+    scores, labels = scores_of(1000), np.arange(1000) % 4
+    options = {"score": "dual"} if method == "ccs" else {}
+    with pytest.warns(UserWarning, match=r"1 classes fall short of their quota: 1 \(125\)"):
+        kept = select(
+            scores, 0.5, method=method, labels=labels, per_class=True, exclude=np.flatnonzero(labels == 1), **options
+        )
+    assert len(kept) == 500
+    assert 1 not in labels[kept]
+
+
+def test_no_samples_are_named() -> None:
+    with pytest.raises(ValueError, match="0 samples"):
+        select(0, 0.5, method="random")
+    with pytest.raises(ValueError, match="0 samples"):
+        select(dualfast.Scores(dual=np.empty(0), mean=np.empty(0)), 0.5)
+
+
+def test_a_cut_needs_every_aum() -> None:
+    aum = np.array([-5, -4, -3, *[np.nan] * 7])
+    scores = dualfast.Scores(dual=np.arange(10.0), mean=np.full(10, 0.5), aum=aum)
+    with pytest.raises(ValueError, match=r"aum\[3\] is nan"):
+        select(scores, 0.5, method="dual", mislabel_cut=2)
+    kept = select(scores, 0.5, method="dual", mislabel_cut=2, skip_bad=True)
+    assert kept.tolist() == [5, 6, 7, 8, 9]
 
 
 # ---- classes, sets, explain -----------------------------------------------------------------------------------------
