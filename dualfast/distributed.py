@@ -39,8 +39,8 @@ class ShardedTable(ScoreTable):
     million rows a rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one visit
     counts: the first of the lowest rank in the earliest of them. dual, dyn_unc, mean, aum, forgetting and visits are
     those of one process with the same visits, bit for bit; EL2N and entropy travel as halves (relative error 2^-11);
-    the loss of a visit is -log p of the p that travels (2^-22 beside the exact one), for p = 0 minus the margin, which
-    is at most log C too low.
+    the loss of a visit is -log p of the p that travels (2^-22 beside the exact one), for the least p, about e^-87, minus
+    the margin, which is at most log C too low.
     reads "own": every rank visits the ids in `owned` alone (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group, None the default one. device: where the lines are; it need not be the logits'.
@@ -269,6 +269,8 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     waiting = [(part["pending_ids"], part["pending_values"]) for part in parts if "pending_ids" in part]
     state = table.state_dict() | {"lines": whole[:, :words], "by_products": all(part["by_products"] for part in parts)}
     state["status"] = sum((part["status"] for part in parts), torch.zeros(len(ops.STATUS), dtype=torch.int32))
+    if table.tdds is not None and len(parts) == 1:  # on one process alone
+        state["tdds"] = parts[0]["tdds"]
     if sums is not None:
         state["loss_sums"] = whole[:, words].view(torch.float32)
     pending = _joined(waiting)
@@ -335,7 +337,8 @@ def _fold(table: ScoreTable, line: torch.Tensor, values: torch.Tensor, new: torc
     ops.observe(table.as_lines(), line, counted=new, **seen)
     if table.loss_sums is not None and before is not None:
         folded = new & ((table.lines[line, -1] ^ before) & ops.MAX_VISITS != 0)
-        nll = torch.where(p.abs() < torch.finfo(torch.float32).tiny, -margin, -p.abs().log())
+        least = torch.finfo(torch.float32).tiny  # a kernel's least p lies near it, where minus the margin says more
+        nll = torch.maximum(-margin, -p.abs().clamp(min=least).log())
         table.loss_sums.index_add_(0, line, torch.where(folded, nll, 0.0))
 
 
@@ -377,6 +380,8 @@ def select(
     columns: list[NDArray[np.float64]] = []
     ids = rank + size * np.arange(len(scores), dtype=np.int64)
     counts = _sum(np.array([len(scores)]), group)
+    if counts[0] < 1:
+        raise ValueError("there are 0 samples to select from; give the scores of at least one")
     n = selection.kept_count(int(counts[0]), prune_ratio)
     try:
         columns = _columns(scores, ids, method, keep)
@@ -397,6 +402,15 @@ def select(
     else:
         low = (keep or ("low" if method in selection.LOW_IS_KEPT else "high")) == "low"
         keys = columns[0] if low else -columns[0]
+    if (
+        method == "dual+beta"
+        and (positive := int(_sum(np.array([np.count_nonzero(dual)]), group)[0])) < n
+        and rank == 0
+    ):
+        warnings.warn(
+            f"only {positive} of {counts[0]} samples have a positive weight; {n - positive} more were drawn uniformly",
+            stacklevel=2,
+        )
     mine = ids[_smallest(keys, ids, n, group)]
     parts = gather_rows(torch.from_numpy(mine), group)
     assert parts is not None
@@ -438,7 +452,7 @@ def _columns(scores: Scores, ids: NDArray[np.int64], method: str, keep: str | No
         column = getattr(scores, name)
         if column is None:
             raise ValueError(f"the scores have no {name}; gather them with DualLoss")
-        bad = ~np.isfinite(column) if name == "aum" else ~((column >= 0) & (column < np.inf))
+        bad = selection.bad_scores(name, column)
         if bad.any():
             at = int(np.argmax(bad))
             raise ValueError(f"{name}[{ids[at]}] is {column[at]:g}, with {int(bad.sum())} such samples on this rank")

@@ -75,8 +75,10 @@ def _check_options(table: ScoreTable, label_smoothing: float, reduction: str) ->
         raise ValueError(f"reduction is {reduction!r}; give mean, sum or none")
 
 
-def _headroom(logits: torch.Tensor) -> float:
-    return HALF_HEADROOM if logits.dtype == torch.float16 else 1.0
+def _headroom(logits: torch.Tensor, weight: torch.Tensor | None, options: dict[str, Any]) -> float:
+    """1 where class weights, which no sum of them divides, may leave no room above them."""
+    weighted = weight is not None and (options["reduction"] != "mean" or options["label_smoothing"] > 0)
+    return HALF_HEADROOM if logits.dtype == torch.float16 and not weighted else 1.0
 
 
 class _Fused(torch.autograd.Function):
@@ -90,7 +92,7 @@ class _Fused(torch.autograd.Function):
         index: torch.Tensor,
         options: dict[str, Any],
     ) -> Any:
-        ctx.headroom = _headroom(logits)
+        ctx.headroom = _headroom(logits, options["weight"], options)
         ctx.keeps = ops.runs_on(logits, options["backend"]) == "torch"
         loss, ctx.grad = ops.step(
             logits, targets, index, scale=ctx.headroom, with_grad=ctx.needs_input_grad[0], **options
@@ -139,7 +141,7 @@ def _traced(
 ) -> torch.Tensor:
     """The same under torch.compile: the step is one opaque operator, backward is fused into the graph around it."""
     z, with_grad = logits.detach(), torch.is_grad_enabled() and logits.requires_grad
-    options |= {"scale": _headroom(logits), "window": table.window, "limit": table.limit}
+    options |= {"scale": _headroom(logits, weight, options), "window": table.window, "limit": table.limit}
     arguments = (z, targets, index, weight, table.lines, table.status, table.loss_sums)
     if inplace and with_grad:
         grad = z

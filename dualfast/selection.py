@@ -236,6 +236,14 @@ def check_method(method: str, options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"method {method!r} has no option {name!r}; it takes {', '.join(sorted(allowed)) or 'none'}"
             )
+    if (keep := options.get("keep", "high")) not in ("high", "low"):
+        raise ValueError(f"keep is {keep!r}; give high or low")
+
+
+def bad_scores(name: str, column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which samples have no such score: aum is any finite number, mean lies in [0, 1], the others in [0, inf)."""
+    bad: NDArray[np.bool_] = ~np.isfinite(column) if name == "aum" else ~((column >= 0) & (column < np.inf))
+    return bad | (column > 1) if name == "mean" else bad
 
 
 class _Method:
@@ -274,11 +282,7 @@ class _Method:
                 raise ValueError(f"strata is {self.strata}; give at least 1")
         elif method != "random":
             self.columns = (method,)
-            self.sign = {"low": 1.0, "high": -1.0}.get(
-                keep := options.get("keep", "low" if method in LOW_IS_KEPT else "high"), 0.0
-            )
-            if not self.sign:
-                raise ValueError(f"keep is {keep!r}; give high or low")
+            self.sign = 1.0 if options.get("keep", "low" if method in LOW_IS_KEPT else "high") == "low" else -1.0
         if self.columns and method != "dual+beta":
             self.column = self.column_of(self.columns[0])
 
@@ -292,10 +296,7 @@ class _Method:
         return np.ascontiguousarray(column, None if column.dtype in (np.float32, np.float64) else np.float64)
 
     def bad(self, name: str) -> NDArray[np.bool_]:
-        """Which samples have no such score."""
-        column = self.column_of(name)
-        bad: NDArray[np.bool_] = ~np.isfinite(column) if name == "aum" else ~((column >= 0) & (column < np.inf))
-        return bad | (column > 1) if name == "mean" else bad
+        return bad_scores(name, self.column_of(name))
 
     def check(self, *names: str) -> None:
         for name in names or self.columns:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dualfast import beta, ops, race
 from dualfast.config import GivenCD
 from dualfast.keep import write_keep
-from dualfast.selection import HIGH_IS_KEPT, LOW_IS_KEPT, check_method, kept_count
+from dualfast.selection import LOW_IS_KEPT, bad_scores, check_method, kept_count
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -249,9 +249,10 @@ def sift(shard: Shard, plan: Plan, law: Law, progress: Callable[[int], None] = l
             keys.append(ops.race_keys(piece, unsure))
         else:
             mine = plan.keys(first, columns, (1.0, 1.0))
-            bad = np.isnan(mine)
+            bad = bad_scores(plan.method, columns[0])
             if bad.any():
-                raise ValueError(f"{str(shard.name)!r}: {plan.method}[{first + int(np.argmax(bad))}] is nan")
+                at = int(np.argmax(bad))
+                raise ValueError(f"{str(shard.name)!r}: {plan.method}[{first + at}] is {columns[0][at]:g}")
             kept = np.packbits(mine < law.low, bitorder="little")
             n_kept, unsure = (
                 int(np.count_nonzero(mine < law.low)),
@@ -311,10 +312,11 @@ def select_files(
     check_method(method, options)
     if method in ("ccs", "stratified"):
         raise ValueError(f"method {method!r} needs its scores in memory; call select")
-    if method not in HIGH_IS_KEPT | LOW_IS_KEPT | {"dual+beta", "random"} or keep not in (None, "high", "low"):
-        raise ValueError(f"keep is {keep!r}; give high or low")
     shards = shards_of(source)
     total = sum(shard.count for shard in shards)
+    if total < 1:
+        raise ValueError(f"{str(shards[0].name) if shards else source!r} has no samples to select from")
+    seed = int(seed)
     plan = Plan(method, prune_ratio, total, seed, c_d, (keep or ("low" if method in LOW_IS_KEPT else "high")) == "low")
     n = plan.kept
     surveys = [survey(shard, plan, progress) for shard in shards]

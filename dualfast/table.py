@@ -88,11 +88,15 @@ class Scores:
 
     @staticmethod
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
-        """What save() noted beside the scores: fingerprint (or None), n_samples, and labels (N,) int64 (or None)."""
+        """What save() noted beside the scores: fingerprint (or None), n_samples, and labels (N,) int64 in order of id (or
+        None)."""
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(path)
-        labels = pq.read_table(path, columns=["label"])["label"].to_numpy() if "label" in schema.names else None
+        labels = None
+        if "label" in schema.names:
+            table = pq.read_table(path, columns=[name for name in ("id", "label") if name in schema.names])
+            labels = (table.sort_by("id") if "id" in schema.names else table)["label"].to_numpy()
         noted = json.loads((schema.metadata or {}).get(b"dualfast", b"{}"))
         return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
 

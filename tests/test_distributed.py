@@ -146,6 +146,33 @@ def test_scores_and_selection_are_those_of_one_process(size: int, tmp_path: Path
     on_ranks(size, score_and_select, tmp_path)
 
 
+def lose_much() -> None:
+    """A true class so unlikely that its probability has no float32 of its own; one process's state on one process."""
+    logits = torch.tensor([[0.0, 200.0, 0.0], [0.0, 95.0, 0.0], [1.0, 2.0, 3.0], [0.0, 86.9, 0.0]])
+    table, whole = ShardedTable(4, window=2, track_loss=True), ScoreTable(4, window=2, track_loss=True, tdds=3)
+    for _ in range(3):
+        for one in (table, whole):
+            DualLoss(one).observe(logits, torch.zeros(4, dtype=torch.int64), torch.arange(4))
+        table.exchange()
+    np.testing.assert_allclose(table.scores().loss, whole.scores().loss, rtol=1e-6)
+    moved = ScoreTable(4, window=2, track_loss=True, tdds=3)
+    load_parts(moved, [whole.state_dict()])
+    np.testing.assert_array_equal(moved.scores().tdds, whole.scores().tdds)
+    few = Scores(dual=np.array([0.1, 0, 0, 0]), mean=np.full(4, 0.5))
+    with pytest.warns(UserWarning, match="only 1 of 4 samples have a positive weight; 1 more"):
+        assert len(distributed.select(few, 0.5)) == 2
+    with pytest.raises(ValueError, match="keep is 'mid'"):
+        distributed.select(few, 0.5, method="dual", keep="mid")
+    with pytest.raises(ValueError, match=r"mean\[0\] is 2"):
+        distributed.select(Scores(dual=few.dual, mean=few.mean + 1.5), 0.5)
+    with pytest.raises(ValueError, match="0 samples"):
+        distributed.select(Scores(dual=np.empty(0), mean=np.empty(0)), 0.5)
+
+
+def test_on_one_rank_all_is_as_without(tmp_path: Path) -> None:
+    on_ranks(1, lose_much, tmp_path)
+
+
 CHAIN = (4, 2, 3, 1, 4)
 
 

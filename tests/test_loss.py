@@ -63,6 +63,16 @@ def test_gradients_accumulate_and_scale() -> None:
     torch.testing.assert_close(weights.grad.double(), exact.grad, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(("reduction", "label_smoothing"), [("sum", 0.0), ("none", 0.0), ("mean", 0.1)])
+def test_large_weights_leave_float16_gradients_finite(reduction: Any, label_smoothing: float) -> None:
+    weight, targets = torch.tensor([1.0, 200.0, 1.0]), torch.tensor([0, 1, 2, 2])
+    logits = [torch.zeros(4, 3, dtype=torch.float16, requires_grad=True) for _ in range(2)]
+    options = {"weight": weight, "reduction": reduction, "label_smoothing": label_smoothing}
+    DualLoss(ScoreTable(4), **options)(logits[0], targets, torch.arange(4)).sum().backward()
+    cross_entropy(logits[1].float(), targets, **options).sum().backward()
+    torch.testing.assert_close(logits[0].grad, logits[1].grad, rtol=2e-3, atol=1e-5)
+
+
 def test_small_float16_gradients_survive_a_loss_scale() -> None:
     """What would round to 0 in float16 is kept when a GradScaler's factor lifts it, as in torch's own graph."""
     logits = torch.zeros(64, 8)

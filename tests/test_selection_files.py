@@ -128,6 +128,7 @@ def test_bad_files(tmp_path: Path, scores: dualfast.Scores) -> None:
     nan = np.array(scores.dual)
     nan[7] = np.nan
     np.save(tmp_path / "nan.npy", nan)
+    np.save(tmp_path / "none.npy", nan[:0])
     (tmp_path / "cut.npy").write_bytes(Path(good["mean"]).read_bytes()[:-100])
     cases: list[tuple[Any, dict[str, Any], str]] = [
         (tmp_path / "cut.parquet", {}, "cut.parquet"),
@@ -138,6 +139,10 @@ def test_bad_files(tmp_path: Path, scores: dualfast.Scores) -> None:
         ({**good, "mean": tmp_path / "bad.npy"}, {}, r"from 28672 on: mean\[1328\] is 2"),
         ({**good, "dual": tmp_path / "nan.npy"}, {}, r"score\[7\] is nan"),
         ({**good, "dual": tmp_path / "nan.npy"}, {"method": "dual"}, r"dual\[7\] is nan"),
+        ({**good, "mean": tmp_path / "bad.npy"}, {"method": "mean"}, r"mean\[30000\] is 2"),
+        ({**good, "dual": tmp_path / "nan.npy"}, {"c_d": "auto"}, r"score\[7\] is nan"),
+        ({"dual": tmp_path / "none.npy", "mean": tmp_path / "none.npy"}, {}, "no samples to select from"),
+        (good, {"method": "dual", "keep": "mid"}, "keep is 'mid'; give high or low"),
         ({"dual": good["dual"]}, {}, "no column 'mean'; it has dual"),
         ([tmp_path / "scores.parquet"] * 2, {}, "the ids are not 50000"),
         (good, {"method": "ccs"}, "needs its scores in memory"),

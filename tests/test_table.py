@@ -91,7 +91,7 @@ def test_state_of_another_table_is_refused(other: dict[str, Any], words: str) ->
 
 
 def test_scores_go_through_parquet(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
     scores = filled().scores()
     path = tmp_path / "scores.parquet"
     scores.save(path, labels=np.arange(20) % 4, fingerprint="abc")
@@ -100,6 +100,8 @@ def test_scores_go_through_parquet(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(scores, name), getattr(again, name))
     about = Scores.about(path)
     assert (about["fingerprint"], about["n_samples"], about["labels"].tolist()) == ("abc", 20, [0, 1, 2, 3] * 5)
+    pq.write_table(pq.read_table(path).sort_by("label"), path)  # another order of rows
+    assert Scores.about(path)["labels"].tolist() == [0, 1, 2, 3] * 5
     with pytest.raises(ValueError, match="written for the data abc; these are xyz"):
         Scores.load(path, fingerprint="xyz")
     assert [p.name for p in tmp_path.iterdir()] == ["scores.parquet"]
