@@ -39,8 +39,8 @@ class ShardedTable(ScoreTable):
     million rows a rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one visit
     counts: the first of the lowest rank in the earliest of them. dual, dyn_unc, mean, aum, forgetting and visits are
     those of one process with the same visits, bit for bit; EL2N and entropy travel as halves (relative error 2^-11);
-    the loss of a visit is -log p of the p that travels (2^-22 beside the exact one), for the least p, about e^-87, minus
-    the margin, which is at most log C too low.
+    the loss of a visit is -log p of the p that travels (2^-22 beside the exact one), for the least p, about e^-87,
+    minus the margin, which is at most log C too low.
     reads "own": every rank visits the ids in `owned` alone (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group, None the default one. device: where the lines are; it need not be the logits'.
@@ -402,15 +402,11 @@ def select(
     else:
         low = (keep or ("low" if method in selection.LOW_IS_KEPT else "high")) == "low"
         keys = columns[0] if low else -columns[0]
-    if (
-        method == "dual+beta"
-        and (positive := int(_sum(np.array([np.count_nonzero(dual)]), group)[0])) < n
-        and rank == 0
-    ):
-        warnings.warn(
-            f"only {positive} of {counts[0]} samples have a positive weight; {n - positive} more were drawn uniformly",
-            stacklevel=2,
-        )
+    if method == "dual+beta":
+        positive = int(_sum(np.array([np.count_nonzero(dual)]), group)[0])
+        if rank == 0 and positive < n:
+            short = f"only {positive} of {counts[0]} samples have a positive weight"
+            warnings.warn(f"{short}; {n - positive} more were drawn uniformly", stacklevel=2)
     mine = ids[_smallest(keys, ids, n, group)]
     parts = gather_rows(torch.from_numpy(mine), group)
     assert parts is not None
