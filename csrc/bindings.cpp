@@ -89,8 +89,9 @@ void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t
     args.threads = threads;
     auto* state = reinterpret_cast<int32_t*>(status);
     py::gil_scoped_release release;
-    const int64_t bad_target = dualfast::first_outside(args.targets, rows, classes, ignore_index);
-    const int64_t bad_index = args.lines ? dualfast::first_outside(args.index, rows, samples, 0) : -1;
+    const auto counts_in = [&](int64_t row) { return args.targets[row] != ignore_index; };
+    const int64_t bad_target = dualfast::first_outside(args.targets, rows, classes, ignore_index, counts_in);
+    const int64_t bad_index = args.lines ? dualfast::first_outside(args.index, rows, samples, 0, counts_in) : -1;
     if (bad_target >= 0 || bad_index >= 0) {
         py::gil_scoped_acquire acquire;
         check_range(bad_target, "targets", args.targets,
@@ -134,7 +135,8 @@ void observe(const Dense<float>& p, const Dense<float>& margin, const Dense<floa
     args.lines = optional_data<int32_t>(lines, "lines", samples * args.layout.words);
     args.threads = threads;
     auto* state = optional_data<int32_t>(status, "status", 6);
-    check_range(dualfast::first_outside(args.index, rows, samples, 0), "index", args.index,
+    const auto counts_in = [&](int64_t row) { return !args.counted || args.counted[row]; };
+    check_range(dualfast::first_outside(args.index, rows, samples, 0, counts_in), "index", args.index,
                 "; the score table has the samples 0 to " + std::to_string(samples - 1));
     if (state && state[kPaused]) return;
     dualfast::Counts counts;

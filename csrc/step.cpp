@@ -107,11 +107,14 @@ AT_LEVELS(int64_t, outside, (const int64_t* values, int64_t rows, int64_t limit,
 
 }  // namespace
 
-int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_t except) {
+int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_t except,
+                      const std::function<bool(int64_t)>& counts) {
     if (outside(values, rows, limit, except) == 0) return -1;
-    int64_t row = 0;
-    while ((values[row] >= 0 && values[row] < limit) || values[row] == except) ++row;
-    return row;
+    for (int64_t row = 0; row < rows; ++row) {
+        const int64_t value = values[row];
+        if ((value < 0 || value >= limit) && value != except && counts(row)) return row;
+    }
+    return -1;
 }
 
 double sum(const float* values, int64_t count) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "line.h"
 
@@ -35,8 +36,9 @@ struct Counts {
     double denominator = 0;  // what `mean` divides by
 };
 
-// The first row whose value is neither in [0, limit) nor `except`, or -1.
-int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_t except);
+// The first row that counts and whose value is neither in [0, limit) nor `except`, or -1.
+int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_t except,
+                      const std::function<bool(int64_t)>& counts);
 
 double sum(const float* values, int64_t count);
 

@@ -248,7 +248,10 @@ INLINE Row<F> finish(const Sums<F>& sums, const Terms& terms, const F& own) {
 }
 
 INLINE void fetch_line(const Step& args, int64_t row) {
-    if (args.lines && row < args.rows) __builtin_prefetch(args.lines + args.index[row] * args.layout.words, 1);
+    if (!args.lines || row >= args.rows) return;
+    // As numbers: the index of a row that does not count may be anything.
+    const uint64_t bytes = static_cast<uint64_t>(args.index[row]) * static_cast<uint64_t>(args.layout.words) * 4;
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(args.lines) + bytes), 1);
 }
 
 // Not inlined, nor multiplied and added at once: a line is to have the same bytes whoever folds into it.

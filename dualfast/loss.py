@@ -43,8 +43,9 @@ def dual_loss(
     columns are adjacent: nobody, autograd included, may need the logits afterwards.
 
     A sample that comes twice in an epoch has two visits; twice in one batch it has one, that of its first row. Rows
-    with ignore_index are no visits. On CUDA nothing waits for the device: an index or a target out of range is counted
-    there, and ScoreTable.scores() raises the ValueError; with DUALFAST_DEBUG=1 in the environment the step itself does.
+    with ignore_index are no visits, whatever their index. On CUDA nothing waits for the device: an index or a target
+    out of range is counted there, and ScoreTable.scores() raises the ValueError; with DUALFAST_DEBUG=1 in the
+    environment the step itself does.
     """
     _check_options(table, label_smoothing, reduction)
     if not by_products:

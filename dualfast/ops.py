@@ -301,8 +301,9 @@ def observe(
         importlib.import_module("dualfast.kernels.line").observe(lines, index, counted=counted, **seen)
         return
     if lines.lines.device.type != "cpu":
-        step_torch.check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
-        step_torch.observe(lines, index, torch.ones_like(correct) if counted is None else counted, seen, None)
+        counted = torch.ones_like(correct) if counted is None else counted
+        step_torch.check_range("index", index, counted, lines.n_samples, "the score table has the samples 0 to {last}")
+        step_torch.observe(lines, index, counted, seen, None)
         return
     arrays = [value.detach().contiguous().numpy() for value in seen.values()]
     _C.observe(

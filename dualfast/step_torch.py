@@ -35,7 +35,7 @@ def step(
     kept = targets != ignore_index
     check_range("targets", targets, kept, n_classes, "the logits have the classes 0 to {last}")
     if lines is not None:
-        check_range("index", index, None, lines.n_samples, "the score table has the samples 0 to {last}")
+        check_range("index", index, kept, lines.n_samples, "the score table has the samples 0 to {last}")
     safe = torch.where(kept, targets, 0)
     z = logits.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
     log_p = torch.log_softmax(z, 1)
@@ -80,10 +80,8 @@ def step(
     return loss, grad, total
 
 
-def check_range(name: str, values: torch.Tensor, counted: torch.Tensor | None, end: int, range_text: str) -> None:
-    bad = (values < 0) | (values >= end)
-    if counted is not None:
-        bad &= counted
+def check_range(name: str, values: torch.Tensor, counted: torch.Tensor, end: int, range_text: str) -> None:
+    bad = counted & ((values < 0) | (values >= end))
     if bool(bad.any()):
         row = int(bad.to(torch.int8).argmax())
         raise ValueError(f"{name}[{row}] is {int(values[row])}; {range_text.format(last=end - 1)}")

@@ -88,7 +88,7 @@ class Scores:
 
     @staticmethod
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
-        """What save() noted beside the scores: n_samples; fingerprint, and labels (N,) int64 in order of id, or None."""
+        """What save() noted: n_samples; fingerprint, and labels (N,) int64 in order of id, or None."""
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(path)

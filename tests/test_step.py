@@ -437,6 +437,31 @@ def test_bad_input_is_named_and_records_nothing(
     assert not table.lines.any()
 
 
+@pytest.mark.parametrize("classes", [4, 300])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_index_of_an_ignored_row_may_be_anything(backend: str, classes: int) -> None:
+    """As padding leaves it."""
+    logits = torch.randn(40, classes, generator=torch.Generator().manual_seed(0))
+    targets, index = torch.arange(40) % 4, torch.arange(40)
+    targets[::2] = -100
+    tables = [ScoreTable(40), ScoreTable(40)]
+    for table, other in zip(tables, (index, index.clone()), strict=True):
+        if table is tables[1]:
+            other[::2] = torch.tensor([-1, 40, 2**62, -(2**62)]).repeat(5)
+        ops.step(logits, targets, other, table.as_lines(), backend=backend)
+    assert torch.equal(tables[0].lines, tables[1].lines)
+    assert int((tables[1].scores().visits == 1).sum()) == 20  # type: ignore[union-attr]
+
+
+def test_the_index_of_what_is_not_counted_may_be_anything() -> None:
+    table, one = ScoreTable(3), torch.ones(2)
+    seen = {"p": one, "margin": one, "el2n": one, "entropy": one, "correct": one.bool()}
+    ops.observe(table.as_lines(), torch.tensor([-7, 1]), counted=torch.tensor([False, True]), **seen)
+    assert table.scores().visits.tolist() == [0, 1, 0]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"index\[0\] is -7"):
+        ops.observe(table.as_lines(), torch.tensor([-7, 1]), **seen)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_empty_batch_is_fine(backend: str) -> None:
     table = ScoreTable(3)
