@@ -371,9 +371,15 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/select.cpp",
-        "keys[i] -= x > 0 ? log_score : -kZeroWeight;",
-        "keys[i] -= x > 0 ? log_score : 0.0;",
-        "tests/test_select.py::test_extreme_weights_ties_and_ends",
+        "keys[i] = score[i] > 0 ? keys[i] : waits[i] + kZeroWeight;",
+        "keys[i] = score[i] > 0 ? keys[i] : keys[i] + kZeroWeight;",
+        "tests/test_select.py::test_what_has_no_weight_is_drawn_uniformly",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "value != except && counts(row)",
+        "value != except",
+        STEP + "test_the_index_of_an_ignored_row_may_be_anything",
     ),
     Mutation(
         "csrc/select.cpp",
