@@ -372,13 +372,13 @@ MUTATIONS = [
     Mutation(
         "csrc/select.cpp",
         "keys[i] = score[i] > 0 ? keys[i] : waits[i] + kZeroWeight;",
-        "keys[i] = score[i] > 0 ? keys[i] : keys[i] + kZeroWeight;",
+        "keys[i] = score[i] > 0 ? keys[i] : waits[i] + keys[i] + kZeroWeight;",
         "tests/test_select.py::test_what_has_no_weight_is_drawn_uniformly",
     ),
     Mutation(
         "csrc/step.cpp",
         "value != except && counts(row)",
-        "value != except",
+        "value != except && (counts(row) || true)",
         STEP + "test_the_index_of_an_ignored_row_may_be_anything",
     ),
     Mutation(
