@@ -52,7 +52,9 @@ def mu_of(scores: Any) -> float:
 def beta_from(mu: float, prune_ratio: float, c_d: GivenCD) -> Beta:
     """beta_of, given mu, for a c_D other than auto."""
     c_d = published(c_d)
-    if isinstance(c_d, bool) or not (isinstance(c_d, int | float) and math.isfinite(c_d) and c_d > 0):
+    if isinstance(c_d, bool) or not (
+        isinstance(c_d, int | float | np.floating | np.integer) and math.isfinite(c_d) and c_d > 0
+    ):
         raise ValueError(f"c_d is {c_d!r}; give a positive number, auto, cifar10, cifar100 or imagenet")
     b = CONCENTRATION * (1 - mu) * (1 - prune_ratio**c_d)
     # At r = 0 and mu = 0 or r near 1 one parameter reaches 0, where there is no density.

@@ -73,8 +73,9 @@ class ShardedTable(ScoreTable):
                 "on one process with ScoreTable(tdds=...), or leave tdds out"
             )
         self.rank, self.world_size = dist.get_rank(group), dist.get_world_size(group)
-        if not isinstance(n_samples, int) or n_samples < self.world_size:
+        if not isinstance(n_samples, int | np.integer) or n_samples < self.world_size:
             raise ValueError(f"n_samples is {n_samples} and there are {self.world_size} ranks; start at most as many")
+        n_samples = int(n_samples)
         mine = len(range(self.rank, n_samples, self.world_size))
         super().__init__(mine, window=window, epochs=epochs, track_loss=track_loss, device=device)
         self.group, self.reads = group, reads

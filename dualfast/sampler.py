@@ -112,9 +112,8 @@ class RandomSubsetSampler(PrunedSampler):
         rank: int = 0,
         num_replicas: int = 1,
     ) -> None:
-        super().__init__(
-            range(indices) if isinstance(indices, int) else indices, seed, epoch, rank=rank, num_replicas=num_replicas
-        )
+        ids = range(int(indices)) if isinstance(indices, int | np.integer) else indices
+        super().__init__(ids, seed, epoch, rank=rank, num_replicas=num_replicas)
         self._kept = kept_count(len(self.ids), prune_ratio)
 
     def _order(self) -> NDArray[np.int64]:

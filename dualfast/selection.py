@@ -81,7 +81,7 @@ def select(
     for values out of range, NaN or negative scores (count and first position), an unknown method or option, labels that
     are missing, and when fewer samples may be kept than should be.
     """
-    n_samples = scores if isinstance(scores, int) else len(scores.dual)
+    n_samples = int(scores) if isinstance(scores, int | np.integer) else len(scores.dual)
     if n_samples < 1:
         raise ValueError(f"there are {n_samples} samples to select from; give the scores of at least one")
     n = kept_count(n_samples, prune_ratio)
@@ -143,7 +143,11 @@ def _allowed(
         mask[out] = False
     mask[forced] = False
     if mislabel_cut:
-        if isinstance(mislabel_cut, bool) or not isinstance(mislabel_cut, int) or not 0 < mislabel_cut < n_samples:
+        if (
+            isinstance(mislabel_cut, bool)
+            or not isinstance(mislabel_cut, int | np.integer)
+            or not 0 < mislabel_cut < n_samples
+        ):
             raise ValueError(f"mislabel_cut is {mislabel_cut!r}; give a number of samples, 0 to {n_samples - 1}")
         aum = method.column_of("aum").astype(np.float64)
         if not skip_bad:
@@ -262,7 +266,7 @@ class _Method:
         check_method(method, options)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed!r}; give an integer of 64 bits, 0 to 2**64 - 1")
-        if method != "random" and isinstance(scores, int):
+        if method != "random" and isinstance(scores, int | np.integer):
             raise TypeError(f"scores is {scores}; method {method!r} needs Scores")
         self.scores, self.method, self.seed, self.n_samples = scores, method, int(seed), n_samples
         self.columns: tuple[str, ...] = ()
@@ -274,12 +278,12 @@ class _Method:
                 warnings.warn(f"c_d auto is {self.beta.c_d:g} for these scores at {prune_ratio:g}", stacklevel=3)
         elif method in ("ccs", "stratified"):
             self.columns = (options.get("score", "aum" if method == "ccs" else "dual"),)
-            self.strata = int(options.get("strata", 50))
+            self.strata = options.get("strata", 50)
             self.mis_ratio = float(options.get("mis_ratio", 0.0))
             if not 0 <= self.mis_ratio < 1:
                 raise ValueError(f"mis_ratio is {self.mis_ratio}; give a number in [0, 1)")
-            if self.strata < 1:
-                raise ValueError(f"strata is {self.strata}; give at least 1")
+            if isinstance(self.strata, bool) or not isinstance(self.strata, int | np.integer) or self.strata < 1:
+                raise ValueError(f"strata is {self.strata!r}; give an integer, at least 1")
         elif method != "random":
             self.columns = (method,)
             self.sign = 1.0 if options.get("keep", "low" if method in LOW_IS_KEPT else "high") == "low" else -1.0

@@ -154,8 +154,9 @@ class ScoreTable:
         device: str | torch.device = "cpu",
     ) -> None:
         for name, value in (("n_samples", n_samples), ("window", window), ("epochs", epochs), ("tdds", tdds)):
-            if not isinstance(value, int) and not (name in ("epochs", "tdds") and value is None):
+            if not isinstance(value, int | np.integer) and not (name in ("epochs", "tdds") and value is None):
                 raise TypeError(f"{name} is {value!r}; give an integer")
+        n_samples, window = int(n_samples), int(window)
         if n_samples < 1:
             raise ValueError(f"n_samples is {n_samples}; give at least 1")
         if window < 2:

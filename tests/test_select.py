@@ -438,6 +438,18 @@ def test_a_class_of_which_nothing_may_be_kept(method: str) -> None:
     assert 1 not in labels[kept]
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    scores = scores_of(100)
+    drawn = select(scores, np.float32(0.5), c_d=np.float32(4), seed=np.int64(1), mislabel_cut=np.int64(0))
+    assert drawn.tolist() == select(scores, 0.5, c_d=4, seed=1).tolist()
+    uniform = select(np.int64(100), 0.5, method="random")
+    assert uniform.tolist() == select(100, 0.5, method="random").tolist()
+    assert dualfast.ScoreTable(np.int64(10), window=np.int32(4)).n_samples == 10
+    assert len(dualfast.RandomSubsetSampler(np.int64(100), 0.5)) == 50
+    with pytest.raises(ValueError, match=r"strata is 50\.5; give an integer"):
+        select(scores, 0.5, method="stratified", strata=50.5)
+
+
 def test_no_samples_are_named() -> None:
     with pytest.raises(ValueError, match="0 samples"):
         select(0, 0.5, method="random")
