@@ -75,7 +75,8 @@ def fold(
 
     # Two passes over the ring: a running sum of squares loses the small variances to cancellation.
     in_ring = word < RING
-    mean = (tl.sum(tl.where(in_ring, value, 0.0), axis=1) + p) / WINDOW
+    # Divided as IEEE does: an approximate 10 / 10 above 1 would make the score of a sample that is sure negative.
+    mean = tl.div_rn(tl.sum(tl.where(in_ring, value, 0.0), axis=1) + p, WINDOW * 1.0)
     off = tl.where(in_ring, value - mean[:, None], 0.0)
     std = tl.sqrt((tl.sum(off * off, axis=1) + (p - mean) * (p - mean)) / RING)
     full = visits >= RING
