@@ -145,11 +145,12 @@ class Beton:
             yield _read_array(file, ALLOCATION, count, at, self._damaged)
 
     def _sorted_allocations(self, file: io.BufferedReader) -> NDArray[np.void]:
-        """The allocation table by ascending ptr, checked."""
+        """The allocation table by ascending ptr, checked. FFCV writes empty extents too: each lies where the next one
+        begins, and comes before it here."""
         count = (self.bytes - self.table_start) // ALLOCATION.itemsize
         table = _read_array(file, ALLOCATION, count, self.table_start, self._damaged)
         if not (table["ptr"][1:] > table["ptr"][:-1]).all():
-            table = table[np.argsort(table["ptr"], kind="stable")]
+            table = table[np.lexsort((table["size"], table["ptr"]))]
         self._check_extents(table, 0)
         return table
 
@@ -242,7 +243,7 @@ class Beton:
             raise self._damaged("its allocation table is empty")
         for first in range(0, self.n_samples, PIECE):
             ptr = self.ptr[first : first + PIECE]
-            found = table[np.minimum(np.searchsorted(table["ptr"], ptr), len(table) - 1)]
+            found = table[np.searchsorted(table["ptr"], ptr, side="right") - 1]  # not the empty ones before it
             number = np.arange(first, first + len(ptr), dtype=np.uint64)
             if (found["ptr"] != ptr).any() or (found["sample_id"] != number).any():
                 raise self._damaged("an image's pointer and the allocation table disagree")

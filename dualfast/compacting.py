@@ -113,6 +113,7 @@ def _rows(
         types, descriptors = [*types, INT_TYPE], np.concatenate([descriptors, added])
     metadata = np.zeros(len(ids), np.dtype([("", FIELD_DTYPES[t]) for t in types], align=True))
     old = source.metadata[ids]
+    places = 2 * table["ptr"] + (table["size"] > 0)  # an empty extent may lie where another begins
     for at, kind in enumerate(types):
         name = f"f{at}"
         if at == len(source.field_types):
@@ -120,10 +121,13 @@ def _rows(
             continue
         metadata[name] = old[name]
         if kind not in (FLOAT_TYPE, INT_TYPE):
-            pointer = metadata[name]
-            if pointer.dtype.names:
-                pointer = pointer["data_ptr" if kind == IMAGE_TYPE else "ptr"]
-            pointer[:] = moved[np.minimum(np.searchsorted(table["ptr"], pointer), len(table) - 1)]
+            pointer: Any = metadata[name]
+            filled: Any = True
+            if kind == IMAGE_TYPE:
+                pointer = pointer["data_ptr"]
+            elif pointer.dtype.names:
+                pointer, filled = pointer["ptr"], pointer["size"] > 0
+            pointer[:] = moved[np.minimum(np.searchsorted(places, 2 * pointer + filled), len(table) - 1)]
     return metadata, descriptors
 
 
