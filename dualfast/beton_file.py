@@ -312,7 +312,9 @@ class Beton:
             found = json.loads(Path(f"{self.path}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) and found.get("n_samples") == self.n_samples else {}
+        if not isinstance(found, dict) or found.get("n_samples") != self.n_samples:
+            return {}
+        return found if found.get("fingerprint") == self.fingerprint else {}
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

@@ -72,14 +72,14 @@ def compact(
         write_to.flush()
         sums = checksums_of(partial.path, progress, threads_of(None))
         source.check_unchanged()
+        made = open_beton(partial.path)
+        side = source.side | {"n_samples": made.n_samples, "fingerprint": made.fingerprint, "skipped": []}
+        side["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
         checksums.forget(dst)
+        files.write_text(f"{os.fspath(dst)}.json", json.dumps(side, indent=1) + "\n")  # no file without its names
         partial.finish()
     checksums.save(dst, sums)
-    made = open_beton(dst)
-    side = source.side | {"n_samples": made.n_samples, "fingerprint": made.fingerprint, "skipped": []}
-    side["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
-    files.write_text(f"{os.fspath(dst)}.json", json.dumps(side, indent=1) + "\n")
-    return Written(Path(dst), made.n_samples, made.class_names, made.bytes, made.fingerprint, ())
+    return Written(Path(dst), made.n_samples, source.class_names, made.bytes, made.fingerprint, ())
 
 
 def _moved(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
