@@ -233,6 +233,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             self._indices = before
             raise
         self._next_batch, self._next_legs = 0, ()
+        self._position = Position(self._next_epoch)  # batches of the old selection count for nothing in the new one
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is epoch `epoch` (from 0) from its start; left alone, epochs count up by themselves."""

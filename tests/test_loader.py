@@ -257,6 +257,18 @@ def test_resuming_continues_batch_for_batch(small: Path) -> None:
             loader.load_state_dict(state)
 
 
+def test_another_selection_begins_its_own_epoch(small: Path) -> None:
+    with Loader(small, 10) as loader, Loader(small, 10, indices=range(20)) as other:
+        iterator = iter(loader)
+        for _ in range(8):
+            next(iterator)
+        loader.set_indices(range(20))
+        state = loader.state_dict()
+        assert (state["epoch"], state["batch"]) == (1, 0)
+        other.load_state_dict(state)
+        assert torch.equal(collect(other)[2], collect(loader)[2])
+
+
 def test_other_ranks_go_on_inside_an_epoch(small: Path) -> None:
     def make(rank: int, size: int, kind: Any) -> Any:
         loader = Loader(small, -(-30 // size), order=kind, seed=2)
