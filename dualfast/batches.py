@@ -219,8 +219,7 @@ class EpochPlan:
         if self.kind == "random":
             return mine, None
         windows = -(-(starts - self.rank) // self.world_size)  # in places of this rank's own ids
-        windows = np.unique(np.minimum(np.maximum(windows, 0), len(mine.ids)))
-        windows[-1] = len(mine.ids)
+        windows = np.unique(np.append(np.clip(windows, 0, len(mine.ids)), len(mine.ids)))  # padding: a last one
         return mine, reading.ReadAhead(self.beton, mine.ids, windows, drop=not self.keep_cached)
 
 
