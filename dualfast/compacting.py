@@ -36,7 +36,7 @@ def compact(
 ) -> Written:
     """Copies the samples `indices` of `src` to the smaller .beton `dst`, byte for byte: nothing is decoded or encoded.
 
-    indices: in any form of order.as_indices; rows of dst follow in ascending order. All fields are kept, and an integer
+    indices: in any form of order.selection; rows of dst follow in ascending order. All fields are kept, and an integer
     field original_index holds each row's id in the first file (a file that was compacted before keeps its own). A copy
     that is stopped goes on from where it was when it is asked for again; it lies in DST.partial until it is whole.
 
@@ -47,7 +47,7 @@ def compact(
         raise ValueError(f"the field {strange[0]!r} of {src} has a custom type; compact cannot tell where its data lie")
     if Path(dst).exists() and Path(dst).samefile(src):
         raise ValueError(f"dst is src, {os.fspath(src)!r}; give another name")
-    ids = np.unique(order.as_indices(indices, source.n_samples))
+    ids = np.unique(order.selection(indices, source))
     table, moved = _moved(source, ids)
     metadata, descriptors = _rows(source, ids, table, moved)
     end = int(moved[-1] + table["size"][-1])

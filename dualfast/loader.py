@@ -114,7 +114,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
                 "image_size, augment, mean and std shape the default pipelines; leave out pipelines to use them"
             )
         self._build(pipelines)
-        self._indices = _orders.as_indices(indices, self.beton.n_samples)
+        self._indices = _orders.selection(indices, self.beton)
         self._check_batches()
         self._position = Position()
         self._next_epoch = 0
@@ -223,10 +223,10 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         return self.beton.fingerprint
 
     def set_indices(self, indices: Any) -> None:
-        """Selects the samples of the next iterations, in any form of order.as_indices; None selects all. Nothing is
+        """Selects the samples of the next iterations, in any form of order.selection; None selects all. Nothing is
         compiled again. Raises ValueError or TypeError, leaving the selection as it was."""
         before = self._indices
-        self._indices = _orders.as_indices(indices, self.beton.n_samples)
+        self._indices = _orders.selection(indices, self.beton)
         try:
             self._check_batches()
         except ValueError:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dualfast import beton, compact, compacting, verify
+from dualfast import beton, cli, compact, compacting, verify
+from dualfast.keep import save_keep
 
 pytest.importorskip("tqdm")
 
@@ -110,6 +111,19 @@ def test_a_partial_copy_of_other_samples_is_not_used(
 def test_bad_indices_are_named(source: beton.Beton, tmp_path: Path, indices: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         compact(source.path, indices, tmp_path / "small.beton")
+
+
+def test_lists_drawn_from_other_data_are_refused(source: beton.Beton, tmp_path: Path) -> None:
+    path, ids = tmp_path / "keep.npy", np.arange(0, N, 100)
+    for drawn_from in ({"n_samples": N, "fingerprint": "other"}, {"n_samples": 99 * N}):
+        save_keep(path, ids, **drawn_from)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"keep\.npy' was drawn from data with"):
+            compact(source.path, path, tmp_path / "small.beton")
+        assert cli.main(["compact", str(source.path), str(path), str(tmp_path / "small.beton")]) == 2
+    assert not (tmp_path / "small.beton").exists()
+    save_keep(path, ids, n_samples=N, fingerprint=source.fingerprint)
+    assert compact(source.path, path, tmp_path / "small.beton").n_samples == len(ids)
+    assert cli.main(["compact", str(source.path), str(path), str(tmp_path / "small.beton")]) == 0
 
 
 def test_the_source_is_never_overwritten(source: beton.Beton) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from dualfast import beton, ops, order
+from dualfast.keep import save_keep
 
 dualfast_loader = pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
 Loader = dualfast_loader.Loader
@@ -201,6 +202,26 @@ def test_subsets_change_without_compiling(small: Path, images: np.ndarray) -> No
         assert loader.indices.tolist() == before
         loader.indices = [1, 2]  # FFCV ignores this in silence
         assert collect(loader)[2].tolist() == [1, 2]
+
+
+def test_lists_drawn_from_other_data_are_refused(small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "keep.npy"
+    with Loader(small, 32) as loader:
+        save_keep(path, np.arange(20), n_samples=N, fingerprint=loader.fingerprint)
+        loader.set_indices(path)
+        assert len(loader.indices) == 20
+        save_keep(path, np.arange(30), n_samples=N, fingerprint="other")
+        with pytest.raises(ValueError, match="fingerprint other; these have"):
+            loader.set_indices(path)
+        with pytest.raises(ValueError, match="fingerprint other; these have"):
+            Loader(small, 32, indices=str(path))
+        assert len(loader.indices) == 20
+        (tmp_path / "keep.json").unlink()
+        loader.set_indices(path)
+        assert len(loader.indices) == 30
+        path.write_bytes(b"")
+        with pytest.raises(ValueError, match=r"keep\.npy', which cannot be read"):
+            loader.set_indices(path)
 
 
 def test_epochs_count_up_and_can_be_set(small: Path) -> None:
