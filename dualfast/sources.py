@@ -115,11 +115,15 @@ def decode(payload: Payload, *, max_size: int | None = None) -> Image.Image:
             image = Image.open(io.BytesIO(payload))
         except UnidentifiedImageError:  # whose message is an address in memory
             raise ValueError("it is no image of a known kind") from None
+    if image.mode.startswith("I"):  # convert() would clip sixteen bits at 255
+        small = image.mode == "I" and image.format == "TIFF"  # 32 bits, of which eight may be used
+        image = ImageOps.exif_transpose(image)
+        values = np.asarray(image)
+        values = values if small and values.max() <= 255 else values >> 8
+        image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     if max_size is not None and max(image.size) > max_size:
         image.thumbnail((max_size, max_size), Image.Resampling.BICUBIC, reducing_gap=3.0)
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # convert() would clip sixteen bits at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

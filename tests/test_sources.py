@@ -169,6 +169,22 @@ def test_decode_gives_upright_rgb() -> None:
     assert sources.decode(jpeg(3, (40, 20)), max_size=100).size == (40, 20)
 
 
+@pytest.mark.parametrize("kind", ["PGM", "PNG", "TIFF"])
+def test_sixteen_bits_become_eight(kind: str) -> None:
+    values = np.linspace(0, 65535, 100 * 100).reshape(100, 100).astype("<u2")
+    if kind == "PGM":
+        data = b"P5 100 100 65535\n" + values.astype(">u2").tobytes()
+    else:
+        out = io.BytesIO()
+        Image.fromarray(values).save(out, kind)
+        data = out.getvalue()
+    assert (np.asarray(sources.decode(data)) == (values >> 8)[..., None]).all()
+    small = np.asarray(sources.decode(data, max_size=50)).astype(int)
+    assert np.abs(small[..., 0] - (values >> 8).reshape(50, 2, 50, 2).mean((1, 3))).max() <= 2
+    eight = b"P5 3 1 255\n" + bytes([0, 100, 255])
+    assert np.asarray(sources.decode(eight))[0, :, 0].tolist() == [0, 100, 255]
+
+
 def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
     """Each bad source with its error and words of the message."""
     empty = root / "empty"
