@@ -200,14 +200,16 @@ class Beton:
         self._state = now
 
     def _check_extents(self, table: NDArray[np.void], end: int) -> int:
-        """Rows by ascending ptr: every extent lies between the metadata and the table, none before `end` or inside
-        another. Returns where the last one ends."""
+        """Rows by ascending ptr: every extent lies between the metadata and the table, none before `end`, inside
+        another, or larger than a page. Returns where the last one ends."""
         if not len(table):
             return end
         ptr, size, sample = (np.ascontiguousarray(table[name]) for name in ("ptr", "size", "sample_id"))
         ends = ptr + size
         if max(ptr.max(), size.max(), ends.max()) > self.table_start:
             raise self._damaged("a sample's data would lie outside it")
+        if size.max() > self.page_size:
+            raise self._damaged(f"a sample's data are larger than its pages of {self.page_size} bytes")
         if ptr[0] < HEADER.itemsize + len(self.field_types) * DESCRIPTOR.itemsize + self.metadata.nbytes:
             raise self._damaged("a sample's data would lie inside its tables")
         if sample.max() >= self.n_samples:

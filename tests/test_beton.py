@@ -182,6 +182,16 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
             beton.open_beton(tmp_path / name)
 
 
+def test_an_image_larger_than_a_page_is_refused(tmp_path: Path) -> None:
+    made = beton.write((np.zeros((20, 8, 8, 3), np.uint8), np.arange(20)), tmp_path / "x.beton", page_size=1 << 21)
+    (tmp_path / "x.beton.crc").unlink()
+    data = bytearray(made.path.read_bytes())
+    data[4:8] = (128).to_bytes(4, "little")
+    made.path.write_bytes(data)
+    with pytest.raises(ValueError, match="larger than its pages of 128 bytes"):
+        beton.open_beton(made.path)
+
+
 def test_opening_takes_little_more_than_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     n = 30_000
     beton.write((np.zeros((n, 2, 2), np.uint8), np.arange(n) % 5), tmp_path / "many.beton", progress=False)
