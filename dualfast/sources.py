@@ -370,24 +370,33 @@ def _cell_bytes(cell: Any, folder: str) -> Payload | Exception:
 
 def _from_tar(paths: list[Path]) -> Source:
     """Members that share the name before the first dot form a sample: an image and .cls (an integer or a class name) or
-    .json (with the key label or cls). Read with tarfile: members are never extracted, and only files count."""
+    .json (with the key label or cls). Read with tarfile: members are never extracted, and only files count, hard
+    links among them."""
     images: list[tuple[Path, int, int, str]] = []
     values: list[str] = []
     for path in paths:
+        files: dict[str, tarfile.TarInfo] = {}
         found: dict[str, tuple[int, int, str]] = {}
         labels: dict[str, str] = {}
         try:
             with tarfile.open(path, "r:") as tar, path.open("rb") as file:
                 for member in tar:
-                    if not member.isfile():
+                    if member.islnk() and member.linkname not in files:
+                        raise ValueError(f"{member.name} in {path} links to {member.linkname}, which is not before it")
+                    if not (member.isfile() or member.islnk()):
                         continue
+                    data = files[member.name] = files[member.linkname] if member.islnk() else member
                     folder, _, base = member.name.rpartition("/")
                     stem, _, extension = base.partition(".")
                     key = f"{folder}/{stem}"
                     if "." + extension.lower().rpartition(".")[2] in IMAGE_SUFFIXES:
-                        found[key] = (member.offset_data, member.size, member.name)
+                        if key in found and found[key][2] != member.name:
+                            raise ValueError(
+                                f"{found[key][2]} and {member.name} in {path} are two images of one sample; leave one"
+                            )
+                        found[key] = (data.offset_data, data.size, member.name)
                     elif extension.lower() in ("cls", "json"):
-                        value = _tar_label(file, member, extension.lower())
+                        value = _tar_label(file, data, extension.lower())
                         if value is not None:
                             labels[key] = value
         except tarfile.TarError as error:

@@ -136,6 +136,24 @@ def test_webdataset_pairs_images_and_labels(tmp_path: Path) -> None:
         sources.open_source(lacking)
 
 
+def test_webdataset_with_hard_links(tmp_path: Path) -> None:
+    path = webdataset(tmp_path / "a.tar", {"1.jpg": jpeg(1), "1.cls": b"0", "2.jpg": jpeg(2), "2.cls": b"1"})
+    for name, target in (("3.jpg", "1.jpg"), ("3.cls", "2.cls")):
+        with tarfile.open(path, "a") as tar:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.LNKTYPE, target
+            tar.addfile(info)
+    opened = sources.open_source(path)
+    assert opened.labels.tolist() == [0, 1, 1]
+    assert [*opened.items()] == [jpeg(1), jpeg(2), jpeg(1)]
+    assert opened.describe(2).startswith("3.jpg")
+    with tarfile.open(path, "a") as tar:
+        info.linkname = "nowhere.jpg"
+        tar.addfile(info)
+    with pytest.raises(ValueError, match=r"3\.cls in .* links to nowhere\.jpg"):
+        sources.open_source(path)
+
+
 def test_arrays_and_npz(tmp_path: Path) -> None:
     images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
     labels = np.array([0, 1, 0], np.int32)
@@ -209,6 +227,7 @@ def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
     np.savez(root / "pickle.npz", images=np.array([{}], dtype=object), labels=np.zeros(1, int))
     images = np.zeros((3, 4, 4), np.uint8)
     labels = np.array([0, 1, 1])
+    two = {"1.jpg": jpeg(0), "1.seg.png": jpeg(1, kind="PNG"), "1.cls": b"0"}
     no_image = parquet(root / "no_image.parquet", {"text": ["a", "b"], "label": [0, 1]})
     no_label = parquet(root / "no_label.parquet", {"image": [jpeg(0)], "size": [1.0]})
     null_label = parquet(root / "null.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, None]})
@@ -221,6 +240,7 @@ def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
         "link to a folder": (linked, ValueError, "outside the data set"),
         "one class": (folder(root / "one", {"a": 3}), ValueError, "one class only"),
         "tar": (root / "broken.tar", ValueError, "no tar file"),
+        "two images of a sample": (webdataset(root / "two.tar", two), ValueError, r"1\.jpg and 1\.seg\.png in"),
         "parquet": (root / "broken.parquet", ValueError, "no Parquet file"),
         "npz": (root / "broken.npz", ValueError, r"no \.npz file"),
         "npz names": (root / "names.npz", ValueError, "it has x, y"),
