@@ -279,10 +279,16 @@ def _from_parquet(paths: list[Path]) -> Source:
                 f"{path} lacks the column {image!r} or {label!r} that {first} has; its columns: {', '.join(names)}"
             )
         tables.append(pq.read_table(path, columns=[label]).column(0))
+    starts = np.cumsum([0, *(len(table) for table in tables)])
+
+    def describe(row: int) -> str:
+        shard = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"row {row - int(starts[shard])} of {paths[shard]}"
+
     column = pa.chunked_array([chunk for table in tables for chunk in table.chunks], tables[0].type)
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
-        raise ValueError(f"row {row} of {first} has no label; remove unlabelled rows")
+        raise ValueError(f"{describe(row)} has no label; remove unlabelled rows")
     names_known = features.get(label, {}).get("names")
     if pa.types.is_integer(column.type):
         labels = column.to_numpy().astype(np.int64)
@@ -290,11 +296,6 @@ def _from_parquet(paths: list[Path]) -> Source:
     else:
         found, labels = np.unique(np.asarray(column.to_pylist(), dtype=str), return_inverse=True)
         class_names = tuple(map(str, found))
-    starts = np.cumsum([0, *(len(table) for table in tables)])
-
-    def describe(row: int) -> str:
-        shard = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"row {row - int(starts[shard])} of {paths[shard]}"
 
     def items() -> Iterator[Payload | Exception]:
         for path in paths:
@@ -411,7 +412,13 @@ def _from_tar(paths: list[Path]) -> Source:
     if not images:
         raise ValueError(f"{paths[0]} holds no image")
     if all(re.fullmatch(r"-?\d+", value) for value in values):
-        numbers, names = np.asarray([int(value) for value in values], np.int64), None
+        try:
+            numbers, names = np.asarray([int(value) for value in values], np.int64), None
+        except OverflowError:
+            row = max(range(len(values)), key=lambda row: abs(int(values[row])))
+            raise ValueError(
+                f"{images[row][3]} in {images[row][0]} has the label {values[row]}; give the class's number"
+            ) from None
     else:
         unique, inverse = np.unique(np.asarray(values), return_inverse=True)
         numbers, names = inverse.astype(np.int64), tuple(map(str, unique))
@@ -461,16 +468,16 @@ def _tar_label(file: BinaryIO, member: tarfile.TarInfo, extension: str) -> str |
 def _from_npz(path: Path) -> Source:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz file")
-    with np.load(path, allow_pickle=False) as file:
-        names = list(file.keys())
-        lacking = [name for name in ("images", "labels") if name not in names]
-        if lacking:
-            raise ValueError(f"{path} has no array {lacking[0]!r}; it has {', '.join(names) or 'none'}")
-        try:
-            images, labels = file["images"], file["labels"]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} cannot be read (pickled objects never are): {error}") from None
-    return _from_arrays(images, labels, "npz", str(path), None)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file.keys())
+            arrays = {name: file[name] for name in ("images", "labels") if name in names}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read (pickled objects never are): {error}") from None
+    for name in ("images", "labels"):
+        if name not in arrays:
+            raise ValueError(f"{path} has no array {name!r}; it has {', '.join(names) or 'none'}")
+    return _from_arrays(arrays["images"], arrays["labels"], "npz", str(path), None)
 
 
 def _from_arrays(images: Any, labels: Any, kind: str, location: str, names: Sequence[str] | None) -> Source:

@@ -228,6 +228,14 @@ def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
     images = np.zeros((3, 4, 4), np.uint8)
     labels = np.array([0, 1, 1])
     two = {"1.jpg": jpeg(0), "1.seg.png": jpeg(1, kind="PNG"), "1.cls": b"0"}
+    shards = root / "shards"
+    shards.mkdir()
+    for shard, labels_of in enumerate(([0, 1, 0], [1, None, 0])):
+        parquet(shards / f"{shard}.parquet", {"image": [jpeg(0)] * 3, "label": labels_of})
+    huge = {"1.jpg": jpeg(0), "1.cls": b"1", "2.jpg": jpeg(0), "2.cls": b"1" + b"0" * 20}
+    np.savez(root / "directory.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))
+    damaged = (root / "directory.npz").read_bytes()
+    (root / "directory.npz").write_bytes(damaged.replace(b"PK\x01\x02", b"XX\x01\x02"))
     no_image = parquet(root / "no_image.parquet", {"text": ["a", "b"], "label": [0, 1]})
     no_label = parquet(root / "no_label.parquet", {"image": [jpeg(0)], "size": [1.0]})
     null_label = parquet(root / "null.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, None]})
@@ -241,6 +249,9 @@ def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
         "one class": (folder(root / "one", {"a": 3}), ValueError, "one class only"),
         "tar": (root / "broken.tar", ValueError, "no tar file"),
         "two images of a sample": (webdataset(root / "two.tar", two), ValueError, r"1\.jpg and 1\.seg\.png in"),
+        "label of 21 digits": (webdataset(root / "huge.tar", huge), ValueError, r"2\.jpg in .* has the label 1000"),
+        "npz directory": (root / "directory.npz", ValueError, "cannot be read"),
+        "null label of a shard": (shards, ValueError, r"row 1 of .*1\.parquet has no label"),
         "parquet": (root / "broken.parquet", ValueError, "no Parquet file"),
         "npz": (root / "broken.npz", ValueError, r"no \.npz file"),
         "npz names": (root / "names.npz", ValueError, "it has x, y"),
