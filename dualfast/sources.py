@@ -74,7 +74,10 @@ def open_source(source: Any) -> Source:
 
 def splits(data: str, test: str | None = None) -> tuple[str, str | None]:
     """Where training and test images come from: what `data` names and `test`, or, without `test`, the two parts of
-    the digits, of a CIFAR archive, or of a folder that holds train and val (or test), folders or Parquet files."""
+    the digits, of a CIFAR archive, or of a folder that holds train and val (or test), folders or Parquet files. A
+    `test` that has two parts itself means its test part."""
+    if test is not None and (test == "digits" or test.endswith(ARCHIVES)):
+        test += ":test"
     if data == "digits":
         return "digits:train", test or "digits:test"
     if test is None and data.endswith(ARCHIVES):
