@@ -30,7 +30,7 @@ from dualfast.batches import (
     Slots,
     compiling,
 )
-from dualfast.decode import IMAGENET_MEAN, IMAGENET_STD, SMALL, Augment, image_pipelines
+from dualfast.decode import IMAGENET_MEAN, IMAGENET_STD, SMALL, Augment, height_and_width, image_pipelines
 from dualfast.ffcv_parts import PipelineSpec, ffcv_loader
 from dualfast.prefetch import Prefetcher
 
@@ -140,12 +140,11 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         own = source.constant_size
         if image_size is None:
             image_size = own if own is not None and max(own) <= SMALL else 224
-        side = image_size if isinstance(image_size, int) else max(image_size)
         if augment is True:
-            augment = "crop+flip" if side <= SMALL else "rrc"
-        made = image_pipelines(
-            image_size, augment=augment, mean=mean or IMAGENET_MEAN, std=std or IMAGENET_STD, dtype=dtype
-        )
+            augment = "crop+flip" if max(height_and_width(image_size)) <= SMALL else "rrc"
+        mean = IMAGENET_MEAN if mean is None else mean
+        std = IMAGENET_STD if std is None else std
+        made = image_pipelines(image_size, augment=augment, mean=mean, std=std, dtype=dtype)
         self.image_size = made["image"][0].size
         others: dict[str, Any] = dict.fromkeys(source.field_names)
         return others | {

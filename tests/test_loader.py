@@ -93,6 +93,18 @@ def test_images_are_normalised_channels_last(small: Path, images: np.ndarray) ->
     assert torch.equal(torch.cat([b[0] for b in batches]), normalised(images))
 
 
+def test_numpy_numbers_are_numbers(small: Path) -> None:
+    wanted = {"image_size": 8, "mean": MEAN, "std": STD}
+    arrays = {"image_size": np.int64(8), "mean": np.array(MEAN), "std": torch.tensor(STD, dtype=torch.float64)}
+    batches = []
+    for options in (wanted, arrays, wanted | {"image_size": np.array([8, 8])}):
+        with Loader(small, N, augment=True, **options) as loader:
+            batches.append(collect(loader)[0])
+            assert loader.image_size == (8, 8)
+    assert torch.equal(batches[0], batches[1])
+    assert torch.equal(batches[0], batches[2])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.uint8])
 def test_other_dtypes_are_rounded_once(small: Path, images: np.ndarray, dtype: torch.dtype) -> None:
     with Loader(small, 64, order="sequential", mean=MEAN, std=STD, dtype=dtype) as loader:
