@@ -208,8 +208,8 @@ class _Encoder:
                 or image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             ):
                 return None
-            if b"\xff\xd9" not in payload[-1024:]:  # no end marker: cut short, unless it decodes whole
-                image.load()
+            image.draft(image.mode, (1, 1))  # at an eighth of its size: all of it is read, and most of the work saved
+            image.load()
         return JPEG, width, height, payload
 
     def _encoded(self, payload: sources.Payload) -> tuple[int, int, int, bytes]:
