@@ -73,6 +73,11 @@ class MappedMemory(OSCacheManager):  # type: ignore[misc]
         with open(self.fd, "rb", closefd=False) as file:  # by its name another file might be found
             mapped = np.memmap(file, "uint8", mode="r")
         table = self.reader.opened.allocations
+        if (table["ptr"][1:] == table["ptr"][:-1]).any():  # FFCV looks a sample up by its place alone
+            raise ValueError(
+                f"{self.reader.opened.path} has an empty field where another sample begins, which FFCV's decoders "
+                "cannot tell apart; leave out pipelines to use the default ones"
+            )
         return mapped, np.ascontiguousarray(table["ptr"]), np.ascontiguousarray(table["size"])
 
 
@@ -214,8 +219,7 @@ class EpochPlan:
         if self.kind == "random":
             return mine, None
         windows = -(-(starts - self.rank) // self.world_size)  # in places of this rank's own ids
-        windows = np.unique(np.minimum(np.maximum(windows, 0), len(mine.ids)))
-        windows[-1] = len(mine.ids)
+        windows = np.unique(np.append(np.clip(windows, 0, len(mine.ids)), len(mine.ids)))  # padding: a last one
         return mine, reading.ReadAhead(self.beton, mine.ids, windows, drop=not self.keep_cached)
 
 

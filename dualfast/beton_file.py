@@ -145,11 +145,12 @@ class Beton:
             yield _read_array(file, ALLOCATION, count, at, self._damaged)
 
     def _sorted_allocations(self, file: io.BufferedReader) -> NDArray[np.void]:
-        """The allocation table by ascending ptr, checked."""
+        """The allocation table by ascending ptr, checked. FFCV writes empty extents too: each lies where the next one
+        begins, and comes before it here."""
         count = (self.bytes - self.table_start) // ALLOCATION.itemsize
         table = _read_array(file, ALLOCATION, count, self.table_start, self._damaged)
         if not (table["ptr"][1:] > table["ptr"][:-1]).all():
-            table = table[np.argsort(table["ptr"], kind="stable")]
+            table = table[np.lexsort((table["size"], table["ptr"]))]
         self._check_extents(table, 0)
         return table
 
@@ -199,14 +200,16 @@ class Beton:
         self._state = now
 
     def _check_extents(self, table: NDArray[np.void], end: int) -> int:
-        """Rows by ascending ptr: every extent lies between the metadata and the table, none before `end` or inside
-        another. Returns where the last one ends."""
+        """Rows by ascending ptr: every extent lies between the metadata and the table, none before `end`, inside
+        another, or larger than a page. Returns where the last one ends."""
         if not len(table):
             return end
         ptr, size, sample = (np.ascontiguousarray(table[name]) for name in ("ptr", "size", "sample_id"))
         ends = ptr + size
         if max(ptr.max(), size.max(), ends.max()) > self.table_start:
             raise self._damaged("a sample's data would lie outside it")
+        if size.max() > self.page_size:
+            raise self._damaged(f"a sample's data are larger than its pages of {self.page_size} bytes")
         if ptr[0] < HEADER.itemsize + len(self.field_types) * DESCRIPTOR.itemsize + self.metadata.nbytes:
             raise self._damaged("a sample's data would lie inside its tables")
         if sample.max() >= self.n_samples:
@@ -242,7 +245,7 @@ class Beton:
             raise self._damaged("its allocation table is empty")
         for first in range(0, self.n_samples, PIECE):
             ptr = self.ptr[first : first + PIECE]
-            found = table[np.minimum(np.searchsorted(table["ptr"], ptr), len(table) - 1)]
+            found = table[np.searchsorted(table["ptr"], ptr, side="right") - 1]  # not the empty ones before it
             number = np.arange(first, first + len(ptr), dtype=np.uint64)
             if (found["ptr"] != ptr).any() or (found["sample_id"] != number).any():
                 raise self._damaged("an image's pointer and the allocation table disagree")
@@ -311,7 +314,9 @@ class Beton:
             found = json.loads(Path(f"{self.path}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) and found.get("n_samples") == self.n_samples else {}
+        if not isinstance(found, dict) or found.get("n_samples") != self.n_samples:
+            return {}
+        return found if found.get("fingerprint") == self.fingerprint else {}
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

@@ -354,10 +354,13 @@ def _verify(asked: Verify) -> None:
 
 
 def _compact(asked: Compact) -> None:
+    from dualfast.beton import open_beton
     from dualfast.compacting import compact
     from dualfast.keep import load_keep
 
-    compact(asked.src, load_keep(asked.keep), asked.out)
+    source = open_beton(asked.src)
+    ids = load_keep(asked.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
+    compact(asked.src, ids, asked.out)
 
 
 def _report(asked: Report) -> None:

@@ -36,7 +36,7 @@ def compact(
 ) -> Written:
     """Copies the samples `indices` of `src` to the smaller .beton `dst`, byte for byte: nothing is decoded or encoded.
 
-    indices: in any form of order.as_indices; rows of dst follow in ascending order. All fields are kept, and an integer
+    indices: in any form of order.selection; rows of dst follow in ascending order. All fields are kept, and an integer
     field original_index holds each row's id in the first file (a file that was compacted before keeps its own). A copy
     that is stopped goes on from where it was when it is asked for again; it lies in DST.partial until it is whole.
 
@@ -47,7 +47,7 @@ def compact(
         raise ValueError(f"the field {strange[0]!r} of {src} has a custom type; compact cannot tell where its data lie")
     if Path(dst).exists() and Path(dst).samefile(src):
         raise ValueError(f"dst is src, {os.fspath(src)!r}; give another name")
-    ids = np.unique(order.as_indices(indices, source.n_samples))
+    ids = np.unique(order.selection(indices, source))
     table, moved = _moved(source, ids)
     metadata, descriptors = _rows(source, ids, table, moved)
     end = int(moved[-1] + table["size"][-1])
@@ -72,14 +72,14 @@ def compact(
         write_to.flush()
         sums = checksums_of(partial.path, progress, threads_of(None))
         source.check_unchanged()
+        made = open_beton(partial.path)
+        side = source.side | {"n_samples": made.n_samples, "fingerprint": made.fingerprint, "skipped": []}
+        side["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
         checksums.forget(dst)
+        files.write_text(f"{os.fspath(dst)}.json", json.dumps(side, indent=1) + "\n")  # no file without its names
         partial.finish()
     checksums.save(dst, sums)
-    made = open_beton(dst)
-    side = source.side | {"n_samples": made.n_samples, "fingerprint": made.fingerprint, "skipped": []}
-    side["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
-    files.write_text(f"{os.fspath(dst)}.json", json.dumps(side, indent=1) + "\n")
-    return Written(Path(dst), made.n_samples, made.class_names, made.bytes, made.fingerprint, ())
+    return Written(Path(dst), made.n_samples, source.class_names, made.bytes, made.fingerprint, ())
 
 
 def _moved(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
@@ -113,6 +113,7 @@ def _rows(
         types, descriptors = [*types, INT_TYPE], np.concatenate([descriptors, added])
     metadata = np.zeros(len(ids), np.dtype([("", FIELD_DTYPES[t]) for t in types], align=True))
     old = source.metadata[ids]
+    places = 2 * table["ptr"] + (table["size"] > 0)  # an empty extent may lie where another begins
     for at, kind in enumerate(types):
         name = f"f{at}"
         if at == len(source.field_types):
@@ -120,10 +121,13 @@ def _rows(
             continue
         metadata[name] = old[name]
         if kind not in (FLOAT_TYPE, INT_TYPE):
-            pointer = metadata[name]
-            if pointer.dtype.names:
-                pointer = pointer["data_ptr" if kind == IMAGE_TYPE else "ptr"]
-            pointer[:] = moved[np.minimum(np.searchsorted(table["ptr"], pointer), len(table) - 1)]
+            pointer: Any = metadata[name]
+            filled: Any = True
+            if kind == IMAGE_TYPE:
+                pointer = pointer["data_ptr"]
+            elif pointer.dtype.names:
+                pointer, filled = pointer["ptr"], pointer["size"] > 0
+            pointer[:] = moved[np.minimum(np.searchsorted(places, 2 * pointer + filled), len(table) - 1)]
     return metadata, descriptors
 
 

@@ -170,6 +170,14 @@ def _lookup(mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> 
     return np.ascontiguousarray(table.contiguous().view(raw).numpy()), fill.view(raw).numpy()
 
 
+def height_and_width(image_size: Any) -> tuple[int, int]:
+    """Of one side or two, checked."""
+    size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
+    if len(size) != 2 or not all(isinstance(side, int | np.integer) and 1 <= side <= 4096 for side in size):
+        raise ValueError(f"image_size is {image_size!r}; give 1 to 4096 px, or (height, width)")
+    return int(size[0]), int(size[1])
+
+
 def image_pipelines(
     image_size: int | tuple[int, int],
     *,
@@ -187,9 +195,7 @@ def image_pipelines(
     `ratio`, and flip). Of a JPEG only what the crop needs is decoded, at 1/2, 1/4 or 1/8 of its size where that still
     has as many pixels as the output. mean and std: of each channel, pixel values lying in 0..1. dtype: float32,
     bfloat16, float16, or uint8 (not normalised). Raises ValueError for anything else."""
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= 4096 for side in size):
-        raise ValueError(f"image_size is {image_size!r}; give 1 to 4096 px, or (height, width)")
+    size = height_and_width(image_size)
     if augment not in (False, None, "crop", "crop+flip", "rrc"):
         raise ValueError(f'augment is {augment!r}; give False, "crop", "crop+flip" or "rrc"')
     if dtype not in OUTPUT_DTYPES:
@@ -200,6 +206,6 @@ def image_pipelines(
             raise ValueError(
                 f"{name} is {tuple(value)}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
             )
-    decoder = DecodeImages((size[0], size[1]), augment or None, mean, std, dtype, scale, ratio)
+    decoder = DecodeImages(size, augment or None, mean, std, dtype, scale, ratio)
     halves = [View(dtype)] if OUTPUT_DTYPES[dtype] == np.int16 else []
     return {"image": [decoder, ToTensor(), *halves, ToTorchImage()], "label": [DecodeLabels(), ToTensor()]}

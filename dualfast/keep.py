@@ -75,16 +75,35 @@ def load_keep(
         raise ValueError(f"{str(path)!r} holds {ids.dtype} of shape {ids.shape}; an index list is 1-D int64")
     if len(ids) and (ids[0] < 0 or not (np.diff(ids) > 0).all()):
         raise ValueError(f"{str(path)!r} is not sorted, or holds repeats or negative ids")
-    about: dict[str, Any] = {}
-    side = path.with_suffix(".json")
-    if side.is_file():
-        about = json.loads(side.read_text(encoding="utf-8"))
-        if about.get("kept") != len(ids):
-            raise ValueError(f"{str(path)!r} holds {len(ids)} ids and {side.name} says {about.get('kept')}")
-    for name, mine in (("n_samples", n_samples), ("fingerprint", fingerprint)):
-        theirs = about.get(name)
-        if mine is not None and theirs is not None and theirs != mine:
-            raise ValueError(f"{str(path)!r} was drawn from data with {name} {theirs}; these have {mine}")
+    about = side_of(path)
+    if about and about.get("kept") != len(ids):
+        side = path.with_suffix(".json").name
+        raise ValueError(f"{str(path)!r} holds {len(ids)} ids and {side} says {about.get('kept')}")
+    check_data(path, about, n_samples=n_samples, fingerprint=fingerprint)
     if n_samples is not None and len(ids) and ids[-1] >= n_samples:
         raise ValueError(f"{str(path)!r} holds the id {ids[-1]}; the data have {n_samples} samples")
     return ids
+
+
+def side_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the side file says of the index list at `path`; empty where there is none. ValueError when it is damaged."""
+    side = Path(path).with_suffix(".json")
+    try:
+        about = json.loads(side.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        about = None
+    if not isinstance(about, dict):
+        raise ValueError(f"{str(side)!r} says nothing about an index list; delete it to use the list without it")
+    return about
+
+
+def check_data(
+    path: str | os.PathLike[str], about: dict[str, Any], *, n_samples: int | None, fingerprint: str | None
+) -> None:
+    """ValueError when the list at `path` was, as its side file has it, drawn from other data."""
+    for name, mine in (("n_samples", n_samples), ("fingerprint", fingerprint)):
+        theirs = about.get(name)
+        if mine is not None and theirs is not None and theirs != mine:
+            raise ValueError(f"{os.fspath(path)!r} was drawn from data with {name} {theirs}; these have {mine}")

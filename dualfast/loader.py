@@ -30,7 +30,7 @@ from dualfast.batches import (
     Slots,
     compiling,
 )
-from dualfast.decode import IMAGENET_MEAN, IMAGENET_STD, SMALL, Augment, image_pipelines
+from dualfast.decode import IMAGENET_MEAN, IMAGENET_STD, SMALL, Augment, height_and_width, image_pipelines
 from dualfast.ffcv_parts import PipelineSpec, ffcv_loader
 from dualfast.prefetch import Prefetcher
 
@@ -114,7 +114,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
                 "image_size, augment, mean and std shape the default pipelines; leave out pipelines to use them"
             )
         self._build(pipelines)
-        self._indices = _orders.as_indices(indices, self.beton.n_samples)
+        self._indices = _orders.selection(indices, self.beton)
         self._check_batches()
         self._position = Position()
         self._next_epoch = 0
@@ -140,12 +140,11 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         own = source.constant_size
         if image_size is None:
             image_size = own if own is not None and max(own) <= SMALL else 224
-        side = image_size if isinstance(image_size, int) else max(image_size)
         if augment is True:
-            augment = "crop+flip" if side <= SMALL else "rrc"
-        made = image_pipelines(
-            image_size, augment=augment, mean=mean or IMAGENET_MEAN, std=std or IMAGENET_STD, dtype=dtype
-        )
+            augment = "crop+flip" if max(height_and_width(image_size)) <= SMALL else "rrc"
+        mean = IMAGENET_MEAN if mean is None else mean
+        std = IMAGENET_STD if std is None else std
+        made = image_pipelines(image_size, augment=augment, mean=mean, std=std, dtype=dtype)
         self.image_size = made["image"][0].size
         others: dict[str, Any] = dict.fromkeys(source.field_names)
         return others | {
@@ -223,16 +222,17 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         return self.beton.fingerprint
 
     def set_indices(self, indices: Any) -> None:
-        """Selects the samples of the next iterations, in any form of order.as_indices; None selects all. Nothing is
+        """Selects the samples of the next iterations, in any form of order.selection; None selects all. Nothing is
         compiled again. Raises ValueError or TypeError, leaving the selection as it was."""
         before = self._indices
-        self._indices = _orders.as_indices(indices, self.beton.n_samples)
+        self._indices = _orders.selection(indices, self.beton)
         try:
             self._check_batches()
         except ValueError:
             self._indices = before
             raise
         self._next_batch, self._next_legs = 0, ()
+        self._position = Position(self._next_epoch)  # batches of the old selection count for nothing in the new one
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is epoch `epoch` (from 0) from its start; left alone, epochs count up by themselves."""

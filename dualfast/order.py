@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast import ops
+from dualfast import keep, ops
 from dualfast.beton_file import Beton
 
 PAGES = 1 << 62  # pages draw from the shuffle's keys beyond all sample ids
@@ -31,7 +31,10 @@ def as_indices(indices: Any, n_samples: int) -> NDArray[np.int64]:
         path = Path(indices)
         if not path.is_file():
             raise ValueError(f"indices is {str(path)!r}, which is no file; give the .npy that was saved")
-        indices = np.load(path, allow_pickle=False)
+        try:
+            indices = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"indices is {str(path)!r}, which cannot be read: {error}") from None
     if isinstance(indices, range):
         array = np.arange(indices.start, indices.stop, indices.step, dtype=np.int64)
     else:
@@ -63,6 +66,13 @@ def as_indices(indices: Any, n_samples: int) -> NDArray[np.int64]:
             hint = "; a mask must be boolean" if len(array) == n_samples and high <= 1 else ""
             raise ValueError(f"indices hold sample {twice} more than once; each sample once{hint}")
     return array
+
+
+def selection(indices: Any, beton: Beton) -> NDArray[np.int64]:
+    """as_indices for the samples of a .beton. ValueError, too, for a file whose side file names other data."""
+    if isinstance(indices, str | os.PathLike) and (about := keep.side_of(indices)):
+        keep.check_data(indices, about, n_samples=beton.n_samples, fingerprint=beton.fingerprint)
+    return as_indices(indices, beton.n_samples)
 
 
 def random_order(ids: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:

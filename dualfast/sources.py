@@ -74,7 +74,10 @@ def open_source(source: Any) -> Source:
 
 def splits(data: str, test: str | None = None) -> tuple[str, str | None]:
     """Where training and test images come from: what `data` names and `test`, or, without `test`, the two parts of
-    the digits, of a CIFAR archive, or of a folder that holds train and val (or test), folders or Parquet files."""
+    the digits, of a CIFAR archive, or of a folder that holds train and val (or test), folders or Parquet files. A
+    `test` that has two parts itself means its test part."""
+    if test is not None and (test == "digits" or test.endswith(ARCHIVES)):
+        test += ":test"
     if data == "digits":
         return "digits:train", test or "digits:test"
     if test is None and data.endswith(ARCHIVES):
@@ -115,11 +118,15 @@ def decode(payload: Payload, *, max_size: int | None = None) -> Image.Image:
             image = Image.open(io.BytesIO(payload))
         except UnidentifiedImageError:  # whose message is an address in memory
             raise ValueError("it is no image of a known kind") from None
+    if image.mode.startswith("I"):  # convert() would clip sixteen bits at 255
+        small = image.mode == "I" and image.format == "TIFF"  # 32 bits, of which eight may be used
+        image = ImageOps.exif_transpose(image)
+        values = np.asarray(image)
+        values = values if small and values.max() <= 255 else values >> 8
+        image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     if max_size is not None and max(image.size) > max_size:
         image.thumbnail((max_size, max_size), Image.Resampling.BICUBIC, reducing_gap=3.0)
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # convert() would clip sixteen bits at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -275,10 +282,16 @@ def _from_parquet(paths: list[Path]) -> Source:
                 f"{path} lacks the column {image!r} or {label!r} that {first} has; its columns: {', '.join(names)}"
             )
         tables.append(pq.read_table(path, columns=[label]).column(0))
+    starts = np.cumsum([0, *(len(table) for table in tables)])
+
+    def describe(row: int) -> str:
+        shard = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"row {row - int(starts[shard])} of {paths[shard]}"
+
     column = pa.chunked_array([chunk for table in tables for chunk in table.chunks], tables[0].type)
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
-        raise ValueError(f"row {row} of {first} has no label; remove unlabelled rows")
+        raise ValueError(f"{describe(row)} has no label; remove unlabelled rows")
     names_known = features.get(label, {}).get("names")
     if pa.types.is_integer(column.type):
         labels = column.to_numpy().astype(np.int64)
@@ -286,11 +299,6 @@ def _from_parquet(paths: list[Path]) -> Source:
     else:
         found, labels = np.unique(np.asarray(column.to_pylist(), dtype=str), return_inverse=True)
         class_names = tuple(map(str, found))
-    starts = np.cumsum([0, *(len(table) for table in tables)])
-
-    def describe(row: int) -> str:
-        shard = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"row {row - int(starts[shard])} of {paths[shard]}"
 
     def items() -> Iterator[Payload | Exception]:
         for path in paths:
@@ -366,24 +374,33 @@ def _cell_bytes(cell: Any, folder: str) -> Payload | Exception:
 
 def _from_tar(paths: list[Path]) -> Source:
     """Members that share the name before the first dot form a sample: an image and .cls (an integer or a class name) or
-    .json (with the key label or cls). Read with tarfile: members are never extracted, and only files count."""
+    .json (with the key label or cls). Read with tarfile: members are never extracted, and only files count, hard
+    links among them."""
     images: list[tuple[Path, int, int, str]] = []
     values: list[str] = []
     for path in paths:
+        files: dict[str, tarfile.TarInfo] = {}
         found: dict[str, tuple[int, int, str]] = {}
         labels: dict[str, str] = {}
         try:
             with tarfile.open(path, "r:") as tar, path.open("rb") as file:
                 for member in tar:
-                    if not member.isfile():
+                    if member.islnk() and member.linkname not in files:
+                        raise ValueError(f"{member.name} in {path} links to {member.linkname}, which is not before it")
+                    if not (member.isfile() or member.islnk()):
                         continue
+                    data = files[member.name] = files[member.linkname] if member.islnk() else member
                     folder, _, base = member.name.rpartition("/")
                     stem, _, extension = base.partition(".")
                     key = f"{folder}/{stem}"
                     if "." + extension.lower().rpartition(".")[2] in IMAGE_SUFFIXES:
-                        found[key] = (member.offset_data, member.size, member.name)
+                        if key in found and found[key][2] != member.name:
+                            raise ValueError(
+                                f"{found[key][2]} and {member.name} in {path} are two images of one sample; leave one"
+                            )
+                        found[key] = (data.offset_data, data.size, member.name)
                     elif extension.lower() in ("cls", "json"):
-                        value = _tar_label(file, member, extension.lower())
+                        value = _tar_label(file, data, extension.lower())
                         if value is not None:
                             labels[key] = value
         except tarfile.TarError as error:
@@ -398,7 +415,13 @@ def _from_tar(paths: list[Path]) -> Source:
     if not images:
         raise ValueError(f"{paths[0]} holds no image")
     if all(re.fullmatch(r"-?\d+", value) for value in values):
-        numbers, names = np.asarray([int(value) for value in values], np.int64), None
+        try:
+            numbers, names = np.asarray([int(value) for value in values], np.int64), None
+        except OverflowError:
+            row = max(range(len(values)), key=lambda row: abs(int(values[row])))
+            raise ValueError(
+                f"{images[row][3]} in {images[row][0]} has the label {values[row]}; give the class's number"
+            ) from None
     else:
         unique, inverse = np.unique(np.asarray(values), return_inverse=True)
         numbers, names = inverse.astype(np.int64), tuple(map(str, unique))
@@ -448,16 +471,16 @@ def _tar_label(file: BinaryIO, member: tarfile.TarInfo, extension: str) -> str |
 def _from_npz(path: Path) -> Source:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz file")
-    with np.load(path, allow_pickle=False) as file:
-        names = list(file.keys())
-        lacking = [name for name in ("images", "labels") if name not in names]
-        if lacking:
-            raise ValueError(f"{path} has no array {lacking[0]!r}; it has {', '.join(names) or 'none'}")
-        try:
-            images, labels = file["images"], file["labels"]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} cannot be read (pickled objects never are): {error}") from None
-    return _from_arrays(images, labels, "npz", str(path), None)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file.keys())
+            arrays = {name: file[name] for name in ("images", "labels") if name in names}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read (pickled objects never are): {error}") from None
+    for name in ("images", "labels"):
+        if name not in arrays:
+            raise ValueError(f"{path} has no array {name!r}; it has {', '.join(names) or 'none'}")
+    return _from_arrays(arrays["images"], arrays["labels"], "npz", str(path), None)
 
 
 def _from_arrays(images: Any, labels: Any, kind: str, location: str, names: Sequence[str] | None) -> Source:

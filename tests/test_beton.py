@@ -141,6 +141,8 @@ def test_unreadable_images_are_named_or_left_out(photos: Path, tmp_path: Path) -
     (root / "a" / "0.jpg").write_bytes(good)
     (root / "a" / "1.jpg").write_bytes(good[: len(good) // 2])  # cut: the header is whole
     (root / "a" / "2.png").write_bytes(b"no image")
+    tables = good.index(b"\xff\xc4") + 5
+    (root / "a" / "4.jpg").write_bytes(good[:tables] + b"\xff" * 16 + good[tables + 16 :])  # header and end are whole
     (root / "b" / "3.jpg").write_bytes(good)
     out = tmp_path / "x.beton"
     with pytest.raises(ValueError, match=r"a/1\.jpg.*--skip-bad") as caught:
@@ -149,8 +151,9 @@ def test_unreadable_images_are_named_or_left_out(photos: Path, tmp_path: Path) -
     assert not out.exists()
     assert [p.name for p in tmp_path.iterdir()] == ["set"]  # nothing is left behind
     made = beton.write(root, out, skip_bad=True)
+    bad = ("1.jpg", "2.png", "4.jpg")
     assert made.n_samples == 2
-    assert [name.split(":")[0] for name in made.skipped] == [str(root / "a" / "1.jpg"), str(root / "a" / "2.png")]
+    assert [name.split(":")[0] for name in made.skipped] == [str(root / "a" / name) for name in bad]
     opened = beton.verify(out, full=True)
     assert opened.labels.tolist() == [0, 1]
 
@@ -180,6 +183,16 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             beton.open_beton(tmp_path / name)
+
+
+def test_an_image_larger_than_a_page_is_refused(tmp_path: Path) -> None:
+    made = beton.write((np.zeros((20, 8, 8, 3), np.uint8), np.arange(20)), tmp_path / "x.beton", page_size=1 << 21)
+    (tmp_path / "x.beton.crc").unlink()
+    data = bytearray(made.path.read_bytes())
+    data[4:8] = (128).to_bytes(4, "little")
+    made.path.write_bytes(data)
+    with pytest.raises(ValueError, match="larger than its pages of 128 bytes"):
+        beton.open_beton(made.path)
 
 
 def test_opening_takes_little_more_than_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

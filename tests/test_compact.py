@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from dualfast import beton, compact, compacting, verify
+from dualfast import beton, cli, compact, compacting, verify
+from dualfast.keep import save_keep
 
 pytest.importorskip("tqdm")
 
@@ -111,6 +113,19 @@ def test_bad_indices_are_named(source: beton.Beton, tmp_path: Path, indices: Any
         compact(source.path, indices, tmp_path / "small.beton")
 
 
+def test_lists_drawn_from_other_data_are_refused(source: beton.Beton, tmp_path: Path) -> None:
+    path, ids = tmp_path / "keep.npy", np.arange(0, N, 100)
+    for drawn_from in ({"n_samples": N, "fingerprint": "other"}, {"n_samples": 99 * N}):
+        save_keep(path, ids, **drawn_from)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"keep\.npy' was drawn from data with"):
+            compact(source.path, path, tmp_path / "small.beton")
+        assert cli.main(["compact", str(source.path), str(path), str(tmp_path / "small.beton")]) == 2
+    assert not (tmp_path / "small.beton").exists()
+    save_keep(path, ids, n_samples=N, fingerprint=source.fingerprint)
+    assert compact(source.path, path, tmp_path / "small.beton").n_samples == len(ids)
+    assert cli.main(["compact", str(source.path), str(path), str(tmp_path / "small.beton")]) == 0
+
+
 def test_the_source_is_never_overwritten(source: beton.Beton) -> None:
     before = source.path.read_bytes()
     with pytest.raises(ValueError, match="dst is src"):
@@ -142,3 +157,37 @@ def test_unmodified_ffcv_reads_every_field(tmp_path: Path) -> None:
     assert index[:, 0].tolist() == label[:, 0].tolist() == kept
     assert image[:, 0, 0, 0].tolist() == array[:, 2].tolist() == kept
     assert (half[:, 0] * 2).tolist() == kept
+
+
+def test_empty_fields_that_ffcv_wrote(tmp_path: Path) -> None:
+    """FFCV gives an empty field the place at which the next image begins."""
+    dualfast_loader = pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
+    from ffcv.fields import BytesField, IntField, RGBImageField
+    from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+    from ffcv.writer import DatasetWriter
+
+    class Rows:
+        def __len__(self) -> int:
+            return 30
+
+        def __getitem__(self, i: int) -> tuple[Any, ...]:
+            text = b"" if i % 3 else b"caption"
+            return np.full((240, 240, 3), i, np.uint8), i % 2, np.frombuffer(text, np.uint8)
+
+    fields = {"image": RGBImageField(write_mode="raw"), "label": IntField(), "text": BytesField()}
+    DatasetWriter(str(tmp_path / "all.beton"), fields, page_size=1 << 21, num_workers=1).from_indexed_dataset(Rows())
+    compact(tmp_path / "all.beton", range(5, 30), tmp_path / "small.beton")  # its pages begin at other images
+    for name, ids in (("all", range(30)), ("small", range(5, 30))):
+        opened = verify(tmp_path / f"{name}.beton", full=True, progress=False)
+        assert [int(opened.image(row)[-1, -1, 0]) for row in range(len(ids))] == list(ids)
+        text = opened.metadata[f"f{opened.field_names.index('text')}"]
+        table = opened.allocations
+        for row, i in enumerate(ids):
+            ptr, size = (int(text[row][part]) for part in ("ptr", "size"))
+            assert os.pread(opened.fd, size, ptr) == (b"" if i % 3 else b"caption")
+            assert ((table["ptr"] == ptr) & (table["size"] == size) & (table["sample_id"] == row)).any()
+        with dualfast_loader.Loader(opened.path, 30, order="sequential", dtype=torch.uint8) as loader:
+            assert next(iter(loader))[0][:, 0, 100, 100].tolist() == list(ids)
+    pipelines = {"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()], "text": None}
+    with pytest.raises(ValueError, match="empty field"):
+        next(iter(dualfast_loader.Loader(opened.path, 30, pipelines=pipelines)))

@@ -78,6 +78,14 @@ def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
         save_keep(tmp_path / "keep.txt", IDS, n_samples=100)
 
 
+@pytest.mark.parametrize("text", ["[]", "3", "{"])
+def test_a_side_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    save_keep(tmp_path / "keep.npy", IDS, n_samples=100)
+    (tmp_path / "keep.json").write_text(text)
+    with pytest.raises(ValueError, match=r"keep\.json' says nothing about an index list"):
+        load_keep(tmp_path / "keep.npy")
+
+
 def test_nothing_appears_when_the_disk_is_full(tmp_path: Path) -> None:
     path = tmp_path / "keep.npy"
     save_keep(path, IDS, n_samples=100)

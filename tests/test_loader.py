@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from dualfast import beton, ops, order
+from dualfast.keep import save_keep
 
 dualfast_loader = pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
 Loader = dualfast_loader.Loader
@@ -90,6 +91,18 @@ def test_images_are_normalised_channels_last(small: Path, images: np.ndarray) ->
     assert labels.tolist() == [i % 10 for i in range(64)]
     assert index.tolist() == list(range(64))
     assert torch.equal(torch.cat([b[0] for b in batches]), normalised(images))
+
+
+def test_numpy_numbers_are_numbers(small: Path) -> None:
+    wanted = {"image_size": 8, "mean": MEAN, "std": STD}
+    arrays = {"image_size": np.int64(8), "mean": np.array(MEAN), "std": torch.tensor(STD, dtype=torch.float64)}
+    batches = []
+    for options in (wanted, arrays, wanted | {"image_size": np.array([8, 8])}):
+        with Loader(small, N, augment=True, **options) as loader:
+            batches.append(collect(loader)[0])
+            assert loader.image_size == (8, 8)
+    assert torch.equal(batches[0], batches[1])
+    assert torch.equal(batches[0], batches[2])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.uint8])
@@ -203,6 +216,26 @@ def test_subsets_change_without_compiling(small: Path, images: np.ndarray) -> No
         assert collect(loader)[2].tolist() == [1, 2]
 
 
+def test_lists_drawn_from_other_data_are_refused(small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "keep.npy"
+    with Loader(small, 32) as loader:
+        save_keep(path, np.arange(20), n_samples=N, fingerprint=loader.fingerprint)
+        loader.set_indices(path)
+        assert len(loader.indices) == 20
+        save_keep(path, np.arange(30), n_samples=N, fingerprint="other")
+        with pytest.raises(ValueError, match="fingerprint other; these have"):
+            loader.set_indices(path)
+        with pytest.raises(ValueError, match="fingerprint other; these have"):
+            Loader(small, 32, indices=str(path))
+        assert len(loader.indices) == 20
+        (tmp_path / "keep.json").unlink()
+        loader.set_indices(path)
+        assert len(loader.indices) == 30
+        path.write_bytes(b"")
+        with pytest.raises(ValueError, match=r"keep\.npy', which cannot be read"):
+            loader.set_indices(path)
+
+
 def test_epochs_count_up_and_can_be_set(small: Path) -> None:
     with Loader(small, 100) as loader:
         first, second = collect(loader)[2], collect(loader)[2]
@@ -255,6 +288,18 @@ def test_resuming_continues_batch_for_batch(small: Path) -> None:
         loader.set_indices(range(30))
         with pytest.raises(ValueError, match="n_selected 203"):
             loader.load_state_dict(state)
+
+
+def test_another_selection_begins_its_own_epoch(small: Path) -> None:
+    with Loader(small, 10) as loader, Loader(small, 10, indices=range(20)) as other:
+        iterator = iter(loader)
+        for _ in range(8):
+            next(iterator)
+        loader.set_indices(range(20))
+        state = loader.state_dict()
+        assert (state["epoch"], state["batch"]) == (1, 0)
+        other.load_state_dict(state)
+        assert torch.equal(collect(other)[2], collect(loader)[2])
 
 
 def test_other_ranks_go_on_inside_an_epoch(small: Path) -> None:

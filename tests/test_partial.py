@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualfast import beton
+from dualfast import beton, checksums, compact, files
 from dualfast.partial import Partial
 
 pytest.importorskip("PIL")
@@ -198,3 +198,46 @@ def test_a_file_finished_while_one_waits_is_not_written_to(tmp_path: Path, monke
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the folder '.*nowhere' does not exist"):
         write((np.zeros((N, 5, 5), np.uint8), LABELS), tmp_path / "nowhere" / "set.beton")
+
+
+@pytest.mark.parametrize("how", ["write", "compact"])
+@pytest.mark.parametrize("stop", ["before the side file", "before its name", "before the checksums"])
+def test_class_names_are_those_of_the_file_whenever_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, stop: str
+) -> None:
+    rng = np.random.default_rng(0)
+    sets = {}
+    for names in ("ab", "xy"):
+        pixels = rng.integers(0, 256, (10, 5, 5), dtype=np.uint8)
+        opened = beton.sources.open_source((pixels, np.arange(10) % 2))
+        sets[names] = beton.sources.Source(**{**vars(opened), "class_names": tuple(names)})
+        write(sets[names], tmp_path / f"{names}.beton")
+    out = tmp_path / "out.beton"
+
+    def make(names: str) -> None:
+        if how == "write":
+            write(sets[names], out)
+        else:
+            compact(tmp_path / f"{names}.beton", range(6), out, progress=False)
+
+    def stops(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    make("ab")
+    old = out.read_bytes()
+    place: dict[str, tuple[Any, str]] = {
+        "before the side file": (files, "write_text"),
+        "before its name": (Partial, "finish"),
+        "before the checksums": (checksums, "save"),
+    }
+    monkeypatch.setattr(*place[stop], stops)
+    with pytest.raises(KeyboardInterrupt):
+        make("xy")
+    monkeypatch.undo()
+    found = beton.open_beton(out).class_names
+    if out.read_bytes() == old:
+        assert found in (("a", "b"), None)
+    else:
+        assert found == ("x", "y")
+    make("xy")
+    assert beton.open_beton(out).class_names == ("x", "y")

@@ -134,6 +134,18 @@ def open_loader(path: Path, budget: int, **options: Any) -> Any:
     return Loader(path, 32, order=kind, image_size=SIDE, dtype=torch.uint8, mean=(0, 0, 0), **options)
 
 
+@pytest.mark.parametrize("kind", ["random", "sequential", PageRandom()])
+def test_a_rank_that_has_padding_alone(large: Path, kind: order.Kind) -> None:
+    with Loader(large, 2, order=kind, indices=[7, 8, 900], image_size=SIDE) as loader:
+        seen = []
+        for rank in range(4):
+            loader._rank, loader._world_size = rank, 4  # as torch.distributed would say
+            loader.set_epoch(0)
+            [(_, labels, index)] = loader
+            seen += index[labels != -100].tolist()
+    assert sorted(seen) == [7, 8, 900]
+
+
 @pytest.mark.parametrize("os_cache", [True, False])
 def test_every_sample_once_the_same_for_any_worker(large: Path, os_cache: bool) -> None:
     kept = np.flatnonzero(np.random.default_rng(1).random(N) < 0.5)

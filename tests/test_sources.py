@@ -136,6 +136,24 @@ def test_webdataset_pairs_images_and_labels(tmp_path: Path) -> None:
         sources.open_source(lacking)
 
 
+def test_webdataset_with_hard_links(tmp_path: Path) -> None:
+    path = webdataset(tmp_path / "a.tar", {"1.jpg": jpeg(1), "1.cls": b"0", "2.jpg": jpeg(2), "2.cls": b"1"})
+    for name, target in (("3.jpg", "1.jpg"), ("3.cls", "2.cls")):
+        with tarfile.open(path, "a") as tar:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.LNKTYPE, target
+            tar.addfile(info)
+    opened = sources.open_source(path)
+    assert opened.labels.tolist() == [0, 1, 1]
+    assert [*opened.items()] == [jpeg(1), jpeg(2), jpeg(1)]
+    assert opened.describe(2).startswith("3.jpg")
+    with tarfile.open(path, "a") as tar:
+        info.linkname = "nowhere.jpg"
+        tar.addfile(info)
+    with pytest.raises(ValueError, match=r"3\.cls in .* links to nowhere\.jpg"):
+        sources.open_source(path)
+
+
 def test_arrays_and_npz(tmp_path: Path) -> None:
     images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
     labels = np.array([0, 1, 0], np.int32)
@@ -169,6 +187,22 @@ def test_decode_gives_upright_rgb() -> None:
     assert sources.decode(jpeg(3, (40, 20)), max_size=100).size == (40, 20)
 
 
+@pytest.mark.parametrize("kind", ["PGM", "PNG", "TIFF"])
+def test_sixteen_bits_become_eight(kind: str) -> None:
+    values = np.linspace(0, 65535, 100 * 100).reshape(100, 100).astype("<u2")
+    if kind == "PGM":
+        data = b"P5 100 100 65535\n" + values.astype(">u2").tobytes()
+    else:
+        out = io.BytesIO()
+        Image.fromarray(values).save(out, kind)
+        data = out.getvalue()
+    assert (np.asarray(sources.decode(data)) == (values >> 8)[..., None]).all()
+    small = np.asarray(sources.decode(data, max_size=50)).astype(int)
+    assert np.abs(small[..., 0] - (values >> 8).reshape(50, 2, 50, 2).mean((1, 3))).max() <= 2
+    eight = b"P5 3 1 255\n" + bytes([0, 100, 255])
+    assert np.asarray(sources.decode(eight))[0, :, 0].tolist() == [0, 100, 255]
+
+
 def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
     """Each bad source with its error and words of the message."""
     empty = root / "empty"
@@ -193,6 +227,15 @@ def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
     np.savez(root / "pickle.npz", images=np.array([{}], dtype=object), labels=np.zeros(1, int))
     images = np.zeros((3, 4, 4), np.uint8)
     labels = np.array([0, 1, 1])
+    two = {"1.jpg": jpeg(0), "1.seg.png": jpeg(1, kind="PNG"), "1.cls": b"0"}
+    shards = root / "shards"
+    shards.mkdir()
+    for shard, labels_of in enumerate(([0, 1, 0], [1, None, 0])):
+        parquet(shards / f"{shard}.parquet", {"image": [jpeg(0)] * 3, "label": labels_of})
+    huge = {"1.jpg": jpeg(0), "1.cls": b"1", "2.jpg": jpeg(0), "2.cls": b"1" + b"0" * 20}
+    np.savez(root / "directory.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))
+    damaged = (root / "directory.npz").read_bytes()
+    (root / "directory.npz").write_bytes(damaged.replace(b"PK\x01\x02", b"XX\x01\x02"))
     no_image = parquet(root / "no_image.parquet", {"text": ["a", "b"], "label": [0, 1]})
     no_label = parquet(root / "no_label.parquet", {"image": [jpeg(0)], "size": [1.0]})
     null_label = parquet(root / "null.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, None]})
@@ -205,6 +248,10 @@ def bad_sources(root: Path) -> dict[str, tuple[Any, type[Exception], str]]:
         "link to a folder": (linked, ValueError, "outside the data set"),
         "one class": (folder(root / "one", {"a": 3}), ValueError, "one class only"),
         "tar": (root / "broken.tar", ValueError, "no tar file"),
+        "two images of a sample": (webdataset(root / "two.tar", two), ValueError, r"1\.jpg and 1\.seg\.png in"),
+        "label of 21 digits": (webdataset(root / "huge.tar", huge), ValueError, r"2\.jpg in .* has the label 1000"),
+        "npz directory": (root / "directory.npz", ValueError, "cannot be read"),
+        "null label of a shard": (shards, ValueError, r"row 1 of .*1\.parquet has no label"),
         "parquet": (root / "broken.parquet", ValueError, "no Parquet file"),
         "npz": (root / "broken.npz", ValueError, r"no \.npz file"),
         "npz names": (root / "names.npz", ValueError, "it has x, y"),
@@ -308,6 +355,9 @@ def test_splits_find_train_and_test(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     assert sources.splits(str(tmp_path)) == (str(tmp_path / "train"), str(tmp_path / "val"))
     assert sources.splits(str(tmp_path), "x.npz") == (str(tmp_path), "x.npz")
+    assert sources.splits("digits", "digits") == ("digits:train", "digits:test")
+    assert sources.splits("a.beton", "c.tar.gz") == ("a.beton", "c.tar.gz:test")
+    assert sources.splits("c.tgz", "c.tgz:train") == ("c.tgz", "c.tgz:train")
     other = tmp_path / "other"
     other.mkdir()
     for name in ("train", "test"):
