@@ -315,16 +315,17 @@ def _train(asked: Train) -> None:
 
 def _select(asked: Select) -> None:
     from dualfast import redraw
+    from dualfast.selection import check_method
 
     if asked.like is not None:
         draw, fingerprint = redraw.like(asked.like)
     else:
         method, options = method_options(asked.method)
-        c_d = options.pop("c_d", asked.c_d)
-        names = ("seed", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
-        given: dict[str, Any] = {name: getattr(asked, name) for name in names}
+        check_method(method, options)
+        names = ("seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
+        given: dict[str, Any] = {name: options.pop(name, getattr(asked, name)) for name in names}
         assert asked.prune_ratio is not None
-        draw = redraw.Draw(prune_ratio=asked.prune_ratio, method=method, c_d=c_d, options=options, **given)  # type: ignore[arg-type]
+        draw = redraw.Draw(prune_ratio=asked.prune_ratio, method=method, options=options, **given)
         fingerprint = None
     with Console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}

@@ -40,6 +40,13 @@ class Draw:
     skip_bad: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.name in self.options:
+                raise ValueError(
+                    f"options holds {f.name!r}, which is an argument; give {f.name}={self.options[f.name]!r}"
+                )
+
     def note(self) -> dict[str, Any]:
         """What goes into the side file: all that is not left at its default, and how the method draws."""
         always = {"prune_ratio", "method", "seed", "per_class"} | ({"c_d"} if self.method == "dual+beta" else set())
