@@ -99,6 +99,33 @@ def test_columns_and_shards(scores: dualfast.Scores) -> None:
     assert (load_keep("keep.npy") == select(scores, 0.8, c_d="auto")).all()
 
 
+def test_a_column_given_twice_is_refused(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("more").mkdir()
+    np.save("more/dual.npy", np.ones(N))
+    columns = ["dual.npy", "mean.npy", "more/dual.npy"]
+    assert cli.main(["select", "--scores", *columns, "--out", "keep.npy", "--prune-ratio", "0.8"]) == 2
+    said = capsys.readouterr().err
+    assert "dual.npy more/dual.npy: a .npy is one whole column" in said
+    assert ".parquet" in said
+    assert not Path("keep.npy").exists()
+
+
+def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table("scores.parquet")
+    both = [table.slice(0, N // 2), table.slice(N // 2)]
+    pq.write_table(both[0], "a.parquet")
+    for fingerprint, exit_code in ((b"f", 0), (b"g", 2)):
+        pq.write_table(
+            both[1].replace_schema_metadata({b"dualfast": b'{"fingerprint": "%s"}' % fingerprint}), "b.parquet"
+        )
+        Path("of_f.json").write_text('{"prune_ratio": 0.5, "fingerprint": "f"}')
+        command = ["select", "--scores", "a.parquet", "b.parquet", "--out", "keep.npy", "--like", "of_f.json"]
+        assert cli.main(command) == exit_code
+    assert "'b.parquet' was written for the data g; the list was drawn from f" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
