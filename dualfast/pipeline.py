@@ -191,6 +191,9 @@ class Workshop:
         if self.test is None and needs_test:
             raise ValueError(f"data {config.data!r} comes without test images; name them with --test PATH")
         ranks.check_same({"the training data": self.train.fingerprint})
+        noted = {"data_fingerprint": self.train.fingerprint}
+        noted |= {} if self.test is None else {"test_fingerprint": self.test.fingerprint}
+        ranks.first_does("comparing the data with the run's", lambda: run_dir.note(noted))
         self.n_samples = self.train.n_samples
         self._check_enough("the training data", self.n_samples)
         self.class_names = self.train.class_names or tuple(map(str, range(int(self.train.labels.max()) + 1)))

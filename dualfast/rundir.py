@@ -34,18 +34,20 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out is {str(self.path)!r}, which is a file; give a folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.config_path.is_file():
-            before = self.config()["asked"]
-            for key in sorted(set(before) & set(asked)):
-                if key not in may_differ and before[key] != asked[key]:
-                    raise ValueError(
-                        f"{str(self.path)!r} holds a run with {key}: {before[key]}, and this one asks for "
-                        f"{asked[key]}; give another --out, or delete that folder"
-                    )
-            asked = before | asked
-        elif any(self.path.iterdir()):
+        if not self.config_path.is_file() and any(self.path.iterdir()):
             raise ValueError(f"{str(self.path)!r} is not empty and no run directory; give another --out")
-        self._write_config(asked)
+        self.note(asked, may_differ)
+
+    def note(self, asked: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
+        """Adds `asked` to what config.yaml says the run was asked for; ValueError as above where that differs."""
+        before = self.config()["asked"] if self.config_path.is_file() else {}
+        for key in sorted(set(before) & set(asked)):
+            if key not in may_differ and before[key] != asked[key]:
+                raise ValueError(
+                    f"{str(self.path)!r} holds a run with {key}: {before[key]}, and this one asks for "
+                    f"{asked[key]}; give another --out, or delete that folder"
+                )
+        self._write_config(before | asked)
 
     @property
     def config_path(self) -> Path:

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
 
-from dualfast import pipeline
+from dualfast import beton, pipeline
 from dualfast.beta import auto_c_d
 from dualfast.config import RunConfig
 from dualfast.pipeline import Training, Workshop, open_run, recipe_of
@@ -103,3 +103,28 @@ def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_p
         pytest.raises(ValueError, match="was written for the data"),
     ):
         shop.adopt(path, 0, {"seconds": 1.0})
+
+
+def write_beton(path: Path, seed: int, n: int = 64) -> str:
+    images = np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+    beton.write((images, np.arange(n) % 2), path, progress=False)
+    return str(path)
+
+
+def test_results_on_other_data_do_not_mix(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    config = asked(tmp_path / "run", data=data, test=test, method=("random",))
+    _, rows = pipeline.run(config, Silent())
+    assert pipeline.run(config, Silent())[1] == rows
+    config_path = tmp_path / "run" / "config.yaml"
+    noted = config_path.read_text()
+    for path, what in ((data, "data_fingerprint"), (test, "test_fingerprint")):
+        write_beton(Path(path), 9)
+        with pytest.raises(ValueError, match=rf"run' holds a run with {what}: .* give another --out"):
+            pipeline.run(config, Silent())
+        assert config_path.read_text() == noted
+        write_beton(Path(path), (data, test).index(path))
+    # A run directory of a version that did not note its data goes on.
+    config_path.write_text("".join(line for line in noted.splitlines(True) if "_fingerprint" not in line))
+    assert pipeline.run(config, Silent())[1] == rows
+    assert "data_fingerprint" in config_path.read_text()
