@@ -7,7 +7,7 @@ that was stopped goes on after its last finished step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from dualfast.keep import load_keep, save_keep
 from dualfast.loader import Loader
 from dualfast.loss import DualLoss
 from dualfast.ranks import Ranks, join
-from dualfast.rundir import RunDir, versions
+from dualfast.rundir import RunDir, held, versions
 from dualfast.selection import check_method, kept_count
 from dualfast.table import Scores, ScoreTable
 from dualfast.train import CrossEntropy, Fit, fit, pick_device
@@ -147,10 +147,11 @@ def _workshop(
     ranks = join("cuda" if pick_device(recipe).type == "cuda" else "cpu", config.rank_timeout)
     progress = progress if ranks.first else Silent()
     asked, out = _asked(config)
-    with ranks.meeting():
+    with ranks.meeting(), ExitStack() as holding:
         ranks.check_same(versions() | asked)
 
         def opened() -> None:
+            holding.enter_context(held(out))
             open_run(config)
 
         ranks.first_does("opening the run directory", opened)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,28 @@ class RunDir:
             if record["event"] == event:
                 found.append(record)
         return found
+
+
+@contextmanager
+def held(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps the run directory at `path`, made where it is missing, to this process, until the end or its death.
+
+    ValueError when another holds it. A file system without locks, as some NFS, keeps nobody out.
+    """
+    path = Path(path)
+    if not path.exists():
+        path.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{str(path)!r} is in use by another run; wait for it, or give another --out") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(folder)
 
 
 def environment() -> dict[str, str]:
