@@ -6,6 +6,7 @@ that was stopped goes on after its last finished step.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
@@ -71,6 +72,15 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
     with _workshop(config, progress, needs_test=True) as shop:
         progress = shop.progress
+        for ratio in config.prune_ratio:
+            kept = kept_count(shop.n_samples, ratio)
+            if kept < shop.ranks.size:
+                raise ValueError(
+                    f"prune_ratio {ratio:g} keeps {kept} of {shop.n_samples} images, and a training needs at least "
+                    f"{shop.ranks.size}, one a process; lower prune_ratio"
+                )
+            if kept < shop.n_classes:
+                progress.say(f"prune ratio {ratio:g} keeps {kept} images of {shop.n_classes} classes: some get none")
         wanted = []
         for seed in config.seed:
             wanted += [Training("full", 0.0, seed)] if config.full else []
@@ -86,9 +96,6 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
             progress.say(f"all {len(wanted)} trainings are finished in {shop.run_dir.path}; delete it to run again")
         elif len(todo) < len(wanted):
             progress.say(f"{len(wanted) - len(todo)} of {len(wanted)} trainings are finished; continuing")
-        for ratio in config.prune_ratio:
-            if (kept := kept_count(shop.n_samples, ratio)) < shop.n_classes:
-                progress.say(f"prune ratio {ratio:g} keeps {kept} images of {shop.n_classes} classes: some get none")
         for training in todo:
             if training.seed in unscored:
                 shop.score(config, training.seed)
@@ -535,6 +542,6 @@ def open_run(config: Data) -> RunDir:
 
 def _asked(config: Data) -> tuple[dict[str, Any], str]:
     """What a run directory notes of a configuration, and where it is."""
-    out = config.out or f"runs/{Path(config.data).name.partition('.')[0]}"
+    out = config.out or f"runs/{os.path.basename(os.path.abspath(config.data)).lstrip('.').partition('.')[0]}"
     asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
     return asked | {"out": str(out)}, out

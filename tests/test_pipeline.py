@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,43 @@ def test_results_on_other_data_do_not_mix(tmp_path: Path) -> None:
     config_path.write_text("".join(line for line in noted.splitlines(True) if "_fingerprint" not in line))
     assert pipeline.run(config, Silent())[1] == rows
     assert "data_fingerprint" in config_path.read_text()
+
+
+def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    config = asked(tmp_path / "run", data=data, test=test, method=("random",))
+
+    class Twice(Silent):
+        def plan(self, images: int) -> None:
+            before = (tmp_path / "run" / "config.yaml").read_text()
+            with pytest.raises(ValueError, match="in use by another run"):
+                pipeline.run(replace(config, seed=(1,)), Silent())
+            assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+    assert len(pipeline.run(config, Twice())[1]) == 1
+    assert len(pipeline.run(replace(config, seed=(1,)), Silent())[1]) == 1
+
+
+def test_a_ratio_that_keeps_nothing_is_refused_before_scoring(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    for compute in ("epochs", "steps"):
+        config = asked(tmp_path / compute, data=data, test=test, compute=compute)
+        with pytest.raises(ValueError, match=r"prune_ratio 0\.999 keeps 0 of 64 images"):
+            pipeline.run(replace(config, prune_ratio=(0.5, 0.999)), Silent())
+        assert not (tmp_path / compute / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("data", [".", "../here", ".."])
+def test_a_run_is_named_after_its_data(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    want = tmp_path.name if data == ".." else "here"
+    assert pipeline._asked(RunConfig(data=data))[1] == f"runs/{want}"
+    assert pipeline._asked(RunConfig(data=".hidden"))[1] == "runs/hidden"
+    assert pipeline._asked(RunConfig(data="a/photos.tar.gz"))[1] == "runs/photos"
+
+
+def test_numpy_numbers_are_noted_as_numbers(tmp_path: Path) -> None:
+    numbers = {"c_d": np.float32(5.5), "prune_ratio": (np.float64(0.5),), "seed": (np.int64(3),)}
+    noted = open_run(asked(tmp_path / "run", **numbers)).config()["asked"]
+    assert (noted["c_d"], noted["prune_ratio"], noted["seed"]) == (5.5, [0.5], [3])
