@@ -420,14 +420,15 @@ class Workshop:
         ids: np.ndarray[Any, np.dtype[np.int64]] | None,
         stop_after: int | None = None,
     ) -> tuple[torch.nn.Module, Fit]:
-        if self.train_loader.batch_size != -(-recipe.batch_size // self.ranks.size):
+        count = self.n_samples if ids is None else len(ids)
+        batch = batch_of_a_rank(count, recipe.batch_size, self.ranks.size)
+        if self.train_loader.batch_size != batch:
             self.train_loader.close()
-            self.train_loader = self._loader(self.train, recipe.batch_size, training=True)
+            self.train_loader = self._loader(self.train, batch * self.ranks.size, training=True)
         self.train_loader.set_indices(ids)
         self.train_loader.seed = mixed_seed(seed, stop_after is not None)
         torch.manual_seed(self.train_loader.seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
-        count = self.n_samples if ids is None else len(ids)
         self._check_enough(what, count)
         epochs = recipe.epochs if stop_after is None else stop_after
 
@@ -527,6 +528,17 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
 def _times(record: dict[str, Any]) -> dict[str, float]:
     """What a record of scores says of the time they took; those of older run directories say less."""
     return {name: record[name] for name in ("seconds", "cpu_seconds") if name in record}
+
+
+def batch_of_a_rank(count: int, batch_size: int, ranks: int) -> int:
+    """Images of a batch on each rank: a share of batch_size; some more, below twice, where the last batch would be one
+    image alone, over which batch normalisation may find no variance."""
+    share, fewest = -(-batch_size // ranks), count // ranks
+
+    def last(batch: int) -> int:
+        return fewest - (-(-count // (batch * ranks)) - 1) * batch
+
+    return next((batch for batch in range(share, 2 * share) if last(batch) > 1), share)
 
 
 def recipe_of(config: Recipe) -> Recipe:

@@ -16,7 +16,8 @@ pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError
 
 from dualfast import beton, pipeline
 from dualfast.beta import auto_c_d
-from dualfast.config import RunConfig
+from dualfast.config import RunConfig, TrainConfig
+from dualfast.order import share
 from dualfast.pipeline import Training, Workshop, open_run, recipe_of
 from dualfast.table import Scores
 
@@ -169,3 +170,21 @@ def test_numpy_numbers_are_noted_as_numbers(tmp_path: Path) -> None:
     numbers = {"c_d": np.float32(5.5), "prune_ratio": (np.float64(0.5),), "seed": (np.int64(3),)}
     noted = open_run(asked(tmp_path / "run", **numbers)).config()["asked"]
     assert (noted["c_d"], noted["prune_ratio"], noted["seed"]) == (5.5, [0.5], [3])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_no_last_batch_is_one_image(ranks: int) -> None:
+    for count in range(2 * ranks, 300):
+        batch = pipeline.batch_of_a_rank(count, 64, ranks)
+        assert 64 <= batch * ranks < 2 * 64 + ranks
+        shares = [share(np.arange(count), batch, rank=rank, world_size=ranks).starts for rank in range(ranks)]
+        assert min(starts[-1] - starts[-2] for starts in shares) > 1, (count, batch)
+    assert pipeline.batch_of_a_rank(1437, 64, 1) == 64
+    assert pipeline.batch_of_a_rank(9, 2, 2) == 1
+
+
+def test_resnet9_trains_where_one_image_would_be_left(tmp_path: Path) -> None:
+    data = write_beton(tmp_path / "a.beton", 0, n=65)
+    short = {name: SHORT[name] for name in ("threads", "num_workers", "epochs")}
+    config = TrainConfig(data=data, out=str(tmp_path / "run"), model="resnet9", batch_size=64, **short)
+    assert pipeline.train_only(config, Silent())[1]["loss"] < 10
