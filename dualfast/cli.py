@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -246,6 +247,12 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except (ValueError, TypeError, OSError) as error:
         if asked.debug:
+            raise
+        return _fail(error)
+    except RuntimeError as error:
+        *_, (raised, _) = traceback.walk_tb(error.__traceback__)
+        # Data that were changed or cannot be read; what torch raises is worth its traceback.
+        if asked.debug or raised.f_globals["__name__"] not in ("dualfast.beton_file", "dualfast.decode"):
             raise
         return _fail(error)
     except ModuleNotFoundError as error:
