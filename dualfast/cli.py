@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -248,6 +249,12 @@ def main(argv: list[str] | None = None) -> int:
         if asked.debug:
             raise
         return _fail(error)
+    except RuntimeError as error:
+        *_, (raised, _) = traceback.walk_tb(error.__traceback__)
+        # Data that were changed or cannot be read; what torch raises is worth its traceback.
+        if asked.debug or raised.f_globals["__name__"] not in ("dualfast.beton_file", "dualfast.decode"):
+            raise
+        return _fail(error)
     except ModuleNotFoundError as error:
         if asked.debug or error.name is None or error.name.startswith("dualfast"):
             raise
@@ -315,16 +322,17 @@ def _train(asked: Train) -> None:
 
 def _select(asked: Select) -> None:
     from dualfast import redraw
+    from dualfast.selection import check_method
 
     if asked.like is not None:
         draw, fingerprint = redraw.like(asked.like)
     else:
         method, options = method_options(asked.method)
-        c_d = options.pop("c_d", asked.c_d)
-        names = ("seed", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
-        given: dict[str, Any] = {name: getattr(asked, name) for name in names}
+        check_method(method, options)
+        names = ("seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
+        given: dict[str, Any] = {name: options.pop(name, getattr(asked, name)) for name in names}
         assert asked.prune_ratio is not None
-        draw = redraw.Draw(prune_ratio=asked.prune_ratio, method=method, c_d=c_d, options=options, **given)  # type: ignore[arg-type]
+        draw = redraw.Draw(prune_ratio=asked.prune_ratio, method=method, options=options, **given)
         fingerprint = None
     with Console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
@@ -15,11 +15,19 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if hasattr(value, "item") else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Calls check() when it is made."""
+    """Calls check() when it is made, of numpy's numbers as Python's: they go into YAML and JSON."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         self.check()
 
     def check(self) -> None:
@@ -249,7 +257,8 @@ class RunConfig(Data, Recipe, Scoring, Safety):
             check_seed(seed)
         number = published(self.c_d)
         _require(
-            number == "auto" or (isinstance(number, float) and 0 < number < math.inf),
+            number == "auto"
+            or (isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < math.inf),
             f"c_d is {self.c_d}; give a positive number, auto, {', '.join(PUBLISHED_C_D)}",
         )
 

@@ -45,6 +45,7 @@ class ResNet9(nn.Module):
     """
 
     LOGIT_SCALE = 0.125
+    SMALLEST = 8  # px: three pools
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -134,11 +135,16 @@ def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
 
     name: one of MODELS, or "module:factory", called as factory(num_classes=..., image_size=...), with those of the
     two arguments that it names. Draws from torch's global generator. Raises ValueError for a name that leads nowhere
-    and TypeError for a factory that returns no nn.Module.
+    or images too small for the model, and TypeError for a factory that returns no nn.Module.
     """
     if name in _SMALL:
         return Small(num_classes, image_size, _SMALL[name])
     if name == "resnet9":
+        if image_size < ResNet9.SMALLEST:
+            raise ValueError(
+                f"image_size is {image_size}; model 'resnet9' halves its images three times, which takes at least "
+                f"{ResNet9.SMALLEST} px; give larger ones, or model small"
+            )
         return ResNet9(num_classes)
     if name in _RESNETS:
         depths, bottleneck = _RESNETS[name]
@@ -162,10 +168,12 @@ def _factory(name: str) -> Callable[[int, int], object]:
         raise ValueError(f"model {name!r} is unknown; {ways_out}")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the latter two: a relative or an empty name
         raise ValueError(f"model {name!r}: module {module_name!r} does not import ({error}); {ways_out}") from error
     except AttributeError:
         raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {ways_out}") from None
+    if not callable(factory):
+        raise ValueError(f"model {name!r}: {factory_name!r} is a {type(factory).__name__}, no factory; {ways_out}")
     parameters = inspect.signature(factory).parameters
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 

@@ -6,8 +6,9 @@ that was stopped goes on after its last finished step.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from dualfast.keep import load_keep, save_keep
 from dualfast.loader import Loader
 from dualfast.loss import DualLoss
 from dualfast.ranks import Ranks, join
-from dualfast.rundir import RunDir, versions
+from dualfast.rundir import RunDir, held, versions
 from dualfast.selection import check_method, kept_count
 from dualfast.table import Scores, ScoreTable
 from dualfast.train import CrossEntropy, Fit, fit, pick_device
@@ -71,6 +72,15 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
     with _workshop(config, progress, needs_test=True) as shop:
         progress = shop.progress
+        for ratio in config.prune_ratio:
+            kept = kept_count(shop.n_samples, ratio)
+            if kept < shop.ranks.size:
+                raise ValueError(
+                    f"prune_ratio {ratio:g} keeps {kept} of {shop.n_samples} images, and a training needs at least "
+                    f"{shop.ranks.size}, one a process; lower prune_ratio"
+                )
+            if kept < shop.n_classes:
+                progress.say(f"prune ratio {ratio:g} keeps {kept} images of {shop.n_classes} classes: some get none")
         wanted = []
         for seed in config.seed:
             wanted += [Training("full", 0.0, seed)] if config.full else []
@@ -86,9 +96,6 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
             progress.say(f"all {len(wanted)} trainings are finished in {shop.run_dir.path}; delete it to run again")
         elif len(todo) < len(wanted):
             progress.say(f"{len(wanted) - len(todo)} of {len(wanted)} trainings are finished; continuing")
-        for ratio in config.prune_ratio:
-            if (kept := kept_count(shop.n_samples, ratio)) < shop.n_classes:
-                progress.say(f"prune ratio {ratio:g} keeps {kept} images of {shop.n_classes} classes: some get none")
         for training in todo:
             if training.seed in unscored:
                 shop.score(config, training.seed)
@@ -147,10 +154,11 @@ def _workshop(
     ranks = join("cuda" if pick_device(recipe).type == "cuda" else "cpu", config.rank_timeout)
     progress = progress if ranks.first else Silent()
     asked, out = _asked(config)
-    with ranks.meeting():
+    with ranks.meeting(), ExitStack() as holding:
         ranks.check_same(versions() | asked)
 
         def opened() -> None:
+            holding.enter_context(held(out))
             open_run(config)
 
         ranks.first_does("opening the run directory", opened)
@@ -191,6 +199,9 @@ class Workshop:
         if self.test is None and needs_test:
             raise ValueError(f"data {config.data!r} comes without test images; name them with --test PATH")
         ranks.check_same({"the training data": self.train.fingerprint})
+        noted = {"data_fingerprint": self.train.fingerprint}
+        noted |= {} if self.test is None else {"test_fingerprint": self.test.fingerprint}
+        ranks.first_does("comparing the data with the run's", lambda: run_dir.note(noted))
         self.n_samples = self.train.n_samples
         self._check_enough("the training data", self.n_samples)
         self.class_names = self.train.class_names or tuple(map(str, range(int(self.train.labels.max()) + 1)))
@@ -409,14 +420,15 @@ class Workshop:
         ids: np.ndarray[Any, np.dtype[np.int64]] | None,
         stop_after: int | None = None,
     ) -> tuple[torch.nn.Module, Fit]:
-        if self.train_loader.batch_size != -(-recipe.batch_size // self.ranks.size):
+        count = self.n_samples if ids is None else len(ids)
+        batch = batch_of_a_rank(count, recipe.batch_size, self.ranks.size)
+        if self.train_loader.batch_size != batch:
             self.train_loader.close()
-            self.train_loader = self._loader(self.train, recipe.batch_size, training=True)
+            self.train_loader = self._loader(self.train, batch * self.ranks.size, training=True)
         self.train_loader.set_indices(ids)
         self.train_loader.seed = mixed_seed(seed, stop_after is not None)
         torch.manual_seed(self.train_loader.seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
-        count = self.n_samples if ids is None else len(ids)
         self._check_enough(what, count)
         epochs = recipe.epochs if stop_after is None else stop_after
 
@@ -518,6 +530,17 @@ def _times(record: dict[str, Any]) -> dict[str, float]:
     return {name: record[name] for name in ("seconds", "cpu_seconds") if name in record}
 
 
+def batch_of_a_rank(count: int, batch_size: int, ranks: int) -> int:
+    """Images of a batch on each rank: a share of batch_size; some more, below twice, where the last batch would be one
+    image alone, over which batch normalisation may find no variance."""
+    share, fewest = -(-batch_size // ranks), count // ranks
+
+    def last(batch: int) -> int:
+        return fewest - (-(-count // (batch * ranks)) - 1) * batch
+
+    return next((batch for batch in range(share, 2 * share) if last(batch) > 1), share)
+
+
 def recipe_of(config: Recipe) -> Recipe:
     """The part of a configuration that says how to train."""
     return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
@@ -531,6 +554,6 @@ def open_run(config: Data) -> RunDir:
 
 def _asked(config: Data) -> tuple[dict[str, Any], str]:
     """What a run directory notes of a configuration, and where it is."""
-    out = config.out or f"runs/{Path(config.data).name.partition('.')[0]}"
+    out = config.out or f"runs/{os.path.basename(os.path.abspath(config.data)).lstrip('.').partition('.')[0]}"
     asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
     return asked | {"out": str(out)}, out

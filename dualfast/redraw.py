@@ -16,7 +16,7 @@ from dualfast.beta import auto_c_d
 from dualfast.config import GivenCD, published
 from dualfast.keep import save_keep
 from dualfast.selection import check_method, select
-from dualfast.selection_files import Shard, Source, select_files, shards_of
+from dualfast.selection_files import Source, select_files, shards_of
 from dualfast.table import Scores
 
 # What the side file says about the outcome, not about how to draw it again.
@@ -39,6 +39,13 @@ class Draw:
     mislabel_cut: int = 0
     skip_bad: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.name in self.options:
+                raise ValueError(
+                    f"options holds {f.name!r}, which is an argument; give {f.name}={self.options[f.name]!r}"
+                )
 
     def note(self) -> dict[str, Any]:
         """What goes into the side file: all that is not left at its default, and how the method draws."""
@@ -91,13 +98,24 @@ def write(
     """
     check_method(draw.method, draw.options)
     columns = all(path.endswith(".npy") for path in paths)
+    stems = [Path(path).stem for path in paths]
+    twice = [path for path, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1]
+    if columns and twice:
+        raise ValueError(
+            f"{' '.join(twice)}: a .npy is one whole column, named after it, and each is given once; give what follows "
+            "each other as .parquet score tables"
+        )
     sources: list[Source] = [{Path(path).stem: path for path in paths}] if columns else list(paths)
-    theirs = Shard(sources[0]).fingerprint
-    if fingerprint is not None and theirs is not None and theirs != fingerprint:
-        raise ValueError(f"{paths[0]!r} was written for the data {theirs}; the list was drawn from {fingerprint}")
+    shards = shards_of(sources)
+    theirs = shards[0].fingerprint
+    for path, shard in zip(paths, shards, strict=False):
+        if fingerprint is not None and shard.fingerprint not in (None, fingerprint):
+            raise ValueError(
+                f"{path!r} was written for the data {shard.fingerprint}; the list was drawn from {fingerprint}"
+            )
     note = draw.note()
     if draw.streams:
-        plan(2 * sum(shard.count for shard in shards_of(sources)))
+        plan(2 * sum(shard.count for shard in shards))
         about = {k: v for k, v in note.items() if k not in ("method", "prune_ratio", "seed", "c_d", *draw.options)}
         how: dict[str, Any] = {"c_d": draw.c_d} if draw.method == "dual+beta" else {}
         how |= {"method": draw.method, "seed": draw.seed, **draw.options, **about}

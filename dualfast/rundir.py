@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +37,20 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out is {str(self.path)!r}, which is a file; give a folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.config_path.is_file():
-            before = self.config()["asked"]
-            for key in sorted(set(before) & set(asked)):
-                if key not in may_differ and before[key] != asked[key]:
-                    raise ValueError(
-                        f"{str(self.path)!r} holds a run with {key}: {before[key]}, and this one asks for "
-                        f"{asked[key]}; give another --out, or delete that folder"
-                    )
-            asked = before | asked
-        elif any(self.path.iterdir()):
+        if not self.config_path.is_file() and any(self.path.iterdir()):
             raise ValueError(f"{str(self.path)!r} is not empty and no run directory; give another --out")
-        self._write_config(asked)
+        self.note(asked, may_differ)
+
+    def note(self, asked: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
+        """Adds `asked` to what config.yaml says the run was asked for; ValueError as above where that differs."""
+        before = self.config()["asked"] if self.config_path.is_file() else {}
+        for key in sorted(set(before) & set(asked)):
+            if key not in may_differ and before[key] != asked[key]:
+                raise ValueError(
+                    f"{str(self.path)!r} holds a run with {key}: {before[key]}, and this one asks for "
+                    f"{asked[key]}; give another --out, or delete that folder"
+                )
+        self._write_config(before | asked)
 
     @property
     def config_path(self) -> Path:
@@ -117,6 +122,28 @@ class RunDir:
             if record["event"] == event:
                 found.append(record)
         return found
+
+
+@contextmanager
+def held(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps the run directory at `path`, made where it is missing, to this process, until the end or its death.
+
+    ValueError when another holds it. A file system without locks, as some NFS, keeps nobody out.
+    """
+    path = Path(path)
+    if not path.exists():
+        path.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{str(path)!r} is in use by another run; wait for it, or give another --out") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(folder)
 
 
 def environment() -> dict[str, str]:

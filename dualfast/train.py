@@ -103,11 +103,11 @@ class _Clock:
 @dataclass
 class _Course:
     """How far a training has come: what a checkpoint holds of it in numbers. loss_sum (1,) float32 is of the epoch's
-    batches so far."""
+    batches so far; a batch of padding alone is none, which only the device knows."""
 
     loss_sum: torch.Tensor
     epoch: int = 0
-    batches: int = 0
+    batches: int | torch.Tensor = 0
     images: int = 0
     seen: int = 0
     seconds: float = 0.0
@@ -122,7 +122,7 @@ class _Course:
 
     def close_epoch(self, ranks: Ranks) -> None:
         """Adds up the epoch over the ranks."""
-        loss, batches, images = ranks.sums([float(self.loss_sum), self.batches, self.images])
+        loss, batches, images = ranks.sums([float(self.loss_sum), int(self.batches), self.images])
         if not batches:
             raise ValueError("the loader gave no batches; it needs at least one sample (and drop_last=False)")
         self.loss = loss / batches
@@ -157,8 +157,9 @@ class _Trainer:
         steps = len(loader) * recipe.epochs
         self.scheduler: torch.optim.lr_scheduler.LRScheduler
         if recipe.schedule == "onecycle":
+            rise = 0.25 if steps != 3 else 0.3  # of 4 a quarter is one, and OneCycleLR divides by one less
             self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer, max_lr=recipe.lr, total_steps=steps + 1, pct_start=0.25, cycle_momentum=False
+                self.optimizer, max_lr=recipe.lr, total_steps=steps + 1, pct_start=rise, cycle_momentum=False
             )
         else:
             self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
@@ -175,8 +176,9 @@ class _Trainer:
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()
-        self.course.loss_sum += loss.detach()
-        self.course.batches += 1
+        real = (labels != IGNORED_LABEL).any()
+        self.course.loss_sum += torch.where(real, loss.detach(), 0)
+        self.course.batches = self.course.batches + real
         self.course.images += len(labels)
 
     def state_dict(self) -> dict[str, Any]:

@@ -299,8 +299,23 @@ def test_the_line_for_one_training_asks_for_that_training(modules: Any) -> None:
     for name, grid in grids.GRIDS.items():
         for point in grid("cifar10" if name != "digits" else "digits"):
             script, told, *words = shlex.split(tables.again(point.key()))[1:]
-            (same,) = run.asked_points([told, "--data", point.data, *words])[1]
+            (same,) = run.asked_points([told, "--data", "cifar10", *words])[1]
             assert (script, same.key()) == ("benchmarks/accuracy/run.py", point.key())
+
+
+def test_a_c_d_by_name_is_the_number_published(modules: Any) -> None:
+    tables = modules("tables")
+    asked = [
+        "random",
+        "dual+beta:c_d=auto",
+        "dual+beta:c_d=8",
+        "dual+beta:c_d=cifar10",
+        "dual+beta:c_d=2,mislabel_cut=9",
+    ]
+    about = {"ratio": 0.5, "score_epochs": 30, "accuracy": 0.9, "c_d": 3.0}
+    rows = [about | {"method": method} for method in asked]
+    assert tables.methods(rows) == ["random", asked[4], asked[3], asked[2], asked[1]]
+    assert list(tables.c_d_of(rows, 30, 0.5)[0]) == [2.0, 5.5, 8.0]
 
 
 def test_tables_of_speed_have_a_row_shape_and_units_each(tmp_path: Path, modules: Any) -> None:

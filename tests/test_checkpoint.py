@@ -26,7 +26,7 @@ from dualfast import Scores, checkpoint
 from dualfast.checkpoint import Checkpoints, Damaged, Saved
 from dualfast.config import Recipe, checkpoint_interval
 from dualfast.ranks import Ranks
-from dualfast.train import CrossEntropy, _Trainer
+from dualfast.train import CrossEntropy, _Trainer, fit
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
@@ -276,6 +276,28 @@ def test_a_schedule_ends_with_the_training_whatever_the_number_of_ranks(schedule
     spare = trainer(Some(8, 6))
     spare.resume(Saved(state, [], moved=True))
     assert (spare.course.batches, spare.course.images, float(spare.course.loss_sum)) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+def test_one_cycle_of_few_steps(steps: int) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    done = fit(model, Some(steps, steps), CrossEntropy(), Recipe(epochs=1, lr=0.1))
+    assert 0 < done.loss < 10
+
+
+def test_a_batch_of_padding_alone_does_not_count() -> None:
+    class Padded(Some):
+        def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+            for images, labels, index in super().__iter__():
+                yield images, labels, index
+                yield images, torch.full_like(labels, -100), index
+
+    def trained(loader: Some) -> float:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+        return fit(model, loader, CrossEntropy(), Recipe(epochs=1, lr=1e-9, momentum=0, weight_decay=0)).loss
+
+    assert trained(Padded(8, 4)) == pytest.approx(trained(Some(4, 4)), rel=1e-5)
 
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:

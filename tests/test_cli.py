@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from dualfast import cli
+from dualfast import beton, cli
 
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
 
@@ -96,6 +97,25 @@ def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         cli.main(["verify", "nowhere.beton", "--debug"])
+
+
+def test_data_changed_while_read_is_one_line_and_a_failed_computation_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dualfast import pipeline
+
+    made = beton.open_beton(beton.write(images(8), tmp_path / "a.beton", progress=False).path)
+    with open(made.path, "ab") as file:
+        file.write(b"more")
+    arguments = ["train", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(pipeline, "train_only", lambda *_: made.check_unchanged())
+    assert cli.main(arguments) == 2
+    assert "a.beton was changed while it was open; open it again\n" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="changed while"):
+        cli.main([*arguments, "--debug"])
+    monkeypatch.setattr(pipeline, "train_only", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        cli.main(arguments)
 
 
 def test_run_leaves_every_file_of_a_run_directory(tmp_path: Path) -> None:

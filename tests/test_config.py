@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dualfast.config import RECIPES, Recipe, RunConfig, Scoring, method_options
@@ -20,6 +21,8 @@ from dualfast.config import RECIPES, Recipe, RunConfig, Scoring, method_options
         ({"method": ()}, "method is empty"),
         ({"seed": (-1,)}, "seed is -1"),
         ({"c_d": 0.0}, "c_d is 0.0"),
+        ({"c_d": True}, "c_d is True"),
+        ({"c_d": "cifar"}, "c_d is cifar"),
         ({"score_epochs": 9}, "score_epochs is 9 and window is 10"),
         ({"score_epochs": 5000}, "at most 4095"),
         ({"window": 1}, "window is 1"),
@@ -57,7 +60,7 @@ def test_every_recipe_can_be_asked_for() -> None:
         assert RunConfig(**preset).epochs >= 1, name
 
 
-@pytest.mark.parametrize("c_d", [4.0, "auto", "cifar10", "imagenet"])
+@pytest.mark.parametrize("c_d", [4.0, 4, np.float32(4), np.int64(4), "auto", "cifar10", "imagenet"])
 def test_c_d_may_be_a_number_a_name_or_auto(c_d: Any) -> None:
     assert RunConfig(c_d=c_d).c_d == c_d
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from functools import partial
 
 import pytest
 import torch
@@ -73,6 +75,19 @@ def test_any_factory_is_called_with_the_arguments_it_names() -> None:
 def test_a_name_that_leads_nowhere(name: str) -> None:
     with pytest.raises(ValueError, match=r"use one of small, wide"):
         models.check(name)
+
+
+@pytest.mark.parametrize("name", ["os:path", ".x:f", ":f", "math:pi"])
+def test_what_is_no_factory_is_named(name: str) -> None:
+    for asked in (models.check, partial(models.build, num_classes=2, image_size=8)):
+        with pytest.raises(ValueError, match=rf"model '{re.escape(name)}'.* module:factory"):
+            asked(name)
+
+
+def test_resnet9_says_how_large_its_images_must_be() -> None:
+    with pytest.raises(ValueError, match=r"image_size is 7; model 'resnet9' .* 8 px"):
+        models.build("resnet9", num_classes=2, image_size=7)
+    assert models.build("resnet9", num_classes=2, image_size=8)(torch.zeros(2, 3, 8, 8)).shape == (2, 2)
 
 
 def test_a_factory_that_builds_no_model() -> None:

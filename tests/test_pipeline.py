@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 
 pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
 
-from dualfast import pipeline
+from dualfast import beton, pipeline
 from dualfast.beta import auto_c_d
-from dualfast.config import RunConfig
+from dualfast.config import RunConfig, TrainConfig
+from dualfast.order import share
 from dualfast.pipeline import Training, Workshop, open_run, recipe_of
 from dualfast.table import Scores
 
@@ -103,3 +105,86 @@ def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_p
         pytest.raises(ValueError, match="was written for the data"),
     ):
         shop.adopt(path, 0, {"seconds": 1.0})
+
+
+def write_beton(path: Path, seed: int, n: int = 64) -> str:
+    images = np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+    beton.write((images, np.arange(n) % 2), path, progress=False)
+    return str(path)
+
+
+def test_results_on_other_data_do_not_mix(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    config = asked(tmp_path / "run", data=data, test=test, method=("random",))
+    _, rows = pipeline.run(config, Silent())
+    assert pipeline.run(config, Silent())[1] == rows
+    config_path = tmp_path / "run" / "config.yaml"
+    noted = config_path.read_text()
+    for path, what in ((data, "data_fingerprint"), (test, "test_fingerprint")):
+        write_beton(Path(path), 9)
+        with pytest.raises(ValueError, match=rf"run' holds a run with {what}: .* give another --out"):
+            pipeline.run(config, Silent())
+        assert config_path.read_text() == noted
+        write_beton(Path(path), (data, test).index(path))
+    # A run directory of a version that did not note its data goes on.
+    config_path.write_text("".join(line for line in noted.splitlines(True) if "_fingerprint" not in line))
+    assert pipeline.run(config, Silent())[1] == rows
+    assert "data_fingerprint" in config_path.read_text()
+
+
+def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    config = asked(tmp_path / "run", data=data, test=test, method=("random",))
+
+    class Twice(Silent):
+        def plan(self, images: int) -> None:
+            before = (tmp_path / "run" / "config.yaml").read_text()
+            with pytest.raises(ValueError, match="in use by another run"):
+                pipeline.run(replace(config, seed=(1,)), Silent())
+            assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+    assert len(pipeline.run(config, Twice())[1]) == 1
+    assert len(pipeline.run(replace(config, seed=(1,)), Silent())[1]) == 1
+
+
+def test_a_ratio_that_keeps_nothing_is_refused_before_scoring(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    for compute in ("epochs", "steps"):
+        config = asked(tmp_path / compute, data=data, test=test, compute=compute)
+        with pytest.raises(ValueError, match=r"prune_ratio 0\.999 keeps 0 of 64 images"):
+            pipeline.run(replace(config, prune_ratio=(0.5, 0.999)), Silent())
+        assert not (tmp_path / compute / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("data", [".", "../here", ".."])
+def test_a_run_is_named_after_its_data(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    want = tmp_path.name if data == ".." else "here"
+    assert pipeline._asked(RunConfig(data=data))[1] == f"runs/{want}"
+    assert pipeline._asked(RunConfig(data=".hidden"))[1] == "runs/hidden"
+    assert pipeline._asked(RunConfig(data="a/photos.tar.gz"))[1] == "runs/photos"
+
+
+def test_numpy_numbers_are_noted_as_numbers(tmp_path: Path) -> None:
+    numbers = {"c_d": np.float32(5.5), "prune_ratio": (np.float64(0.5),), "seed": (np.int64(3),)}
+    noted = open_run(asked(tmp_path / "run", **numbers)).config()["asked"]
+    assert (noted["c_d"], noted["prune_ratio"], noted["seed"]) == (5.5, [0.5], [3])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_no_last_batch_is_one_image(ranks: int) -> None:
+    for count in range(2 * ranks, 300):
+        batch = pipeline.batch_of_a_rank(count, 64, ranks)
+        assert 64 <= batch * ranks < 2 * 64 + ranks
+        shares = [share(np.arange(count), batch, rank=rank, world_size=ranks).starts for rank in range(ranks)]
+        assert min(starts[-1] - starts[-2] for starts in shares) > 1, (count, batch)
+    assert pipeline.batch_of_a_rank(1437, 64, 1) == 64
+    assert pipeline.batch_of_a_rank(9, 2, 2) == 1
+
+
+def test_resnet9_trains_where_one_image_would_be_left(tmp_path: Path) -> None:
+    data = write_beton(tmp_path / "a.beton", 0, n=65)
+    short = {name: SHORT[name] for name in ("threads", "num_workers", "epochs")}
+    config = TrainConfig(data=data, out=str(tmp_path / "run"), model="resnet9", batch_size=64, **short)
+    assert pipeline.train_only(config, Silent())[1]["loss"] < 10

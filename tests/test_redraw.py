@@ -11,6 +11,7 @@ import pytest
 import dualfast
 from dualfast import cli
 from dualfast.keep import load_keep
+from dualfast.redraw import Draw
 from dualfast.selection import select
 
 N = 2000
@@ -45,6 +46,11 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
         (["--per-class"], {"per_class": True, "labels": LABELS}),
         (["--exclude", "out.npy", "--force", "in.npy"], {"exclude": range(50), "force": range(N - 50, N)}),
         (["--mislabel-cut", "100"], {"mislabel_cut": 100}),
+        (["--method", "dual:mislabel_cut=100"], {"method": "dual", "mislabel_cut": 100}),
+        (
+            ["--method", "dual+beta:mislabel_cut=100,c_d=5", "--per-class"],
+            {"mislabel_cut": 100, "c_d": 5, "per_class": True, "labels": LABELS},
+        ),
     ],
 )
 def test_select_and_select_like_it(
@@ -93,6 +99,33 @@ def test_columns_and_shards(scores: dualfast.Scores) -> None:
     assert (load_keep("keep.npy") == select(scores, 0.8, c_d="auto")).all()
 
 
+def test_a_column_given_twice_is_refused(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("more").mkdir()
+    np.save("more/dual.npy", np.ones(N))
+    columns = ["dual.npy", "mean.npy", "more/dual.npy"]
+    assert cli.main(["select", "--scores", *columns, "--out", "keep.npy", "--prune-ratio", "0.8"]) == 2
+    said = capsys.readouterr().err
+    assert "dual.npy more/dual.npy: a .npy is one whole column" in said
+    assert ".parquet" in said
+    assert not Path("keep.npy").exists()
+
+
+def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table("scores.parquet")
+    both = [table.slice(0, N // 2), table.slice(N // 2)]
+    pq.write_table(both[0], "a.parquet")
+    for fingerprint, exit_code in ((b"f", 0), (b"g", 2)):
+        pq.write_table(
+            both[1].replace_schema_metadata({b"dualfast": b'{"fingerprint": "%s"}' % fingerprint}), "b.parquet"
+        )
+        Path("of_f.json").write_text('{"prune_ratio": 0.5, "fingerprint": "f"}')
+        command = ["select", "--scores", "a.parquet", "b.parquet", "--out", "keep.npy", "--like", "of_f.json"]
+        assert cli.main(command) == exit_code
+    assert "'b.parquet' was written for the data g; the list was drawn from f" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -104,6 +137,7 @@ def test_columns_and_shards(scores: dualfast.Scores) -> None:
         (["--like", "other.json"], "written for the data f; the list was drawn from g"),
         (["--prune-ratio", "0.8", "--exclude", "none.npy"], "'none.npy' is no list of ids"),
         (["--prune-ratio", "0.8", "--method", "dual:strata=3"], "no option 'strata'"),
+        (["--prune-ratio", "0.8", "--method", "dual:c_d=3"], "no option 'c_d'"),
     ],
 )
 def test_bad_input(scores: dualfast.Scores, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,3 +147,8 @@ def test_bad_input(scores: dualfast.Scores, flags: list[str], says: str, capsys:
     assert cli.main(["select", "--scores", "scores.parquet", "--out", "keep.npy", *flags]) == 2
     assert says in capsys.readouterr().err
     assert not Path("keep.npy").exists()
+
+
+def test_an_argument_is_no_option() -> None:
+    with pytest.raises(ValueError, match="mislabel_cut=9"):
+        Draw(prune_ratio=0.5, method="dual", options={"mislabel_cut": 9})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from dualfast.files import atomic, write_text
-from dualfast.rundir import RunDir
+from dualfast.rundir import RunDir, held
 
 
 def test_atomic_leaves_the_old_file_when_the_writer_fails(tmp_path: Path) -> None:
@@ -62,3 +66,27 @@ def test_config_records_what_was_asked_and_where(tmp_path: Path) -> None:
     config = RunDir(tmp_path / "run", {"epochs": 3}).config()
     assert config["asked"] == {"epochs": 3}
     assert {"python", "torch", "machine", "commit"} <= set(config["environment"])
+
+
+def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "runs" / "new"
+    with held(out):
+        RunDir(out, {"epochs": 3})
+        with pytest.raises(ValueError, match=r"runs/new' is in use by another run.*--out"), held(out):
+            pass
+    with held(out):
+        pass
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with held(out), held(out):
+        pass
+
+
+def test_the_lock_of_a_killed_run_is_gone(tmp_path: Path) -> None:
+    code = f"import os\nfrom dualfast.rundir import held\nheld({str(tmp_path)!r}).__enter__()\nos.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    with held(tmp_path):
+        pass

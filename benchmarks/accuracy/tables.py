@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from dualfast.config import method_options, published
+
 Row = dict[str, Any]
 
 OURS = "dual+beta:c_d=auto"
@@ -90,10 +92,15 @@ def methods(rows: Iterable[Row]) -> list[str]:
     names = [method.partition(":")[0] for method in found]
 
     def place(method: str) -> tuple[int, float]:
-        name, _, c_d = method.partition(":c_d=")
-        return names.index(name.partition(":")[0]), math.inf if c_d == "auto" else float(c_d or 0)
+        c_d = c_d_asked(method)
+        return names.index(method.partition(":")[0]), math.inf if c_d == "auto" else c_d or 0
 
     return sorted(found, key=place)
+
+
+def c_d_asked(method: str) -> Any:
+    """The number that a method names, or auto; None where it names none."""
+    return published(method_options(method)[1].get("c_d"))
 
 
 def ratios(rows: Iterable[Row]) -> list[float]:
@@ -127,9 +134,9 @@ def title(row: Row) -> str:
 
 def again(row: Row) -> str:
     """The line that runs one training once more; on a processor to the same accuracy, where it tells the threads."""
-    unsaid = {"images": 0, "scenario": "clean", "score_model": ""}
+    unsaid = {"data": "cifar10", "images": 0, "scenario": "clean", "score_model": ""}
     words = ["python", "benchmarks/accuracy/run.py", "point"]
-    for name in ("recipe", "images", "scenario", "model", "score_model", "compute", "method", "ratio", "seed"):
+    for name in ("data", "recipe", "images", "scenario", "model", "score_model", "compute", "method", "ratio", "seed"):
         if row[name] != unsaid.get(name):
             words += [f"--{name.replace('_', '-')}", str(row[name])]
     options = [f"{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in row["options"].items()]
@@ -332,8 +339,8 @@ def c_d_of(rows: list[Row], epochs: int, ratio: float) -> tuple[dict[float, Mean
     ours = [row for row in rows if row["score_epochs"] == epochs]
     swept = {}
     for method in methods(ours):
-        value = method.partition("c_d=")[2]
-        if value and value != "auto" and (mean := means(ours, method, ratio)):
+        value = c_d_asked(method)
+        if value not in (None, "auto") and (mean := means(ours, method, ratio)):
             swept[float(value)] = mean
     chosen = means(ours, OURS, ratio, "c_d", 1)
     picked = chosen.value if chosen else math.nan
