@@ -154,7 +154,7 @@ def test_without_by_products_their_scores_are_none(backend: str) -> None:
 
 def compiled(compiler: str, dtype: torch.dtype, tolerance: float, **options: Any) -> None:
     """Three steps, compiled whole, give the losses, gradients and lines of three eager ones."""
-    weight = torch.linspace(0.5, 2, CLASSES)
+    weight = None if dtype == torch.float16 else torch.linspace(0.5, 2, CLASSES)  # which leaves half no headroom
     ends = []
     for compile_it in (False, True):
         torch.compiler.reset()
