@@ -156,7 +156,7 @@ class ScoreTable:
         for name, value in (("n_samples", n_samples), ("window", window), ("epochs", epochs), ("tdds", tdds)):
             if not isinstance(value, int | np.integer) and not (name in ("epochs", "tdds") and value is None):
                 raise TypeError(f"{name} is {value!r}; give an integer")
-        n_samples, window = int(n_samples), int(window)
+        n_samples, window, epochs = int(n_samples), int(window), None if epochs is None else int(epochs)
         if n_samples < 1:
             raise ValueError(f"n_samples is {n_samples}; give at least 1")
         if window < 2:

@@ -444,7 +444,9 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert drawn.tolist() == select(scores, 0.5, c_d=4, seed=1).tolist()
     uniform = select(np.int64(100), 0.5, method="random")
     assert uniform.tolist() == select(100, 0.5, method="random").tolist()
-    assert dualfast.ScoreTable(np.int64(10), window=np.int32(4)).n_samples == 10
+    table = dualfast.ScoreTable(np.int64(10), window=np.int32(4), epochs=np.int64(9))
+    assert table.n_samples == 10
+    assert type(table.state_dict()["epochs"]) is type(table.state_dict()["window"]) is int  # as weights_only loads
     assert len(dualfast.RandomSubsetSampler(np.int64(100), 0.5)) == 50
     with pytest.raises(ValueError, match=r"strata is 50\.5; give an integer"):
         select(scores, 0.5, method="stratified", strata=50.5)
