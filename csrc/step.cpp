@@ -111,8 +111,7 @@ int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_
                       const std::function<bool(int64_t)>& counts) {
     if (outside(values, rows, limit, except) == 0) return -1;
     for (int64_t row = 0; row < rows; ++row) {
-        const int64_t value = values[row];
-        if ((value < 0 || value >= limit) && value != except && counts(row)) return row;
+        if ((values[row] < 0 || values[row] >= limit) && counts(row)) return row;
     }
     return -1;
 }

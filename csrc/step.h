@@ -36,7 +36,8 @@ struct Counts {
     double denominator = 0;  // what `mean` divides by
 };
 
-// The first row that counts and whose value is neither in [0, limit) nor `except`, or -1.
+// The first row that counts and whose value is not in [0, limit), or -1. Rows are asked one by one only where some
+// value is neither that nor `except`, which rows that do not count may hold.
 int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_t except,
                       const std::function<bool(int64_t)>& counts);
 

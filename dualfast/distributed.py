@@ -400,14 +400,12 @@ def select(
                 warnings.warn(f"c_d auto is {c_d:g} for these scores at {prune_ratio:g}", stacklevel=2)
         law, (dual, mean) = beta.beta_from(mu, prune_ratio, c_d), columns
         keys = ops.race_keys(ops.Race(len(ids), seed, dual, mean, law.a, law.b, ids))
+        positive = int(_sum(np.array([np.count_nonzero(dual)]), group)[0])
+        if rank == 0 and positive < n:
+            warnings.warn(selection.filled_up(positive, int(counts[0]), n), stacklevel=2)
     else:
         low = (keep or ("low" if method in selection.LOW_IS_KEPT else "high")) == "low"
         keys = columns[0] if low else -columns[0]
-    if method == "dual+beta":
-        positive = int(_sum(np.array([np.count_nonzero(dual)]), group)[0])
-        if rank == 0 and positive < n:
-            short = f"only {positive} of {counts[0]} samples have a positive weight"
-            warnings.warn(f"{short}; {n - positive} more were drawn uniformly", stacklevel=2)
     mine = ids[_smallest(keys, ids, n, group)]
     parts = gather_rows(torch.from_numpy(mine), group)
     assert parts is not None

@@ -70,7 +70,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
         check_method(*method_options(method))
         if method_options(method)[0] == "tdds" and not config.tdds:
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
-    with _workshop(config, progress, needs_test=True) as shop:
+    with workshop(config, progress, needs_test=True) as shop:
         progress = shop.progress
         for ratio in config.prune_ratio:
             kept = kept_count(shop.n_samples, ratio)
@@ -119,7 +119,7 @@ def report_only(out: str | Path) -> Path:
 
 def score_only(config: ScoreConfig, progress: Progress) -> Path:
     """Gathers the scores of one seed; returns the path of the Parquet table."""
-    with _workshop(config, progress, needs_test=False) as shop:
+    with workshop(config, progress, needs_test=False) as shop:
         if not shop.is_scored(config.seed):
             shop.progress.plan(shop.n_samples * config.score_epochs)
             return shop.score(config, config.seed)
@@ -128,7 +128,7 @@ def score_only(config: ScoreConfig, progress: Progress) -> Path:
 
 def train_only(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
     """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
-    with _workshop(config, progress, needs_test=False) as shop:
+    with workshop(config, progress, needs_test=False) as shop:
         ids = None if config.keep is None else load_keep(config.keep, fingerprint=shop.train.fingerprint)
         return shop.run_dir, shop.train_on(ids, config.seed)
 
@@ -146,7 +146,7 @@ class Silent:
 
 
 @contextmanager
-def _workshop(
+def workshop(
     config: RunConfig | ScoreConfig | TrainConfig, progress: Progress, *, needs_test: bool
 ) -> Iterator[Workshop]:
     """The workshop of a run directory, on each of the ranks that torchrun started, or on one process."""

@@ -150,9 +150,10 @@ def _allowed(
         ):
             raise ValueError(f"mislabel_cut is {mislabel_cut!r}; give a number of samples, 0 to {n_samples - 1}")
         aum = method.column_of("aum").astype(np.float64)
-        if not skip_bad:
+        if skip_bad:
+            aum[bad_scores("aum", aum)] = np.inf
+        else:
             method.check("aum")
-        aum[method.bad("aum")] = np.inf
         mask[smallest(aum, mislabel_cut)] = False
     if skip_bad:
         for name in method.columns:
@@ -250,6 +251,11 @@ def bad_scores(name: str, column: NDArray[Any]) -> NDArray[np.bool_]:
     return bad | (column > 1) if name == "mean" else bad
 
 
+def filled_up(positive: int, n_samples: int, n: int) -> str:
+    """What is said of a draw of n where fewer have a weight."""
+    return f"only {positive} of {n_samples} samples have a positive weight; {n - positive} more were drawn uniformly"
+
+
 class _Method:
     """A method with its options checked, to be applied to all samples or to some."""
 
@@ -338,10 +344,7 @@ class _Method:
             raise
         if last > ops.ZERO_WEIGHT_KEY / 2:
             able = int(np.count_nonzero(self.dual if ids is None else self.dual[ids]))
-            warnings.warn(
-                f"only {able} of {race.count} samples have a positive weight; {n - able} more were drawn uniformly",
-                stacklevel=4,
-            )
+            warnings.warn(filled_up(able, race.count, n), stacklevel=4)
         return _at(ids, where)
 
     def _keys(self, ids: Ints | None) -> Floats:

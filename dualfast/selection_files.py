@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dualfast import beta, ops, race
 from dualfast.config import GivenCD
 from dualfast.keep import write_keep
-from dualfast.selection import LOW_IS_KEPT, bad_scores, check_method, kept_count
+from dualfast.selection import LOW_IS_KEPT, bad_scores, check_method, filled_up, kept_count
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -330,10 +330,7 @@ def select_files(
         assert chosen is not None
     positive = sum(s.positive for s in surveys)
     if method == "dual+beta" and positive < n:
-        warnings.warn(
-            f"only {positive} of {total} samples have a positive weight; {n - positive} more were drawn uniformly",
-            stacklevel=2,
-        )
+        warnings.warn(filled_up(positive, total, n), stacklevel=2)
     about = {"method": method, "prune_ratio": prune_ratio, "seed": seed, **options, **how}
     if method == "dual+beta":
         about["c_d"] = law.c_d

@@ -103,11 +103,11 @@ class _Clock:
 @dataclass
 class _Course:
     """How far a training has come: what a checkpoint holds of it in numbers. loss_sum (1,) float32 is of the epoch's
-    batches so far; a batch of padding alone is none, which only the device knows."""
+    batches so far; a batch of padding alone is none."""
 
     loss_sum: torch.Tensor
     epoch: int = 0
-    batches: int | torch.Tensor = 0
+    batches: int = 0
     images: int = 0
     seen: int = 0
     seconds: float = 0.0
@@ -122,7 +122,7 @@ class _Course:
 
     def close_epoch(self, ranks: Ranks) -> None:
         """Adds up the epoch over the ranks."""
-        loss, batches, images = ranks.sums([float(self.loss_sum), int(self.batches), self.images])
+        loss, batches, images = ranks.sums([float(self.loss_sum), self.batches, self.images])
         if not batches:
             raise ValueError("the loader gave no batches; it needs at least one sample (and drop_last=False)")
         self.loss = loss / batches
@@ -166,6 +166,7 @@ class _Trainer:
         self.course = _Course(torch.zeros(1, device=self.device))
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
+        real = bool((labels != IGNORED_LABEL).any())  # asked where the loader left them: nothing waits for a device
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         labels = labels.to(self.device, non_blocking=True)
         index = index.to(self.device, non_blocking=True)
@@ -176,9 +177,9 @@ class _Trainer:
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()
-        real = (labels != IGNORED_LABEL).any()
-        self.course.loss_sum += torch.where(real, loss.detach(), 0)
-        self.course.batches = self.course.batches + real
+        if real:
+            self.course.loss_sum += loss.detach()
+            self.course.batches += 1
         self.course.images += len(labels)
 
     def state_dict(self) -> dict[str, Any]:

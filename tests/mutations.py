@@ -377,8 +377,8 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/step.cpp",
-        "value != except && counts(row)",
-        "value != except && (counts(row) || true)",
+        "values[row] >= limit) && counts(row)",
+        "values[row] >= limit) && (counts(row) || true)",
         STEP + "test_the_index_of_an_ignored_row_may_be_anything",
     ),
     Mutation(

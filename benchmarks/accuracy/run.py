@@ -31,10 +31,8 @@ from data import Written, prepare
 from grids import GRIDS, Point, default_data
 
 from dualfast.beta import auto_c_d
-from dualfast.checkpoint import Checkpoints
 from dualfast.config import RECIPES, ScoreConfig
-from dualfast.pipeline import Training, Workshop, open_run, recipe_of, score_only
-from dualfast.ranks import Ranks
+from dualfast.pipeline import Training, Workshop, score_only, workshop
 from dualfast.rundir import RunDir
 from dualfast.selection import kept_count
 from dualfast.stopped import Stopped
@@ -111,11 +109,7 @@ class Runner:
         if self.opened is None or self.opened[0] != out:
             self.close()
             asked = point.config(point.model, **self._paths(written), **self.machine, out=str(out))
-            run_dir, ranks, said = open_run(asked), Ranks(), Said()
-            saved = Checkpoints(run_dir.checkpoints, asked.checkpoint_every, ranks, said.say)
-            self.closing.enter_context(saved)
-            shop = Workshop(run_dir, asked, recipe_of(asked), said, ranks, saved, needs_test=True)
-            self.opened = out, self.closing.enter_context(shop)
+            self.opened = out, self.closing.enter_context(workshop(asked, Said(), needs_test=True))
         shop = self.opened[1]
         method = point.method_for(shop.n_samples)
         training = Training(method, point.ratio, point.seed)
