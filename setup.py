@@ -8,7 +8,7 @@ import tomllib
 from glob import glob
 
 from pybind11.setup_helpers import Pybind11Extension
-from setuptools import setup
+from setuptools import find_packages, setup
 
 with open("pyproject.toml", "rb") as file:
     version = tomllib.load(file)["project"]["version"]
@@ -27,6 +27,7 @@ def found(package: str) -> tuple[list[str], list[str]] | None:
 jpeg = found("libjpeg")  # without it dualfast.decode leaves JPEGs to Pillow
 
 setup(
+    packages=[*find_packages(include=["dualfast*"]), "dualfast.kernels"],
     ext_modules=[
         Pybind11Extension(
             "dualfast._C",
@@ -50,5 +51,5 @@ setup(
             ],
             extra_link_args=["-fopenmp", *(jpeg[1] if jpeg else [])],
         )
-    ]
+    ],
 )

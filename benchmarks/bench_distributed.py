@@ -26,9 +26,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from dualfast import Scores, ScoreTable, ShardedTable, select
-from dualfast import distributed as sharded
-from dualfast.checkpoint import Checkpoints
-from dualfast.ranks import Ranks
+from dualfast.comm.ranks import Ranks
+from dualfast.selection.sharded import select as select_sharded
+from dualfast.training.checkpoint import Checkpoints
 
 WINDOW = 10
 BATCH = 256
@@ -97,7 +97,7 @@ def gathering(table: ShardedTable, rank: int) -> dict[str, float]:
     local = Scores(dual=mine * (1 - mine), mean=mine)  # too few visits for windows
     dist.barrier()
     start = time.perf_counter()
-    kept = sharded.select(local, 0.7)
+    kept = select_sharded(local, 0.7)
     drawing = time.perf_counter() - start
     if scores is not None:
         whole = Scores(dual=scores.mean * (1 - scores.mean), mean=scores.mean)
@@ -168,9 +168,9 @@ def checkpoint(samples: int, repeats: int) -> dict[str, Any]:
 
 def epoch(repeats: int) -> dict[str, Any]:
     """Images a second of the small network at 32 px on one core, without loading, which would only slow it."""
-    from dualfast import models
     from dualfast.config import Recipe
-    from dualfast.train import CrossEntropy, Fit, fit
+    from dualfast.training import models
+    from dualfast.training.fit import CrossEntropy, Fit, fit
 
     class Images:
         """40 batches of 128 images that are there already."""

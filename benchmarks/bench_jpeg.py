@@ -19,7 +19,8 @@ import numpy as np
 from _harness import origin, paired, save
 from bench_loader import throughput
 
-from dualfast import beton, ops, write
+from dualfast import ops, write
+from dualfast.data import beton
 
 SIZE = 224
 SETS: dict[str, dict[str, Any]] = {

@@ -203,7 +203,7 @@ def cached(path: str) -> int:
 def serve(side: str, asked: dict[str, Any]) -> None:
     """Answers each line of stdin: begin (make the loader), epoch, or switch to another subset."""
     if side == "dualfast":  # imports are not what is timed
-        import dualfast.loader  # noqa: F401
+        import dualfast.loading.loader  # noqa: F401
     elif side == "ffcv":
         import ffcv.loader  # noqa: F401
     make, loader, rng = MAKERS[side], None, np.random.default_rng(0)
@@ -286,7 +286,7 @@ class Bench:
 
     def photographs(self, n: int, **options: Any) -> dict[str, Any]:
         """What is asked of the sides for n images as beton.write's options make them; the file is made here."""
-        from dualfast import beton, sources
+        from dualfast.data import beton, sources
 
         n = n // 16 if self.quick else n
         name = "-".join(["photographs", str(n), *(f"{value}" for value in options.values())])
@@ -340,7 +340,7 @@ class Bench:
 
 def synthetic(path: Path, n: int) -> None:
     """n raw images of 8 x 8 px whose pixels are a hole in the file."""
-    from dualfast import beton_file as form
+    from dualfast.data.beton import format as form
 
     size, page = 192, 1 << 23
     rows = np.zeros(n, np.dtype([("", form.IMAGE), ("", "<i8")], align=True))
@@ -411,7 +411,8 @@ def warm(bench: Bench, asked: dict[str, Any], names: str, share: float = 1.0) ->
 
 def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = False) -> Iterator[dict[str, Any]]:
     """The first epoch over a subset from a cold disk: a random one, or, clustered, whole stretches of the file."""
-    from dualfast import Loader, PageRandom, beton, compact
+    from dualfast import Loader, PageRandom, compact
+    from dualfast.data import beton
 
     n, source = asked["n"], beton.open_beton(asked["path"])
     count = int(share * n)

@@ -19,9 +19,9 @@ import torch
 from _harness import copy_bandwidth, origin, paired, peak_memory, save
 
 import dualfast
-from dualfast.beta import Beta, beta_of
-from dualfast.selection import kept_count, select
-from dualfast.selection_files import select_files
+from dualfast.selection.beta import Beta, beta_of
+from dualfast.selection.select import kept_count, select
+from dualfast.selection.streaming import select_files
 
 MULTINOMIAL_MOST = 2**24  # categories that torch.multinomial takes
 CHOICE_MOST = 14_000_000

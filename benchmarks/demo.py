@@ -10,8 +10,8 @@ from pathlib import Path
 
 from _harness import origin, save
 
-from dualfast.report import COLUMNS, summarise
-from dualfast.rundir import RunDir
+from dualfast.report.page import COLUMNS, summarise
+from dualfast.runs.rundir import RunDir
 
 
 def main() -> None:

@@ -34,12 +34,12 @@ from grids import default_data
 from run import WORK
 
 import dualfast
-from dualfast import models
-from dualfast.beton import Beton
 from dualfast.config import RECIPES, Recipe
-from dualfast.decode import IMAGENET_MEAN, IMAGENET_STD
-from dualfast.loader import Loader
-from dualfast.train import CrossEntropy, fit, pick_device
+from dualfast.data.beton.write import Beton
+from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD
+from dualfast.loading.loader import Loader
+from dualfast.training import models
+from dualfast.training.fit import CrossEntropy, fit, pick_device
 
 WINDOW = 10
 MEASURED = 3  # times the peak memory is taken, in processes of their own; the least is what the work needs

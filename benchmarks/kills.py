@@ -19,7 +19,8 @@ from typing import Any
 
 import _harness
 
-from dualfast import Scores, cli, pipeline
+from dualfast import Scores, cli
+from dualfast.runs import session as pipeline
 
 RUN = ["run", "--epochs", "4", "--score-epochs", "4", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
 RUN += ["--method", "dual", "--checkpoint-every", "3steps", "--num-workers", "1", "--threads", "1"]

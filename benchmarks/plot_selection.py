@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from dualfast import Scores, select
-from dualfast.beta import beta_of
+from dualfast.selection.beta import beta_of
 
 RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
 

@@ -10,38 +10,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dualfast.beton import verify as verify
-    from dualfast.beton import write as write
-    from dualfast.compacting import compact as compact
-    from dualfast.distributed import ShardedTable as ShardedTable
-    from dualfast.loader import Loader as Loader
-    from dualfast.loader import image_pipelines as image_pipelines
-    from dualfast.loss import DualLoss as DualLoss
-    from dualfast.loss import dual_loss as dual_loss
-    from dualfast.loss import score_trajectories as score_trajectories
-    from dualfast.order import PageRandom as PageRandom
-    from dualfast.sampler import PrunedSampler as PrunedSampler
-    from dualfast.sampler import RandomSubsetSampler as RandomSubsetSampler
-    from dualfast.selection import select as select
-    from dualfast.table import Scores as Scores
-    from dualfast.table import ScoreTable as ScoreTable
+    from dualfast.data.beton.compact import compact as compact
+    from dualfast.data.beton.write import verify as verify
+    from dualfast.data.beton.write import write as write
+    from dualfast.loading.loader import Loader as Loader
+    from dualfast.loading.loader import image_pipelines as image_pipelines
+    from dualfast.loading.order import PageRandom as PageRandom
+    from dualfast.loading.sampler import PrunedSampler as PrunedSampler
+    from dualfast.loading.sampler import RandomSubsetSampler as RandomSubsetSampler
+    from dualfast.scoring.loss import DualLoss as DualLoss
+    from dualfast.scoring.loss import dual_loss as dual_loss
+    from dualfast.scoring.loss import score_trajectories as score_trajectories
+    from dualfast.scoring.sharded import ShardedTable as ShardedTable
+    from dualfast.scoring.table import Scores as Scores
+    from dualfast.scoring.table import ScoreTable as ScoreTable
+    from dualfast.selection.select import select as select
 
 _HOME = {
-    "write": "beton",
-    "verify": "beton",
-    "compact": "compacting",
-    "ShardedTable": "distributed",
-    "Loader": "loader",
-    "image_pipelines": "loader",
-    "DualLoss": "loss",
-    "dual_loss": "loss",
-    "score_trajectories": "loss",
-    "PageRandom": "order",
-    "PrunedSampler": "sampler",
-    "RandomSubsetSampler": "sampler",
-    "select": "selection",
-    "ScoreTable": "table",
-    "Scores": "table",
+    "write": "data.beton.write",
+    "verify": "data.beton.write",
+    "compact": "data.beton.compact",
+    "ShardedTable": "scoring.sharded",
+    "Loader": "loading.loader",
+    "image_pipelines": "loading.loader",
+    "DualLoss": "scoring.loss",
+    "dual_loss": "scoring.loss",
+    "score_trajectories": "scoring.loss",
+    "PageRandom": "loading.order",
+    "PrunedSampler": "loading.sampler",
+    "RandomSubsetSampler": "loading.sampler",
+    "select": "selection.select",
+    "ScoreTable": "scoring.table",
+    "Scores": "scoring.table",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -27,7 +27,7 @@ from dualfast.config import (
     check_seed,
     method_options,
 )
-from dualfast.stopped import Stopped, resume_command
+from dualfast.errors import Stopped, resume_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     except RuntimeError as error:
         *_, (raised, _) = traceback.walk_tb(error.__traceback__)
         # Data that were changed or cannot be read; what torch raises is worth its traceback.
-        if asked.debug or raised.f_globals["__name__"] not in ("dualfast.beton_file", "dualfast.decode"):
+        if asked.debug or raised.f_globals["__name__"] not in ("dualfast.data.beton.format", "dualfast.loading.decode"):
             raise
         return _fail(error)
     except ModuleNotFoundError as error:
@@ -290,7 +290,7 @@ def _note(message: object) -> None:
 
 
 def _run(asked: Run) -> None:
-    from dualfast import pipeline
+    from dualfast.runs import session as pipeline
 
     with Console() as console:
         run_dir, rows = pipeline.run(asked, console)
@@ -302,7 +302,7 @@ def _run(asked: Run) -> None:
 
 
 def _score(asked: Score) -> None:
-    from dualfast import pipeline
+    from dualfast.runs import session as pipeline
 
     with Console() as console:
         path = pipeline.score_only(asked, console)
@@ -311,7 +311,7 @@ def _score(asked: Score) -> None:
 
 
 def _train(asked: Train) -> None:
-    from dualfast import pipeline
+    from dualfast.runs import session as pipeline
 
     with Console() as console:
         run_dir, row = pipeline.train_only(asked, console)
@@ -321,8 +321,8 @@ def _train(asked: Train) -> None:
 
 
 def _select(asked: Select) -> None:
-    from dualfast import redraw
-    from dualfast.selection import check_method
+    from dualfast.selection import spec as redraw
+    from dualfast.selection.select import check_method
 
     if asked.like is not None:
         draw, fingerprint = redraw.like(asked.like)
@@ -341,8 +341,8 @@ def _select(asked: Select) -> None:
 
 
 def _write(asked: Write) -> None:
-    from dualfast import sources
-    from dualfast.beton import write
+    from dualfast.data import sources
+    from dualfast.data.beton.write import write
 
     source: Any = sources.digits("train") if asked.data == "digits" else asked.data
     write(
@@ -356,15 +356,15 @@ def _write(asked: Write) -> None:
 
 
 def _verify(asked: Verify) -> None:
-    from dualfast.beton import verify
+    from dualfast.data.beton.write import verify
 
     print(verify(asked.path, full=asked.full))
 
 
 def _compact(asked: Compact) -> None:
-    from dualfast.beton import open_beton
-    from dualfast.compacting import compact
-    from dualfast.keep import load_keep
+    from dualfast.data.beton.compact import compact
+    from dualfast.data.beton.write import open_beton
+    from dualfast.data.index_list import load_keep
 
     source = open_beton(asked.src)
     ids = load_keep(asked.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
@@ -372,7 +372,7 @@ def _compact(asked: Compact) -> None:
 
 
 def _report(asked: Report) -> None:
-    from dualfast import pipeline
+    from dualfast.runs import session as pipeline
 
     print(f"report: {pipeline.report_only(asked.out)}")
 
@@ -410,7 +410,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console as RichConsole
     from rich.table import Table
 
-    from dualfast.report import COLUMNS, summarise
+    from dualfast.report.page import COLUMNS, summarise
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in COLUMNS:

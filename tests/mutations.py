@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNELS = "tests/interpreted_kernels.py::"
-TRAINING = "tests/test_training.py::"
-STEP = "tests/test_step.py::"
+KERNELS = "tests/ops/interpreted_kernels.py::"
+TRAINING = "tests/scoring/test_recording.py::"
+STEP = "tests/ops/test_step.py::"
 
 
 class Mutation(NamedTuple):
@@ -235,7 +235,7 @@ MUTATIONS = [
         "csrc/step_rows.h",
         "~sums.lost & (sums.true_logit >= -FLT_MAX)",
         "~sums.lost",
-        "tests/test_loss.py::test_non_finite_logits_show_as_in_torch_and_are_counted",
+        "tests/scoring/test_loss.py::test_non_finite_logits_show_as_in_torch_and_are_counted",
     ),
     Mutation(
         "csrc/line.h",
@@ -286,7 +286,7 @@ MUTATIONS = [
         STEP + "test_any_number_of_threads_gives_the_same_lines",
     ),
     Mutation(
-        "dualfast/ops.py",
+        "dualfast/ops/step.py",
         "torch.empty(rows, dtype=torch.float32, ",
         "torch.empty(rows, ",
         STEP + "test_the_loss_is_float32_whatever_torchs_defaults",
@@ -295,85 +295,85 @@ MUTATIONS = [
         "csrc/jpeg.cpp",
         "margin = info.max_h_samp_factor",
         "margin = 0",
-        "tests/test_jpeg.py::test_any_crop_is_cut_from_the_whole_image[size0-4:2:0-baseline]",
+        "tests/ops/test_jpeg.py::test_any_crop_is_cut_from_the_whole_image[size0-4:2:0-baseline]",
     ),
     Mutation(
         "csrc/jpeg.cpp",
         "if (level < 0)",
         "if (level < -1)",
-        "tests/test_jpeg.py::test_damaged_files_give_an_image_or_are_left_and_never_crash",
+        "tests/ops/test_jpeg.py::test_damaged_files_give_an_image_or_are_left_and_never_crash",
     ),
     Mutation(
         "csrc/jpeg.cpp",
         "begin % shrink",
         "0 * begin",
-        "tests/test_jpeg.py::test_smaller_decoding_keeps_the_place",
+        "tests/ops/test_jpeg.py::test_smaller_decoding_keeps_the_place",
     ),
     Mutation(
         "csrc/jpeg.cpp",
         "info.max_h_samp_factor == info.max_v_samp_factor ? spare",
         "true ? spare",
-        "tests/test_jpeg.py::test_large_crops_are_decoded_smaller[149-4:2:2]",
+        "tests/ops/test_jpeg.py::test_large_crops_are_decoded_smaller[149-4:2:2]",
     ),
     Mutation(
-        "dualfast/ops.py",
+        "dualfast/ops/step.py",
         "        torch.autograd.graph.increment_version(logits)",
         "        pass",
         TRAINING + "test_inplace_is_noticed_by_who_needs_the_logits",
     ),
     Mutation(
-        "dualfast/operators.py",
+        "dualfast/ops/torch_ops.py",
         "Tensor(b!)? lines",  # functionalisation would then drop what was recorded
         "Tensor? lines",
         TRAINING + "test_the_operator_is_declared_as_it_behaves",
     ),
     Mutation(
-        "dualfast/loss.py",
+        "dualfast/scoring/loss.py",
         "        upstream = upstream / ctx.headroom\n        return (grad",
         "        return (grad",
         TRAINING + "test_compiles_as_one_graph",
     ),
     Mutation(
-        "dualfast/step_torch.py",
+        "dualfast/ops/step_torch.py",
         "new[1:] = ",  # the first row of an index is recorded; this records the last
         "new[:-1] = ",
         TRAINING + "test_a_window_is_of_a_samples_own_visits",
     ),
     Mutation(
-        "dualfast/tdds.py",
+        "dualfast/scoring/tdds.py",
         "DECAY = 0.9",
         "DECAY = 0.1",
-        "tests/test_tdds.py::test_tdds_agrees_with_the_reference",
+        "tests/scoring/test_tdds.py::test_tdds_agrees_with_the_reference",
     ),
     Mutation(
-        "dualfast/tdds.py",
+        "dualfast/scoring/tdds.py",
         "(status[PAUSED] == 0)",
         "(status[PAUSED] >= 0)",
-        "tests/test_tdds.py::test_a_paused_table_keeps_its_tdds",
+        "tests/scoring/test_tdds.py::test_a_paused_table_keeps_its_tdds",
     ),
     Mutation(
         "kernels/line.py",
         "    tl.debug_barrier()\n",
         "",
-        "tests/test_kernels.py::test_the_line_is_stored_after_a_barrier",
+        "tests/ops/test_kernels.py::test_the_line_is_stored_after_a_barrier",
     ),
     Mutation(
         "csrc/philox.h",
         "c2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1;",
         "c2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k0;",
-        "tests/test_philox.py",
+        "tests/ops/test_philox.py",
     ),
     Mutation(
         "csrc/philox.cpp",
         "k1 += 0xBB67AE85;",
         "k1 += 0xBB67AE87;",
-        "tests/test_select.py::test_same_for_threads_levels_and_runs",
+        "tests/selection/test_select.py::test_same_for_threads_levels_and_runs",
     ),
     Mutation(
         "csrc/select.cpp",
         "keys[i] = score[i] > 0 ? keys[i] : waits[i] + kZeroWeight;",
         "keys[i] = score[i] > 0 ? keys[i] : waits[i] + keys[i] + kZeroWeight;",
-        "tests/test_select.py::test_what_has_no_weight_is_drawn_uniformly",
+        "tests/selection/test_select.py::test_what_has_no_weight_is_drawn_uniformly",
     ),
     Mutation(
         "csrc/step.cpp",
@@ -385,79 +385,79 @@ MUTATIONS = [
         "csrc/select.cpp",
         "words_of(race, first, n, 1, words1)",
         "words_of(race, first, n, 0, words1)",
-        "tests/test_select.py::test_keys_are_those_of_the_reference[0]",
+        "tests/selection/test_select.py::test_keys_are_those_of_the_reference[0]",
     ),
     Mutation(
         "csrc/select.cpp",
         "0.3999999999940941908",
         "0.3999999990940941908",
-        "tests/test_select.py::test_keys_are_those_of_the_reference[0]",
+        "tests/selection/test_select.py::test_keys_are_those_of_the_reference[0]",
     ),
     Mutation(
         "csrc/select.cpp",
         "wait < weight * sieve.low - kNearOne",
         "wait < weight * sieve.high - kNearOne",
-        "tests/test_select.py::test_sifting_decides_only_what_is_certain[12.0-4.0-float32-0]",
+        "tests/selection/test_select.py::test_sifting_decides_only_what_is_certain[12.0-4.0-float32-0]",
     ),
     Mutation(
         "csrc/select.cpp",
         "3e-4 * powers",
         "0.0 * powers",
-        "tests/test_select.py::test_sifting_decides_only_what_is_certain[300.0-200.0-float32-0]",
+        "tests/selection/test_select.py::test_sifting_decides_only_what_is_certain[300.0-200.0-float32-0]",
     ),
     Mutation(
         "csrc/select.cpp",
         "constexpr float kNearOne = 0x1p-23f;",
         "constexpr float kNearOne = 0;",
-        "tests/test_select.py::test_sifting_is_certain_for_the_rarest_numbers",
+        "tests/selection/test_select.py::test_sifting_is_certain_for_the_rarest_numbers",
     ),
     Mutation(
         "csrc/select.cpp",
         "constexpr uint32_t kFewBits = 1 << 12;",
         "constexpr uint32_t kFewBits = 1;",
-        "tests/test_select.py::test_sifting_is_certain_for_the_rarest_numbers",
+        "tests/selection/test_select.py::test_sifting_is_certain_for_the_rarest_numbers",
     ),
     Mutation(
         "csrc/select.cpp",
         "const bool sure = ratios[i] < low;",
         "const bool sure = ratios[i] < std::max(low, high);",
-        "tests/test_select.py::test_narrowing_leaves_what_is_in_doubt",
+        "tests/selection/test_select.py::test_narrowing_leaves_what_is_in_doubt",
     ),
     Mutation(
         "csrc/select.cpp",
         "start[part + 1] += start[part];",
         "start[part + 1] += start[part] + 1;",
-        "tests/test_select.py::test_same_for_threads_levels_and_runs",
+        "tests/selection/test_select.py::test_same_for_threads_levels_and_runs",
     ),
     Mutation(
-        "dualfast/race.py",
+        "dualfast/selection/draw.py",
         "* error**2 if most",
         "* error if most",
-        "tests/test_select.py::test_narrowing_stands_the_worst_errors",
+        "tests/selection/test_select.py::test_narrowing_stands_the_worst_errors",
     ),
     Mutation(
-        "dualfast/race.py",
+        "dualfast/selection/draw.py",
         "/ error**2 if least",
         "/ error if least",
-        "tests/test_select.py::test_narrowing_stands_the_worst_errors",
+        "tests/selection/test_select.py::test_narrowing_stands_the_worst_errors",
     ),
     Mutation(
-        "dualfast/selection.py",
+        "dualfast/selection/select.py",
         "* n_samples + Fraction(1, 2))",
         "* n_samples)",
-        "tests/test_select.py::test_counts_are_exact",
+        "tests/selection/test_select.py::test_counts_are_exact",
     ),
     Mutation(
-        "dualfast/selection_files.py",
+        "dualfast/selection/streaming.py",
         "rows[: beta.TOP_SAMPLES]])",
         "rows[-beta.TOP_SAMPLES :]])",
-        "tests/test_selection_files.py::test_files_give_what_memory_gives",
+        "tests/selection/test_streaming.py::test_files_give_what_memory_gives",
     ),
     Mutation(
-        "dualfast/race.py",
+        "dualfast/selection/draw.py",
         "kept[np.flatnonzero(keys == last)[-over:]] = False",
         "kept[np.flatnonzero(keys == last)[:over]] = False",
-        "tests/test_select.py::test_smallest_and_largest_break_ties_by_position",
+        "tests/selection/test_select.py::test_smallest_and_largest_break_ties_by_position",
     ),
 ]
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from dualfast import beton, cli
+from dualfast import cli
+from dualfast.data import beton
 
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
 
@@ -102,7 +103,7 @@ def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_data_changed_while_read_is_one_line_and_a_failed_computation_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dualfast import pipeline
+    from dualfast.runs import session as pipeline
 
     made = beton.open_beton(beton.write(images(8), tmp_path / "a.beton", progress=False).path)
     with open(made.path, "ab") as file:

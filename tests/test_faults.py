@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))  # as a script, too
 import faults
 import faults_files  # noqa: F401  adds its cases
 
@@ -46,7 +46,7 @@ def outcomes(group: str) -> dict[int, str | None]:
 
 @pytest.fixture(autouse=True)
 def _needs_ffcv() -> None:
-    pytest.importorskip("dualfast.loader", reason="needs ffcv", exc_type=ImportError)
+    pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
 
 
 @pytest.mark.parametrize("number", range(len(faults.CASES)), ids=[case.fault for case in faults.CASES])

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from dualfast import beton, sources
-from dualfast.files import atomic, write_text
+from dualfast.data import beton, sources
+from dualfast.storage.files import atomic, write_text
 
 SEED = 2502_06905  # of the data; the runs' seeds are others
 KINDS = ("gaussian", "blur", "jpeg", "fog", "occlusion")

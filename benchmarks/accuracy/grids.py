@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dualfast.config import RECIPES, RunConfig, check_ratio
-from dualfast.selection import kept_count
+from dualfast.selection.select import kept_count
 
 RATIOS = (0.9, 0.8, 0.7, 0.5, 0.3)  # what tells methods apart first
 METHODS = (

@@ -30,13 +30,13 @@ from _harness import RESULTS, origin
 from data import Written, prepare
 from grids import GRIDS, Point, default_data
 
-from dualfast.beta import auto_c_d
 from dualfast.config import RECIPES, ScoreConfig
-from dualfast.pipeline import Training, Workshop, score_only, workshop
-from dualfast.rundir import RunDir
-from dualfast.selection import kept_count
-from dualfast.stopped import Stopped
-from dualfast.table import Scores
+from dualfast.errors import Stopped
+from dualfast.runs.rundir import RunDir
+from dualfast.runs.session import Training, Workshop, score_only, workshop
+from dualfast.scoring.table import Scores
+from dualfast.selection.beta import auto_c_d
+from dualfast.selection.select import kept_count
 
 WORK = Path(__file__).resolve().parents[2] / "runs" / "accuracy"
 

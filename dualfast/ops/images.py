@@ -1,0 +1,59 @@
+"""Reading, cropping and scaling a batch of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch  # noqa: F401  before _C, so that both share one OpenMP runtime
+from numpy.typing import NDArray
+
+import dualfast._C as _C
+
+READ_STATUS = (
+    "done",
+    "cannot be read from the disk",
+    "lies past the end of the file",
+    "cannot be decoded",
+    "no memory",
+)
+LEFT = 5
+JPEG_LIBRARY: str = _C.jpeg_library  # what load_images decodes JPEGs with; "" where it was built without and leaves all
+
+
+def load_images(
+    fd: int,
+    ptr: NDArray[np.uint64],
+    size: NDArray[np.uint64],
+    mode: NDArray[np.uint8],
+    height: NDArray[np.uint16],
+    width: NDArray[np.uint16],
+    boxes: NDArray[np.int32],
+    out: NDArray[Any],
+    table: NDArray[Any],
+    fill: NDArray[Any],
+    threads: int,
+) -> NDArray[np.int32]:
+    """Reads n samples (size[i] bytes at ptr[i] of the open file), cuts and scales boxes[i] to out[i] of shape
+    (height, width, 3), and replaces each value v of channel c by table[c, v]; outside the image stands fill[c].
+
+    Of a JPEG the rows and columns that its box needs are decoded, at 1/2, 1/4 or 1/8 of their size where that still
+    has as many pixels as the output.
+
+    Returns (n,) codes into READ_STATUS, or LEFT for a JPEG to decode otherwise and give to place_images: not of three
+    or one component, damaged, not of this height and width, or any without JPEG_LIBRARY. ValueError or TypeError when
+    shapes or element sizes (1, 2 or 4 bytes) disagree."""
+    status: NDArray[np.int32] = _C.load_images(fd, ptr, size, mode, height, width, boxes, out, table, fill, threads)
+    return status
+
+
+def place_images(
+    pixels: list[NDArray[np.uint8] | None],
+    boxes: NDArray[np.int32],
+    out: NDArray[Any],
+    table: NDArray[Any],
+    fill: NDArray[Any],
+    threads: int,
+) -> None:
+    """load_images for decoded images, each (height, width, 3); out[i] is left alone where pixels[i] is None."""
+    _C.place_images(pixels, boxes, out, table, fill, threads)

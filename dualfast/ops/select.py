@@ -1,0 +1,119 @@
+"""The sampler's operations on columns: keys of the race, sifting, and the positions kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch  # before _C, so that both share one OpenMP runtime
+from numpy.typing import NDArray
+
+import dualfast._C as _C
+
+Floats: TypeAlias = NDArray[np.float64]
+Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Bits: TypeAlias = NDArray[np.uint8]  # a sample a bit, the lowest of a byte first
+
+ZERO_WEIGHT_KEY = 2000.0  # what a weight of zero adds to its key: past the key of any positive weight
+
+
+@dataclass(frozen=True)
+class Race:
+    """Successive sampling without replacement as an exponential race over `count` samples.
+
+    The key of a sample is log(-log u) - log w; the n smallest are a draw with weights w (Efraimidis and Spirakis,
+    2006). u comes from Philox of (seed, id) with 53 bits, w = score * mean^(a-1) * (1-mean)^(b-1), without mean score,
+    without either 1. Weights of zero have the key ZERO_WEIGHT_KEY + log(-log u). score and mean (count,) float32 or
+    float64, contiguous, never copied; ids (count,) int64, None: first, first + 1, ...; seed of 64 bits.
+    """
+
+    count: int
+    seed: int
+    score: Column | None = None
+    mean: Column | None = None
+    a: float = 1.0
+    b: float = 1.0
+    ids: Ints | None = None
+    first: int = 0
+
+    def at(self, where: Ints) -> Race:
+        """The race of the samples at these positions alone; their keys are the same."""
+        ids = where + self.first if self.ids is None else self.ids[where]
+        score, mean = (None if column is None else column[where] for column in (self.score, self.mean))
+        return replace(self, count=len(where), score=score, mean=mean, ids=ids)
+
+
+def race_keys(race: Race, where: Ints | None = None, threads: int | None = None) -> Floats:
+    """The keys float64 of all samples, or of those at the ascending positions `where`: the same bits for any number of
+    threads and any processor."""
+    assert where is None or not len(where) or 0 <= where[0] <= where[-1] < race.count
+    keys: Floats = _C.race_keys(*_fields(race), threads or torch.get_num_threads(), where)
+    return keys
+
+
+def _fields(race: Race) -> tuple[Any, ...]:
+    if not 0 <= race.seed < 2**64:
+        raise ValueError(f"seed is {race.seed}; give an integer of 64 bits, 0 to 2**64 - 1")
+    return race.mean, race.score, race.ids, race.first, race.count, race.a, race.b, race.seed
+
+
+def set_level(level: int) -> None:
+    """For tests: the instructions that selection uses, 2 AVX-512, 1 AVX2, 0 neither; at most what there is."""
+    _C.set_level(level)
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """What sift finds. kept, ceil(count / 8) bytes, marks the samples whose key is below `low` for certain, n_kept of
+    them; open, ascending positions, holds every sample whose key may lie in [low, high]; the keys of all others are
+    above `high`. ratios float32: exp(key) of each open one, over a factor common to all and no further off than the
+    factor `error`; NaN where that is not known. race_keys settles the open ones."""
+
+    kept: Bits
+    n_kept: int
+    open: Ints
+    ratios: NDArray[np.float32]
+    error: float
+
+
+def sift(race: Race, low: float, high: float, threads: int | None = None, fresh: Ints | None = None) -> Sifted:
+    """The race as far as float32 decides it, at the speed of memory. fresh: an array still without content, whose pages
+    are asked for meanwhile.
+
+    Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
+    """
+    *found, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high, fresh)
+    if bad >= 0:
+        for name, column, most in (("score", race.score, np.finfo(np.float64).max), ("mean", race.mean, 1.0)):
+            if column is not None and not 0 <= column[bad] <= most:
+                raise ValueError(f"{name}[{bad}] is {column[bad]}; it must lie in [0, {'1]' if most == 1 else 'inf)'}")
+    return Sifted(*found)
+
+
+def largest(column: Column, k: int, threads: int | None = None) -> Ints:
+    """Positions of the k largest of column (N,) float32 or float64, the largest first; ties go to the lower position.
+    NaN is passed over, so that there may be fewer. For a small k."""
+    top: Ints = _C.largest(column, k, threads or torch.get_num_threads())
+    return top
+
+
+def narrow(found: Sifted, low: float, high: float) -> tuple[int, Ints]:
+    """Marks as kept the open samples whose ratio is below `low`; returns how many these are, and the ascending
+    positions of those whose ratio may lie in [low, high]."""
+    sure, doubtful = _C.narrow(found.kept, found.open, found.ratios, low, high)
+    return sure, doubtful
+
+
+def positions(bits: Bits, n: int, threads: int | None = None, out: Ints | None = None) -> Ints:
+    """The ascending positions (n,) int64 of the ones among bits, n in number, in `out` where that is given."""
+    where = np.empty(n, np.int64) if out is None else out
+    _C.positions(bits, where, threads or torch.get_num_threads())
+    return where
+
+
+def set_bits(bits: Bits, where: Ints) -> None:
+    """Sets the bits at these ascending positions, in place."""
+    assert not len(where) or 0 <= where[0] <= where[-1] < 8 * len(bits)
+    _C.set_bits(bits, where)

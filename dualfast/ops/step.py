@@ -1,0 +1,297 @@
+"""The fused training step: checks its arguments, picks triton, cpp or torch, and calls it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import warnings
+from typing import Any
+
+import torch  # before _C, so that both share one OpenMP runtime
+
+import dualfast._C as _C
+from dualfast.ops import step_torch
+from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, Lines
+
+BACKENDS = ("auto", "cpp", "triton", "torch")
+DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # waits for the device after each step and raises what it found
+
+# Checks and allocations are most of what a step of a small batch takes, so they are written for few calls into torch.
+_KERNEL_DTYPES = {
+    "cpp": (torch.float32, torch.bfloat16),
+    "triton": (torch.float32, torch.bfloat16, torch.float16),
+    "torch": (),
+}
+_SCALAR = torch.zeros((), dtype=torch.float32, device="cpu")  # empty_like takes half the time of empty
+_slow_devices: set[str] = set()
+
+
+def pick_backend(backend: str, device: torch.device) -> str:
+    """The back end that runs on `device`: cpp on CPUs, triton on CUDA, torch elsewhere (slow; said once a device).
+
+    Raises ValueError when one is asked for by name and cannot run there.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; give one of {', '.join(BACKENDS)}")
+    if backend == "auto":
+        if device.type == "cpu":
+            return "cpp"
+        if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+            return "triton"
+        if device.type not in _slow_devices:
+            _slow_devices.add(device.type)
+            why = "triton is not installed" if device.type == "cuda" else "it has no kernel of ours"
+            warnings.warn(f"device {device.type}: {why}; the plain torch path is used, which is slow", stacklevel=4)
+        return "torch"
+    if backend == "cpp" and device.type != "cpu":
+        raise ValueError(f"backend is 'cpp' and the logits are on {device}; it runs on CPU tensors only")
+    if backend == "triton" and importlib.util.find_spec("triton") is None:
+        raise ValueError("backend is 'triton', which is not installed; pip install 'dualfast[triton]'")
+    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if backend == "triton" and device.type != "cuda" and not interpreted:
+        raise ValueError(f"backend is 'triton' and the logits are on {device}; it runs on CUDA tensors only")
+    return backend
+
+
+def runs_on(logits: torch.Tensor, backend: str = "auto") -> str:
+    """The back end that a step on `logits` takes: pick_backend's, or torch for a dtype that C++ does not have."""
+    chosen = pick_backend(backend, logits.device)
+    return chosen if logits.dtype in _KERNEL_DTYPES[chosen] else "torch"
+
+
+def step(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: Lines | None,
+    *,
+    backend: str = "auto",
+    reduction: str = "mean",
+    scale: float = 1.0,
+    weight: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    by_products: bool = True,
+    with_grad: bool = True,
+    inplace: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Cross-entropy, its gradient and the update of the samples' lines, in one pass over the logits.
+
+    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss,
+    float32, () or for reduction="none" (B,), and the gradient of scale times it ("none": its sum), in the dtype of
+    logits (inplace: written over them), or None. by_products=False leaves out margin, EL2N and entropy. Weights,
+    smoothing and reduction as in torch.nn.functional.cross_entropy, but for the loss of an empty batch, which is 0. Of
+    rows with the same index the first is recorded, of rows with ignore_index none.
+
+    Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
+    """
+    check_step(logits, targets, index, lines, weight)
+    if not logits.shape[0]:
+        loss = torch.zeros(() if reduction != "none" else 0, device=logits.device)
+        return loss, logits.new_zeros(logits.shape) if with_grad else None
+    chosen = runs_on(logits, backend)
+    run = _step_cpp if chosen == "cpp" else _step_triton if chosen == "triton" else _step_torch
+    out = run(
+        logits,
+        targets,
+        index,
+        lines,
+        reduction=reduction,
+        scale=scale,
+        weight=weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        by_products=by_products,
+        with_grad=with_grad,
+        inplace=inplace,
+    )
+    if inplace and with_grad:
+        torch.autograd.graph.increment_version(logits)  # autograd sees who else still needs the logits
+    if DEBUG and lines is not None:
+        check_status(lines)
+    return out
+
+
+def check_status(lines: Lines) -> list[int]:
+    """The counters, after waiting for the device; ValueError when an index or a target was out of range."""
+    status: list[int] = lines.status.tolist()
+    if status[BAD_INDEX]:
+        raise ValueError(f"{status[BAD_INDEX]} index values lay outside the table of {lines.n_samples} samples")
+    if status[BAD_TARGET]:
+        raise ValueError(f"{status[BAD_TARGET]} targets lay outside the classes of the logits")
+    return status
+
+
+def check_step(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: Lines | None,
+    weight: torch.Tensor | None,
+) -> None:
+    for name, value in (("logits", logits), ("targets", targets), ("index", index)):
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor")
+    if not logits.dtype.is_floating_point:
+        raise TypeError(f"logits are {logits.dtype}; they must be floating point")
+    shape = logits.shape
+    if len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"logits have the shape {tuple(shape)}; it must be (B, C)")
+    device, rows = logits.device, shape[0]
+    for name, value in (("targets", targets), ("index", index)):
+        if value.dtype != torch.int64:
+            raise TypeError(f"{name} are {value.dtype}; they must be torch.int64")
+        if value.shape != (rows,):
+            raise ValueError(f"{name} have the shape {tuple(value.shape)}; {rows} logits need ({rows},)")
+        if value.device != device:
+            raise _elsewhere(name, value, logits)
+    if weight is not None:
+        if weight.shape != shape[1:]:
+            raise ValueError(f"weight has the shape {tuple(weight.shape)}; {shape[1]} classes need one each")
+        if weight.device != device:
+            raise _elsewhere("weight", weight, logits)
+    if lines is not None and lines.lines.device != device:
+        raise _elsewhere("the score table", lines.lines, logits)
+
+
+def _elsewhere(name: str, value: torch.Tensor, logits: torch.Tensor) -> ValueError:
+    return ValueError(f"{name} is on {value.device} and the logits are on {logits.device}; move one of them")
+
+
+def _step_cpp(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: Lines | None,
+    *,
+    reduction: str,
+    scale: float,
+    weight: torch.Tensor | None,
+    label_smoothing: float,
+    ignore_index: int,
+    by_products: bool,
+    with_grad: bool,
+    inplace: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    rows, classes = logits.shape
+    stride, column = logits.stride()
+    if classes > 1 and column != 1:
+        logits, inplace, stride = logits.contiguous(), False, classes
+    targets, index = targets.contiguous(), index.contiguous()
+    weight_address = 0
+    if weight is not None:
+        weight = weight.float().contiguous()
+        weight_address = weight.data_ptr()
+    grad = None
+    grad_address = grad_stride = 0
+    if with_grad:
+        grad = logits.detach() if inplace else torch.empty_like(logits)
+        grad_address, grad_stride = grad.data_ptr(), grad.stride(0)
+    losses_address = reduced_address = 0
+    if reduction == "none":
+        loss = torch.empty(rows, dtype=torch.float32, device=logits.device)
+        losses_address = loss.data_ptr()
+    else:
+        loss = torch.empty_like(_SCALAR)
+        reduced_address = loss.data_ptr()
+    words = samples = limit = line_address = status_address = sums_address = 0
+    window = 2
+    if lines is not None:
+        table, status, loss_sums, window, limit = lines
+        samples, words = table.shape
+        line_address, status_address = table.data_ptr(), status.data_ptr()
+        sums_address = 0 if loss_sums is None else loss_sums.data_ptr()
+    _C.step(
+        logits.data_ptr(),
+        grad_address,
+        logits.dtype == torch.bfloat16,
+        rows,
+        classes,
+        stride,
+        grad_stride,
+        targets.data_ptr(),
+        index.data_ptr(),
+        losses_address,
+        reduced_address,
+        scale,
+        reduction == "mean",
+        weight_address,
+        label_smoothing,
+        ignore_index,
+        line_address,
+        status_address,
+        sums_address,
+        samples,
+        words,
+        window,
+        limit,
+        by_products and lines is not None,
+        torch.get_num_threads(),
+    )
+    return loss, grad
+
+
+def _step_triton(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    loss, grad, reduced = importlib.import_module("dualfast.kernels.step").step(*arguments, **options)
+    return loss if reduced is None else reduced, grad
+
+
+def _step_torch(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    loss, grad, reduced = step_torch.step(*arguments, **options)
+    return loss if reduced is None else reduced, grad
+
+
+def _has_kernels(tensor: torch.Tensor) -> bool:
+    return tensor.is_cuda and importlib.util.find_spec("triton") is not None
+
+
+def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
+    """grad (B, C) times upstream, a scalar or (B,), in place; on CUDA without waiting to learn that it is 1."""
+    if _has_kernels(grad):
+        scaled: torch.Tensor = importlib.import_module("dualfast.kernels.step").scale_grad(grad, upstream)
+        return scaled
+    if upstream.ndim:
+        return grad.mul_(upstream[:, None])
+    return grad if upstream.is_cpu and upstream.item() == 1.0 else grad.mul_(upstream)
+
+
+def observe(
+    lines: Lines,
+    index: torch.Tensor,
+    *,
+    p: torch.Tensor,
+    margin: torch.Tensor,
+    el2n: torch.Tensor,
+    entropy: torch.Tensor,
+    correct: torch.Tensor,
+    counted: torch.Tensor | None = None,
+) -> None:
+    """The line update on its own: folds one visit of each sample in `index` (B,) int64 from by-products computed
+    elsewhere.
+
+    p, margin, el2n, entropy (B,) float32, correct (B,) bool; counted (B,) bool leaves rows out. A p that is not
+    finite is a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range;
+    on CUDA, where nothing waits for the device, ScoreTable.scores() raises it.
+    """
+    seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
+    if _has_kernels(lines.lines):
+        importlib.import_module("dualfast.kernels.line").observe(lines, index, counted=counted, **seen)
+        return
+    if lines.lines.device.type != "cpu":
+        counted = torch.ones_like(correct) if counted is None else counted
+        step_torch.check_range("index", index, counted, lines.n_samples, "the score table has the samples 0 to {last}")
+        step_torch.observe(lines, index, counted, seen, None)
+        return
+    arrays = [value.detach().contiguous().numpy() for value in seen.values()]
+    _C.observe(
+        *arrays,
+        None if counted is None else counted.contiguous().numpy(),
+        index.contiguous().numpy(),
+        lines.lines.numpy(),
+        lines.status.numpy(),
+        lines.n_samples,
+        lines.window,
+        lines.limit,
+        torch.get_num_threads(),
+    )

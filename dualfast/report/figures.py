@@ -1,0 +1,349 @@
+"""The pictures of the page of a run, as Bokeh figures."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.config import method_options
+
+if TYPE_CHECKING:
+    from dualfast.report.page import Group
+    from dualfast.scoring.table import Scores
+    from dualfast.selection.beta import Beta
+
+# Okabe and Ito's colours, which people of all colour visions tell apart; random and full have theirs by name.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
+RANDOM, FULL = "#E69F00", "#808080"
+MARKERS = ("circle", "square", "triangle", "inverted_triangle", "hex", "star")
+# Text and grid lines are drawn in these; the page puts lighter ones in their place where the reader's theme is dark.
+INK, GRID = "#2b2c2e", "#e3e4e6"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+HEIGHT = 380
+MAP_POINTS, MAP_SEED = 5_000, 0
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn, the same in every picture. dash: a Bokeh and a CSS line style."""
+
+    colour: str
+    marker: str
+    dash: str
+
+
+def styles(made: list[Group]) -> dict[str, Style]:
+    """A style for each method, in order of appearance."""
+    found: dict[str, Style] = {}
+    others = 0
+    for method in sorted(dict.fromkeys(group.method for group in made), key=lambda name: name != "full"):
+        base = method_options(method)[0]
+        if base == "full":
+            found[method] = Style(FULL, "dash", "dashed")
+        elif base == "random":
+            found[method] = Style(RANDOM, "diamond", "dotted")
+        else:
+            at = others % len(COLOURS)
+            found[method] = Style(COLOURS[at], MARKERS[at], "solid")
+            others += 1
+    return found
+
+
+def ratio_colours(ratios: list[float]) -> dict[float, str]:
+    """A colour for each prune ratio: the middle of Viridis, dark to light, seen on white and on black."""
+    from bokeh.palettes import viridis
+
+    scale = viridis(256)
+    last = max(1, len(ratios) - 1)
+    return {ratio: scale[50 + round(150 * at / last)] for at, ratio in enumerate(ratios)}
+
+
+def library() -> str:
+    """Bokeh's JavaScript."""
+    from bokeh.resources import Resources
+
+    script = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
+    # Parts that this page never reaches would load formulas, icons and maps from elsewhere: it has no elsewhere.
+    return re.sub(r"https://(?:cdn\.jsdelivr\.net|maps\.googleapis\.com)/[^\"'`\s]*", "about:blank", script)
+
+
+def as_json(picture: Any) -> Any:
+    """What Bokeh.embed.embed_item takes."""
+    from bokeh.embed import json_item
+
+    return json.loads(json.dumps(json_item(picture)))
+
+
+def _figure(**options: Any) -> Any:
+    from bokeh.plotting import figure
+
+    picture = figure(
+        height=HEIGHT,
+        sizing_mode="stretch_width",
+        tools="",
+        toolbar_location=None,
+        background_fill_alpha=0,
+        border_fill_alpha=0,
+        outline_line_color=None,
+        **options,
+    )
+    picture.toolbar.logo = None
+    picture.min_border_left = picture.min_border_right = 8
+    picture.grid.grid_line_color = GRID
+    picture.xgrid.grid_line_color = None
+    _axis(picture.axis)
+    return picture
+
+
+def _axis(axis: Any) -> None:
+    axis.axis_line_color = GRID
+    axis.major_tick_line_color = GRID
+    axis.minor_tick_line_color = None
+    axis.axis_label_text_color = axis.major_label_text_color = INK
+    axis.axis_label_text_font = axis.major_label_text_font = FONT
+    axis.axis_label_text_font_style = "normal"
+    axis.axis_label_text_font_size = axis.major_label_text_font_size = "13px"
+
+
+def _hover(picture: Any, renderers: list[Any], tooltips: list[tuple[str, str]], **options: Any) -> None:
+    from bokeh.models import HoverTool
+
+    # Values go into the tooltip as text: Bokeh escapes them unless a field says {safe}.
+    picture.add_tools(HoverTool(renderers=renderers, tooltips=tooltips, **options))
+
+
+def _columns(made: list[Group], x: list[float]) -> dict[str, Any]:
+    spread = np.array([group.spread or 0.0 for group in made])
+    accuracy = np.array([group.accuracy for group in made])
+    return {
+        "x": np.array(x, float),
+        "accuracy": accuracy,
+        "low": accuracy - spread,
+        "high": accuracy + spread,
+        "method": [group.method for group in made],
+        "ratio": [f"{group.prune_ratio:g}" for group in made],
+        "kept": [f"{group.kept:,} of {group.n_samples:,}" for group in made],
+        "text": [_accuracy(group) for group in made],
+        "times": [f"{group.score_seconds:.1f} + {group.train_seconds:.1f} s" for group in made],
+    }
+
+
+def _accuracy(group: Group) -> str:
+    spread = "one seed" if group.spread is None else f"± {group.spread:.2f} over {len(group.by_seed)} seeds"
+    return f"{group.accuracy:.2f}%, {spread}"
+
+
+RESULT_TIPS = [
+    ("method", "@method"),
+    ("prune ratio", "@ratio"),
+    ("kept", "@kept"),
+    ("accuracy", "@text"),
+    ("scoring + training", "@times"),
+]
+
+
+def _lines(picture: Any, made: list[Group], x: dict[str, list[float]], style: Mapping[str, Style]) -> None:
+    """Each method's means joined by a line, with whiskers of one spread."""
+    from bokeh.models import ColumnDataSource
+
+    points = []
+    for method, at in x.items():
+        look = style[method]
+        source = ColumnDataSource(_columns([group for group in made if group.method == method], at))
+        line = {"line_color": look.colour, "line_dash": look.dash, "line_width": 2}
+        if method != "full":
+            picture.line("x", "accuracy", source=source, **line)
+        picture.segment("x", "low", "x", "high", source=source, line_color=look.colour, line_width=1.5)
+        for end in ("low", "high"):
+            picture.scatter("x", end, source=source, marker="dash", size=9, line_color=look.colour, line_width=1.5)
+        marker = "circle" if method == "full" else look.marker
+        points.append(
+            picture.scatter(
+                "x",
+                "accuracy",
+                source=source,
+                marker=marker,
+                size=14 if marker == "diamond" else 9,
+                fill_color=look.colour,
+                line_color=look.colour,
+            )
+        )
+    _hover(picture, points, RESULT_TIPS)
+
+
+def accuracy_by_ratio(made: list[Group], style: Mapping[str, Style]) -> Any:
+    """Mean test accuracy against the prune ratio; training on all images is a level with its spread as a band."""
+    from bokeh.models import BoxAnnotation, FixedTicker, Span
+
+    picture = _figure(x_axis_label="prune ratio (fraction removed)", y_axis_label="test accuracy, %, last epoch")
+    full = next((group for group in made if group.method == "full"), None)
+    pruned = [group for group in made if group.method != "full"]
+    ratios = sorted({group.prune_ratio for group in pruned})
+    methods = list(dict.fromkeys(group.method for group in pruned))
+    # Methods stand a little beside each other, or one's whiskers would hide another's.
+    gaps = [later - earlier for earlier, later in pairwise(ratios)] or [0.2]
+    step = min(0.012 * sum(gaps), 0.6 * min(gaps) / len(methods))
+    x = {
+        method: [group.prune_ratio + step * (at - (len(methods) - 1) / 2) for group in pruned if group.method == method]
+        for at, method in enumerate(methods)
+    }
+    if full is not None:
+        if full.spread:
+            picture.add_layout(
+                BoxAnnotation(
+                    bottom=full.accuracy - full.spread,
+                    top=full.accuracy + full.spread,
+                    fill_color=FULL,
+                    fill_alpha=0.2,
+                    line_color=None,
+                )
+            )
+        picture.add_layout(Span(location=full.accuracy, line_color=FULL, line_dash="dashed", line_width=2))
+    _lines(picture, pruned, x, style)
+    picture.xaxis.ticker = FixedTicker(ticks=ratios)
+    picture.xaxis.major_label_overrides = {ratio: f"{ratio:g}" for ratio in ratios}
+    picture.xaxis.major_label_policy = _no_overlap()
+    margin = 0.08 * (ratios[-1] - ratios[0] or 1.0)
+    picture.x_range.start, picture.x_range.end = ratios[0] - margin, ratios[-1] + margin
+    _accuracy_range(picture, made)
+    return picture
+
+
+def _no_overlap() -> Any:
+    from bokeh.models import NoOverlap
+
+    return NoOverlap(min_distance=4)
+
+
+def _accuracy_range(picture: Any, made: list[Group]) -> None:
+    low = min(group.accuracy - (group.spread or 0) for group in made)
+    high = max(group.accuracy + (group.spread or 0) for group in made)
+    margin = 0.06 * (high - low) or 1.0
+    picture.y_range.start, picture.y_range.end = low - margin, high + margin
+
+
+def accuracy_by_time(made: list[Group], style: Mapping[str, Style]) -> Any:
+    """Mean test accuracy against the seconds it took, scoring included."""
+    picture = _figure(x_axis_label="scoring + training, s", y_axis_label="test accuracy, %, last epoch")
+    x: dict[str, list[float]] = {}
+    for group in made:
+        x.setdefault(group.method, []).append(group.seconds)
+    _lines(picture, made, x, style)
+    picture.x_range.start = 0
+    picture.x_range.end = 1.06 * max(group.seconds for group in made) or 1.0
+    _accuracy_range(picture, made)
+    return picture
+
+
+def beta_curves(mean: NDArray[np.float64], betas: list[tuple[float, Beta]]) -> Any:
+    """The Beta density of each prune ratio (right axis) over the histogram of the prediction means (left axis)."""
+    from bokeh.models import LinearAxis, Range1d
+
+    picture = _figure(x_axis_label="mean true-class probability", y_axis_label="images", x_range=(0, 1))
+    counts, edges = np.histogram(mean[~np.isnan(mean)], bins=50, range=(0.0, 1.0))
+    bars = picture.quad(
+        left=edges[:-1], right=edges[1:], bottom=0, top=counts, fill_color=FULL, fill_alpha=0.35, line_color=None
+    )
+    _hover(picture, [bars], [("mean", "@left{0.00} to @right{0.00}"), ("images", "@top{0,0}")])
+    picture.y_range.start, picture.y_range.end = 0, 1.05 * max(1, int(counts.max()))
+    if not betas:
+        return picture
+    x = np.linspace(0.005, 0.995, 199)
+    densities = {ratio: _beta_density(x, beta.a, beta.b) for ratio, beta in betas}
+    picture.extra_y_ranges = {"density": Range1d(0, 1.05 * max(float(d.max()) for d in densities.values()))}
+    right = LinearAxis(y_range_name="density", axis_label="Beta density")
+    picture.add_layout(right, "right")
+    _axis(right)
+    colours = ratio_colours([ratio for ratio, _ in betas])
+    lines = [
+        picture.line(
+            x, densities[ratio], y_range_name="density", line_color=colours[ratio], line_width=2.5, name=f"{ratio:g}"
+        )
+        for ratio, _ in betas
+    ]
+    _hover(picture, lines, [("prune ratio", "$name"), ("mean", "$x{0.00}"), ("density", "@y{0.00}")])
+    return picture
+
+
+def _beta_density(x: NDArray[np.float64], a: float, b: float) -> NDArray[np.float64]:
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    density: NDArray[np.float64] = np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
+    return density
+
+
+def data_map(scores: Scores, labels: NDArray[np.int64] | None, names: list[str]) -> Any:
+    """Mean against spread of the true-class probability, coloured by dual; at most MAP_POINTS, drawn with MAP_SEED."""
+    from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper
+    from bokeh.palettes import Viridis256
+
+    assert scores.dyn_unc is not None
+    able = np.flatnonzero(np.isfinite(scores.dual) & np.isfinite(scores.mean) & np.isfinite(scores.dyn_unc))
+    if len(able) > MAP_POINTS:
+        able = np.sort(np.random.default_rng(MAP_SEED).choice(able, MAP_POINTS, replace=False))
+    columns: dict[str, Any] = {"id": able.astype(np.int32)}
+    tips = [("id", "@id")]
+    if labels is not None:
+        columns["label"] = [names[label] if label < len(names) else str(label) for label in labels[able].tolist()]
+        tips.append(("label", "@label"))
+    for name in ("dual", "mean", "dyn_unc", "aum", "el2n", "entropy", "forgetting"):
+        values = getattr(scores, name)
+        if values is not None:
+            columns[name] = values[able].astype(np.float32)
+            tips.append((name, f"@{name}{{0.000}}" if name != "forgetting" else "@forgetting"))
+    picture = _figure(x_axis_label="mean true-class probability", y_axis_label="its standard deviation (dyn_unc)")
+    dual = columns["dual"]
+    low, high = (float(dual.min()), float(dual.max())) if len(dual) else (0.0, 1.0)
+    # The darkest end would not be seen on a dark page.
+    mapper = LinearColorMapper(palette=Viridis256[40:], low=low, high=high if high > low else low + 1.0)
+    points = picture.scatter(
+        "mean",
+        "dyn_unc",
+        source=ColumnDataSource(columns),
+        size=5 if len(able) > 500 else 7,
+        fill_color={"field": "dual", "transform": mapper},
+        fill_alpha=0.8,
+        line_color=None,
+    )
+    _hover(picture, [points], tips, limit=3)
+    bar = ColorBar(
+        color_mapper=mapper,
+        height=8,
+        padding=4,
+        title="dual",
+        background_fill_alpha=0,
+        title_text_color=INK,
+        title_text_font=FONT,
+        title_text_font_style="normal",
+        major_label_text_color=INK,
+        major_label_text_font=FONT,
+    )
+    picture.add_layout(bar, "above")
+    picture.height = HEIGHT + 80
+    picture.x_range.start, picture.x_range.end = -0.02, 1.02
+    return picture
+
+
+def class_histogram(counts: Mapping[float, NDArray[np.int64]]) -> Any:
+    """How many classes keep how many images, one outline a prune ratio."""
+    picture = _figure(x_axis_label="images kept of a class", y_axis_label="classes")
+    top = max(int(count.max()) for count in counts.values())
+    edges = np.arange(0, top + 2, max(1, -(-(top + 1) // 40))) - 0.5
+    edges = np.append(edges, edges[-1] + (edges[1] - edges[0] if len(edges) > 1 else 1))
+    colours = ratio_colours(list(counts))
+    lines = []
+    for ratio, count in counts.items():
+        height, _ = np.histogram(count, bins=edges)
+        x = np.repeat(edges, 2)
+        y = np.concatenate([[0], np.repeat(height, 2), [0]])
+        lines.append(picture.line(x, y, line_color=colours[ratio], line_width=2, name=f"{ratio:g}"))
+    _hover(picture, lines, [("prune ratio", "$name"), ("images kept", "$x{0}"), ("classes", "@y{0,0}")])
+    picture.y_range.start = 0
+    return picture

@@ -1,0 +1,106 @@
+"""Checksums: what the file is made of is known from the start, and what differs is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from dualfast import compact, verify
+from dualfast.data import beton
+from dualfast.data.beton import checksums
+from dualfast.storage import files
+
+pytest.importorskip("tqdm")
+
+N, PAGE = 5000, 1 << 21
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> beton.Beton:
+    """5,000 raw images over four pages of samples, after one of tables."""
+    images = np.random.default_rng(0).integers(0, 256, (N, 20, 20, 3), dtype=np.uint8)
+    beton.write((images, np.arange(N) % 7), tmp_path / "a.beton", page_size=PAGE)
+    return beton.open_beton(tmp_path / "a.beton")
+
+
+def flip(path: Path, at: int) -> None:
+    with open(path, "rb+") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_checksums_are_those_of_zlib(made: beton.Beton) -> None:
+    data = made.path.read_bytes()
+    assert made.sums is not None
+    assert made.sums.pages.tolist() == [crc32(data[at : at + PAGE]) for at in range(0, len(data), PAGE)]
+    rows = beton.HEADER.itemsize + 2 * beton.DESCRIPTOR.itemsize + made.metadata.nbytes
+    assert made.sums.tables == crc32(data[:rows] + data[made.table_start :])
+
+
+def test_the_page_and_its_samples_are_named(made: beton.Beton) -> None:
+    row = 2500
+    page = int(made.ptr[row]) // PAGE
+    inside = np.flatnonzero(made.ptr // np.uint64(PAGE) == page)
+    flip(made.path, int(made.ptr[row]) + 7)
+    with pytest.raises(ValueError, match=rf"page {page} .*{len(inside)} samples, {inside[0]} to {inside[-1]}, differs"):
+        verify(made.path, progress=False)
+    flip(made.path, int(made.ptr[0]))
+    with pytest.raises(ValueError, match=r"page 1 .*and 1 more pages, with"):
+        verify(made.path, progress=False)
+    checksums.forget(made.path)
+    verify(made.path, progress=False)
+
+
+def test_a_label_is_known_to_be_wrong_on_opening(made: beton.Beton) -> None:
+    flip(made.path, beton.HEADER.itemsize + 2 * beton.DESCRIPTOR.itemsize + 100 * made.metadata.itemsize + 16)
+    with pytest.raises(ValueError, match=r"its tables differ from the checksum in a\.beton\.crc.*or delete"):
+        beton.open_beton(made.path)
+    checksums.forget(made.path)
+    assert (beton.open_beton(made.path).labels != made.labels).sum() == 1
+
+
+def test_a_damaged_or_cut_file_of_checksums_is_refused(made: beton.Beton) -> None:
+    crc = checksums.path_of(made.path)
+    whole = crc.read_bytes()
+    for at in range(len(whole)):
+        flip(crc, at)
+        with pytest.raises(ValueError, match=r"a\.beton"):
+            beton.open_beton(made.path)
+        crc.write_bytes(whole[:at])
+        with pytest.raises(ValueError, match=r"a\.beton\.crc is damaged"):
+            beton.open_beton(made.path)
+        crc.write_bytes(whole)
+    beton.open_beton(made.path)
+
+
+def test_writing_and_compacting_replace_them(made: beton.Beton) -> None:
+    compact(made.path, range(0, N, 2), made.path.with_name("half.beton"))
+    compact(made.path, range(10), made.path.with_name("half.beton"))
+    assert verify(made.path.with_name("half.beton"), full=True, progress=False).n_samples == 10
+    beton.write((np.zeros((9, 4, 4), np.uint8), np.arange(9) % 2), made.path)
+    assert verify(made.path, progress=False).n_samples == 9
+    assert made.image(4999).shape == (20, 20, 3)  # opened before it was replaced
+
+
+def test_an_open_file_that_is_written_to_is_noticed(made: beton.Beton) -> None:
+    os.utime(made.path)
+    made.check_unchanged()  # the time alone means nothing
+    os.truncate(made.path, made.bytes - 24)
+    with pytest.raises(RuntimeError, match="changed while it was open"):
+        made.check_unchanged()
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / ".x.json.abcdefgh.part").write_text("left behind")
+    (tmp_path / ".y.json.abcdefgh.part").write_text("another's")
+    with files.atomic(tmp_path / "x.json") as one:
+        files.write_text(tmp_path / "x.json", "two")
+        one.write_text("one")  # still there: it is in use
+    assert (tmp_path / "x.json").read_text() == "one"
+    assert sorted(os.listdir(tmp_path)) == [".y.json.abcdefgh.part", "x.json"]

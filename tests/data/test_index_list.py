@@ -1,0 +1,107 @@
+"""Index lists: what is written is read back, and what does not belong is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualfast.data.index_list import load_keep, save_keep, write_keep
+
+IDS = np.array([1, 5, 7, 90], np.int64)
+
+
+def test_round_trip_with_its_side_file(tmp_path: Path) -> None:
+    path = tmp_path / "keep.npy"
+    save_keep(path, IDS, n_samples=100, fingerprint="f", method="dual", seed=2**63)
+    about = json.loads((tmp_path / "keep.json").read_text())
+    assert about | {"dualfast": ""} == {
+        "n_samples": 100,
+        "kept": 4,
+        "removed": 96,
+        "method": "dual",
+        "seed": 2**63,
+        "fingerprint": "f",
+        "dualfast": "",
+    }
+    for given in ({}, {"n_samples": 100}, {"n_samples": 100, "fingerprint": "f"}):
+        loaded = load_keep(path, **given)
+        assert loaded.dtype == np.int64
+        assert (loaded == IDS).all()
+    assert sorted(os.listdir(tmp_path)) == ["keep.json", "keep.npy"]
+    os.unlink(tmp_path / "keep.json")  # a bare list is one too
+    assert (load_keep(path, n_samples=91, fingerprint="other") == IDS).all()
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (IDS.astype(np.int32), "int32"),
+        (IDS.astype(np.float64), "float64"),
+        (IDS[None], "shape"),
+        (np.array([5, 1], np.int64), "not sorted"),
+        (np.array([1, 1], np.int64), "not sorted"),
+        (np.array([-1, 1], np.int64), "negative"),
+        (np.array([1, 200], np.int64), "holds the id 200; the data have 100 samples"),
+    ],
+)
+def test_refuses_other_arrays(tmp_path: Path, array: np.ndarray, says: str) -> None:
+    np.save(tmp_path / "keep.npy", array)
+    with pytest.raises(ValueError, match=says):
+        load_keep(tmp_path / "keep.npy", n_samples=100)
+
+
+def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
+    path = tmp_path / "keep.npy"
+    save_keep(path, IDS, n_samples=100, fingerprint="f")
+    with pytest.raises(ValueError, match="n_samples 100; these have 101"):
+        load_keep(path, n_samples=101)
+    with pytest.raises(ValueError, match="fingerprint f; these have g"):
+        load_keep(path, fingerprint="g")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    with pytest.raises(ValueError, match="no index list"):
+        load_keep(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="no index list"):
+        load_keep(path)
+    with pytest.raises(ValueError, match="no index list"):
+        load_keep(tmp_path / "missing.npy")
+    np.save(path, IDS[:3])
+    with pytest.raises(ValueError, match=r"holds 3 ids and keep.json says 4"):
+        load_keep(path)
+    with pytest.raises(ValueError, match=r"end it in .npy"):
+        save_keep(tmp_path / "keep.txt", IDS, n_samples=100)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{"])
+def test_a_side_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    save_keep(tmp_path / "keep.npy", IDS, n_samples=100)
+    (tmp_path / "keep.json").write_text(text)
+    with pytest.raises(ValueError, match=r"keep\.json' says nothing about an index list"):
+        load_keep(tmp_path / "keep.npy")
+
+
+def test_nothing_appears_when_the_disk_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "keep.npy"
+    save_keep(path, IDS, n_samples=100)
+
+    def pieces() -> Iterator[np.ndarray]:
+        yield IDS[:2]
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_keep(path, pieces(), 3, n_samples=100)
+    assert (load_keep(path, n_samples=100) == IDS).all()  # the side file too is the old one
+    assert sorted(os.listdir(tmp_path)) == ["keep.json", "keep.npy"]
+
+
+def test_pieces_are_one_list(tmp_path: Path) -> None:
+    write_keep(tmp_path / "keep.npy", (IDS[i : i + 1] for i in range(4)), 4, n_samples=100)
+    assert (load_keep(tmp_path / "keep.npy", n_samples=100) == IDS).all()
+    write_keep(tmp_path / "none.npy", [], 0, n_samples=100)
+    assert load_keep(tmp_path / "none.npy").shape == (0,)

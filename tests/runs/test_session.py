@@ -1,0 +1,191 @@
+"""dualfast.pipeline: what one run directory keeps apart, and what runs may share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+
+from dualfast.config import RunConfig, TrainConfig
+from dualfast.data import beton
+from dualfast.loading.order import share
+from dualfast.runs import session as pipeline
+from dualfast.runs.session import Training, Workshop, open_run, recipe_of
+from dualfast.scoring.table import Scores
+from dualfast.selection.beta import auto_c_d
+
+SHORT: dict[str, Any] = {"epochs": 2, "score_epochs": 2, "window": 2, "threads": 1, "num_workers": 1, "tests": 1}
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Silent:
+    def plan(self, images: int) -> None: ...
+    def step(self, what: str) -> None: ...
+    def images(self, count: int) -> None: ...
+    def say(self, line: str) -> None: ...
+
+
+def asked(out: Path, **options: Any) -> RunConfig:
+    return RunConfig(**{**SHORT, "prune_ratio": (0.9,), "seed": (0,), "full": False, "out": str(out), **options})
+
+
+def workshop(config: RunConfig) -> Workshop:
+    return Workshop(open_run(config), config, recipe_of(config), Silent(), needs_test=True)
+
+
+def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
+    for method in ("dual+beta:c_d=2.1", "dual+beta", "dual+beta:c_d=cifar10", "dual", "dual:keep=low"):
+        pipeline.run(asked(tmp_path / "run", method=(method,)), Silent())
+    ours = sorted((tmp_path / "run").glob("keep-0.9*.json"))
+    drawn = {
+        (about["method"], about.get("c_d"), about.get("keep")) for about in map(json.loads, map(Path.read_text, ours))
+    }
+    auto = auto_c_d(Scores.load(tmp_path / "run" / "scores.parquet"), 0.9)
+    assert drawn == {
+        *(("dual+beta", c_d, None) for c_d in (2.1, auto, 5.5)),
+        *(("dual", None, keep) for keep in (None, "low")),
+    }
+    assert len({tuple(np.load(path.with_suffix(".npy"))) for path in ours}) == 5
+
+
+def test_tdds_is_gathered_on_demand(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --tdds too"):
+        pipeline.run(asked(tmp_path / "without", method=("tdds",)), Silent())
+    short = {"epochs": 4, "score_epochs": 4}
+    run_dir, rows = pipeline.run(asked(tmp_path / "with", method=("tdds", "loss"), tdds=True, **short), Silent())
+    assert [row["kept"] for row in rows] == [144, 144]
+    lists = [np.load(run_dir.path / name) for name in ("keep-0.9.npy", "keep-0.9-loss-seed0.npy")]
+    assert len(np.intersect1d(*lists)) < 144
+
+
+def test_the_paper_s_batch_rule_and_equal_steps(tmp_path: Path) -> None:
+    config = asked(
+        tmp_path / "run", batch_rule="paper", compute="steps", method=("random", "loss", "aum:mislabel_cut=100")
+    )
+    config = RunConfig(**{**vars(config), "prune_ratio": (0.5, 0.8, 0.9)})
+    _, rows = pipeline.run(config, Silent())
+    found = {(row["prune_ratio"], row["batch_size"], row["epochs"]) for row in rows}
+    # 1,437 images in batches of 64 are 23 steps an epoch; 719, 287 and 144 in batches of 64, 32 and 16 are 12, 9 and 9.
+    assert found == {(0.5, 64, round(46 / 12)), (0.8, 32, round(46 / 9)), (0.9, 16, round(46 / 9))}
+    assert len(rows) == 9
+
+
+def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_path: Path) -> None:
+    first = asked(tmp_path / "first")
+    with workshop(first) as shop:
+        path = shop.score(first, 0)
+        ours = shop.keep(Training("dual", 0.9, 0), first)
+    second = asked(tmp_path / "second", model="wide")
+    with workshop(second) as shop:
+        assert not shop.is_scored(0)
+        shop.adopt(path, 0, {"event": "scored", "seconds": 12.5, "cpu_seconds": 9.5, "epochs": 30})
+        shop.adopt(path, 0, {"seconds": 99.0})
+        assert (shop.keep(Training("dual", 0.9, 0), second) == ours).all()
+        row = shop.retrain(Training("dual", 0.9, 0), second)
+        assert (row["score_seconds"], row["score_cpu_seconds"]) == (12.5, 9.5)
+        assert row["train_cpu_seconds"] > 0
+    images = np.random.default_rng(0).integers(0, 256, (1437, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "other.npz", images=images, labels=np.arange(1437) % 10)
+    other = str(tmp_path / "other.npz")
+    with (
+        workshop(asked(tmp_path / "third", data=other, test=other)) as shop,
+        pytest.raises(ValueError, match="was written for the data"),
+    ):
+        shop.adopt(path, 0, {"seconds": 1.0})
+
+
+def write_beton(path: Path, seed: int, n: int = 64) -> str:
+    images = np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+    beton.write((images, np.arange(n) % 2), path, progress=False)
+    return str(path)
+
+
+def test_results_on_other_data_do_not_mix(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    config = asked(tmp_path / "run", data=data, test=test, method=("random",))
+    _, rows = pipeline.run(config, Silent())
+    assert pipeline.run(config, Silent())[1] == rows
+    config_path = tmp_path / "run" / "config.yaml"
+    noted = config_path.read_text()
+    for path, what in ((data, "data_fingerprint"), (test, "test_fingerprint")):
+        write_beton(Path(path), 9)
+        with pytest.raises(ValueError, match=rf"run' holds a run with {what}: .* give another --out"):
+            pipeline.run(config, Silent())
+        assert config_path.read_text() == noted
+        write_beton(Path(path), (data, test).index(path))
+    # A run directory of a version that did not note its data goes on.
+    config_path.write_text("".join(line for line in noted.splitlines(True) if "_fingerprint" not in line))
+    assert pipeline.run(config, Silent())[1] == rows
+    assert "data_fingerprint" in config_path.read_text()
+
+
+def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    config = asked(tmp_path / "run", data=data, test=test, method=("random",))
+
+    class Twice(Silent):
+        def plan(self, images: int) -> None:
+            before = (tmp_path / "run" / "config.yaml").read_text()
+            with pytest.raises(ValueError, match="in use by another run"):
+                pipeline.run(replace(config, seed=(1,)), Silent())
+            assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+    assert len(pipeline.run(config, Twice())[1]) == 1
+    assert len(pipeline.run(replace(config, seed=(1,)), Silent())[1]) == 1
+
+
+def test_a_ratio_that_keeps_nothing_is_refused_before_scoring(tmp_path: Path) -> None:
+    data, test = (write_beton(tmp_path / f"{name}.beton", seed) for seed, name in enumerate(("a", "t")))
+    for compute in ("epochs", "steps"):
+        config = asked(tmp_path / compute, data=data, test=test, compute=compute)
+        with pytest.raises(ValueError, match=r"prune_ratio 0\.999 keeps 0 of 64 images"):
+            pipeline.run(replace(config, prune_ratio=(0.5, 0.999)), Silent())
+        assert not (tmp_path / compute / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("data", [".", "../here", ".."])
+def test_a_run_is_named_after_its_data(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    want = tmp_path.name if data == ".." else "here"
+    assert pipeline._asked(RunConfig(data=data))[1] == f"runs/{want}"
+    assert pipeline._asked(RunConfig(data=".hidden"))[1] == "runs/hidden"
+    assert pipeline._asked(RunConfig(data="a/photos.tar.gz"))[1] == "runs/photos"
+
+
+def test_numpy_numbers_are_noted_as_numbers(tmp_path: Path) -> None:
+    numbers = {"c_d": np.float32(5.5), "prune_ratio": (np.float64(0.5),), "seed": (np.int64(3),)}
+    noted = open_run(asked(tmp_path / "run", **numbers)).config()["asked"]
+    assert (noted["c_d"], noted["prune_ratio"], noted["seed"]) == (5.5, [0.5], [3])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_no_last_batch_is_one_image(ranks: int) -> None:
+    for count in range(2 * ranks, 300):
+        batch = pipeline.batch_of_a_rank(count, 64, ranks)
+        assert 64 <= batch * ranks < 2 * 64 + ranks
+        shares = [share(np.arange(count), batch, rank=rank, world_size=ranks).starts for rank in range(ranks)]
+        assert min(starts[-1] - starts[-2] for starts in shares) > 1, (count, batch)
+    assert pipeline.batch_of_a_rank(1437, 64, 1) == 64
+    assert pipeline.batch_of_a_rank(9, 2, 2) == 1
+
+
+def test_resnet9_trains_where_one_image_would_be_left(tmp_path: Path) -> None:
+    data = write_beton(tmp_path / "a.beton", 0, n=65)
+    short = {name: SHORT[name] for name in ("threads", "num_workers", "epochs")}
+    config = TrainConfig(data=data, out=str(tmp_path / "run"), model="resnet9", batch_size=64, **short)
+    assert pipeline.train_only(config, Silent())[1]["loss"] < 10

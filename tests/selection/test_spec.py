@@ -1,0 +1,154 @@
+"""dualfast select: what it writes is what select keeps, and its side file draws the same again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dualfast
+from dualfast import cli
+from dualfast.data.index_list import load_keep
+from dualfast.selection.select import select
+from dualfast.selection.spec import Draw
+
+N = 2000
+LABELS = np.arange(N) % 3
+
+
+@pytest.fixture
+def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
+    rng = np.random.default_rng(0)
+    mean = rng.beta(4, 2, N)
+    made = dualfast.Scores(dual=mean * (1 - mean) * rng.random(N), mean=mean, aum=rng.normal(size=N))
+    monkeypatch.chdir(tmp_path)
+    made.save("scores.parquet", labels=LABELS, fingerprint="f")
+    for name in ("dual", "mean"):
+        np.save(f"{name}.npy", getattr(made, name))
+    np.save("out.npy", np.arange(50))
+    np.save("in.npy", np.arange(N) >= N - 50)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ([], {}),
+        (["--seed", "7", "--c-d", "5.5"], {"seed": 7, "c_d": 5.5}),
+        (["--method", "dual+beta:c_d=11"], {"c_d": 11}),
+        (["--c-d", "cifar10"], {"c_d": 5.5}),
+        (["--c-d", "cifar10", "--force", "in.npy"], {"c_d": 5.5, "force": range(N - 50, N)}),
+        (["--method", "random"], {"method": "random"}),
+        (["--method", "dual:keep=low"], {"method": "dual", "keep": "low"}),
+        (["--method", "ccs:strata=7,mis_ratio=0.2"], {"method": "ccs", "strata": 7, "mis_ratio": 0.2}),
+        (["--per-class"], {"per_class": True, "labels": LABELS}),
+        (["--exclude", "out.npy", "--force", "in.npy"], {"exclude": range(50), "force": range(N - 50, N)}),
+        (["--mislabel-cut", "100"], {"mislabel_cut": 100}),
+        (["--method", "dual:mislabel_cut=100"], {"method": "dual", "mislabel_cut": 100}),
+        (
+            ["--method", "dual+beta:mislabel_cut=100,c_d=5", "--per-class"],
+            {"mislabel_cut": 100, "c_d": 5, "per_class": True, "labels": LABELS},
+        ),
+    ],
+)
+def test_select_and_select_like_it(
+    scores: dualfast.Scores, flags: list[str], options: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"c_d": "auto"} | {k: list(v) if isinstance(v, range) else v for k, v in options.items()}
+    want = select(scores, 0.8, **options)
+    command = ["select", "--scores", "scores.parquet", "--out"]
+    assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", *flags]) == 0
+    assert "kept 400 of 2000, removed 1600" in capsys.readouterr().out
+    assert (load_keep("keep.npy", n_samples=N, fingerprint="f") == want).all()
+    assert cli.main([*command, "again.npy", "--like", "keep.json"]) == 0
+    assert Path("again.npy").read_bytes() == Path("keep.npy").read_bytes()
+    assert Path("again.json").read_text() == Path("keep.json").read_text()
+
+
+def test_an_expression_on_the_table(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("duckdb")
+    command = ["select", "--scores", "scores.parquet", "--out"]
+    assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", "--where", "aum > 0 AND label <> 1"]) == 0
+    want = select(scores, 0.8, c_d="auto", among=(np.asarray(scores.aum) > 0) & (LABELS != 1))
+    assert (load_keep("keep.npy") == want).all()
+    assert cli.main([*command, "again.npy", "--like", "keep.npy"]) == 0
+    assert (load_keep("again.npy") == want).all()
+    for expression, says in (("aum >", "where is 'aum >'"), ("size > 1", "where is 'size > 1'")):
+        assert cli.main([*command, "bad.npy", "--prune-ratio", "0.8", "--where", expression]) == 2
+        assert says in capsys.readouterr().err
+    assert cli.main([*command, "bad.npy", "--prune-ratio", "0.1", "--where", "aum > 0"]) == 2
+    assert "keeps 1800 of 2000 samples" in capsys.readouterr().err
+    assert not Path("bad.npy").exists()
+
+
+def test_auto_is_said_and_noted_as_the_number_it_is(
+    scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["select", "--scores", "scores.parquet", "--out", "keep.npy", "--prune-ratio", "0.7", "--c-d", "auto"]
+    for flags, how in (([], {}), (["--force", "in.npy"], {"force": np.arange(N - 50, N)})):
+        assert cli.main([*command, *flags]) == 0
+        c_d = json.loads(Path("keep.json").read_text())["c_d"]
+        assert capsys.readouterr().err.count(f"c_d auto is {c_d:g}") == 1
+        assert (load_keep("keep.npy") == select(scores, 0.7, c_d=c_d, **how)).all()
+
+
+def test_columns_and_shards(scores: dualfast.Scores) -> None:
+    assert cli.main(["select", "--scores", "dual.npy", "mean.npy", "--out", "keep.npy", "--prune-ratio", "0.8"]) == 0
+    assert (load_keep("keep.npy") == select(scores, 0.8, c_d="auto")).all()
+
+
+def test_a_column_given_twice_is_refused(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("more").mkdir()
+    np.save("more/dual.npy", np.ones(N))
+    columns = ["dual.npy", "mean.npy", "more/dual.npy"]
+    assert cli.main(["select", "--scores", *columns, "--out", "keep.npy", "--prune-ratio", "0.8"]) == 2
+    said = capsys.readouterr().err
+    assert "dual.npy more/dual.npy: a .npy is one whole column" in said
+    assert ".parquet" in said
+    assert not Path("keep.npy").exists()
+
+
+def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table("scores.parquet")
+    both = [table.slice(0, N // 2), table.slice(N // 2)]
+    pq.write_table(both[0], "a.parquet")
+    for fingerprint, exit_code in ((b"f", 0), (b"g", 2)):
+        pq.write_table(
+            both[1].replace_schema_metadata({b"dualfast": b'{"fingerprint": "%s"}' % fingerprint}), "b.parquet"
+        )
+        Path("of_f.json").write_text('{"prune_ratio": 0.5, "fingerprint": "f"}')
+        command = ["select", "--scores", "a.parquet", "b.parquet", "--out", "keep.npy", "--like", "of_f.json"]
+        assert cli.main(command) == exit_code
+    assert "'b.parquet' was written for the data g; the list was drawn from f" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ([], "prune_ratio is missing"),
+        (["--prune-ratio", "1"], "prune_ratio is 1"),
+        (["--like", "none.json"], "does not say how a list was drawn"),
+        (["--like", "empty.json"], "does not say how a list was drawn"),
+        (["--like", "list.json"], "does not say how a list was drawn"),
+        (["--like", "other.json"], "written for the data f; the list was drawn from g"),
+        (["--prune-ratio", "0.8", "--exclude", "none.npy"], "'none.npy' is no list of ids"),
+        (["--prune-ratio", "0.8", "--method", "dual:strata=3"], "no option 'strata'"),
+        (["--prune-ratio", "0.8", "--method", "dual:c_d=3"], "no option 'c_d'"),
+    ],
+)
+def test_bad_input(scores: dualfast.Scores, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.json").write_text("{}")
+    Path("list.json").write_text("[]")
+    Path("other.json").write_text('{"prune_ratio": 0.5, "fingerprint": "g"}')
+    assert cli.main(["select", "--scores", "scores.parquet", "--out", "keep.npy", *flags]) == 2
+    assert says in capsys.readouterr().err
+    assert not Path("keep.npy").exists()
+
+
+def test_an_argument_is_no_option() -> None:
+    with pytest.raises(ValueError, match="mislabel_cut=9"):
+        Draw(prune_ratio=0.5, method="dual", options={"mislabel_cut": 9})
