@@ -260,7 +260,7 @@ def _exchange(path: Path, row: int, data: bytes) -> None:
 
 FUZZ = """
 import numpy as np
-import test_jpeg as t
+import test_images as t
 
 rng = np.random.default_rng(5)
 size, done, left = (45, 60), 0, 0
@@ -296,7 +296,7 @@ def test_damaged_files_give_an_image_or_are_left_and_never_crash() -> None:
     assert left > 500
 
 
-# ---- the same bits everywhere ----------------------------------------------------------------------------------------
+# ---- the same bits everywhere ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 49), (200, 150)])
