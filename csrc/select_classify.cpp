@@ -101,8 +101,8 @@ struct Bounds {
     }
 };
 
-// The columns of a block and its outcome.
-struct Block {
+// The columns of a block and its outcome. Aligned, or each AVX-512 access would straddle two cache lines.
+struct alignas(64) Block {
     float waits[kBlock], log_weights[kBlock], weights[kBlock];  // log_weights: in units of log2, without the score
     uint32_t below[kBlock / 32];                                // bitmap: certainly below low
     int n_below, n_undecided;
@@ -227,10 +227,10 @@ int64_t first_invalid(const Race& race, int64_t first, int64_t last) {
     return last;
 }
 
-// Touches the block's share of the pages.
-void prefault(const PrefaultBuffer& buffer, int64_t block, int64_t blocks) {
+// Touches the pages that begin in data[begin..end - 1].
+void prefault(const PrefaultBuffer& buffer, int64_t begin, int64_t end) {
     constexpr int64_t kPage = 4096;
-    const int64_t begin = buffer.bytes * block / blocks, end = buffer.bytes * (block + 1) / blocks;
+    end = std::min(end, buffer.bytes);
     for (int64_t at = (begin + kPage - 1) / kPage * kPage; at < end; at += kPage) buffer.data[at] = 0;
 }
 
@@ -243,7 +243,9 @@ void append(Classified& to, const int64_t* undecided, const float* ratios, int64
 
 Classified classify(const Race& race, double low, double high, uint8_t* bits, PrefaultBuffer prefault_buffer) {
     const Bounds bounds(race, low, high);
-    const int64_t parts = parts_of(race.count, race.threads), blocks = (race.count + kBlock - 1) / kBlock;
+    const int64_t parts = parts_of(race.count, race.threads);
+    const int64_t blocks = (race.count + kBlock - 1) / kBlock;
+    const int64_t per_block = blocks > 0 ? (prefault_buffer.bytes + blocks - 1) / blocks : 0;  // bytes to touch
     std::vector<Classified> by_part(static_cast<size_t>(parts), Classified{0, -1, {}, {}, bounds.error});
     for_blocks(race.count, parts, race.threads, [&](int64_t part, int64_t first, int n) {
         Classified& own = by_part[static_cast<size_t>(part)];
@@ -255,7 +257,7 @@ Classified classify(const Race& race, double low, double high, uint8_t* bits, Pr
         std::memcpy(bits + first / 8, block.below, static_cast<size_t>((n + 7) / 8));
         own.n_below += block.n_below;
         append(own, block.undecided, block.ratios, block.n_undecided);
-        prefault(prefault_buffer, first / kBlock, blocks);
+        prefault(prefault_buffer, first / kBlock * per_block, (first / kBlock + 1) * per_block);
     });
     if (parts == 1) return std::move(by_part[0]);
     Classified whole{0, -1, {}, {}, bounds.error};
