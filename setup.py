@@ -1,4 +1,4 @@
-"""Builds dualfast._C. Everything else about the package stands in pyproject.toml."""
+"""Builds dualfast._C. Everything else about the package is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ with open("pyproject.toml", "rb") as file:
     version = tomllib.load(file)["project"]["version"]
 
 
-def found(package: str) -> tuple[list[str], list[str]] | None:
-    """Compiler's and linker's flags of a system library, None where its headers are not there."""
-    asked = [["pkg-config", kind, package] for kind in ("--cflags", "--libs")]
+def build_flags(package: str) -> tuple[list[str], list[str]] | None:
+    """The compiler and linker flags of a system library, None if its headers are not installed."""
+    commands = [["pkg-config", flags, package] for flags in ("--cflags", "--libs")]
     try:
-        compiler, linker = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in asked)
+        compile_flags, link_flags = (
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return shlex.split(compiler), shlex.split(linker)
+    return shlex.split(compile_flags), shlex.split(link_flags)
 
 
-jpeg = found("libjpeg")  # without it dualfast.decode leaves JPEGs to Pillow
+jpeg = build_flags("libjpeg")  # without it dualfast.loading.decode decodes JPEGs with Pillow
 
 setup(
     packages=[*find_packages(include=["dualfast*"]), "dualfast.kernels"],
@@ -35,7 +37,7 @@ setup(
             depends=sorted(glob("csrc/*.h")),
             define_macros=[("DUALFAST_VERSION", f'"{version}"'), *([("DUALFAST_JPEG", None)] if jpeg else [])],
             cxx_std=17,
-            # No -march: target_clones picks the code at load time. No contraction: every clone gives the same bits.
+            # No -march: csrc/levels.h picks the instruction set at run time. No contraction: all give the same bits.
             extra_compile_args=[
                 "-O3",
                 "-fopenmp",

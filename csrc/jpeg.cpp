@@ -6,7 +6,7 @@
 #include <jpeglib.h>
 #endif
 
-#ifdef LIBJPEG_TURBO_VERSION_NUMBER  // other libraries of that name cannot skip
+#ifdef LIBJPEG_TURBO_VERSION_NUMBER  // other implementations of libjpeg cannot skip rows or columns
 
 #include <algorithm>
 #include <csetjmp>
@@ -14,8 +14,8 @@
 namespace dualfast {
 namespace {
 
-#define TEXT(x) #x
-#define NAME(version) "libjpeg-turbo " TEXT(version)
+#define STRINGIFY(x) #x
+#define LIBRARY_NAME(version) "libjpeg-turbo " STRINGIFY(version)
 
 struct Decoder {
     jpeg_decompress_struct info{};
@@ -29,7 +29,8 @@ struct Decoder {
             std::longjmp(static_cast<Decoder*>(common->client_data)->failed, 1);
         };
         errors.emit_message = [](j_common_ptr common, int level) {
-            if (level < 0) common->err->error_exit(common);  // a warning: damaged, and some pixels are made up
+            if (level < 0)
+                common->err->error_exit(common);  // a warning: the file is damaged and some pixels are guessed
         };
     }
     Decoder(const Decoder&) = delete;
@@ -37,8 +38,8 @@ struct Decoder {
     ~Decoder() { jpeg_destroy_decompress(&info); }
 };
 
-// libjpeg jumps from its errors to the top of this function: nothing with a destructor may begin in it.
-bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t spare, std::vector<uint8_t>& buffer,
+// On an error libjpeg jumps to the setjmp in this function, so it must not construct anything with a destructor.
+bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t max_shrink, std::vector<uint8_t>& buffer,
             Tile& tile) {
     jpeg_decompress_struct& info = decoder.info;
     if (setjmp(decoder.failed) != 0) return false;
@@ -52,14 +53,15 @@ bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t sp
         static_cast<int32_t>(info.image_width) != jpeg.width) {
         return false;
     }
-    // Smaller, chroma of 4:2:0 keeps its pixels; that of 4:2:2 shrinks with the rest, so that it must begin at twice.
-    const int32_t shrink = info.max_h_samp_factor == info.max_v_samp_factor ? spare : std::max(spare / 2, 1);
+    // At half size 4:2:0 chroma keeps all its pixels; 4:2:2 chroma shrinks too, so shrink by half as much.
+    const bool square = info.max_h_samp_factor == info.max_v_samp_factor;
+    const int32_t shrink = square ? max_shrink : std::max(max_shrink / 2, 1);
     info.out_color_space = JCS_RGB;
     info.scale_num = 1;
     info.scale_denom = static_cast<unsigned>(shrink);
     jpeg_start_decompress(&info);
 
-    // Chroma is interpolated from its neighbours, which the crop's columns must include; rows look after themselves.
+    // Chroma is interpolated from neighbouring columns, so decode a margin of them; libjpeg takes care of the rows.
     const int32_t margin = info.max_h_samp_factor, width = static_cast<int32_t>(info.output_width);
     const int32_t top = region.top / shrink, left = region.left / shrink;
     const int32_t bottom = (region.bottom + shrink - 1) / shrink, right = (region.right + shrink - 1) / shrink;
@@ -89,7 +91,7 @@ bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t sp
 
 }  // namespace
 
-const char* jpeg_library() { return NAME(LIBJPEG_TURBO_VERSION); }
+const char* jpeg_library() { return LIBRARY_NAME(LIBJPEG_TURBO_VERSION); }
 
 bool decode_jpeg(const Jpeg& jpeg, const Region& region, int32_t out_height, int32_t out_width,
                  std::vector<uint8_t>& buffer, Tile& tile) {

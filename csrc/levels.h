@@ -1,5 +1,5 @@
-// One function, compiled for three instruction sets and chosen when it is called. Not target_clones: here a test can
-// ask for less than the processor has, and compare.
+// Instruction-set dispatch: a function is compiled for three instruction sets ("levels") and chosen when it is called.
+// Unlike target_clones, a test can ask for a lower level than the processor's and compare the results.
 #pragma once
 
 namespace dualfast {
@@ -20,20 +20,27 @@ inline int& level() {
 
 }  // namespace dualfast
 
-// A function with levels can only be fast at all of them when what it calls is compiled into it.
+// What a function with levels calls must be compiled into it, or it runs at the lowest level.
 #define INLINE inline __attribute__((always_inline))
 
-// Defines `type name params` from an INLINE `name_at_level params`.
+// AT_LEVELS defines `type name params` from an INLINE `name_at_level params`, compiled once per level.
+// CHOOSE_LEVEL defines it from name_v4, name_v3 and name_v1, each written for its own level.
 #if defined(__x86_64__)
-#define AT_LEVELS(type, name, params, args)                                                          \
-    __attribute__((target("arch=x86-64-v4"))) type name##_v4 params { return name##_at_level args; } \
-    __attribute__((target("arch=x86-64-v3"))) type name##_v3 params { return name##_at_level args; } \
-    type name##_v1 params { return name##_at_level args; }                                           \
-    type name params {                                                                               \
-        const int at = dualfast::level();                                                            \
-        return at == 2 ? name##_v4 args : at == 1 ? name##_v3 args : name##_v1 args;                 \
+#define TARGET_V4 __attribute__((target("arch=x86-64-v4")))
+#define TARGET_V3 __attribute__((target("arch=x86-64-v3")))
+#define CHOOSE_LEVEL(type, name, params, args)                                       \
+    type name params {                                                               \
+        const int at = dualfast::level();                                            \
+        return at == 2 ? name##_v4 args : at == 1 ? name##_v3 args : name##_v1 args; \
     }
+#define AT_LEVELS(type, name, params, args)                          \
+    TARGET_V4 type name##_v4 params { return name##_at_level args; } \
+    TARGET_V3 type name##_v3 params { return name##_at_level args; } \
+    type name##_v1 params { return name##_at_level args; }           \
+    CHOOSE_LEVEL(type, name, params, args)
 #else
+#define CHOOSE_LEVEL(type, name, params, args) \
+    type name params { return name##_v1 args; }
 #define AT_LEVELS(type, name, params, args) \
     type name params { return name##_at_level args; }
 #endif

@@ -12,16 +12,21 @@
 namespace dualfast {
 namespace {
 
-void words_portable(const PhiloxBlock& block, int first) {
+constexpr uint32_t kOrderStream = 0x6F726472;  // "ordr"
+
+void words_one_by_one(const PhiloxBlock& block, int first) {
     for (int i = first; i < block.count; ++i) {
-        const Philox random = philox4x32(block.counters[i], block.epoch, block.stream, block.seed);
-        std::copy(random.begin(), random.end(), block.words + 4 * i);
+        const Philox words = philox4x32(block.ids[i], block.epoch, block.stream, block.seed);
+        std::copy(words.begin(), words.end(), block.words + 4 * i);
     }
 }
 
-// One counter a 64-bit lane. The multiplication reads the low halves alone, so what is left in the high ones is cleared
-// only at the end, by the blends. GCC finds this product in no loop before AVX-512, hence the intrinsics. kGroups
-// vectors at a time, as each round waits for the one before.
+void words_v1(const PhiloxBlock& block) { words_one_by_one(block, 0); }
+
+#if defined(__x86_64__)
+// Intrinsics, because before AVX-512 GCC recognizes the 32 x 32 -> 64 bit product in no loop. One counter per 64-bit
+// lane; the product reads only the low halves, so the blends at the end are the first to clear the high ones. kGroups
+// vectors are interleaved, as each round depends on the one before.
 constexpr int kGroups = 2;
 #define ROUNDS(mul, set, xor3, shift)                                                        \
     do {                                                                                     \
@@ -40,15 +45,14 @@ constexpr int kGroups = 2;
         }                                                                                    \
     } while (false)
 
-#if defined(__x86_64__)
-__attribute__((target("arch=x86-64-v4"))) void words_v4(const PhiloxBlock& block) {
+TARGET_V4 void words_v4(const PhiloxBlock& block) {
     int i = 0;
     const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
     const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
     for (; i + 8 * kGroups <= block.count; i += 8 * kGroups) {
         __m512i c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
         for (int g = 0; g < kGroups; ++g) {
-            c0[g] = _mm512_loadu_si512(block.counters + i + 8 * g);
+            c0[g] = _mm512_loadu_si512(block.ids + i + 8 * g);
             c1[g] = _mm512_srli_epi64(c0[g], 32);
             c2[g] = _mm512_set1_epi64(block.epoch);
             c3[g] = _mm512_set1_epi64(block.stream);
@@ -65,15 +69,15 @@ __attribute__((target("arch=x86-64-v4"))) void words_v4(const PhiloxBlock& block
             _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi64(even, second, odd));
         }
     }
-    words_portable(block, i);
+    words_one_by_one(block, i);
 }
 
-__attribute__((target("arch=x86-64-v3"))) void words_v3(const PhiloxBlock& block) {
+TARGET_V3 void words_v3(const PhiloxBlock& block) {
     int i = 0;
     for (; i + 4 * kGroups <= block.count; i += 4 * kGroups) {
         __m256i c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
         for (int g = 0; g < kGroups; ++g) {
-            c0[g] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.counters + i + 4 * g));
+            c0[g] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.ids + i + 4 * g));
             c1[g] = _mm256_srli_epi64(c0[g], 32);
             c2[g] = _mm256_set1_epi64x(block.epoch);
             c3[g] = _mm256_set1_epi64x(block.stream);
@@ -90,19 +94,22 @@ __attribute__((target("arch=x86-64-v3"))) void words_v3(const PhiloxBlock& block
             _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(even, odd, 0x31));
         }
     }
-    words_portable(block, i);
+    words_one_by_one(block, i);
 }
 
 #endif
 
+CHOOSE_LEVEL(void, words, (const PhiloxBlock& block), (block))
+
 }  // namespace
 
-void philox_words(const PhiloxBlock& block) {
-#if defined(__x86_64__)
-    if (level() == 2) return words_v4(block);
-    if (level() == 1) return words_v3(block);
-#endif
-    words_portable(block, 0);
+void philox_words(const PhiloxBlock& block) { words(block); }
+
+void order_keys(const int64_t* ids, size_t n, uint64_t seed, uint32_t epoch, uint64_t* keys) {
+    for (size_t i = 0; i < n; ++i) {
+        const Philox words = philox4x32(static_cast<uint64_t>(ids[i]), epoch, kOrderStream, seed);
+        keys[i] = static_cast<uint64_t>(words[1]) << 32 | words[0];
+    }
 }
 
 }  // namespace dualfast

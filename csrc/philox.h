@@ -1,6 +1,7 @@
 // Philox4x32-10 (Salmon et al., SC 2011): four random words, a pure function of counter and key.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace dualfast {
@@ -23,15 +24,17 @@ inline Philox philox4x32(uint64_t id, uint32_t epoch, uint32_t stream, uint64_t 
     return {c0, c1, c2, c3};
 }
 
-// All four words of many counters at once: words[4 * i + j] is word j of counters[i]. The same numbers, several at a
-// time.
+// philox4x32 of many ids with vector instructions: words[4 * i + j] is word j of ids[i].
 struct PhiloxBlock {
-    const uint64_t* counters;
+    const uint64_t* ids;
     int count;
     uint32_t epoch, stream;
     uint64_t seed;
     uint32_t* words;
 };
 void philox_words(const PhiloxBlock& block);
+
+// 64-bit keys whose ascending order is the shuffle of (seed, epoch): a pure function of (seed, epoch, id).
+void order_keys(const int64_t* ids, size_t n, uint64_t seed, uint32_t epoch, uint64_t* keys);
 
 }  // namespace dualfast

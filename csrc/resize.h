@@ -5,13 +5,12 @@
 
 namespace dualfast {
 
-// Where a region lies on one axis, in pixels: it begins `start`, 0 to 1, into the first one and is `size` long.
+// A region's extent on one axis, in pixels: it starts at `start`, in [0, 1), of the first one and is `size` long.
 struct Span {
     double start, size;
 };
 
-// A region's pixels, rows row_bytes apart, from the first one it touches; fractions come of decoding at less than full
-// size.
+// A region's pixels, rows row_bytes apart, from the first one it touches. Fractions come from decoding at reduced size.
 struct Tile {
     const uint8_t* pixels;
     int64_t row_bytes;
@@ -30,7 +29,7 @@ struct ResizeScratch {
     std::vector<float> line;
 };
 
-// Scales the tile to out_height x out_width pixels at `out`, packed; one byte more is written. A triangle filter as
+// Resizes the tile to out_height x out_width pixels at `out`, packed; writes one byte past them. A triangle filter as
 // wide as the scale, so that shrinking averages: Pillow's BILINEAR to within one count.
 void resize_rgb(const Tile& in, uint8_t* out, int out_height, int out_width, ResizeScratch& scratch);
 

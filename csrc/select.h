@@ -1,5 +1,5 @@
-// Draws n of N samples: an exponential race on Philox numbers, or the n largest scores. Any number of threads, and any
-// of the compiled clones, gives the same samples.
+// Draws n of N samples: an exponential race on Philox numbers, or the n largest scores. The same samples for any number
+// of threads and any processor. Bitmaps hold one bit per sample, the lowest bit of a byte first.
 #pragma once
 
 #include <cstdint>
@@ -8,20 +8,16 @@
 
 namespace dualfast {
 
-// Natural logarithm of a positive finite number, relative error below 4e-16 away from 1, absolute below 3e-16 near it;
-// the same bits on every machine. log(0) is -infinity.
-double portable_log(double x);
-
-// float32 or, where wide, float64; null: there is none.
+// An array of float32 or float64, or null: no such column.
 struct Column {
     const void* data;
-    bool wide;
+    bool is_double;
 };
 
-// What decides the race. key_i = log(-log u_i) - log w_i with u_i from Philox4x32-10 of (seed, id): the n smallest keys
-// are a draw without replacement with successive-sampling probabilities w (Efraimidis and Spirakis, 2006). Weight: w_i
-// = score_i * mean_i^(a-1) * (1-mean_i)^(b-1), without mean score_i, without either 1. A weight of zero has the key
-// kZeroWeight + log(-log u): after all others, in a race of its own.
+// An exponential race: key_i = log(-log u_i) - log w_i with u_i from Philox4x32-10 of (seed, id). The n smallest keys
+// are a draw without replacement with successive-sampling probabilities w (Efraimidis and Spirakis, 2006). Weight:
+// w_i = score_i * mean_i^(a-1) * (1-mean_i)^(b-1), without a mean column score_i, without either 1. A sample of weight
+// zero has the key kZeroWeightKey + log(-log u): after all others, in a uniform race of their own.
 struct Race {
     Column mean, score;  // (count,)
     const int64_t* ids;  // (count,) or null: first, first + 1, ...
@@ -30,42 +26,44 @@ struct Race {
     uint64_t seed;
     int threads;
 };
-constexpr double kZeroWeight = 2000.0;
+constexpr double kZeroWeightKey = 2000.0;
 
-// Keys (count,) of the samples at the positions `where`, or, where that is null, of the first `count`.
-void race_keys(const Race& race, const int64_t* where, int64_t count, double* keys);
+// The keys (count,) of the samples at `positions` (count,), or, where that is null, of the first `count` samples.
+void race_keys(const Race& race, const int64_t* positions, int64_t count, double* keys);
 
-// The race as far as float32 can decide it, many samples at a time. Bit i (the lowest of a byte first) is 1 where
-// key_i < low for certain, else 0; open: the ascending positions of every sample that may lie in [low, high]; all
-// others have keys above high. The bounds of the float32 error stand in select.cpp. Which samples are open may differ
-// between processors; what is right about them, and so a draw that settles them by race_keys, does not.
-struct Sifted {
-    int64_t kept;  // how many
-    int64_t bad;   // first position with a score not in [0, inf) or a mean not in [0, 1], or -1
-    std::vector<int64_t> open;
-    std::vector<float> ratios;  // of each open one: exp(key) over a factor common to all, or NaN
-    float error;                // a ratio may be wrong by this factor, either way
+// What float32 can decide about the race against two bounds on the key. `classify` writes a bitmap of the samples whose
+// key is certainly below `low`; every sample whose key may lie in [low, high] is undecided; all others are above
+// `high`. Which samples are undecided may differ between processors, but no sample is classified wrongly, so that a
+// draw which settles the undecided ones by race_keys is the same everywhere. select_classify.cpp derives the error
+// bounds.
+struct Classified {
+    int64_t n_below;                 // bits set
+    int64_t first_invalid;           // first position with a score not in [0, inf) or a mean not in [0, 1], or -1
+    std::vector<int64_t> undecided;  // ascending positions
+    std::vector<float> ratios;       // of each undecided one: exp(key) divided by a common factor, or NaN where unknown
+    float error;                     // each ratio is known up to this factor, either way
 };
-// Memory that is written to later: its pages are asked for meanwhile, as to zero them, which waits for memory, costs
-// little beside arithmetic.
-struct Fresh {
+
+// Memory that the caller writes later. Its pages are touched meanwhile, as their zeroing by the system, which waits for
+// memory, overlaps with the arithmetic here.
+struct PrefaultBuffer {
     char* data;
     int64_t bytes;
 };
-Sifted sift(const Race& race, double low, double high, uint8_t* bits, Fresh fresh);
+Classified classify(const Race& race, double low, double high, uint8_t* bits, PrefaultBuffer prefault_buffer);
 
-// Sets the bits of the open samples whose ratio is below low; returns how many these are, and the positions of those
-// whose ratio may lie in [low, high].
-std::pair<int64_t, std::vector<int64_t>> narrow(const int64_t* open, const float* ratios, int64_t count, float low,
-                                                float high, uint8_t* bits);
+// Sets the bits of the undecided samples whose ratio is below low; returns how many these are, and the positions of
+// those whose ratio may lie in [low, high].
+std::pair<int64_t, std::vector<int64_t>> settle_by_ratio(const int64_t* undecided, const float* ratios, int64_t count,
+                                                         float low, float high, uint8_t* bits);
 
-// Positions of the k largest values, largest first; ties go to the lower position, NaN is passed over. k is small.
+// Positions of the k largest values, largest first; ties go to the lower position, NaN is skipped. Meant for a small k.
 std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int threads);
 
-// Sets the bits at these positions, the lowest of a byte first.
-void set_bits(uint8_t* bits, const int64_t* where, int64_t count);
+// Sets the bits at these positions.
+void set_bits(uint8_t* bits, const int64_t* positions, int64_t count);
 
-// Positions of the ones among bits, the lowest of a byte first; n of them.
+// Writes the ascending positions of the set bits, n in number, to out.
 void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int threads);
 
 }  // namespace dualfast

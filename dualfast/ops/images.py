@@ -14,10 +14,9 @@ READ_STATUS = (
     "done",
     "cannot be read from the disk",
     "lies past the end of the file",
-    "cannot be decoded",
     "no memory",
 )
-LEFT = 5
+LEFT = 4  # csrc/images.h numbers both
 JPEG_LIBRARY: str = _C.jpeg_library  # what load_images decodes JPEGs with; "" where it was built without and leaves all
 
 

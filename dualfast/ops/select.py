@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch  # before _C, so that both share one OpenMP runtime
@@ -53,7 +53,7 @@ def race_keys(race: Race, where: Ints | None = None, threads: int | None = None)
     return keys
 
 
-def _fields(race: Race) -> tuple[Any, ...]:
+def _fields(race: Race) -> tuple[Column | None, Column | None, Ints | None, int, int, float, float, int]:
     if not 0 <= race.seed < 2**64:
         raise ValueError(f"seed is {race.seed}; give an integer of 64 bits, 0 to 2**64 - 1")
     return race.mean, race.score, race.ids, race.first, race.count, race.a, race.b, race.seed
@@ -84,12 +84,14 @@ def sift(race: Race, low: float, high: float, threads: int | None = None, fresh:
 
     Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
     """
-    *found, bad = _C.sift(*_fields(race), threads or torch.get_num_threads(), low, high, fresh)
+    kept, n_kept, undecided, ratios, error, bad = _C.classify(
+        *_fields(race), threads or torch.get_num_threads(), low, high, fresh
+    )
     if bad >= 0:
         for name, column, most in (("score", race.score, np.finfo(np.float64).max), ("mean", race.mean, 1.0)):
             if column is not None and not 0 <= column[bad] <= most:
                 raise ValueError(f"{name}[{bad}] is {column[bad]}; it must lie in [0, {'1]' if most == 1 else 'inf)'}")
-    return Sifted(*found)
+    return Sifted(kept, n_kept, undecided, ratios, error)
 
 
 def largest(column: Column, k: int, threads: int | None = None) -> Ints:
@@ -102,7 +104,7 @@ def largest(column: Column, k: int, threads: int | None = None) -> Ints:
 def narrow(found: Sifted, low: float, high: float) -> tuple[int, Ints]:
     """Marks as kept the open samples whose ratio is below `low`; returns how many these are, and the ascending
     positions of those whose ratio may lie in [low, high]."""
-    sure, doubtful = _C.narrow(found.kept, found.open, found.ratios, low, high)
+    sure, doubtful = _C.settle_by_ratio(found.kept, found.open, found.ratios, low, high)
     return sure, doubtful
 
 

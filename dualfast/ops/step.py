@@ -283,9 +283,12 @@ def observe(
         step_torch.check_range("index", index, counted, lines.n_samples, "the score table has the samples 0 to {last}")
         step_torch.observe(lines, index, counted, seen, None)
         return
-    arrays = [value.detach().contiguous().numpy() for value in seen.values()]
     _C.observe(
-        *arrays,
+        p.detach().contiguous().numpy(),
+        margin.detach().contiguous().numpy(),
+        el2n.detach().contiguous().numpy(),
+        entropy.detach().contiguous().numpy(),
+        correct.detach().contiguous().numpy(),
         None if counted is None else counted.contiguous().numpy(),
         index.contiguous().numpy(),
         lines.lines.numpy(),

@@ -1,4 +1,5 @@
-"""JPEGs: a whole decoding's pixels whatever the crop; smaller ones near it; damaged ones an error, never a crash."""
+"""Images: a crop of a JPEG has the pixels of the whole decoded image, at reduced size nearly so; a damaged file is an
+error, never a crash; resizing gives the same bits for every instruction set."""
 
 from __future__ import annotations
 
@@ -259,7 +260,7 @@ def _exchange(path: Path, row: int, data: bytes) -> None:
 
 FUZZ = """
 import numpy as np
-import test_jpeg as t
+import test_images as t
 
 rng = np.random.default_rng(5)
 size, done, left = (45, 60), 0, 0
@@ -293,6 +294,29 @@ def test_damaged_files_give_an_image_or_are_left_and_never_crash() -> None:
     decoded, left = map(int, done.stdout.split())
     assert decoded > 500
     assert left > 500
+
+
+# ---- the same bits everywhere ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 49), (200, 150)])
+def test_every_level_of_instructions(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    images: list[NDArray[np.uint8] | None] = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in ((97, 113), (64, 80), (5, 301))
+    ]
+    boxes = np.concatenate([boxes_at(0, 0, *image.shape[:2]) for image in images if image is not None])
+    outs = []
+    try:
+        for level in (0, 1, 2):
+            ops.set_level(level)
+            outs.append(np.zeros((len(images), *size, 3), np.uint8))
+            ops.place_images(images, boxes, outs[-1], AS_THEY_ARE, FILL, 1)
+    finally:
+        ops.set_level(2)
+    assert outs[0].any()
+    assert (outs[0] == outs[1]).all()
+    assert (outs[0] == outs[2]).all()
 
 
 # ---- without the library --------------------------------------------------------------------------------------------

@@ -1,0 +1,70 @@
+// Shared by the select_*.cpp files: samples are processed in blocks whose intermediate columns fit the first-level
+// cache.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "levels.h"
+#include "parallel.h"
+#include "philox.h"
+#include "select.h"
+
+namespace dualfast {
+
+constexpr int kBlock = 512;
+constexpr uint32_t kSelectStream = 0x53454C45;  // "SELE"
+
+// Runs `statement` with `values`, the column's data from `first` on in their own type.
+#define WITH_VALUES(column, first, statement)                                         \
+    do {                                                                              \
+        if ((column).is_double) {                                                     \
+            const auto* values = static_cast<const double*>((column).data) + (first); \
+            statement;                                                                \
+        } else {                                                                      \
+            const auto* values = static_cast<const float*>((column).data) + (first);  \
+            statement;                                                                \
+        }                                                                             \
+    } while (false)
+
+// Calls work(part, first, n) for each block first..first+n-1 of `count` samples; `parts` parts run in parallel.
+template <class Work>
+void for_blocks(int64_t count, int64_t parts, int threads, const Work& work) {
+    const int64_t blocks = (count + kBlock - 1) / kBlock;
+    for_parts(parts, threads, [&](int64_t part) {
+        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
+            const int64_t first = block * kBlock;
+            work(part, first, static_cast<int>(std::min<int64_t>(kBlock, count - first)));
+        }
+    });
+}
+
+// 32 random bits for each of n samples: the upper ones of its u (half 0) or the lower (half 1). A sample uses word
+// id mod 4 of the Philox block (id / 4, half), so that neighbours share one block. `buffer` has room for 4 * kBlock
+// words; the result points into it.
+INLINE const uint32_t* random_words(const Race& race, int64_t first, int n, uint32_t half, uint32_t* buffer) {
+    uint64_t philox_ids[kBlock + 1];
+    if (!race.ids) {
+        const auto id = static_cast<uint64_t>(race.first + first);
+        const int blocks = static_cast<int>((id + static_cast<uint64_t>(n) + 3) / 4 - id / 4);
+        for (int i = 0; i < blocks; ++i) philox_ids[i] = id / 4 + static_cast<uint64_t>(i);
+        philox_words({philox_ids, blocks, half, kSelectStream, race.seed, buffer});
+        return buffer + id % 4;
+    }
+    const int64_t* ids = race.ids + first;
+    for (int i = 0; i < n; ++i) philox_ids[i] = static_cast<uint64_t>(ids[i]) / 4;
+    philox_words({philox_ids, n, half, kSelectStream, race.seed, buffer});
+    for (int i = 0; i < n; ++i) buffer[i] = buffer[4 * i + static_cast<int>(ids[i] & 3)];
+    return buffer;
+}
+
+// Prefetches the block of a column that begins at `first`: the hardware prefetcher stops at the end of a page.
+INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
+    const int64_t width = column.is_double ? 8 : 4;
+    const auto* data = static_cast<const char*>(column.data);
+    if (!data) return;
+    const int64_t end = std::min(first + kBlock, count) * width;
+    for (int64_t at = first * width; at < end; at += 64) __builtin_prefetch(data + at);
+}
+
+}  // namespace dualfast
