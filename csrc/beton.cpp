@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cmath>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -18,58 +17,7 @@
 namespace dualfast {
 namespace {
 
-constexpr uint32_t kOrderStream = 0x6F726472;    // "ordr"
-constexpr uint32_t kAugmentStream = 0x61756700;  // "aug" and the try
-constexpr uint32_t kFlipStream = 0x666C6970;     // "flip"
-
-double unit(uint32_t word) { return (word + 0.5) * 0x1p-32; }
-
-// An integer in [0, n), n >= 1.
-int32_t below(uint32_t word, int64_t n) {
-    return static_cast<int32_t>((static_cast<uint64_t>(word) * static_cast<uint64_t>(n)) >> 32);
-}
-
-// The largest box of the output's shape times `fraction`, in the middle of the image.
-Box center_box(int32_t height, int32_t width, const CropSpec& spec, double fraction) {
-    const double scale =
-        std::min(static_cast<double>(height) / spec.out_height, static_cast<double>(width) / spec.out_width) * fraction;
-    Box box{};
-    box.height = std::clamp(static_cast<int32_t>(std::lround(spec.out_height * scale)), 1, height);
-    box.width = std::clamp(static_cast<int32_t>(std::lround(spec.out_width * scale)), 1, width);
-    box.top = (height - box.height) / 2;
-    box.left = (width - box.width) / 2;
-    return box;
-}
-
-Box padded_box(int32_t height, int32_t width, const CropSpec& spec, const Philox& draw) {
-    Box box = center_box(height, width, spec, 1.0);
-    const auto shift = [&](uint32_t word, int32_t size, int32_t out) {
-        const int64_t reach = std::llround(spec.pad * size / out);
-        return static_cast<int32_t>(below(word, 2 * reach + 1) - reach);
-    };
-    box.top += shift(draw[0], box.height, spec.out_height);
-    box.left += shift(draw[1], box.width, spec.out_width);
-    return box;
-}
-
-Box resized_box(int64_t id, int32_t height, int32_t width, const CropSpec& spec, uint64_t seed, uint32_t epoch) {
-    const double area = static_cast<double>(height) * width;
-    const double low = std::log(spec.ratio[0]), high = std::log(spec.ratio[1]);
-    for (uint32_t attempt = 0; attempt < 10; ++attempt) {
-        const Philox draw = philox4x32(static_cast<uint64_t>(id), epoch, kAugmentStream + attempt, seed);
-        const double target = area * (spec.scale[0] + (spec.scale[1] - spec.scale[0]) * unit(draw[0]));
-        const double ratio = std::exp(low + (high - low) * unit(draw[1]));
-        const auto w = static_cast<int32_t>(std::lround(std::sqrt(target * ratio)));
-        const auto h = static_cast<int32_t>(std::lround(std::sqrt(target / ratio)));
-        if (w >= 1 && w <= width && h >= 1 && h <= height) {
-            return {below(draw[2], height - h + 1), below(draw[3], width - w + 1), h, w, 0};
-        }
-    }
-    const double ratio = std::clamp(static_cast<double>(width) / height, spec.ratio[0], spec.ratio[1]);
-    const int32_t w = std::clamp(static_cast<int32_t>(std::lround(height * ratio)), 1, width);
-    const int32_t h = std::clamp(static_cast<int32_t>(std::lround(width / ratio)), 1, height);
-    return {(height - h) / 2, (width - w) / 2, h, w, 0};
-}
+constexpr uint32_t kOrderStream = 0x6F726472;  // "ordr"
 
 struct Scratch {
     std::vector<uint8_t> file, pixels, tile;
@@ -188,7 +136,7 @@ Status read_all(int fd, uint8_t* to, size_t size, uint64_t at) {
 
 Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& scratch) {
     const bool jpeg = s.mode[i] != 1;
-    if (jpeg && *jpeg_library() == 0) return kLeft;
+    if (jpeg && *jpeg_library() == 0) return kUndecoded;
     if (scratch.file.size() < s.size[i]) scratch.file.resize(s.size[i]);
     const Status status = read_all(fd, scratch.file.data(), s.size[i], s.ptr[i]);
     if (status != kDone) return status;
@@ -198,7 +146,7 @@ Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& 
         tile = tile_of(scratch.file.data(), s.width[i], cover.source);
     } else if (cover.any() && !decode_jpeg({scratch.file.data(), s.size[i], s.height[i], s.width[i]}, cover.source,
                                            cover.y1 - cover.y0, cover.x1 - cover.x0, scratch.pixels, tile)) {
-        return kLeft;
+        return kUndecoded;
     }
     place_any(tile, cover, s.boxes[i], out, i, scratch);
     return kDone;
@@ -210,22 +158,6 @@ void order_keys(const int64_t* ids, size_t n, uint64_t seed, uint32_t epoch, uin
     for (size_t i = 0; i < n; ++i) {
         const Philox draw = philox4x32(static_cast<uint64_t>(ids[i]), epoch, kOrderStream, seed);
         keys[i] = static_cast<uint64_t>(draw[1]) << 32 | draw[0];
-    }
-}
-
-void crop_boxes(const int64_t* ids, const uint16_t* heights, const uint16_t* widths, size_t n, const CropSpec& spec,
-                uint64_t seed, uint32_t epoch, Box* boxes) {
-    for (size_t i = 0; i < n; ++i) {
-        const int32_t height = heights[i], width = widths[i];
-        if (spec.kind == Crop::kCenter) {
-            boxes[i] = center_box(height, width, spec, spec.fraction);
-        } else if (spec.kind == Crop::kPad) {
-            boxes[i] =
-                padded_box(height, width, spec, philox4x32(static_cast<uint64_t>(ids[i]), epoch, kAugmentStream, seed));
-        } else {
-            boxes[i] = resized_box(ids[i], height, width, spec, seed, epoch);
-        }
-        boxes[i].flip = spec.flip && (philox4x32(static_cast<uint64_t>(ids[i]), epoch, kFlipStream, seed)[0] & 1U) != 0;
     }
 }
 

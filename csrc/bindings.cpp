@@ -278,16 +278,16 @@ Array<uint64_t> order_keys(const Array<int64_t>& ids, uint64_t seed, uint32_t ep
 }
 
 Array<int32_t> crop_boxes(const Array<int64_t>& ids, const Array<uint16_t>& heights, const Array<uint16_t>& widths,
-                          int kind, bool flip, int out_height, int out_width, double fraction, double pad,
-                          std::pair<double, double> scale, std::pair<double, double> ratio, uint64_t seed,
-                          uint32_t epoch) {
+                          const std::string& kind, bool flip, int out_height, int out_width,
+                          const std::vector<double>& parameters, uint64_t seed, uint32_t epoch) {
     check_length("heights", heights.size(), ids.size());
     check_length("widths", widths.size(), ids.size());
-    if (kind < 0 || kind > 2) throw py::value_error("kind is " + std::to_string(kind) + "; it must be 0, 1 or 2");
+    const dualfast::CropKind* crop = dualfast::find_crop_kind(kind);
+    if (crop == nullptr) throw py::value_error("kind is '" + kind + "'; csrc/crops.cpp has no crop of that name");
+    check_length("parameters", static_cast<py::ssize_t>(parameters.size()),
+                 static_cast<py::ssize_t>(crop->n_parameters));
     if (out_height < 1 || out_width < 1) throw py::value_error("the output must be at least 1 x 1");
-    const dualfast::CropSpec spec{
-        static_cast<dualfast::Crop>(kind), flip, out_height, out_width, fraction, pad, {scale.first, scale.second},
-        {ratio.first, ratio.second}};
+    const dualfast::CropSpec spec{flip, out_height, out_width, parameters.data()};
     Array<int32_t> boxes({ids.size(), static_cast<py::ssize_t>(5)});
     static_assert(sizeof(dualfast::Box) == 5 * sizeof(int32_t));
     auto* to = reinterpret_cast<dualfast::Box*>(boxes.mutable_data());
@@ -295,7 +295,7 @@ Array<int32_t> crop_boxes(const Array<int64_t>& ids, const Array<uint16_t>& heig
     const int64_t* id = ids.data();
     const uint16_t *height = heights.data(), *width = widths.data();
     py::gil_scoped_release release;
-    dualfast::crop_boxes(id, height, width, n, spec, seed, epoch, to);
+    dualfast::crop_boxes(id, height, width, n, *crop, spec, seed, epoch, to);
     return boxes;
 }
 
@@ -384,7 +384,7 @@ void register_beton(py::module_& m) {
     m.def("order_keys", &order_keys, py::arg("ids").noconvert(), py::arg("seed"), py::arg("epoch"));
     m.def("crop_boxes", &crop_boxes, py::arg("ids").noconvert(), py::arg("heights").noconvert(),
           py::arg("widths").noconvert(), py::arg("kind"), py::arg("flip"), py::arg("out_height"), py::arg("out_width"),
-          py::arg("fraction"), py::arg("pad"), py::arg("scale"), py::arg("ratio"), py::arg("seed"), py::arg("epoch"));
+          py::arg("parameters"), py::arg("seed"), py::arg("epoch"));
     m.def("load_images", &load_images, py::arg("fd"), py::arg("ptr").noconvert(), py::arg("size").noconvert(),
           py::arg("mode").noconvert(), py::arg("height").noconvert(), py::arg("width").noconvert(),
           py::arg("boxes").noconvert(), py::arg("out"), py::arg("table"), py::arg("fill"), py::arg("threads"));
