@@ -31,7 +31,7 @@ class Cursor:
 
     def advance(self) -> Cursor:
         """One more batch has been handed out."""
-        return replace(self, batch=self.batch + 1)
+        return Cursor(self.epoch, self.batch + 1, self.segments, self.running)  # every batch: cheaper than replace()
 
     def finish(self) -> Cursor:
         """The running iteration has handed out its last batch."""

@@ -26,6 +26,18 @@ def test_importing_leaves_thread_counts_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_compile_threads_are_put_back() -> None:
+    from ffcv.pipeline import Compiler
+
+    from dualfast.loading.ffcv_graph import compile_threads
+
+    before = Compiler.num_threads
+    with pytest.raises(KeyError), compile_threads(before + 3):
+        assert Compiler.num_threads == before + 3
+        raise KeyError
+    assert Compiler.num_threads == before
+
+
 def test_a_program_written_for_ffcv_runs(small: Path, images: np.ndarray) -> None:
     """FFCV's operations, compiled; one fixture of work, since each new FFCV pipeline costs seconds."""
     from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
