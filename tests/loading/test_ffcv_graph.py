@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ def test_compile_threads_are_put_back() -> None:
     from dualfast.loading.ffcv_graph import compile_threads
 
     before = Compiler.num_threads
-    with pytest.raises(KeyError), compile_threads(before + 3):
+    with contextlib.suppress(KeyError), compile_threads(before + 3):
         assert Compiler.num_threads == before + 3
         raise KeyError
     assert Compiler.num_threads == before
