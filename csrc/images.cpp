@@ -127,7 +127,7 @@ Status read_all(int fd, uint8_t* to, size_t size, uint64_t offset) {
 
 Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& scratch) {
     const bool jpeg = s.mode[i] != kRaw;
-    if (jpeg && *jpeg_library() == 0) return kNotDecoded;
+    if (jpeg && *jpeg_library() == 0) return kUndecoded;
     if (scratch.file.size() < s.size[i]) scratch.file.resize(s.size[i]);
     const Status status = read_all(fd, scratch.file.data(), s.size[i], s.ptr[i]);
     if (status != kDone) return status;
@@ -137,7 +137,7 @@ Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& 
         tile = tile_of(scratch.file.data(), s.width[i], overlap.source);
     } else if (overlap.any() && !decode_jpeg({scratch.file.data(), s.size[i], s.height[i], s.width[i]}, overlap.source,
                                              overlap.y1 - overlap.y0, overlap.x1 - overlap.x0, scratch.pixels, tile)) {
-        return kNotDecoded;
+        return kUndecoded;
     }
     place_any(tile, overlap, s.boxes[i], out, i, scratch);
     return kDone;

@@ -3,14 +3,14 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "crop.h"
+#include "crops.h"
 
 namespace dualfast {
 
 constexpr uint8_t kRaw = 1;  // Samples::mode of uncompressed pixels; 0 is JPEG
 
 // The same numbers index READ_STATUS in dualfast/ops/images.py.
-enum Status : int32_t { kDone = 0, kReadError = 1, kShortRead = 2, kNoMemory = 3, kNotDecoded = 4 };
+enum Status : int32_t { kDone = 0, kReadError = 1, kShortRead = 2, kNoMemory = 3, kUndecoded = 4 };
 
 struct Samples {
     size_t n;
@@ -28,7 +28,7 @@ struct Output {
     const void* fill;   // 3 elements: the value of each channel outside the image
 };
 
-// Fills out.data and status, one code per sample; kNotDecoded is a JPEG that decode_jpeg rejects, for the caller to
+// Fills out.data and status, one code per sample; kUndecoded is a JPEG that decode_jpeg rejects, for the caller to
 // decode. The result is the same for any number of threads.
 void load_images(int fd, const Samples& samples, const Output& out, int threads, int32_t* status);
 

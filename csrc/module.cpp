@@ -4,6 +4,7 @@
 
 namespace py = pybind11;
 
+void register_crops(py::module_& m);
 void register_images(py::module_& m);
 void register_levels(py::module_& m);
 void register_philox(py::module_& m);
@@ -13,6 +14,7 @@ void register_step(py::module_& m);
 PYBIND11_MODULE(_C, m) {
     m.doc() = "Compiled operations of dualfast; called through dualfast.ops.";
     m.attr("__version__") = DUALFAST_VERSION;
+    register_crops(m);
     register_images(m);
     register_levels(m);
     register_philox(m);

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
+
+
+# Random crops of the default pipelines. A new one is declared here, computed in csrc/crops.cpp, and specified in plain
+# float64 in reference.py.
+Augment = Literal["crop", "crop+flip", "rrc"]
+AUGMENTS: dict[str, tuple[str, bool]] = {"crop": ("pad", False), "crop+flip": ("pad", True), "rrc": ("resized", True)}
+"""The kind of crop, and whether half of the images are mirrored."""
+CropParameters = dict[str, float | tuple[float, float]]
+CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
+    "center": lambda size: {"fraction": 1.0},
+    "pad": lambda size: {"pad": max(1.0, round(min(size) / 8))},  # 4 px at 32
+    "resized": lambda size: {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)},
+}
+"""The parameters of a kind, in the order that csrc/crops.cpp takes them, with their defaults for an output of
+(height, width)."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -56,7 +72,7 @@ class Recipe(Checked):
     tests: int = 10
     """How often the test images are tried during a training, the last time at its end."""
     label_smoothing: float = 0.0
-    augment: Literal["auto", "none", "crop", "crop+flip", "rrc"] = "auto"
+    augment: Literal["auto", "none", Augment] = "auto"
     """auto: crop for digits; crop and flip up to 64 px; random resized crop and flip above."""
     image_size: int | None = None
     """Side in pixels; None: the images' own where it is the same for all and at most 64, else 224."""

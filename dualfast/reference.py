@@ -6,9 +6,11 @@ against closed forms and scipy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise, permutations
+from math import exp, floor, log, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -254,3 +256,79 @@ def inclusion(weights: Floats, n: int) -> Floats:
             left -= weights[i]
         out[list(order)] += p
     return out
+
+
+# ---- crops ----------------------------------------------------------------------------------------------------------
+
+Size: TypeAlias = tuple[int, int]
+Box: TypeAlias = tuple[int, int, int, int]  # top, left, height, width
+AUGMENT_STREAM, FLIP_STREAM = 0x61756700, 0x666C6970
+
+
+@dataclass(frozen=True)
+class CropDraws:
+    """The random words of one sample's crop, and integers and fractions made from them."""
+
+    sample_id: int
+    seed: int
+    epoch: int
+
+    def words(self, stream: int) -> list[int]:
+        """The four Philox words with counter (id low, id high, epoch, stream) and key seed."""
+        counter = np.array([[self.sample_id & 0xFFFFFFFF, self.sample_id >> 32, self.epoch, stream]], np.uint32)
+        key = np.array([self.seed & 0xFFFFFFFF, self.seed >> 32], np.uint32)
+        return [int(word) for word in philox4x32(counter, key)[0]]
+
+
+def nearest(x: float) -> int:
+    """x >= 0 rounded, halves up."""
+    return floor(x + 0.5)
+
+
+def center_crop(draws: CropDraws, image: Size, out: Size, *, fraction: float) -> Box:
+    """The largest box of the output's shape times `fraction`, in the middle."""
+    scale = min(image[0] / out[0], image[1] / out[1]) * fraction
+    height, width = (min(max(nearest(o * scale), 1), i) for o, i in zip(out, image, strict=True))
+    return (image[0] - height) // 2, (image[1] - width) // 2, height, width
+
+
+def padded_crop(draws: CropDraws, image: Size, out: Size, *, pad: float) -> Box:
+    """The largest box of the output's shape, shifted by up to `pad` output pixels each way, possibly beyond the
+    border."""
+    top, left, height, width = center_crop(draws, image, out, fraction=1.0)
+    shifts = []
+    for word, size, o in zip(draws.words(AUGMENT_STREAM), (height, width), out, strict=False):
+        reach = nearest(pad * size / o)
+        shifts.append((word * (2 * reach + 1) >> 32) - reach)
+    return top + shifts[0], left + shifts[1], height, width
+
+
+def resized_crop(
+    draws: CropDraws, image: Size, out: Size, *, scale: tuple[float, float], ratio: tuple[float, float]
+) -> Box:
+    """A box of area `scale` of the image's and of aspect `ratio`, log-uniform: the first of ten attempts that fits,
+    else the middle (Inception's crop, arXiv 1409.4842)."""
+    rows, columns = image
+    for attempt in range(10):
+        words = draws.words(AUGMENT_STREAM + attempt)
+        area, aspect = ((word + 0.5) * 2.0**-32 for word in words[:2])
+        target = rows * columns * (scale[0] + (scale[1] - scale[0]) * area)
+        shape = exp(log(ratio[0]) + (log(ratio[1]) - log(ratio[0])) * aspect)
+        width, height = nearest(sqrt(target * shape)), nearest(sqrt(target / shape))
+        if 1 <= width <= columns and 1 <= height <= rows:
+            return words[2] * (rows - height + 1) >> 32, words[3] * (columns - width + 1) >> 32, height, width
+    shape = min(max(columns / rows, ratio[0]), ratio[1])
+    width, height = min(max(nearest(rows * shape), 1), columns), min(max(nearest(columns / shape), 1), rows)
+    return (rows - height) // 2, (columns - width) // 2, height, width
+
+
+CROPS: dict[str, Callable[..., Box]] = {"center": center_crop, "pad": padded_crop, "resized": resized_crop}
+
+
+def crop_box(
+    kind: str, sample_id: int, image: Size, out: Size, *, flip: bool, seed: int, epoch: int, **parameters: Any
+) -> tuple[int, int, int, int, int]:
+    """Top, left, height and width of one sample's crop, in pixels of its image (height, width), and whether it is
+    mirrored: a pure function of (seed, epoch, id) and the sizes."""
+    draws = CropDraws(sample_id, seed, epoch)
+    return (*CROPS[kind](draws, image, out, **parameters), draws.words(FLIP_STREAM)[0] & 1 if flip else 0)

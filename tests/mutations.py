@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = "tests/ops/interpreted_kernels.py::"
 TRAINING = "tests/scoring/test_recording.py::"
 STEP = "tests/ops/test_step.py::"
+LOADING = "tests/loading/"
 
 
 class Mutation(NamedTuple):
@@ -356,6 +357,66 @@ MUTATIONS = [
         "    tl.debug_barrier()\n",
         "",
         "tests/ops/test_kernels.py::test_the_line_is_stored_after_a_barrier",
+    ),
+    Mutation(
+        "dualfast/loading/cursor.py",
+        "return Cursor(self.epoch + 1) if self.running else self",
+        "return Cursor(self.epoch) if self.running else self",
+        LOADING + "test_cursor.py::test_epochs_count_up_and_can_be_set",
+    ),
+    Mutation(
+        "dualfast/loading/cursor.py",
+        "(*segments, EpochSegment(",
+        "(EpochSegment(",
+        LOADING + "test_cursor.py::test_other_ranks_continue_inside_an_epoch",
+    ),
+    Mutation(
+        "dualfast/loading/loader.py",
+        "        if self._cursor is before:\n",
+        "        if True:\n",
+        LOADING + "test_cursor.py::test_an_abandoned_iteration_leaves_its_position",
+    ),
+    Mutation(
+        "dualfast/loading/loader.py",
+        'self._seed = _checked_int("seed", seed)\n        self._cursor = self._cursor.restart()',
+        'self._seed = _checked_int("seed", seed)',
+        LOADING + "test_cursor.py::test_another_seed_begins_its_own_epoch",
+    ),
+    Mutation(
+        "dualfast/loading/buffers.py",
+        "if buffers.free]",
+        "]",
+        LOADING + "test_buffers.py::test_kept_batches_never_change_and_memory_is_reused",
+    ),
+    Mutation(
+        "dualfast/loading/epoch.py",
+        "int(step >= last - share.padding)",
+        "0",
+        LOADING + "test_read_plan.py::test_a_rank_that_has_padding_alone",
+    ),
+    Mutation(
+        "dualfast/loading/order.py",
+        "left[visited.ids[: visited.starts[batches]]] = False",
+        "left[visited.ids] = False",
+        LOADING + "test_order.py::test_an_epoch_that_other_ranks_continue_visits_every_sample_once",
+    ),
+    Mutation(
+        "dualfast/loading/decode.py",
+        "(square and size[0] != size[1])",
+        "square",
+        LOADING + "test_decode.py::test_default_sizes",
+    ),
+    Mutation(
+        "dualfast/loading/ffcv_graph.py",
+        "            Compiler.num_threads = before",
+        "            pass",
+        LOADING + "test_ffcv_graph.py::test_compile_threads_are_put_back",
+    ),
+    Mutation(
+        "csrc/crops.cpp",
+        "2 * reach + 1) - reach",
+        "2 * reach) - reach",
+        "tests/ops/test_crops.py::test_boxes_are_those_of_the_reference",
     ),
     Mutation(
         "csrc/philox.h",

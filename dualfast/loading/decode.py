@@ -1,6 +1,6 @@
-"""FFCV's operations of the default pipelines: read, crop, mirror and normalise in one compiled pass of our own.
+"""Images of the default pipelines: read, cropped, mirrored and normalised in one compiled pass.
 
-They need no just-in-time compilation. ops.JPEG_LIBRARY decodes JPEGs, Pillow those that it leaves.
+Needs neither FFCV nor just-in-time compilation. ops.JPEG_LIBRARY decodes the JPEGs, Pillow those that it cannot.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,26 +16,58 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.config import AUGMENTS, CROP_PARAMETERS, Augment
 from dualfast.data import beton
-from dualfast.loading.ffcv_graph import AllocationQuery, IntDecoder, SimpleRGBImageDecoder, ToTensor, ToTorchImage, View
-
-Augment: TypeAlias = Literal["crop", "crop+flip", "rrc"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-SMALL = 64  # px: images up to this side are used at their own size and cropped after padding
-PADDING = 1 / 8  # of the side: 4 px at 32
+SMALL = 64  # px: images up to this side are used at their own size
+LARGE = 224  # px: the side that other images are scaled to
+MIRRORED = 16  # px: smaller images are taken for characters, which mirroring changes
 TEST_CROP = 224 / 256
 OUTPUT_DTYPES = {
     torch.float32: np.dtype(np.float32),
-    torch.bfloat16: np.dtype(np.int16),  # NumPy has no bfloat16, FFCV no float16: both travel as their bits
+    torch.bfloat16: np.dtype(np.int16),  # NumPy has no bfloat16, FFCV no float16: both are carried as their bits
     torch.float16: np.dtype(np.int16),
     torch.uint8: np.dtype(np.uint8),
 }
+DecodeFunction: TypeAlias = Callable[[NDArray[np.int64], NDArray[Any]], None]
 
 
-class Current(threading.local):
-    """What a compiled operation needs to know of the batch in the making on this thread."""
+# ---- defaults -------------------------------------------------------------------------------------------------------
+
+
+def default_image_size(data: beton.Beton, *, square: bool = False) -> tuple[int, int]:
+    """(height, width) of the output where none was given: the images' own where it is the same for all and at most
+    SMALL, else LARGE. square: a size that is not square does not count as small, for networks that take one side."""
+    size = data.constant_size
+    if size is None or max(size) > SMALL or (square and size[0] != size[1]):
+        return LARGE, LARGE
+    return size
+
+
+def default_augment(image_size: int | tuple[int, int], *, characters: bool = False) -> Augment:
+    """The random crop for outputs of image_size: "crop+flip" up to SMALL, else "rrc". characters: without the flip
+    below MIRRORED, since a mirrored digit is another character and a mirrored photograph is the same thing."""
+    side = max(height_and_width(image_size))
+    if side > SMALL:
+        return "rrc"
+    return "crop" if characters and side < MIRRORED else "crop+flip"
+
+
+def height_and_width(image_size: Any) -> tuple[int, int]:
+    """(height, width) of one side or two. ValueError unless each is an integer in 1..4096."""
+    size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
+    if len(size) != 2 or not all(isinstance(side, int | np.integer) and 1 <= side <= 4096 for side in size):
+        raise ValueError(f"image_size is {image_size!r}; give 1 to 4096 px, or (height, width)")
+    return int(size[0]), int(size[1])
+
+
+# ---- decoding -------------------------------------------------------------------------------------------------------
+
+
+class BatchContext(threading.local):
+    """What decoding needs to know about the batch that this thread is making."""
 
     beton: beton.Beton
     seed: int
@@ -44,169 +75,105 @@ class Current(threading.local):
     threads: int
 
 
-current = Current()
+batch_context = BatchContext()
 
 
-class DecodeImages(SimpleRGBImageDecoder):  # type: ignore[misc]
-    """Reads, cuts, scales, mirrors and normalises images in one compiled pass: (B, height, width, 3).
+class ImageDecoder:
+    """Turns ids into normalised images (B, height, width, 3). Crops are a function of (seed, epoch, id).
 
-    Draws follow (seed, epoch, id). Runs under dualfast.Loader only."""
-
-    runs_uncompiled = True
+    Arguments as for image_pipelines; raises its ValueErrors."""
 
     def __init__(
         self,
-        size: tuple[int, int],
-        augment: Augment | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        dtype: torch.dtype = torch.float32,
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        image_size: int | tuple[int, int],
+        augment: Augment | Literal[False] | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: torch.dtype,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
     ) -> None:
-        super().__init__()
-        self.size = size
+        self.size = height_and_width(image_size)
+        if augment not in (False, None, *AUGMENTS):
+            *names, last = (f'"{name}"' for name in AUGMENTS)
+            raise ValueError(f"augment is {augment!r}; give False, {', '.join(names)} or {last}")
+        if dtype not in OUTPUT_DTYPES:
+            raise ValueError(f"dtype is {dtype}; give {', '.join(map(str, OUTPUT_DTYPES))}")
+        for name, value, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
+            if len(value) != 3 or not all(low <= float(v) <= 1 for v in value):
+                raise ValueError(
+                    f"{name} is {tuple(value)}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
+                )
         self.dtype = dtype
-        self.table, self.fill = _lookup(mean, std, dtype)
-        self.crop: dict[str, Any] = {"out_size": size, "flip": augment in ("crop+flip", "rrc")}
-        if augment is None:
-            self.crop |= {"kind": "center"}
-        elif augment == "rrc":
-            self.crop |= {"kind": "resized", "scale": scale, "ratio": ratio}
-        else:
-            self.crop |= {"kind": "pad", "pad": max(1.0, round(PADDING * min(size)))}
+        self.shape, self.array_dtype = (*self.size, 3), OUTPUT_DTYPES[dtype]
+        self._kind, self._flip = AUGMENTS[augment] if augment else ("center", False)
+        self._parameters = CROP_PARAMETERS[self._kind](self.size)
+        self._parameters |= {k: v for k, v in (("scale", scale), ("ratio", ratio)) if k in self._parameters}
+        self._table, self._fill = _lookup_table(mean, std, dtype)
 
-    def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
-        if not ops.JPEG_LIBRARY and (self.metadata["mode"] == beton.JPEG).any():
+    def warn_if_slow(self, modes: NDArray[np.uint8]) -> None:
+        """Warns when there are JPEGs that Pillow alone can decode."""
+        if not ops.JPEG_LIBRARY and (modes == beton.JPEG).any():
             warnings.warn(
                 "dualfast was built without libjpeg-turbo: JPEGs are decoded whole, by Pillow, which is slow; install "
-                "libjpeg-dev and then dualfast again",
-                stacklevel=2,
+                "libjpeg-dev and reinstall dualfast",
+                stacklevel=3,
             )
-        shape, dtype = (*self.size, 3), OUTPUT_DTYPES[self.dtype]
-        if self.crop["kind"] == "center":  # what is already of the output's size is not cut
-            own = (self.metadata["height"] == self.size[0]).all() and (self.metadata["width"] == self.size[1]).all()
-            self.crop["fraction"] = 1.0 if own or max(self.size) <= SMALL else TEST_CROP
-        return replace(previous_state, jit_mode=True, shape=shape, dtype=dtype), AllocationQuery(shape, dtype)
 
-    def generate_code(self) -> Callable[..., Any]:
-        crop, table, fill = dict(self.crop), self.table, self.fill
+    def for_images(self, heights: NDArray[np.uint16], widths: NDArray[np.uint16]) -> DecodeFunction:
+        """The function that decodes ids of a file into out (B, height, width, 3), given the sizes of all its images."""
+        crop: dict[str, Any] = {"kind": self._kind, "out_size": self.size, "flip": self._flip, **self._parameters}
+        table, fill = self._table, self._fill
+        if self._kind == "center":  # images that have the output's size already are not cropped
+            uncut = (heights == self.size[0]).all() and (widths == self.size[1]).all()
+            crop["fraction"] = 1.0 if uncut or max(self.size) <= SMALL else TEST_CROP
 
-        def decode(ids: NDArray[np.int64], out: NDArray[Any], metadata: Any, storage_state: Any) -> NDArray[Any]:
-            table_of = current.beton
-            height, width = table_of.height[ids], table_of.width[ids]
-            boxes = ops.crop_boxes(ids, height, width, seed=current.seed, epoch=current.epoch, **crop)
-            status = ops.load_images(
-                table_of.fd,
-                table_of.ptr[ids],
-                table_of.size[ids],
-                table_of.mode[ids],
-                height,
-                width,
-                boxes,
-                out,
-                table,
-                fill,
-                current.threads,
-            )
+        def decode(ids: NDArray[np.int64], out: NDArray[Any]) -> None:
+            source, threads = batch_context.beton, batch_context.threads
+            height, width = source.height[ids], source.width[ids]
+            boxes = ops.crop_boxes(ids, height, width, seed=batch_context.seed, epoch=batch_context.epoch, **crop)
+            places = source.ptr[ids], source.size[ids], source.mode[ids]
+            status = ops.load_images(source.fd, *places, height, width, boxes, out, table, fill, threads)
             if status.any():
-                _finish(table_of, ids, status, boxes, out, table, fill)
-            return out
+                _check_read(source, ids, status)
+                _decode_with_pillow(source, ids, np.flatnonzero(status == ops.UNDECODED), boxes, out, table, fill)
 
         return decode
 
 
-def _finish(
-    source: beton.Beton,
-    ids: NDArray[np.int64],
-    status: NDArray[np.int32],
-    boxes: NDArray[np.int32],
-    out: NDArray[Any],
-    table: NDArray[Any],
-    fill: NDArray[Any],
-) -> None:
-    """Decodes with Pillow what load_images left, and raises for what nobody can read."""
-    failed = (status != 0) & (status != ops.LEFT)
+def _check_read(source: beton.Beton, ids: NDArray[np.int64], status: NDArray[np.int32]) -> None:
+    failed = (status != 0) & (status != ops.UNDECODED)
     if failed.any():
         bad = int(np.argmax(failed))
         raise RuntimeError(
             f"sample {ids[bad]} of {source.path} {ops.READ_STATUS[status[bad]]}; dualfast.verify checks the file"
         )
+
+
+def _decode_with_pillow(
+    source: beton.Beton,
+    ids: NDArray[np.int64],
+    rows: NDArray[np.intp],
+    boxes: NDArray[np.int32],
+    out: NDArray[Any],
+    table: NDArray[Any],
+    fill: NDArray[Any],
+) -> None:
+    """Decodes ids[rows] into out[rows]. ValueError for an image that Pillow cannot decode either."""
     pixels: list[NDArray[np.uint8] | None] = [None] * len(ids)
-    left = np.flatnonzero(status == ops.LEFT)
-    with ThreadPoolExecutor(current.threads) as pool:
-        for at, image in zip(left.tolist(), pool.map(source.image, ids[left].tolist()), strict=True):
-            pixels[at] = image
-    ops.place_images(pixels, boxes, out, table, fill, current.threads)
+    with ThreadPoolExecutor(batch_context.threads) as executor:
+        for row, image in zip(rows.tolist(), executor.map(source.image, ids[rows].tolist()), strict=True):
+            pixels[row] = image
+    ops.place_images(pixels, boxes, out, table, fill, batch_context.threads)
 
 
-class DecodeLabels(IntDecoder):  # type: ignore[misc]
-    """Integers as (B,) int64, without compilation."""
-
-    runs_uncompiled = True
-
-    def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
-        return replace(previous_state, jit_mode=True, shape=(), dtype=self.dtype), AllocationQuery((), self.dtype)
-
-    def generate_code(self) -> Callable[..., Any]:
-        def decode(
-            ids: NDArray[np.int64], out: NDArray[np.int64], metadata: Any, storage_state: Any
-        ) -> NDArray[np.int64]:
-            out[:] = metadata[ids]
-            return out
-
-        return decode
-
-
-def _lookup(mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What each of 256 pixel values becomes in each channel, (3, 256), and what stands outside the image, the mean."""
-    as_numpy = OUTPUT_DTYPES[dtype]
+def _lookup_table(mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(3, 256) what each pixel value becomes in each channel, and (3,) what fills the outside of an image: the mean."""
     values = torch.arange(256, dtype=torch.float64).expand(3, 256)
     if dtype == torch.uint8:
         table, fill = values.to(dtype), (torch.tensor(mean, dtype=torch.float64) * 255).round().to(dtype)
     else:
         column = torch.tensor([*mean, *std], dtype=torch.float64).view(2, 3, 1)
         table, fill = ((values / 255 - column[0]) / column[1]).to(dtype), torch.zeros(3, dtype=dtype)
-    raw = torch.int16 if as_numpy == np.int16 else dtype
-    return np.ascontiguousarray(table.contiguous().view(raw).numpy()), fill.view(raw).numpy()
-
-
-def height_and_width(image_size: Any) -> tuple[int, int]:
-    """Of one side or two, checked."""
-    size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
-    if len(size) != 2 or not all(isinstance(side, int | np.integer) and 1 <= side <= 4096 for side in size):
-        raise ValueError(f"image_size is {image_size!r}; give 1 to 4096 px, or (height, width)")
-    return int(size[0]), int(size[1])
-
-
-def image_pipelines(
-    image_size: int | tuple[int, int],
-    *,
-    augment: Augment | Literal[False] = False,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    dtype: torch.dtype = torch.float32,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> dict[str, list[Any]]:
-    """FFCV pipelines for the fields image and label: (B, 3, height, width) in channels_last memory, (B,) int64.
-
-    image_size: the output's side, or (height, width), px. augment: False (the middle), "crop" (shifted by up to an
-    eighth of the side, the outside filled with the mean), "crop+flip", or "rrc" (random area `scale` and aspect
-    `ratio`, and flip). Of a JPEG only what the crop needs is decoded, at 1/2, 1/4 or 1/8 of its size where that still
-    has as many pixels as the output. mean and std: of each channel, pixel values lying in 0..1. dtype: float32,
-    bfloat16, float16, or uint8 (not normalised). Raises ValueError for anything else."""
-    size = height_and_width(image_size)
-    if augment not in (False, None, "crop", "crop+flip", "rrc"):
-        raise ValueError(f'augment is {augment!r}; give False, "crop", "crop+flip" or "rrc"')
-    if dtype not in OUTPUT_DTYPES:
-        raise ValueError(f"dtype is {dtype}; give {', '.join(map(str, OUTPUT_DTYPES))}")
-    for name, value in (("mean", mean), ("std", std)):
-        low = 0.0 if name == "mean" else 1e-6
-        if len(value) != 3 or not all(low <= float(v) <= 1 for v in value):
-            raise ValueError(
-                f"{name} is {tuple(value)}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
-            )
-    decoder = DecodeImages(size, augment or None, mean, std, dtype, scale, ratio)
-    halves = [View(dtype)] if OUTPUT_DTYPES[dtype] == np.int16 else []
-    return {"image": [decoder, ToTensor(), *halves, ToTorchImage()], "label": [DecodeLabels(), ToTensor()]}
+    bits = torch.int16 if OUTPUT_DTYPES[dtype] == np.int16 else dtype
+    return np.ascontiguousarray(table.contiguous().view(bits).numpy()), fill.view(bits).numpy()

@@ -1,8 +1,24 @@
-"""What is used of FFCV, imported without what its import does to the process; nothing else of ours imports it."""
+"""Everything that touches FFCV: its classes, imported without side effects, and ours that derive from them.
+
+No other module of the package imports ffcv.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from dualfast.config import Augment
+from dualfast.data import beton
+from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD, ImageDecoder
 
 
 def _import_ffcv() -> None:
@@ -11,7 +27,7 @@ def _import_ffcv() -> None:
     import numba.typed
 
     threads, jit_threads, typed_dict = torch.get_num_threads(), numba.get_num_threads(), numba.typed.Dict
-    # A two-entry table of constants is a typed Dict there, whose compilation takes five seconds of each start.
+    # FFCV puts a two-entry table of constants into a typed Dict, whose compilation takes five seconds of each start.
     numba.typed.Dict = dict
     try:
         import ffcv.loader  # noqa: F401
@@ -38,17 +54,202 @@ from ffcv.types import get_handlers  # noqa: E402
 
 __all__ = [
     "AllocationQuery",
-    "Compiler",
-    "DecoderNode",
-    "Graph",
-    "IntDecoder",
-    "OSCacheManager",
-    "PipelineSpec",
-    "Reader",
-    "SimpleRGBImageDecoder",
-    "ToTensor",
-    "ToTorchImage",
-    "View",
+    "CheckedGraph",
+    "CheckedReader",
+    "CompiledPipelines",
+    "MappedMemory",
+    "compile_threads",
     "ffcv_loader",
-    "get_handlers",
+    "image_pipelines",
+    "pipeline_specs",
 ]
+
+# ---- pipelines as FFCV runs them ------------------------------------------------------------------------------------
+
+_compile_lock = threading.Lock()
+
+
+@contextmanager
+def compile_threads(threads: int) -> Iterator[None]:
+    """FFCV compiles for `threads` threads inside. It keeps the number in a class attribute, whose setter would change
+    torch's threads too."""
+    with _compile_lock:
+        before, Compiler.num_threads = Compiler.num_threads, threads
+        try:
+            yield
+        finally:
+            Compiler.num_threads = before
+
+
+def pipeline_specs(pipelines: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """FFCV's specification of each output: the file's fields in their order, then outputs made from other pipelines.
+    A field that pipelines leaves out gets FFCV's default, one that is None is dropped."""
+    specs: dict[str, Any] = {}
+    for name in [*fields, *(name for name in pipelines if name not in fields)]:
+        pipeline = pipelines.get(name, PipelineSpec(name))
+        if pipeline is None:
+            continue
+        if isinstance(pipeline, Sequence) and not isinstance(pipeline, str):
+            pipeline = PipelineSpec(name, decoder=None, transforms=list(pipeline))
+        elif not isinstance(pipeline, PipelineSpec):
+            raise TypeError(f"the pipeline of {name!r} is {pipeline!r}; give a sequence of operations, or None")
+        specs[name] = pipeline
+    if not specs:
+        raise ValueError("every field's pipeline is None; leave at least one")
+    return specs
+
+
+class CheckedGraph(Graph):  # type: ignore[misc]
+    """FFCV's graph, without compiling the operations that are compiled already."""
+
+    def codegen_stage(self, stage: Any, s_ix: int, op_to_node: Any, code: Any, already_defined: Any) -> Any:
+        function, defined = super().codegen_stage(stage, s_ix, op_to_node, code, already_defined)
+        for node_id in stage:
+            node = self.id_to_node[node_id]
+            operation = node.decoder if isinstance(node, DecoderNode) else getattr(node, "operation", None)
+            if getattr(operation, "runs_uncompiled", False):
+                function.__globals__[f"code_{node_id}"] = code["operation"][node_id]
+        return function, defined
+
+    @property
+    def reads_mapped(self) -> bool:
+        """Whether any decoder is one of FFCV's own, which read a memory map."""
+        decoders = [node.decoder for node in self.nodes if isinstance(node, DecoderNode)]
+        return not all(getattr(decoder, "runs_uncompiled", False) for decoder in decoders)
+
+
+@dataclass(frozen=True)
+class CompiledPipelines:
+    """The code that a graph generated: one function per stage with the nodes it computes, and the nodes of the
+    outputs."""
+
+    code: tuple[list[tuple[Callable[..., Any], list[int]]], list[int]]
+    metadata: NDArray[Any]
+    memory: MappedMemory | None
+
+    def __call__(self, ids: NDArray[np.int64], buffers: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+        """The outputs for ids (B,), written into buffers: BatchBuffers.views."""
+        stages, outputs = self.code
+        arguments = {
+            "batch_indices": ids,
+            "metadata": self.metadata,
+            "storage_state": None if self.memory is None else self.memory.state,
+            **buffers,
+        }
+        for stage, nodes in stages:
+            for node, result in zip(nodes, stage(**arguments), strict=True):
+                arguments[f"result_{node}"] = result
+        return tuple(arguments[f"result_{node}"] for node in outputs)
+
+
+# ---- the file as FFCV reads it --------------------------------------------------------------------------------------
+
+
+class CheckedReader(Reader):  # type: ignore[misc]
+    """FFCV's reader over tables that are already read and checked."""
+
+    def __init__(self, opened: beton.Beton, custom_fields: Mapping[str, Any]) -> None:
+        self._fname = str(opened.path)
+        self._custom_handlers = custom_fields
+        self.num_samples = opened.n_samples
+        self.page_size = opened.page_size
+        self.num_fields = len(opened.field_names)
+        self.field_names = opened.field_names
+        self.field_descriptors = opened.descriptors
+        self.handlers = dict(zip(opened.field_names, get_handlers(opened.descriptors), strict=True))
+        for name, row in zip(opened.field_names, opened.descriptors, strict=True):
+            if name in custom_fields:
+                self.handlers[name] = custom_fields[name].from_binary(row["arguments"])
+        self.metadata = opened.metadata
+        self.metadata_type = opened.metadata.dtype
+        self.opened = opened
+
+
+class MappedMemory(OSCacheManager):  # type: ignore[misc]
+    """FFCV's memory map, without its dictionary of every sample's pages."""
+
+    def __init__(self, reader: CheckedReader, fd: int) -> None:
+        self.reader = reader
+        self.fd = fd
+
+    @cached_property
+    def state(self) -> tuple[NDArray[Any], ...]:
+        with open(self.fd, "rb", closefd=False) as file:  # its name may lead to another file by now
+            mapped = np.memmap(file, "uint8", mode="r")
+        table = self.reader.opened.allocations
+        if (table["ptr"][1:] == table["ptr"][:-1]).any():  # FFCV finds a sample by its address alone
+            raise ValueError(
+                f"{self.reader.opened.path} has an empty field where another sample begins, which FFCV's decoders "
+                "cannot tell apart; leave out pipelines to use the default ones"
+            )
+        return mapped, np.ascontiguousarray(table["ptr"]), np.ascontiguousarray(table["size"])
+
+
+# ---- the default pipelines as FFCV's operations ---------------------------------------------------------------------
+
+
+class DecodeImages(SimpleRGBImageDecoder):  # type: ignore[misc]
+    """ImageDecoder as FFCV's operation; runs under dualfast.Loader only."""
+
+    runs_uncompiled = True
+
+    def __init__(self, decoder: ImageDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
+        self.decoder.warn_if_slow(self.metadata["mode"])
+        shape, dtype = self.decoder.shape, self.decoder.array_dtype
+        return replace(previous_state, jit_mode=True, shape=shape, dtype=dtype), AllocationQuery(shape, dtype)
+
+    def generate_code(self) -> Callable[..., Any]:
+        decode_into = self.decoder.for_images(self.metadata["height"], self.metadata["width"])
+
+        def decode(ids: NDArray[np.int64], out: NDArray[Any], metadata: Any, storage_state: Any) -> NDArray[Any]:
+            decode_into(ids, out)
+            return out
+
+        return decode
+
+
+class DecodeLabels(IntDecoder):  # type: ignore[misc]
+    """Integers as (B,) int64, without compilation."""
+
+    runs_uncompiled = True
+
+    def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
+        return replace(previous_state, jit_mode=True, shape=(), dtype=self.dtype), AllocationQuery((), self.dtype)
+
+    def generate_code(self) -> Callable[..., Any]:
+        def decode(
+            ids: NDArray[np.int64], out: NDArray[np.int64], metadata: Any, storage_state: Any
+        ) -> NDArray[np.int64]:
+            out[:] = metadata[ids]
+            return out
+
+        return decode
+
+
+def image_pipelines(
+    image_size: int | tuple[int, int],
+    *,
+    augment: Augment | Literal[False] = False,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    dtype: torch.dtype = torch.float32,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> dict[str, list[Any]]:
+    """FFCV pipelines for the fields image and label: (B, 3, height, width) in channels_last memory, (B,) int64.
+
+    image_size: the output's side, or (height, width), px. augment: False (the middle of the image), "crop" (shifted by
+    up to an eighth of the side, the outside filled with the mean), "crop+flip", or "rrc" (random area `scale` and
+    aspect `ratio`, and flip). Of a JPEG only what the crop needs is decoded, at 1/2, 1/4 or 1/8 of its size where that
+    still has as many pixels as the output. mean and std: per channel, for pixel values in 0..1. dtype: float32,
+    bfloat16, float16, or uint8 (not normalised). Raises ValueError for anything else."""
+    decoder = ImageDecoder(image_size, augment, mean, std, dtype, scale, ratio)
+    from_bits = [View(dtype)] if decoder.array_dtype == np.int16 else []
+    return {
+        "image": [DecodeImages(decoder), ToTensor(), *from_bits, ToTorchImage()],
+        "label": [DecodeLabels(), ToTensor()],
+    }

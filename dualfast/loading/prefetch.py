@@ -1,4 +1,4 @@
-"""Work done ahead on a thread: results come in order, exceptions reach the caller, and nothing is left behind."""
+"""Work done ahead on a thread: results come in order, exceptions reach the caller, and no thread outlives its use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-POLL_SECONDS = 1.0  # how often a waiting caller looks whether the worker still lives
+POLL_SECONDS = 1.0  # how often a waiting caller checks that the worker is alive
 JOIN_SECONDS = 10.0
 
 
 class _Channel(Generic[T]):
-    """At most `ahead` results between one worker and one caller. Kept apart from Prefetcher so that the worker's thread
-    holds no reference to it, and dropping the Prefetcher ends the thread."""
+    """At most `ahead` results between one worker and one caller. Separate from Prefetcher, so that the worker's thread
+    holds no reference to that and ends when it is dropped."""
 
     def __init__(self, ahead: int) -> None:
         self.ahead = ahead
@@ -30,12 +30,13 @@ class _Channel(Generic[T]):
         self.pid = os.getpid()
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether this is a fork's copy, where the worker is not, and whose lock may be held by nobody."""
+    def in_forked_child(self) -> bool:
+        """Whether this is a forked child's copy: the worker is not there, and whoever held the lock never releases
+        it."""
         return self.pid != os.getpid()
 
     def put(self, result: T) -> bool:
-        """Waits for room; False once the caller has gone."""
+        """Waits until there is room; False once the caller has closed the channel."""
         with self.changed:
             while len(self.results) >= self.ahead and not self.closed:
                 self.changed.wait()
@@ -50,7 +51,7 @@ class _Channel(Generic[T]):
             self.changed.notify_all()
 
     def close(self) -> None:
-        if self.elsewhere:
+        if self.in_forked_child:
             return
         with self.changed:
             self.closed = True
@@ -63,7 +64,7 @@ def _work(channel: _Channel[T], produce: Callable[[int], T], first: int, last: i
         for step in range(first, last):
             if channel.closed or not channel.put(produce(step)):
                 break
-    except BaseException as error:  # the caller's to handle, whatever it is
+    except BaseException as error:  # of any kind: the caller handles it
         channel.end(error)
     else:
         channel.end()
@@ -74,10 +75,10 @@ _running: weakref.WeakKeyDictionary[_Channel[object], threading.Thread] = weakre
 
 @atexit.register
 def _stop_all() -> None:
-    # A daemon thread that comes back from compiled code into a finalizing interpreter aborts the process.
+    # A daemon thread that returns from compiled code into a finalizing interpreter aborts the process.
     for channel, thread in list(_running.items()):
         channel.close()
-        if not channel.elsewhere:
+        if not channel.in_forked_child:
             thread.join(JOIN_SECONDS)
 
 
@@ -85,8 +86,8 @@ class Prefetcher(Generic[T]):
     """Iterates produce(first), ..., produce(last - 1), computed in order on a thread of its own, up to `ahead` in
     advance.
 
-    An exception in produce is raised here, with its traceback, in place of the result it kept from coming. The thread
-    ends with the iteration, with close(), and when this object is dropped."""
+    An exception in produce is raised here, with its traceback, in place of its result. The thread ends with the
+    iteration, with close(), and when this object is dropped."""
 
     def __init__(self, produce: Callable[[int], T], first: int, last: int, ahead: int, name: str) -> None:
         self.step = first
@@ -108,22 +109,22 @@ class Prefetcher(Generic[T]):
 
     def __next__(self) -> T:
         channel = self._channel
-        if channel.elsewhere:
-            raise RuntimeError("this iteration was begun before the process was forked; start a new one")
+        if channel.in_forked_child:
+            raise RuntimeError("this iteration began before the process was forked; start a new one")
         with channel.changed:
             while not channel.results:
                 if channel.closed:
                     raise StopIteration
                 if channel.ended:
                     channel.closed = True
-                    self._finalizer.detach()  # a Ctrl-C that falls into a finaliser is lost
+                    self._finalizer.detach()  # a Ctrl-C during a finalizer is lost
                     if channel.error is not None:
                         error, channel.error = channel.error, None
                         raise error
                     raise StopIteration
                 if not self._thread.is_alive():
                     channel.closed = True
-                    raise RuntimeError("the loading thread is gone; start a new iteration")
+                    raise RuntimeError("the loading thread has died; start a new iteration")
                 channel.changed.wait(POLL_SECONDS)
             result = channel.results.popleft()
             channel.changed.notify_all()
@@ -133,5 +134,5 @@ class Prefetcher(Generic[T]):
     def close(self) -> None:
         """Ends the iteration and its thread; later calls do nothing."""
         self._channel.close()
-        if not self._channel.elsewhere and self._thread is not threading.current_thread():
+        if not self._channel.in_forked_child and self._thread is not threading.current_thread():
             self._thread.join(JOIN_SECONDS)

@@ -1,4 +1,4 @@
-"""Samplers over kept samples, for any DataLoader: shuffled by (seed, epoch), split over ranks, resumed mid-epoch."""
+"""Samplers over kept samples for any DataLoader: shuffled by (seed, epoch), shared by ranks, resumable mid-epoch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from dualfast.selection.select import kept_count
 
 
 class PrunedSampler(Sampler[int]):
-    """Visits the samples of an index list once an epoch.
+    """Visits the samples of an index list once per epoch.
 
-    indices: ids in any form a selection comes in: integers (array, tensor, range, list), a boolean mask, or the path
-    of an .npy with either. The order of epoch e is a pure function of (seed, e) and of the set of ids; shuffle=False
-    visits them as given. Rank `rank` of `num_replicas` visits every num_replicas-th place of that order: over all
-    ranks each sample comes exactly once, so lengths differ by one where they must.
+    indices: integer ids (array, tensor, range, list), a boolean mask, or the path of an .npy with either. The order of
+    epoch e is a pure function of (seed, e) and of the set of ids; shuffle=False visits them as given. Rank `rank` of
+    `num_replicas` visits every num_replicas-th position of that order: over all ranks each sample comes exactly once,
+    and the ranks' lengths differ by at most one.
 
-    Call set_epoch(e) before each epoch. A state_dict taken inside an epoch continues it after load_state_dict with
-    the very next sample. Raises TypeError and ValueError as as_indices does, and for seed, epoch or ranks out
-    of range.
+    Call set_epoch(e) before each epoch. A state_dict taken inside an epoch resumes, after load_state_dict, at the very
+    next sample. Raises TypeError and ValueError as as_indices does, and for a seed, epoch or rank out of range.
     """
 
     def __init__(
@@ -39,9 +38,9 @@ class PrunedSampler(Sampler[int]):
         num_replicas: int = 1,
     ) -> None:
         self.ids = _ids(indices)
-        self.seed, self.epoch = _whole("seed", seed, 2**64), _whole("epoch", epoch, 2**32)
-        self.num_replicas = _whole("num_replicas", num_replicas, 2**31, at_least=1)
-        self.rank = _whole("rank", rank, self.num_replicas)
+        self.seed, self.epoch = _checked_int("seed", seed, 2**64), _checked_int("epoch", epoch, 2**32)
+        self.num_replicas = _checked_int("num_replicas", num_replicas, 2**31, at_least=1)
+        self.rank = _checked_int("rank", rank, self.num_replicas)
         self.shuffle = shuffle
         self._position = self._start = 0
 
@@ -61,42 +60,42 @@ class PrunedSampler(Sampler[int]):
         return self._visit(self._order()[self.rank :: self.num_replicas][start:])
 
     def _visit(self, ids: NDArray[np.int64]) -> Iterator[int]:
-        # In pieces: a Python int a sample would be the largest thing in memory.
+        # In chunks: one Python int per sample would be the largest thing in memory.
         for first in range(0, len(ids), 8192):
             for sample in ids[first : first + 8192].tolist():
                 self._position += 1
                 yield sample
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch to visit next, 0 to 2**32 - 1. A restored position holds for the epoch it was taken in."""
-        epoch = _whole("epoch", epoch, 2**32)
+        """The epoch to visit next, 0 to 2**32 - 1. A restored position is kept only for the epoch it was saved in."""
+        epoch = _checked_int("epoch", epoch, 2**32)
         if epoch != self.epoch:
             self.epoch, self._position, self._start = epoch, 0, 0
 
     def state_dict(self, position: int | None = None) -> dict[str, int]:
-        """Plain numbers: seed, epoch, ranks, count and the position reached.
+        """Plain integers: seed, epoch, ranks, number of samples and the position reached.
 
-        position: samples of this rank that were used, where that is less than was handed out, as with a DataLoader
-        whose workers run ahead; None: as many as were handed out.
+        position: how many samples of this rank were used, where that is fewer than were handed out, as with a
+        DataLoader whose workers run ahead; None: as many as were handed out.
         """
-        reached = self._position if position is None else _whole("position", position, len(self) + 1)
-        return {**self._fixed(), "epoch": self.epoch, "position": reached}
+        reached = self._position if position is None else _checked_int("position", position, len(self) + 1)
+        return {**self._identity(), "epoch": self.epoch, "position": reached}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continues where state_dict() was taken; ValueError when seed, ranks or the number of ids differ."""
-        for name, mine in self._fixed().items():
-            if state.get(name) != mine:
-                raise ValueError(f"the state has {name} {state.get(name)}, this sampler {mine}; make them equal")
-        self.epoch = _whole("epoch", state["epoch"], 2**32)
-        self._position = self._start = _whole("position", state["position"], len(self) + 1)
+        """Resumes where state_dict() was taken; ValueError when seed, ranks or the number of ids differ."""
+        for name, own in self._identity().items():
+            if state.get(name) != own:
+                raise ValueError(f"the state has {name} {state.get(name)}, this sampler {own}; make them equal")
+        self.epoch = _checked_int("epoch", state["epoch"], 2**32)
+        self._position = self._start = _checked_int("position", state["position"], len(self) + 1)
 
-    def _fixed(self) -> dict[str, int]:
+    def _identity(self) -> dict[str, int]:
         count = self._count()
         return {"seed": self.seed, "rank": self.rank, "num_replicas": self.num_replicas, "n_samples": count}
 
 
 class RandomSubsetSampler(PrunedSampler):
-    """A fresh random subset every epoch: kept_count(N, prune_ratio) of the ids, uniformly without replacement, in
+    """A new random subset every epoch: kept_count(N, prune_ratio) of the ids, uniformly without replacement, in
     random order, a pure function of (seed, epoch). Source: RS2, arXiv 2305.18424.
 
     indices: as for PrunedSampler, or the number of samples N. prune_ratio: the fraction left out each epoch, in
@@ -125,12 +124,12 @@ class RandomSubsetSampler(PrunedSampler):
 
 
 def _ids(indices: Any) -> NDArray[np.int64]:
-    """as_indices without a data set at hand: an id may be any that fits."""
+    """as_indices without a data set: any non-negative id is allowed."""
     if indices is None:
         raise TypeError("indices is None; give the ids to visit, such as select() returns")
     if isinstance(indices, str | os.PathLike):
         if not os.path.isfile(indices):
-            raise ValueError(f"indices is {os.fspath(indices)!r}, which is no file; give the .npy that was saved")
+            raise ValueError(f"indices is {os.fspath(indices)!r}, which is not a file; give the path of a saved .npy")
         indices = np.load(indices, allow_pickle=False)
     array = np.asarray(indices)
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
@@ -138,7 +137,7 @@ def _ids(indices: Any) -> NDArray[np.int64]:
     return as_indices(array, int(array.max()) + 1)
 
 
-def _whole(name: str, value: Any, end: int, at_least: int = 0) -> int:
+def _checked_int(name: str, value: Any, end: int, at_least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} is {value!r}; give an integer")
     if not at_least <= value < end:

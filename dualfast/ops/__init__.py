@@ -1,8 +1,9 @@
 """The one door to compiled code: nothing else imports _C or kernels. A module per operation."""
 
+from dualfast.ops.crops import crop_boxes as crop_boxes
 from dualfast.ops.images import JPEG_LIBRARY as JPEG_LIBRARY
-from dualfast.ops.images import LEFT as LEFT
 from dualfast.ops.images import READ_STATUS as READ_STATUS
+from dualfast.ops.images import UNDECODED as UNDECODED
 from dualfast.ops.images import load_images as load_images
 from dualfast.ops.images import place_images as place_images
 from dualfast.ops.layout import BAD_INDEX as BAD_INDEX
@@ -15,7 +16,6 @@ from dualfast.ops.layout import NON_FINITE as NON_FINITE
 from dualfast.ops.layout import PAUSED as PAUSED
 from dualfast.ops.layout import STATUS as STATUS
 from dualfast.ops.layout import Lines as Lines
-from dualfast.ops.philox import crop_boxes as crop_boxes
 from dualfast.ops.philox import order_keys as order_keys
 from dualfast.ops.select import ZERO_WEIGHT_KEY as ZERO_WEIGHT_KEY
 from dualfast.ops.select import Bits as Bits

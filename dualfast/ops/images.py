@@ -14,10 +14,10 @@ READ_STATUS = (
     "done",
     "cannot be read from the disk",
     "lies past the end of the file",
-    "no memory",
+    "does not fit into memory",
 )
-LEFT = 4  # csrc/images.h numbers both
-JPEG_LIBRARY: str = _C.jpeg_library  # what load_images decodes JPEGs with; "" where it was built without and leaves all
+UNDECODED = 4  # csrc/images.h numbers both
+JPEG_LIBRARY: str = _C.jpeg_library  # what load_images decodes JPEGs with; "" where none was there at the build
 
 
 def load_images(
@@ -33,15 +33,16 @@ def load_images(
     fill: NDArray[Any],
     threads: int,
 ) -> NDArray[np.int32]:
-    """Reads n samples (size[i] bytes at ptr[i] of the open file), cuts and scales boxes[i] to out[i] of shape
-    (height, width, 3), and replaces each value v of channel c by table[c, v]; outside the image stands fill[c].
+    """Reads n samples (size[i] bytes at ptr[i] of the open file), crops boxes[i], rows of crop_boxes, and scales it to
+    out[i] of shape (height, width, 3), with each value v of channel c replaced by table[c, v]; what lies outside the
+    image becomes fill[c]. mode (n,): 0 JPEG, 1 raw; height and width (n,): of the stored images, px.
 
-    Of a JPEG the rows and columns that its box needs are decoded, at 1/2, 1/4 or 1/8 of their size where that still
-    has as many pixels as the output.
+    Of a JPEG only the rows and columns of its box are decoded, at 1/2, 1/4 or 1/8 of their size where that still has
+    as many pixels as the output.
 
-    Returns (n,) codes into READ_STATUS, or LEFT for a JPEG to decode otherwise and give to place_images: not of three
-    or one component, damaged, not of this height and width, or any without JPEG_LIBRARY. ValueError or TypeError when
-    shapes or element sizes (1, 2 or 4 bytes) disagree."""
+    Returns (n,) codes into READ_STATUS, or UNDECODED for a JPEG to decode in another way and pass to place_images: not
+    of one or three components, damaged, not of this height and width, or any without JPEG_LIBRARY. ValueError or
+    TypeError when shapes or element sizes (1, 2 or 4 bytes) disagree."""
     status: NDArray[np.int32] = _C.load_images(fd, ptr, size, mode, height, width, boxes, out, table, fill, threads)
     return status
 
@@ -54,5 +55,5 @@ def place_images(
     fill: NDArray[Any],
     threads: int,
 ) -> None:
-    """load_images for decoded images, each (height, width, 3); out[i] is left alone where pixels[i] is None."""
+    """load_images for decoded images, each (height, width, 3); out[i] is unchanged where pixels[i] is None."""
     _C.place_images(pixels, boxes, out, table, fill, threads)

@@ -22,6 +22,7 @@ from dualfast.comm.ranks import Ranks, join
 from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
 from dualfast.data import beton, sources
 from dualfast.data.index_list import load_keep, save_keep
+from dualfast.loading.decode import default_augment, default_image_size
 from dualfast.loading.loader import Loader
 from dualfast.report import page as report
 from dualfast.runs.rundir import RunDir, held, versions
@@ -41,7 +42,6 @@ MAY_DIFFER = (
     *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
     *("checkpoint_every", "rank_timeout"),
 )
-LARGE_IMAGE = 224
 ONE_THREAD = 1 << 14  # pixels of a batch
 
 
@@ -268,16 +268,12 @@ class Workshop:
         """Side in pixels of the images the network sees."""
         if self.recipe.image_size is not None:
             return self.recipe.image_size
-        size = self.train.constant_size
-        return size[0] if size is not None and size[0] == size[1] <= models.SMALL_IMAGE else LARGE_IMAGE
+        return default_image_size(self.train, square=True)[0]
 
     def _loader(self, data: beton.Beton, batch_size: int, *, training: bool) -> Loader:
         augment = self.recipe.augment
         if augment == "auto":
-            # A mirrored digit is another character; a mirrored photograph is the same thing.
-            augment = (
-                "rrc" if self.image_size > models.SMALL_IMAGE else "crop+flip" if self.image_size >= 16 else "crop"
-            )
+            augment = default_augment(self.image_size, characters=True)
         return Loader(
             data.path,
             -(-batch_size // self.ranks.size),
@@ -428,7 +424,7 @@ class Workshop:
             self.train_loader.close()
             self.train_loader = self._loader(self.train, batch * self.ranks.size, training=True)
         self.train_loader.set_indices(ids)
-        self.train_loader.seed = mixed_seed(seed, stop_after is not None)
+        self.train_loader.set_seed(mixed_seed(seed, stop_after is not None))
         torch.manual_seed(self.train_loader.seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
         self._check_enough(what, count)

@@ -79,21 +79,21 @@ def test_every_sample_comes_once_over_all_ranks(n: int, batch: int, world: int, 
     st.integers(1, 300),
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 9), st.floats(0, 1)), min_size=1, max_size=4),
 )
-def test_an_epoch_that_other_ranks_go_on_with_still_visits_every_sample_once(
+def test_an_epoch_that_other_ranks_continue_visits_every_sample_once(
     n: int, stretches: list[tuple[int, int, float]]
 ) -> None:
-    ids, legs, real = order.random_order(np.arange(n), 0, 0), [], []
+    ids, segments, real = order.random_order(np.arange(n), 0, 0), [], []
     for at, (batch, world, fraction) in enumerate(stretches):
-        left = ids[order.left_over(n, legs, False)]
+        left = ids[order.unvisited(n, segments, False)]
         steps = order.n_batches(len(left), batch, world, False)
         batches = steps if at + 1 == len(stretches) else int(fraction * steps)
         for rank in range(world):
             share = order.share(left, batch, rank=rank, world_size=world)
             assert len(share) == steps
             real += share.ids[: min(share.starts[batches], len(share.ids) - share.padding)].tolist()
-        legs.append((batch, world, batches))
+        segments.append(order.EpochSegment(batch, world, batches))
     assert sorted(real) == list(range(n))
-    assert not order.left_over(n, legs, False).any()
+    assert not order.unvisited(n, segments, False).any()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 
 from dualfast import PageRandom
 from dualfast.data import beton
-from dualfast.loading import order, reading
+from dualfast.loading import order, read_plan
 
 Loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError).Loader
 pytest.importorskip("tqdm")
@@ -27,7 +27,7 @@ N, SIDE, PAGE = 1500, 100, 1 << 21  # 30,000 bytes each, 69 a page
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """45 MB of raw images on 22 pages, each image filled with its id."""
-    path = tmp_path_factory.mktemp("reading") / "large.beton"
+    path = tmp_path_factory.mktemp("read_plan") / "large.beton"
     values = np.arange(N, dtype=np.uint16)
     images = np.empty((N, SIDE, SIDE, 3), np.uint8)
     images[..., 0], images[..., 1:] = (values >> 8)[:, None, None], (values & 255)[:, None, None, None]
@@ -68,8 +68,8 @@ def can_be_cold(path: Path) -> bool:
 
 
 def windows(ids: np.ndarray, budget: int, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    held = np.full(len(ids), 100, np.int64)
-    return order.page_random_order(ids, (ids // 10).astype(np.uint64), held, budget, 7, epoch)
+    sizes = np.full(len(ids), 100, np.int64)
+    return order.page_random_order(ids, (ids // 10).astype(np.uint64), sizes, budget, 7, epoch)
 
 
 def test_pages_come_in_windows_and_each_once() -> None:
@@ -137,7 +137,7 @@ def open_loader(path: Path, budget: int, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["random", "sequential", PageRandom()])
-def test_a_rank_that_has_padding_alone(large: Path, kind: order.Kind) -> None:
+def test_a_rank_that_has_padding_alone(large: Path, kind: order.OrderKind) -> None:
     with Loader(large, 2, order=kind, indices=[7, 8, 900], image_size=SIDE) as loader:
         seen = []
         for rank in range(4):
@@ -219,6 +219,6 @@ def test_the_plan_says_when_a_copy_pays(large: Path) -> None:
     assert "150 of 1,500, on 22 of 22 pages" in text
     assert f"{plan.needed / 1e6:,.1f} MB" in text
     with Loader(large, 32, image_size=SIDE) as loader:
-        assert "saves no reading" in str(loader.plan())
+        assert "would save next to nothing" in str(loader.plan())
         assert loader.plan().spread == pytest.approx(1, abs=0.06)
-        assert isinstance(loader.plan(), reading.ReadPlan)
+        assert isinstance(loader.plan(), read_plan.ReadPlan)
