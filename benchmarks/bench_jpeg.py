@@ -1,7 +1,7 @@
-"""JPEGs: random crops of 224 px out of photographs, on one thread against Pillow, then through Loader against FFCV's
-loader and torch's DataLoader with Pillow, each side in its own process, in turn.
+"""JPEGs: random crops of 224 px from photographs, on one thread against Pillow, then through Loader against FFCV's
+loader and torch's DataLoader with Pillow, each in its own process, taking turns.
 
---folder keeps the files that are made, for another run; --prepare makes them and measures nothing."""
+--folder keeps the files for later runs; --prepare makes them and measures nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from _harness import origin, paired, save
-from bench_loader import throughput
+from bench_loader import Bench, warm
 
 from dualfast import ops, write
 from dualfast.data import beton
@@ -32,7 +32,7 @@ SETS: dict[str, dict[str, Any]] = {
 
 
 def prepare(images: Path, folder: Path, times: int) -> dict[str, Path]:
-    """The photographs `times` times over, as files and as each of the SETS; what is there is left."""
+    """The photographs, each `times` times, as files and as each of the SETS. Existing files are kept."""
     root = folder / "set"
     if not root.exists():
         for label, file in enumerate(sorted(images.glob("*/*.*"))):
@@ -40,12 +40,11 @@ def prepare(images: Path, folder: Path, times: int) -> dict[str, Path]:
             for copy in range(times):
                 shutil.copyfile(file, folder / "set.part" / f"{label:04}" / f"{copy:02}{file.suffix}")
         (folder / "set.part").rename(root)
-    made = {}
-    for name, options in SETS.items():
-        made[name] = folder / f"{name.replace(' ', '-').replace(',', '')}.beton"
-        if not made[name].exists():
-            write(root, made[name], progress=False, **options)
-    return made
+    betons = {name: folder / f"{name.replace(' ', '-').replace(',', '')}.beton" for name in SETS}
+    for name, path in betons.items():
+        if not path.exists():
+            write(root, path, progress=False, **SETS[name])
+    return betons
 
 
 def one_thread(case: str, path: Path, repeats: int) -> dict[str, Any]:
@@ -57,12 +56,12 @@ def one_thread(case: str, path: Path, repeats: int) -> dict[str, Any]:
     height, width = source.height[ids], source.width[ids]
     boxes = ops.crop_boxes(ids, height, width, kind="resized", out_size=(SIZE, SIZE), flip=True)
     out, table = np.empty((len(ids), SIZE, SIZE, 3), np.uint8), np.tile(np.arange(256, dtype=np.uint8), (3, 1))
-    where = source.ptr[ids], source.size[ids], source.mode[ids]
+    places = source.ptr[ids], source.size[ids], source.mode[ids]
     payloads = [source.payload(row) for row in ids.tolist()]
 
     def ours() -> None:
-        left = ops.load_images(source.fd, *where, height, width, boxes, out, table, np.zeros(3, np.uint8), 1)
-        assert not left.any()
+        status = ops.load_images(source.fd, *places, height, width, boxes, out, table, np.zeros(3, np.uint8), 1)
+        assert not status.any()
 
     def pillow() -> None:
         for at, (payload, (top, left, h, w, flip)) in enumerate(zip(payloads, boxes.tolist(), strict=True)):
@@ -71,29 +70,31 @@ def one_thread(case: str, path: Path, repeats: int) -> dict[str, Any]:
             out[at] = np.asarray(cut)[:, :: -1 if flip else 1]
 
     times = paired({"dualfast": ours, "pillow": pillow}, repeats)
-    rates = {f"{name}_images_per_s": len(ids) / found["median_s"] for name, found in times.items()}
+    rates = {f"{name}_images_per_s": len(ids) / timing["median_s"] for name, timing in times.items()}
     ratio = times["pillow"]["median_s"] / times["dualfast"]["median_s"]
     return {"case": f"{case}, one thread", "side": "dualfast", **rates, "faster_than_pillow_by": ratio, "times": times}
 
 
 def run(asked: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    made = prepare(asked.images, folder, asked.times)
+    betons = prepare(asked.images, folder, asked.times)
     if asked.prepare:
         return
     files = [str(file) for file in sorted((folder / "set").glob("*/*"))]
-    for case, path in made.items():
+    bench = Bench(folder, [], asked.workers, asked.repeats, quick=False)
+    for case, path in betons.items():
         if case.endswith("JPEG") or case == "originals":
             yield one_thread(case, path, asked.repeats)
-    for case, path in made.items():
-        sides = ("dualfast", "ffcv", "pillow") if "256" in case else ("dualfast", "ffcv")
+    for case, path in betons.items():
+        sides = "dualfast ffcv pillow" if "256" in case else "dualfast ffcv"
         task = {"path": str(path), "files": files, "n": len(files), "batch": 64, "size": SIZE, "workers": asked.workers}
-        yield from throughput(f"{len(files):,} {case}, crop to {SIZE} px", task, sides, asked.repeats)
+        for row in warm(bench, task, sides):
+            yield {"case": f"{len(files):,} {case}, crop to {SIZE} px", **row}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path, help="a folder of class folders of JPEGs")
-    parser.add_argument("--times", type=int, default=8, help="how often each image comes")
+    parser.add_argument("--times", type=int, default=8, help="copies of each image")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path)

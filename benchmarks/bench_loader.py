@@ -1,7 +1,7 @@
 """dualfast.Loader against ffcv.loader.Loader, torch's DataLoader with Pillow and SPDL, each in a process of its own.
 
-A case that is in the results is not measured again, so that a run goes on where it was stopped; --again measures it
-anew. A side that hangs is ended and counts as missing. --quick takes small sets and saves nothing."""
+Cases that are in the results already are skipped, so that an interrupted run resumes; --again measures them anew. A
+side that hangs is killed and counts as missing. --quick uses small sets and saves nothing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LIMIT = 600  # seconds a side may take for one answer
-BUDGET = 256 << 20  # bytes of page-local orders
+LIMIT = 600  # seconds that a side may take to answer
+BUDGET = 256 << 20  # bytes, of the page-local order
 
 
 # ---- the sides, each in a process of its own ------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def ffcv_side(asked: dict[str, Any]) -> Any:
 
 
 def pillow_side(asked: dict[str, Any]) -> Any:
-    """Images as they come before they are written: files, or an array of pixels."""
+    """The original images: files, or an array of pixels."""
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
@@ -121,7 +121,7 @@ def pillow_side(asked: dict[str, Any]) -> Any:
 
 
 def spdl_side(asked: dict[str, Any]) -> Any:
-    """Original files through SPDL's threads and FFmpeg. The crop's sides are drawn as parts of the image's, so that a
+    """Original files through SPDL's threads and FFmpeg. The crop's sides are drawn relative to the image's, so that the
     filter can be written before the image is opened."""
     import spdl.io
     import torch
@@ -169,20 +169,20 @@ def bytes_read() -> int:
 
 
 def memory_now() -> int:
-    """Resident bytes; the peak is counted from here on."""
+    """Resident bytes; resets the peak."""
     Path("/proc/self/clear_refs").write_text("5")
     return memory_peak()
 
 
 def memory_peak() -> int:
-    """Bytes, with those of worker processes, which count in full what they share."""
+    """Peak bytes, including worker processes, where shared memory counts once per process."""
     pids = ["self", *(p for task in Path("/proc/self/task").glob("*/children") for p in task.read_text().split())]
     status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
     return 1024 * sum(int(re.findall(r"VmHWM:\s+(\d+)", text)[0]) for text in status)
 
 
 def forget(path: str) -> None:
-    """Drops a file from the page cache. RuntimeError where that cannot be, another process having mapped it."""
+    """Drops a file from the page cache. RuntimeError when it stays, because another process has mapped it."""
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -201,8 +201,8 @@ def cached(path: str) -> int:
 
 
 def serve(side: str, asked: dict[str, Any]) -> None:
-    """Answers each line of stdin: begin (make the loader), epoch, or switch to another subset."""
-    if side == "dualfast":  # imports are not what is timed
+    """Answers each line of stdin: begin (make the loader), epoch, or switch (to another subset)."""
+    if side == "dualfast":  # imports are not timed
         import dualfast.loading.loader  # noqa: F401
     elif side == "ffcv":
         import ffcv.loader  # noqa: F401
@@ -237,7 +237,7 @@ def serve(side: str, asked: dict[str, Any]) -> None:
 
 
 class Side:
-    """One side's process. Answers are None once it has failed or taken too long."""
+    """One side's process. Answers are None after it has failed or taken too long."""
 
     def __init__(self, name: str, asked: dict[str, Any]) -> None:
         self.name = name
@@ -276,7 +276,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the files lie and how much is measured. The images of every set are the originals, over and over."""
+    """Where the files are and how much is measured. Every set repeats the original images."""
 
     folder: Path
     originals: list[Path]
@@ -285,22 +285,22 @@ class Bench:
     quick: bool
 
     def photographs(self, n: int, **options: Any) -> dict[str, Any]:
-        """What is asked of the sides for n images as beton.write's options make them; the file is made here."""
+        """The task of every side for n images written with beton.write's options; writes the file if it is missing."""
         from dualfast.data import beton, sources
 
         n = n // 16 if self.quick else n
         name = "-".join(["photographs", str(n), *(f"{value}" for value in options.values())])
-        path, few = self.folder / f"{name}.beton", self.folder / f"{name}-few.beton"
+        path, once = self.folder / f"{name}.beton", self.folder / f"{name}-once.beton"
         if not path.exists():
             labels = np.arange(len(self.originals))
             read = partial(map, Path.read_bytes, self.originals)
             source = sources.Source(
                 kind="files", location="originals", labels=labels, class_names=None, items=read, describe=str
             )
-            beton.write(source, few, progress=False, **options)
-            stored = beton.open_beton(few)
+            beton.write(source, once, progress=False, **options)
+            stored = beton.open_beton(once)
             each = [stored.payload(i) if stored.mode[i] == beton.JPEG else stored.image(i) for i in range(len(labels))]
-            of = np.arange(n) * len(each) // n  # in classes, as data sets are
+            of = np.arange(n) * len(each) // n  # sorted by class, as data sets are
             source = sources.Source(
                 kind="files",
                 location="originals",
@@ -310,8 +310,8 @@ class Bench:
                 describe=str,
             )
             beton.write(source, path, progress=False, mode=options.get("mode", "jpeg"), page_size=1 << 23)
-            for left in self.folder.glob(f"{few.name}*"):
-                left.unlink()
+            for leftover in self.folder.glob(f"{once.name}*"):
+                leftover.unlink()
         files = [str(file) for file in self.originals]
         return {"path": str(path), "files": files, "batch": 64, "size": 224, "n": n, "workers": self.workers}
 
@@ -339,7 +339,7 @@ class Bench:
 
 
 def synthetic(path: Path, n: int) -> None:
-    """n raw images of 8 x 8 px whose pixels are a hole in the file."""
+    """Writes n raw images of 8 x 8 px whose pixels are a hole in a sparse file."""
     from dualfast.data.beton import format as form
 
     size, page = 192, 1 << 23
@@ -375,7 +375,7 @@ MISSING = {"missing": "no answer in time, or an error"}
 
 
 def warm(bench: Bench, asked: dict[str, Any], names: str, share: float = 1.0) -> Iterator[dict[str, Any]]:
-    """Epochs of all sides in turn, after one that is not counted. A share is drawn at random."""
+    """Epochs of all sides, taking turns, after a warm-up epoch. share < 1: of a random subset."""
     if share < 1:
         n = int(share * asked["n"])
         ids = np.sort(np.random.default_rng(1).choice(asked["n"], n, replace=False))
@@ -410,7 +410,7 @@ def warm(bench: Bench, asked: dict[str, Any], names: str, share: float = 1.0) ->
 
 
 def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = False) -> Iterator[dict[str, Any]]:
-    """The first epoch over a subset from a cold disk: a random one, or, clustered, whole stretches of the file."""
+    """The first epoch over a subset from a cold disk: a random one or, clustered, contiguous parts of the file."""
     from dualfast import Loader, PageRandom, compact
     from dualfast.data import beton
 
@@ -458,8 +458,8 @@ def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = Fa
 
 
 def switching(bench: Bench, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Seconds to make a loader, and to change its subset, with and without the first batch; peak memory. FFCV's way to
-    another subset is a new loader."""
+    """Seconds to make a loader and to change its subset, with and without the first batch; peak memory. FFCV needs a
+    new loader for another subset."""
     for name, repeats in (("dualfast", 9), ("ffcv", 3)):
         with Side(name, asked) as side:
             first = side.ask("begin")
@@ -489,22 +489,22 @@ WARM, COLD = 2048, 24_576  # images
 
 
 def cases() -> dict[str, Callable[[Bench], Iterator[dict[str, Any]]]]:
-    found: dict[str, Callable[[Bench], Iterator[dict[str, Any]]]] = {
+    by_name: dict[str, Callable[[Bench], Iterator[dict[str, Any]]]] = {
         "warm, 32 px, raw": lambda b: warm(b, b.small(), "dualfast ffcv pillow"),
         "subsets, 1,280,000 samples": lambda b: switching(b, b.many()),
     }
     for form, (options, names) in FORMATS.items():
-        found[f"warm, {form}"] = lambda b, o=options, s=names: warm(b, b.photographs(WARM, **o), s)
+        by_name[f"warm, {form}"] = lambda b, o=options, s=names: warm(b, b.photographs(WARM, **o), s)
     for form in ("originals", "max side 256, raw"):
         options = FORMATS[form][0]
         for share in (0.1, 0.3):
-            found[f"warm, {share:.0%} of {form}"] = lambda b, o=options, p=share: warm(
+            by_name[f"warm, {share:.0%} of {form}"] = lambda b, o=options, p=share: warm(
                 b, b.photographs(COLD, **o), "dualfast ffcv", p
             )
         for share in (0.1, 0.3, 1.0):
-            found[f"cold, {share:.0%} of {form}"] = lambda b, o=options, p=share: cold(b, b.photographs(COLD, **o), p)
-        found[f"cold, 10% of {form}, clustered"] = lambda b, o=options: cold(b, b.photographs(COLD, **o), 0.1, True)
-    return found
+            by_name[f"cold, {share:.0%} of {form}"] = lambda b, o=options, p=share: cold(b, b.photographs(COLD, **o), p)
+        by_name[f"cold, 10% of {form}, clustered"] = lambda b, o=options: cold(b, b.photographs(COLD, **o), 0.1, True)
+    return by_name
 
 
 def main() -> None:
@@ -514,14 +514,14 @@ def main() -> None:
     from _harness import origin, path_of, save
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", default="", help="a regular expression; only cases it is found in")
-    parser.add_argument("--again", action="store_true", help="measure what is in the results, too")
-    parser.add_argument("--prepare", action="store_true", help="only make the files")
-    parser.add_argument("--quick", action="store_true", help="small sets; saves nothing")
+    parser.add_argument("--case", default="", help="a regular expression: run only the cases that match it")
+    parser.add_argument("--again", action="store_true", help="measure again what the results have")
+    parser.add_argument("--prepare", action="store_true", help="make the files and measure nothing")
+    parser.add_argument("--quick", action="store_true", help="use small sets and save nothing")
     parser.add_argument("--images", type=Path, help="a folder of class folders of JPEGs", required=True)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "bench_loader", help="where the files lie")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "bench_loader", help="where the files are kept")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     originals = sorted(asked.images.glob("*/*.*"))

@@ -1,4 +1,4 @@
-"""Writes docs/loader.md with the figures of the newest result of bench_loader.py: python benchmarks/loader_page.py"""
+"""Writes docs/loader.md from the newest results of bench_loader.py: python benchmarks/loader_page.py"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = HERE.parent / "docs" / "loader.md"
 TEXT = """# The loader
 
 `dualfast.Loader` takes the arguments of `ffcv.loader.Loader` and gives its batches with the samples' ids appended:
-`for images, labels, index in loader`. `examples/ffcv_cifar.py` is a program for FFCV in which one import has changed.
+`for images, labels, index in loader`. `examples/ffcv_cifar.py` is an FFCV program with one import changed.
 
 ```python
 from dualfast import Loader, PageRandom, compact, verify
@@ -24,33 +24,33 @@ print(loader.plan())
 
 ## Orders
 
-| order | what comes when | of the file in memory |
+| order | visits | memory for the file |
 |---|---|---|
-| `"random"` | a full shuffle | what is selected, or each epoch reads it again |
-| `"sequential"` | as the indices are given | two windows of 16 MiB, read ahead |
-| `"page_random"`, `PageRandom(budget)` | pages at random, shuffled by half a budget of them | at most the budget |
+| `"random"` | a full shuffle | all selected samples, or every epoch reads them again |
+| `"sequential"` | the order of the indices | two windows of 16 MiB, read ahead |
+| `"page_random"`, `PageRandom(budget)` | shuffled pages, shuffled again within half a budget | at most the budget |
 
-All follow (seed, epoch, sample id), whatever the number of workers; on several processes each sample comes once. An
-order reads the 4 KiB blocks that selected samples lie on, each once, and nothing else: the kernel's own read-ahead is
-off, and what will be needed is asked for by name. With `os_cache=False` what has been visited is dropped from the
+Orders depend only on (seed, epoch, sample id), not on the number of workers; over several processes each sample comes
+once. An epoch reads only the 4 KiB blocks that hold selected samples, once each: the kernel's own read-ahead is off,
+and the blocks needed next are requested explicitly. With `os_cache=False`, blocks already visited are dropped from the
 kernel's cache.
 
 ## plan()
 
-`loader.plan()` says before an epoch what it will read: bytes needed and read, pages, the memory it takes, how good the
-shuffle is (how far apart neighbours in the file come, 1 being a full shuffle's distance), and after how many epochs a
-compact copy has cost less than going on.
+`loader.plan()` tells before an epoch what it will read: bytes needed and read, pages, memory, how well the order
+shuffles (the distance between samples that are neighbours in the file, 1 being a full shuffle's), and after how many
+epochs a compact copy pays off.
 
 ## compact, write, verify
 
 `compact("train.beton", kept, "small.beton")` copies the kept samples' bytes and keeps their ids in the field
-`original_index`; FFCV reads the copy. `write` and `compact` work in `NAME.partial`, with a journal of finished steps
-beside it: stopped, killed or out of disk, they go on when the same is asked for again, to the same bytes, and the name
-is given to a whole file only. An image that `write` has stored is not encoded again; checksums tell whether the source
-still gives it and the disk still has it.
+`original_index`; FFCV can read the copy. `write` and `compact` work in `NAME.partial`, with a journal of finished steps
+beside it: after an interruption, a kill or a full disk the same call resumes and produces the same bytes, and only a
+complete file gets its name. An image that `write` has stored is not encoded again; checksums tell whether the source
+and the disk still hold it unchanged.
 
 `verify("train.beton")` checks the tables and every page against the checksums in `train.beton.crc` (`full=True` decodes
-every image too); opening a file checks its tables. `docs/faults.md` lists what happens when something goes wrong.
+every image too); opening a file checks its tables. `docs/faults.md` lists the outcome of every fault.
 
 ## Measured
 """
@@ -61,12 +61,12 @@ def newest() -> Path:
 
 
 def rate(row: dict[str, Any]) -> str:
-    found = row.get("images_per_s")
-    return f"{found['median']:,.0f} ({found['q1']:,.0f} to {found['q3']:,.0f})" if found else row["missing"]
+    rates = row.get("images_per_s")
+    return f"{rates['median']:,.0f} ({rates['q1']:,.0f} to {rates['q3']:,.0f})" if rates else row["missing"]
 
 
 def page(path: Path) -> str:
-    """The page of a result."""
+    """The page for one results file."""
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     by_case: dict[str, list[dict[str, Any]]] = {}
     for row in about["rows"]:
@@ -80,11 +80,11 @@ def page(path: Path) -> str:
         f"{about['machine']}, {about['cores']} cores, {about['workers']} workers on every side, "
         f"Python {about['python']}, {versions}; {about['date']}.",
         f"The rows, each with its commit and the machine's load, are in `benchmarks/results/{path.name}`.",
-        "Images are 128 photographs of ImageNet over and over, cropped at random to 224 px, or 32 px of noise.",
+        "Images are 128 photographs of ImageNet, repeated, cropped at random to 224 px, or noise of 32 px.",
         "",
         "### Epochs from memory",
         "",
-        "Images a second, median and quartiles of epochs taken in turn; the ratio is that of the paired epochs. Pillow",
+        "Images per second, median and quartiles of alternating epochs; the ratio is of paired epochs. Pillow",
         "(torch's DataLoader) and SPDL decode the original files. " + command("warm"),
         "",
         "| file | side | images/s | dualfast is faster by | to the first batch s | peak memory MB |",
@@ -100,8 +100,8 @@ def page(path: Path) -> str:
         "",
         "### An epoch from a cold disk",
         "",
-        "Bytes that the process had the disk read, over those of the selected samples; what plan() had said; and the",
-        "most of the file that was in memory at once. " + command("cold"),
+        "Bytes that the process read from disk, over those of the selected samples; what plan() predicted; the most",
+        "of the file that was in memory at once. " + command("cold"),
         "",
         "| selection | side | needed MB | read MB | amplification | planned MB | in memory MB | budget MB |",
         "|---|---|--:|--:|--:|--:|--:|--:|",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from batches import MEAN, STD, normalised
 
 Loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError).Loader
 
 
-def test_kept_batches_never_change_and_memory_is_reused(small: Path) -> None:
-    with Loader(small, 20, order="sequential", batches_ahead=2) as loader:
+def test_kept_batches_never_change_and_memory_is_reused(small: Path, images: np.ndarray) -> None:
+    with Loader(small, 20, order="sequential", batches_ahead=2, mean=MEAN, std=STD) as loader:
         kept = list(loader)
+        assert torch.equal(torch.cat([b[0] for b in kept]), normalised(images))
         copies = [b[0].clone() for b in kept]
         views = [b[0][0, 0, :2] for b in loader][::3]  # a view alone keeps its batch
         copied = [v.clone() for v in views]
