@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.data.beton.format import Beton
+from dualfast.data.beton import Beton
 
 PAGES = 1 << 62  # pages draw from the shuffle's keys beyond all sample ids
 BLOCK = 4096  # bytes: what the kernel reads at least

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dualfast.data import beton, sources
-from dualfast.data.beton import format as beton_file
+from dualfast.data.beton import tables
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tqdm")
@@ -199,7 +199,7 @@ def test_an_image_larger_than_a_page_is_refused(tmp_path: Path) -> None:
 def test_opening_takes_little_more_than_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     n = 30_000
     beton.write((np.zeros((n, 2, 2), np.uint8), np.arange(n) % 5), tmp_path / "many.beton", progress=False)
-    monkeypatch.setattr(beton_file, "PIECE", 1000)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 1000)
     tracemalloc.start()
     opened = beton.open_beton(tmp_path / "many.beton")
     now, highest = tracemalloc.get_traced_memory()

@@ -12,6 +12,7 @@ import pytest
 from dualfast import compact, verify
 from dualfast.data import beton
 from dualfast.data.beton import checksums
+from dualfast.data.beton.format import DESCRIPTOR, HEADER
 from dualfast.storage import files
 
 pytest.importorskip("tqdm")
@@ -39,7 +40,7 @@ def test_checksums_are_those_of_zlib(made: beton.Beton) -> None:
     data = made.path.read_bytes()
     assert made.sums is not None
     assert made.sums.pages.tolist() == [crc32(data[at : at + PAGE]) for at in range(0, len(data), PAGE)]
-    rows = beton.HEADER.itemsize + 2 * beton.DESCRIPTOR.itemsize + made.metadata.nbytes
+    rows = HEADER.itemsize + 2 * DESCRIPTOR.itemsize + made.metadata.nbytes
     assert made.sums.tables == crc32(data[:rows] + data[made.table_start :])
 
 
@@ -58,7 +59,7 @@ def test_the_page_and_its_samples_are_named(made: beton.Beton) -> None:
 
 
 def test_a_label_is_known_to_be_wrong_on_opening(made: beton.Beton) -> None:
-    flip(made.path, beton.HEADER.itemsize + 2 * beton.DESCRIPTOR.itemsize + 100 * made.metadata.itemsize + 16)
+    flip(made.path, HEADER.itemsize + 2 * DESCRIPTOR.itemsize + 100 * made.metadata.itemsize + 16)
     with pytest.raises(ValueError, match=r"its tables differ from the checksum in a\.beton\.crc.*or delete"):
         beton.open_beton(made.path)
     checksums.forget(made.path)

@@ -17,10 +17,11 @@ import pytest
 from dualfast import compact
 from dualfast.data import beton, sources
 from dualfast.data.beton import checksums
+from dualfast.data.beton.encode import Encoder
 from dualfast.storage import files
 from dualfast.storage.resumable import Partial
 
-write_module = importlib.import_module("dualfast.data.beton.write")  # dualfast.data.beton.write itself is the function
+write_module = importlib.import_module("dualfast.data.beton.write")  # the package has the function of that name
 
 pytest.importorskip("PIL")
 pytest.importorskip("tqdm")
@@ -46,7 +47,7 @@ class Encodings:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.stop = 0, -1
-        encode = write_module._Encoder.__call__
+        encode = Encoder.__call__
 
         def counted(encoder: Any, payload: Any) -> Any:
             self.count += 1
@@ -54,7 +55,7 @@ class Encodings:
                 raise KeyboardInterrupt
             return encode(encoder, payload)
 
-        monkeypatch.setattr(write_module._Encoder, "__call__", counted)
+        monkeypatch.setattr(Encoder, "__call__", counted)
         monkeypatch.setattr(write_module, "CHUNK", CHUNK)
 
     def of(self, run: Callable[[], Any], stop: int = -1) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import os
 import resource
 import signal
@@ -33,7 +32,7 @@ def _photographs(name: str) -> None:
 
 def _cuts(path: str) -> tuple[int, int]:
     """Cuts path shorter and shorter: how many cuts were refused, and how many gave the right data."""
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton
 
     whole, right = Beton(path), content(path)
     tables = 24 + 2 * 1041 + whole.metadata.nbytes
@@ -77,8 +76,7 @@ def _() -> str:
 
 @case("bytes", "a file without its allocation table", "segmentation fault, or wrong images")
 def _() -> str:
-    from dualfast.data.beton import checksums
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton, checksums
 
     os.truncate("set.beton", Beton("set.beton").table_start)
     checksums.forget("set.beton")
@@ -88,7 +86,7 @@ def _() -> str:
 def _flips(path: str, count: int, seed: int) -> dict[str, int]:
     """Flips one random bit at a time, half of them in the tables, and counts what comes of it."""
     from dualfast import verify
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton
 
     whole, right = Beton(path), content(path)
     rng = np.random.default_rng(seed)
@@ -141,7 +139,7 @@ def _() -> str:
 
 @case("bytes", "a JPEG that is cut or is none", "a wrong image, in silence")
 def _() -> str:
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton
 
     _photographs("photographs.beton")
     ptr, size = (int(column[3]) for column in (Beton("photographs.beton").ptr, Beton("photographs.beton").size))
@@ -161,19 +159,19 @@ LABELS = np.arange(600) % 3
 
 def _write(pause: float = 0.0, name: str = "made.beton") -> None:
     from dualfast.data import beton
+    from dualfast.data.beton.encode import Encoder
 
-    write_module = importlib.import_module("dualfast.data.beton.write")
-    encode = write_module._Encoder.__call__
+    encode = Encoder.__call__
 
     def slowly(self: Any, payload: Any) -> Any:
         time.sleep(pause)
         return encode(self, payload)
 
-    write_module._Encoder.__call__ = slowly  # type: ignore[method-assign]
+    Encoder.__call__ = slowly  # type: ignore[method-assign]
     try:
         beton.write((WORK, LABELS), name, progress=False)
     finally:
-        write_module._Encoder.__call__ = encode  # type: ignore[method-assign]
+        Encoder.__call__ = encode  # type: ignore[method-assign]
 
 
 def _compact(pause: float = 0.0) -> None:
