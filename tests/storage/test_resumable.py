@@ -1,4 +1,4 @@
-"""What a write that was stopped leaves behind: who asks for the same again goes on, to the same bytes."""
+"""A write that was stopped resumes when the same file is requested again, to the same bytes."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ LABELS = np.arange(N) % 3
 
 
 def folder_of(root: Path, bad: tuple[int, ...] = ()) -> Path:
-    """Raw images as .ppm, in one folder a class; those in `bad` are no images."""
+    """Raw images as .ppm, in one folder per class; those in `bad` are not images."""
     for i in range(N):
         side = 600 if i % 60 == 30 else 10
         path = root / str(i % 3) / f"{i:03}.ppm"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
-        path.write_bytes(b"no image" if i in bad else b"P6 %d %d 255\n" % (side, side) + pixels.tobytes())
+        path.write_bytes(b"not an image" if i in bad else b"P6 %d %d 255\n" % (side, side) + pixels.tobytes())
     return root
 
 
 class Encodings:
-    """Counts what is encoded, and stops write() with an exception at the one of number `stop`."""
+    """Counts the encoded images, and stops write() with an exception at image number `stop`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.stop = 0, -1
@@ -98,14 +98,14 @@ def test_nothing_that_was_finished_is_encoded_again(tmp_path: Path, encodings: E
 
 
 @pytest.mark.parametrize("harm", ["journal", "zeros", "garbage", "data", "cut", "source", "option"])
-def test_what_no_longer_agrees_is_made_again(tmp_path: Path, encodings: Encodings, harm: str) -> None:
+def test_steps_that_no_longer_agree_are_written_again(tmp_path: Path, encodings: Encodings, harm: str) -> None:
     source, out = folder_of(tmp_path / "set"), tmp_path / "set.beton"
     encodings.of(lambda: write(source, out), 280)
     finished = steps(out)
     assert finished > 20
     partial, journal = Path(f"{out}.partial"), Path(f"{out}.partial.steps")
     lines = journal.read_bytes().splitlines(keepends=True)
-    again, options = 1, {}  # chunks that are made again, on top of what was not finished
+    again, options = 1, {}  # chunks that are written again, besides those that were not finished
     if harm == "journal":
         journal.write_bytes(b"".join(lines)[:-5])
     elif harm == "zeros":
@@ -135,7 +135,7 @@ def test_what_no_longer_agrees_is_made_again(tmp_path: Path, encodings: Encoding
     assert out.read_bytes() == (tmp_path / "wanted.beton").read_bytes()
 
 
-def test_images_left_out_are_left_out_again(tmp_path: Path, encodings: Encodings) -> None:
+def test_skipped_images_are_skipped_again(tmp_path: Path, encodings: Encodings) -> None:
     source, out = folder_of(tmp_path / "set", bad=(3, 100)), tmp_path / "set.beton"
     wanted = write(source, tmp_path / "wanted.beton", skip_bad=True)
     with pytest.raises(ValueError, match=r"cannot read .*003\.ppm"):  # in the first chunk: nothing is finished
@@ -208,7 +208,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["write", "compact"])
-@pytest.mark.parametrize("stop", ["before the side file", "before its name", "before the checksums"])
+@pytest.mark.parametrize("stop", ["before the sidecar", "before its name", "before the checksums"])
 def test_class_names_are_those_of_the_file_whenever_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, stop: str
 ) -> None:
@@ -233,7 +233,7 @@ def test_class_names_are_those_of_the_file_whenever_it_stops(
     make("ab")
     old = out.read_bytes()
     place: dict[str, tuple[Any, str]] = {
-        "before the side file": (files, "write_text"),
+        "before the sidecar": (files, "write_text"),
         "before its name": (Partial, "finish"),
         "before the checksums": (checksums, "save"),
     }

@@ -30,7 +30,7 @@ def _open(path: str) -> Source:
     by_class = [_image_files(entry.path, real_root, []) for entry in classes]
     files = [file for files in by_class for file in files]
     if not files:
-        raise ValueError(f"{root} holds {len(names)} folders with no images in them")
+        raise ValueError(f"{root} holds no images in its {len(names)} class folders")
     return Source(
         kind="folder",
         location=str(root),

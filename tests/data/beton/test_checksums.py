@@ -1,4 +1,4 @@
-"""Checksums: what the file is made of is known from the start, and what differs is named."""
+"""Checksums: tables are checked on opening, pages by verify, and what differs is named."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_page_and_its_samples_are_named(made: beton.Beton) -> None:
     verify(made.path, progress=False)
 
 
-def test_a_label_is_known_to_be_wrong_on_opening(made: beton.Beton) -> None:
+def test_a_wrong_label_is_noticed_on_opening(made: beton.Beton) -> None:
     flip(made.path, HEADER.itemsize + 2 * DESCRIPTOR.itemsize + 100 * made.metadata.itemsize + 16)
     with pytest.raises(ValueError, match=r"its tables differ from the checksum in a\.beton\.crc.*or delete"):
         beton.open_beton(made.path)
@@ -66,7 +66,7 @@ def test_a_label_is_known_to_be_wrong_on_opening(made: beton.Beton) -> None:
     assert (beton.open_beton(made.path).labels != made.labels).sum() == 1
 
 
-def test_a_damaged_or_cut_file_of_checksums_is_refused(made: beton.Beton) -> None:
+def test_a_damaged_or_truncated_crc_file_is_refused(made: beton.Beton) -> None:
     crc = checksums.path_of(made.path)
     whole = crc.read_bytes()
     for at in range(len(whole)):
@@ -97,7 +97,7 @@ def test_an_open_file_that_is_written_to_is_noticed(made: beton.Beton) -> None:
         made.check_unchanged()
 
 
-def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     (tmp_path / ".x.json.abcdefgh.part").write_text("left behind")
     (tmp_path / ".y.json.abcdefgh.part").write_text("another's")
     with files.atomic(tmp_path / "x.json") as one:
