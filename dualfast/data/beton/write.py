@@ -77,7 +77,6 @@ def write(
     threads = thread_count(num_workers)
     with Partial(path, _request_hash(opened, encoder, page_size)) as partial:
         rows = _write_images(opened, encoder, partial, page_size, skip_bad, threads, progress)
-        partial.file.truncate(rows.end)
         rows.write_tables(partial.file)
         sidecar = {
             "n_samples": rows.stored,
