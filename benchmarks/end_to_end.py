@@ -35,7 +35,7 @@ from run import WORK
 
 import dualfast
 from dualfast.config import RECIPES, Recipe
-from dualfast.data.beton.write import Beton
+from dualfast.data.beton import Beton
 from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD
 from dualfast.loading.loader import Loader
 from dualfast.training import models

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dualfast.data.beton.compact import compact as compact
-    from dualfast.data.beton.write import verify as verify
+    from dualfast.data.beton.verify import verify as verify
     from dualfast.data.beton.write import write as write
     from dualfast.loading.loader import Loader as Loader
     from dualfast.loading.loader import image_pipelines as image_pipelines
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "write": "data.beton.write",
-    "verify": "data.beton.write",
+    "verify": "data.beton.verify",
     "compact": "data.beton.compact",
     "ShardedTable": "scoring.sharded",
     "Loader": "loading.loader",

@@ -252,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     except RuntimeError as error:
         *_, (raised, _) = traceback.walk_tb(error.__traceback__)
         # Data that were changed or cannot be read; what torch raises is worth its traceback.
-        if asked.debug or raised.f_globals["__name__"] not in ("dualfast.data.beton.format", "dualfast.loading.decode"):
+        if asked.debug or raised.f_globals["__name__"] not in ("dualfast.data.beton.reader", "dualfast.loading.decode"):
             raise
         return _fail(error)
     except ModuleNotFoundError as error:
@@ -342,7 +342,7 @@ def _select(asked: Select) -> None:
 
 def _write(asked: Write) -> None:
     from dualfast.data import sources
-    from dualfast.data.beton.write import write
+    from dualfast.data.beton import write
 
     source: Any = sources.digits("train") if asked.data == "digits" else asked.data
     write(
@@ -356,14 +356,14 @@ def _write(asked: Write) -> None:
 
 
 def _verify(asked: Verify) -> None:
-    from dualfast.data.beton.write import verify
+    from dualfast.data.beton import verify
 
     print(verify(asked.path, full=asked.full))
 
 
 def _compact(asked: Compact) -> None:
+    from dualfast.data.beton import open_beton
     from dualfast.data.beton.compact import compact
-    from dualfast.data.beton.write import open_beton
     from dualfast.data.index_list import load_keep
 
     source = open_beton(asked.src)

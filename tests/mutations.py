@@ -21,6 +21,7 @@ KERNELS = "tests/ops/interpreted_kernels.py::"
 TRAINING = "tests/scoring/test_recording.py::"
 STEP = "tests/ops/test_step.py::"
 LOADING = "tests/loading/"
+RESUMABLE = "tests/storage/test_resumable.py::"
 
 
 class Mutation(NamedTuple):
@@ -519,6 +520,84 @@ MUTATIONS = [
         "kept[np.flatnonzero(keys == last)[-over:]] = False",
         "kept[np.flatnonzero(keys == last)[:over]] = False",
         "tests/selection/test_select.py::test_smallest_and_largest_break_ties_by_position",
+    ),
+    Mutation(
+        "dualfast/data/beton/write.py",
+        "fits = self.end % self.page_size + size <= self.page_size",
+        "fits = True",
+        "tests/data/beton/test_write.py::test_no_sample_straddles_a_page",
+    ),
+    Mutation(
+        "dualfast/data/beton/write.py",
+        "if image.payload_crc != _crc(payload):",
+        "if False:",
+        RESUMABLE + "test_steps_that_no_longer_agree_are_written_again[source]",
+    ),
+    Mutation(
+        "dualfast/data/beton/write.py",
+        "crc32(os.pread(file.fileno(), image.size, image.ptr)) == image.data_crc",
+        "True",
+        RESUMABLE + "test_steps_that_no_longer_agree_are_written_again[data]",
+    ),
+    Mutation(
+        "dualfast/data/beton/write.py",
+        "file.truncate(rows.end)  # an",
+        "pass  # an",
+        RESUMABLE + "test_steps_that_no_longer_agree_are_written_again[garbage]",
+    ),
+    Mutation(
+        "dualfast/data/beton/write.py",
+        "return finished, chain(batch[same:], chunks)",
+        "return finished, chunks",
+        RESUMABLE + "test_steps_that_no_longer_agree_are_written_again[later]",
+    ),
+    Mutation(
+        "dualfast/data/beton/publish.py",
+        "checksums.forget(path)",
+        "pass",
+        RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before the checksums-write]",
+    ),
+    Mutation(
+        "dualfast/data/beton/compact.py",
+        'extents = 2 * kept["ptr"] + (kept["size"] > 0)',
+        'extents = 2 * kept["ptr"] + 1',
+        "tests/data/beton/test_compact.py::test_empty_fields_that_ffcv_wrote",
+    ),
+    Mutation(
+        "dualfast/data/beton/verify.py",
+        "first = int(damaged[0])",
+        "first = int(damaged[-1])",
+        "tests/data/beton/test_checksums.py::test_the_page_and_its_samples_are_named",
+    ),
+    Mutation(
+        "dualfast/data/beton/tables.py",
+        "if self.sums is not None and",
+        "if False and",
+        "tests/data/beton/test_checksums.py::test_a_wrong_label_is_noticed_on_opening",
+    ),
+    Mutation(
+        "dualfast/data/beton/reader.py",
+        "digest.update(self.labels.tobytes())",
+        "pass",
+        "tests/data/beton/test_write.py::test_fingerprint_depends_on_the_data_alone",
+    ),
+    Mutation(
+        "dualfast/data/sources/paths.py",
+        "if os.path.commonpath((real, root)) != root:",
+        "if False:",
+        "tests/data/sources/test_folder.py::test_links_must_stay_inside",
+    ),
+    Mutation(
+        "dualfast/data/sources/webdataset.py",
+        'base.partition(".")',
+        'base.rpartition(".")',
+        "tests/data/sources/test_webdataset.py::test_tar_files_that_are_refused",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "else values >> 8",
+        "else values",
+        "tests/data/test_images.py::test_sixteen_bits_become_eight",
     ),
 ]
 

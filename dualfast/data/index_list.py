@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.beton.format import Beton
+from dualfast.data.beton import Beton
 from dualfast.storage.files import atomic, write_text
 
 

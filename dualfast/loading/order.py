@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.data.beton.format import Beton
+from dualfast.data.beton import Beton
 
 PAGE_IDS = 1 << 62  # pages are shuffled by the same keys as samples, with ids beyond all of theirs
 BLOCK = 4096  # bytes: the least that the kernel reads

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.beton.format import Beton
+from dualfast.data.beton import Beton
 from dualfast.loading import order
 from dualfast.loading.order import BLOCK
 

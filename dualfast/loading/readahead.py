@@ -7,7 +7,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.beton.format import Beton
+from dualfast.data.beton import Beton
 from dualfast.loading.read_plan import extents
 
 REQUEST = 1 << 17  # bytes: of a longer request the kernel reads no more than this ahead

@@ -22,7 +22,7 @@ from dualfast.scoring.table import Scores
 from dualfast.storage.files import write_text
 
 if TYPE_CHECKING:
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton
 
 COLUMNS = ("prune ratio", "kept", "method", "accuracy %", "spread", "best %", "scoring s", "training s", "seeds")
 WITHIN = 1.0  # points: the first sentence speaks of the largest prune ratio that costs no more

@@ -1,4 +1,4 @@
-"""What a write that was stopped leaves behind: who asks for the same again goes on, to the same bytes."""
+"""A write that was stopped resumes when the same file is requested again, to the same bytes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import pytest
 from dualfast import compact
 from dualfast.data import beton, sources
 from dualfast.data.beton import checksums
+from dualfast.data.beton.encode import Encoder
 from dualfast.storage import files
 from dualfast.storage.resumable import Partial
 
-write_module = importlib.import_module("dualfast.data.beton.write")  # dualfast.data.beton.write itself is the function
+write_module = importlib.import_module("dualfast.data.beton.write")  # the package has the function of that name
 
 pytest.importorskip("PIL")
 pytest.importorskip("tqdm")
@@ -31,22 +32,22 @@ LABELS = np.arange(N) % 3
 
 
 def folder_of(root: Path, bad: tuple[int, ...] = ()) -> Path:
-    """Raw images as .ppm, in one folder a class; those in `bad` are no images."""
+    """Raw images as .ppm, in one folder per class; those in `bad` are not images."""
     for i in range(N):
         side = 600 if i % 60 == 30 else 10
         path = root / str(i % 3) / f"{i:03}.ppm"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
-        path.write_bytes(b"no image" if i in bad else b"P6 %d %d 255\n" % (side, side) + pixels.tobytes())
+        path.write_bytes(b"not an image" if i in bad else b"P6 %d %d 255\n" % (side, side) + pixels.tobytes())
     return root
 
 
 class Encodings:
-    """Counts what is encoded, and stops write() with an exception at the one of number `stop`."""
+    """Counts the encoded images, and stops write() with an exception at image number `stop`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.stop = 0, -1
-        encode = write_module._Encoder.__call__
+        encode = Encoder.__call__
 
         def counted(encoder: Any, payload: Any) -> Any:
             self.count += 1
@@ -54,7 +55,7 @@ class Encodings:
                 raise KeyboardInterrupt
             return encode(encoder, payload)
 
-        monkeypatch.setattr(write_module._Encoder, "__call__", counted)
+        monkeypatch.setattr(Encoder, "__call__", counted)
         monkeypatch.setattr(write_module, "CHUNK", CHUNK)
 
     def of(self, run: Callable[[], Any], stop: int = -1) -> int:
@@ -96,15 +97,15 @@ def test_nothing_that_was_finished_is_encoded_again(tmp_path: Path, encodings: E
     assert sorted(os.listdir(out.parent)) == ["set.beton", "set.beton.crc", "set.beton.json"]
 
 
-@pytest.mark.parametrize("harm", ["journal", "zeros", "garbage", "data", "cut", "source", "option"])
-def test_what_no_longer_agrees_is_made_again(tmp_path: Path, encodings: Encodings, harm: str) -> None:
+@pytest.mark.parametrize("harm", ["journal", "zeros", "garbage", "data", "cut", "source", "later", "option"])
+def test_steps_that_no_longer_agree_are_written_again(tmp_path: Path, encodings: Encodings, harm: str) -> None:
     source, out = folder_of(tmp_path / "set"), tmp_path / "set.beton"
     encodings.of(lambda: write(source, out), 280)
     finished = steps(out)
     assert finished > 20
     partial, journal = Path(f"{out}.partial"), Path(f"{out}.partial.steps")
     lines = journal.read_bytes().splitlines(keepends=True)
-    again, options = 1, {}  # chunks that are made again, on top of what was not finished
+    again, options = 1, {}  # chunks that are written again, besides those that were not finished
     if harm == "journal":
         journal.write_bytes(b"".join(lines)[:-5])
     elif harm == "zeros":
@@ -123,6 +124,9 @@ def test_what_no_longer_agrees_is_made_again(tmp_path: Path, encodings: Encoding
     elif harm == "source":
         (source / "0" / "003.ppm").write_bytes((source / "0" / "006.ppm").read_bytes())
         again = finished
+    elif harm == "later":  # the 81st image, in the eleventh step
+        (source / "0" / "240.ppm").write_bytes((source / "0" / "243.ppm").read_bytes())
+        again = finished - 10
     elif harm == "option":
         again, options = finished, {"max_size": 9}
     made = encodings.of(lambda: write(source, out, **options))
@@ -134,7 +138,7 @@ def test_what_no_longer_agrees_is_made_again(tmp_path: Path, encodings: Encoding
     assert out.read_bytes() == (tmp_path / "wanted.beton").read_bytes()
 
 
-def test_images_left_out_are_left_out_again(tmp_path: Path, encodings: Encodings) -> None:
+def test_skipped_images_are_skipped_again(tmp_path: Path, encodings: Encodings) -> None:
     source, out = folder_of(tmp_path / "set", bad=(3, 100)), tmp_path / "set.beton"
     wanted = write(source, tmp_path / "wanted.beton", skip_bad=True)
     with pytest.raises(ValueError, match=r"cannot read .*003\.ppm"):  # in the first chunk: nothing is finished
@@ -159,6 +163,19 @@ def test_a_page_that_had_to_grow_stays_so(tmp_path: Path, encodings: Encodings) 
     assert finished > 2
     assert encodings.of(lambda: write(source, out)) == N - finished * CHUNK
     assert beton.verify(out, full=True, progress=False).page_size == 1 << 23
+    write(source, tmp_path / "wanted.beton")
+    assert out.read_bytes() == (tmp_path / "wanted.beton").read_bytes()
+
+
+def test_pages_that_need_not_grow_any_more(tmp_path: Path, encodings: Encodings) -> None:
+    source, out = folder_of(tmp_path / "set"), tmp_path / "set.beton"
+    first = source / "0" / "000.ppm"
+    small = first.read_bytes()
+    first.write_bytes(b"P6 1200 1200 255\n" + bytes(1200 * 1200 * 3))
+    encodings.of(lambda: write(source, out), 280)
+    assert steps(out) > 2
+    first.write_bytes(small)
+    write(source, out)
     write(source, tmp_path / "wanted.beton")
     assert out.read_bytes() == (tmp_path / "wanted.beton").read_bytes()
 
@@ -207,8 +224,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["write", "compact"])
-@pytest.mark.parametrize("stop", ["before the side file", "before its name", "before the checksums"])
-def test_class_names_are_those_of_the_file_whenever_it_stops(
+@pytest.mark.parametrize("stop", ["before the sidecar", "before its name", "before the checksums"])
+def test_sidecars_are_those_of_the_file_whenever_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, stop: str
 ) -> None:
     rng = np.random.default_rng(0)
@@ -232,7 +249,7 @@ def test_class_names_are_those_of_the_file_whenever_it_stops(
     make("ab")
     old = out.read_bytes()
     place: dict[str, tuple[Any, str]] = {
-        "before the side file": (files, "write_text"),
+        "before the sidecar": (files, "write_text"),
         "before its name": (Partial, "finish"),
         "before the checksums": (checksums, "save"),
     }
@@ -240,10 +257,10 @@ def test_class_names_are_those_of_the_file_whenever_it_stops(
     with pytest.raises(KeyboardInterrupt):
         make("xy")
     monkeypatch.undo()
-    found = beton.open_beton(out).class_names
+    class_names = beton.verify(out, progress=False).class_names  # PATH.crc, too, if there is one
     if out.read_bytes() == old:
-        assert found in (("a", "b"), None)
+        assert class_names in (("a", "b"), None)
     else:
-        assert found == ("x", "y")
+        assert class_names == ("x", "y")
     make("xy")
     assert beton.open_beton(out).class_names == ("x", "y")

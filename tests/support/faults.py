@@ -1,5 +1,7 @@
-"""Faults of selections and of running loaders, and what the cases of test_faults.py are made with. A case runs in its
-group's process, which has a time limit, in a folder that holds set.beton alone; it returns what came of the fault."""
+"""Faults of selections and of running loaders, and the tools for the cases of test_faults.py.
+
+The cases of a group run in one process with a time limit, each in a folder that holds set.beton alone; a case returns
+the outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ PAGE = 1 << 21
 
 
 class Case(NamedTuple):
-    """`fault` is what goes wrong, `ffcv` what FFCV 1.0.2 makes of it, `run` what happens here."""
+    """`fault` is what goes wrong, `ffcv` what FFCV 1.0.2 does then, `run` returns what dualfast does."""
 
     group: str
     fault: str
@@ -34,7 +36,12 @@ class Case(NamedTuple):
 
 
 CASES: list[Case] = []
-SECONDS = {"selection": 60, "running": 120, "bytes": 120, "making": 120}  # of a group's process; far more than it takes
+SECONDS = {
+    "selection": 60,
+    "running": 120,
+    "bytes": 120,
+    "making": 120,
+}  # time limit of a group's process; far more than it needs
 
 
 def case(group: str, fault: str, ffcv: str = "") -> Callable[[Callable[[], str]], Callable[[], str]]:
@@ -48,7 +55,7 @@ def case(group: str, fault: str, ffcv: str = "") -> Callable[[Callable[[], str]]
 def refused(
     action: Callable[[], Any], kinds: tuple[type[Exception], ...] = (ValueError, TypeError), within: float = 5.0
 ) -> str:
-    """The error that action raises, which must be of these kinds and come in time."""
+    """The error that action raises, which must be of these kinds and come within so many seconds."""
     start = time.monotonic()
     try:
         action()
@@ -59,7 +66,7 @@ def refused(
 
 
 def main(group: str) -> None:
-    """Runs a group's cases here, each in its own folder, and prints a line for each as it begins and ends."""
+    """Runs a group's cases in this process, each in its own folder, and prints a line when one begins and ends."""
     from dualfast import write
 
     pixels = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), dtype=np.uint8)
@@ -84,18 +91,18 @@ def main(group: str) -> None:
 def selections() -> dict[str, tuple[Any, str]]:
     hangs, mask = "hangs", np.ones(N, bool)
     return {
-        "empty indices": ([], "no batches, in silence, or OverflowError"),
-        "a mask that selects nothing": (~mask, "no batches, in silence"),
-        "an index one past the end": ([0, N], "garbage, in silence"),
+        "empty indices": ([], "no batches, silently, or OverflowError"),
+        "a mask that selects nothing": (~mask, "no batches, silently"),
+        "an index one past the end": ([0, N], "garbage, silently"),
         "an index far past the end": ([0, 10**7], "segmentation fault"),
         "a negative index": ([0, -1], "the last sample, or a segmentation fault"),
-        "an index given twice": ([1, 1], "accepted, or an odd ValueError"),
+        "a repeated index": ([1, 1], "accepted, or an unrelated ValueError"),
         "float indices": (np.array([0.0, 1.0]), hangs),
         "a float mask": (mask.astype(np.float32), hangs),
         "a mask of the wrong length": (mask[:-1], ""),
-        "a mask of bytes, 0 and 1": (mask.astype(np.uint8), "trains on samples 0 and 1, in silence"),
+        "a mask of bytes, 0 and 1": (mask.astype(np.uint8), "trains on samples 0 and 1, silently"),
         "2-D indices": ([[0, 1], [2, 3]], hangs),
-        "a path that is no file": ("nowhere.npy", ""),
+        "a path that is not a file": ("nowhere.npy", ""),
     }
 
 
@@ -103,11 +110,11 @@ def _selection(indices: Any) -> Callable[[], str]:
     def run() -> str:
         from dualfast import Loader
 
-        made = refused(lambda: Loader("set.beton", 8, indices=indices))
+        error = refused(lambda: Loader("set.beton", 8, indices=indices))
         with Loader("set.beton", 8) as loader:
-            assert refused(lambda: loader.set_indices(indices)) == made
-            assert len(loader.indices) == N, "the selection stays as it was"
-        return made
+            assert refused(lambda: loader.set_indices(indices)) == error
+            assert len(loader.indices) == N, "the selection is unchanged"
+        return error
 
     return run
 
@@ -131,22 +138,22 @@ def _() -> str:
     return refused(lambda: opened(indices=[0, N + 5], os_cache=False))
 
 
-@case("selection", "a batch larger than the set, drop_last", "no batches, in silence")
+@case("selection", "a batch larger than the data set, drop_last", "no batches, silently")
 def _() -> str:
     from dualfast import Loader
 
     return refused(lambda: Loader("set.beton", N + 1, drop_last=True))
 
 
-@case("selection", "a batch larger than the subset, drop_last", "no batches, in silence")
+@case("selection", "a batch larger than the subset, drop_last", "no batches, silently")
 def _() -> str:
     with opened(batch_size=8, drop_last=True) as loader:
-        said = refused(lambda: loader.set_indices(range(7)))
-        assert len(list(loader)) == N // 8, "the selection stays as it was"
-    return said
+        error = refused(lambda: loader.set_indices(range(7)))
+        assert len(list(loader)) == N // 8, "the selection is unchanged"
+    return error
 
 
-@case("selection", "a batch larger than the set", "no batches, in silence: its drop_last defaults to True")
+@case("selection", "a batch larger than the data set", "no batches, silently: its drop_last defaults to True")
 def _() -> str:
     assert [len(index) for _, _, index in opened(batch_size=1000)] == [N]
     return "one batch of all samples"
@@ -162,7 +169,7 @@ def opened(path: str = "set.beton", **options: Any) -> Any:
 
 
 def content(path: str = "set.beton", **options: Any) -> list[tuple[bytes, int]]:
-    """(pixels, label) of every sample as the loader gives them."""
+    """(pixels, label) of every sample, as the loader yields them."""
     import torch
 
     with opened(path, dtype=torch.uint8, **options) as loader:
@@ -197,7 +204,7 @@ def _() -> str:
     before = threading.active_count()
     with opened(pipelines=pipelines) as loader:
         for _ in range(3):  # and again
-            made = refused(lambda: list(loader), (KeyError,), within=1)
+            message = refused(lambda: list(loader), (KeyError,), within=1)
     try:
         next(iter(opened(pipelines=pipelines)))
     except KeyError as error:
@@ -208,7 +215,7 @@ def _() -> str:
         assert "operation_that_fails" in names, "the traceback leads to the operation"
     gc.collect()
     _no_thread_left(before)
-    return made + ", with the operation's traceback, within a second"
+    return message + ", with the operation's traceback, within a second"
 
 
 @case(
@@ -228,7 +235,7 @@ def _() -> str:
     gc.collect()
     _no_thread_left(before)
     assert len(os.listdir("/proc/self/fd")) < 40
-    return "no thread and no open file is left"
+    return "no thread and no open file remains"
 
 
 @case("running", "more workers than cores", "ValueError")
@@ -239,18 +246,18 @@ def _() -> str:
 
 @case("running", "two loaders in two threads", "the process aborts, with one of numba's threading layers")
 def _() -> str:
-    found: list[Any] = []
-    threads = [threading.Thread(target=lambda: found.append([content() for _ in range(5)])) for _ in range(2)]
+    contents: list[Any] = []
+    threads = [threading.Thread(target=lambda: contents.append([content() for _ in range(5)])) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert found[0] == found[1] == [content()] * 5
+    assert contents[0] == contents[1] == [content()] * 5
     return "the same batches"
 
 
 def child(run: Callable[[], Any], meanwhile: Callable[[int], Any] = lambda pid: None) -> int:
-    """Runs in a forked process; its exit code, 0 for a good end, or minus the signal that ended it."""
+    """Runs in a forked process and returns its exit code: 0 for success, or minus the signal that ended it."""
     sys.stdout.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pid = os.fork()
@@ -288,18 +295,19 @@ def _() -> str:
         next(running)
 
         def both() -> int:
-            said = refused(lambda: next(running), (RuntimeError,), within=1)
-            return 0 if "forked" in said and len(list(loader)) == N and content() == wanted else 1
+            error = refused(lambda: next(running), (RuntimeError,), within=1)
+            return 0 if "forked" in error and len(list(loader)) == N and content() == wanted else 1
 
         for _ in range(10):
             assert child(both) == 0
         assert len(list(running)) == N - 1
     return (
-        "the child's own iterations work, the parent's go on; one begun before the fork is a RuntimeError in the child"
+        "the child's own iterations work, the parent's continue; "
+        "one begun before the fork raises RuntimeError in the child"
     )
 
 
-@case("running", "a process that was spawned")
+@case("running", "a spawned process")
 def _() -> str:
     import subprocess
 
@@ -319,7 +327,7 @@ def _() -> str:
     for workers in (1, 2, 5):
         content(num_workers=workers)
     assert (torch.get_num_threads(), numba.get_num_threads()) == (1, before)
-    return "stay as they were"
+    return "unchanged"
 
 
 def copied(name: str) -> str:
@@ -339,7 +347,7 @@ def _() -> str:
         assert all(torch.equal(a, b) for a, (b, _, _) in zip(first, loader, strict=True))
         os.remove("open.beton")
         assert all(torch.equal(a, b) for a, (b, _, _) in zip(first, loader, strict=True))
-    return "the epoch goes on with the file that was opened"
+    return "the epoch continues with the file that was opened"
 
 
 @case("running", "the file overwritten or cut while open")
@@ -348,8 +356,8 @@ def _() -> str:
         with opened(copied("open.beton")) as loader:
             list(loader)
             change()
-            made = refused(lambda: list(loader), (RuntimeError,), within=1)
-    return made
+            error = refused(lambda: list(loader), (RuntimeError,), within=1)
+    return error
 
 
 def _rewrite(name: str) -> None:

@@ -1,10 +1,9 @@
-"""Faults of .beton files: damaged bytes, and making a file that does not come to its end."""
+"""Faults of .beton files: damaged bytes, and interrupted writes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import os
 import resource
 import signal
@@ -20,7 +19,7 @@ from faults import case, child, content, copied, opened, refused
 
 
 def _photographs(name: str) -> None:
-    """A few JPEGs as name, without checksums."""
+    """Writes a few JPEGs to `name`."""
     from PIL import Image
 
     from dualfast import write
@@ -32,8 +31,8 @@ def _photographs(name: str) -> None:
 
 
 def _cuts(path: str) -> tuple[int, int]:
-    """Cuts path shorter and shorter: how many cuts were refused, and how many gave the right data."""
-    from dualfast.data.beton.write import Beton
+    """Truncates path further and further: how many cuts were refused, and how many gave the right data."""
+    from dualfast.data.beton import Beton
 
     whole, right = Beton(path), content(path)
     tables = 24 + 2 * 1041 + whole.metadata.nbytes
@@ -64,7 +63,7 @@ def _() -> str:
         refusals, right = _cuts(name)
         assert refusals > 2000
         assert right == 0
-    return "ValueError on opening, for each of the cuts"
+    return "ValueError on opening, for every cut"
 
 
 @case("bytes", "a file whose writer was killed", "segmentation fault, or wrong images")
@@ -77,8 +76,7 @@ def _() -> str:
 
 @case("bytes", "a file without its allocation table", "segmentation fault, or wrong images")
 def _() -> str:
-    from dualfast.data.beton import checksums
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton, checksums
 
     os.truncate("set.beton", Beton("set.beton").table_start)
     checksums.forget("set.beton")
@@ -86,13 +84,13 @@ def _() -> str:
 
 
 def _flips(path: str, count: int, seed: int) -> dict[str, int]:
-    """Flips one random bit at a time, half of them in the tables, and counts what comes of it."""
+    """Flips one random bit at a time, half of them in the tables, and counts the outcomes."""
     from dualfast import verify
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton
 
     whole, right = Beton(path), content(path)
     rng = np.random.default_rng(seed)
-    tables, found = 24 + 2 * 1041 + whole.metadata.nbytes, dict.fromkeys(("refused", "right", "pixels", "labels"), 0)
+    tables, outcomes = 24 + 2 * 1041 + whole.metadata.nbytes, dict.fromkeys(("refused", "right", "pixels", "labels"), 0)
     used = [*range(tables), *range(whole.data_start, whole.bytes)]
     with open(path, "rb+", buffering=0) as file:
         for at, bit in zip(rng.choice(used, count), rng.integers(0, 8, count), strict=True):
@@ -101,26 +99,26 @@ def _flips(path: str, count: int, seed: int) -> dict[str, int]:
             try:
                 got = content(path)
             except (ValueError, RuntimeError):
-                found["refused"] += 1
+                outcomes["refused"] += 1
             else:
                 wrong = [a for a, b in zip(right, got, strict=False) if a != b]
                 labels = [b for _, b in right] != [b for _, b in got]
-                found["labels" if labels else "pixels" if wrong else "right"] += 1
+                outcomes["labels" if labels else "pixels" if wrong else "right"] += 1
                 inside = whole.data_start <= at < whole.table_start
                 assert inside or not wrong or labels, at
                 assert len(wrong) <= 1 or labels, "one byte lies in one image"
             if whole.sums is not None:
                 refused(lambda: verify(path, progress=False))
             os.pwrite(file.fileno(), before, at)
-    return found
+    return outcomes
 
 
 @case("bytes", "a random bit flipped, with checksums (1,000 times)")
 def _() -> str:
     _photographs("photographs.beton")
-    found = [_flips("set.beton", 500, 0), _flips("photographs.beton", 500, 1)]
-    assert not any(f["labels"] for f in found)
-    assert all(f["refused"] > 100 for f in found)
+    outcomes = [_flips("set.beton", 500, 0), _flips("photographs.beton", 500, 1)]
+    assert not any(f["labels"] for f in outcomes)
+    assert all(f["refused"] > 100 for f in outcomes)
     return (
         "in the tables: ValueError on opening; in the images: an error, or wrong pixels in one; verify finds every one"
     )
@@ -130,18 +128,18 @@ def _() -> str:
 def _() -> str:
     from dualfast.data.beton import checksums
 
-    found = []
+    outcomes = []
     for seed, make in enumerate((copied, _photographs)):
         make("bare.beton")
         checksums.forget("bare.beton")
-        found.append(_flips("bare.beton", 500, seed))
-    assert all(f["refused"] > 50 for f in found)
+        outcomes.append(_flips("bare.beton", 500, seed))
+    assert all(f["refused"] > 50 for f in outcomes)
     return "an error, the right data, a wrong label, or wrong pixels in one image; never a crash or a hang"
 
 
-@case("bytes", "a JPEG that is cut or is none", "a wrong image, in silence")
+@case("bytes", "a truncated JPEG, or bytes that are not one", "a wrong image, silently")
 def _() -> str:
-    from dualfast.data.beton.write import Beton
+    from dualfast.data.beton import Beton
 
     _photographs("photographs.beton")
     ptr, size = (int(column[3]) for column in (Beton("photographs.beton").ptr, Beton("photographs.beton").size))
@@ -161,19 +159,19 @@ LABELS = np.arange(600) % 3
 
 def _write(pause: float = 0.0, name: str = "made.beton") -> None:
     from dualfast.data import beton
+    from dualfast.data.beton.encode import Encoder
 
-    write_module = importlib.import_module("dualfast.data.beton.write")
-    encode = write_module._Encoder.__call__
+    encode = Encoder.__call__
 
     def slowly(self: Any, payload: Any) -> Any:
         time.sleep(pause)
         return encode(self, payload)
 
-    write_module._Encoder.__call__ = slowly  # type: ignore[method-assign]
+    Encoder.__call__ = slowly  # type: ignore[method-assign]
     try:
         beton.write((WORK, LABELS), name, progress=False)
     finally:
-        write_module._Encoder.__call__ = encode  # type: ignore[method-assign]
+        Encoder.__call__ = encode  # type: ignore[method-assign]
 
 
 def _compact(pause: float = 0.0) -> None:
@@ -192,15 +190,15 @@ def _compact(pause: float = 0.0) -> None:
         compacting._copy_range = copy
 
 
-def _ended(make: Callable[..., None], what: signal.Signals, times: int = 12) -> None:
-    """Ends make() with a signal at several moments, each try going on from the one before: what bears the name is
-    whole, the same as from a make() that nothing stopped, and nothing else is left in the end."""
+def _interrupted(make: Callable[..., None], what: signal.Signals, times: int = 12) -> None:
+    """Ends make() with a signal at several moments, each attempt resuming the one before: the file of that name is
+    complete, the same as from an uninterrupted make(), and nothing else remains in the end."""
     from dualfast import verify
 
     if not Path("work.beton").exists():
         _write(name="work.beton")
     make()
-    wanted = Path("made.beton").read_bytes()
+    expected = Path("made.beton").read_bytes()
     os.remove("made.beton")
     for attempt in range(times):
 
@@ -212,11 +210,11 @@ def _ended(make: Callable[..., None], what: signal.Signals, times: int = 12) -> 
         code = child(lambda: make(0.001), end)
         assert code in (0, 130, -what), code
         if Path("made.beton").exists():
-            assert Path("made.beton").read_bytes() == wanted
+            assert Path("made.beton").read_bytes() == expected
             verify("made.beton", progress=False)
             os.remove("made.beton")
     make()
-    assert Path("made.beton").read_bytes() == wanted
+    assert Path("made.beton").read_bytes() == expected
     left = [name for name in os.listdir() if "made" in name]
     assert sorted(left) == ["made.beton", "made.beton.crc", "made.beton.json"], left
     for name in left:
@@ -225,16 +223,16 @@ def _ended(make: Callable[..., None], what: signal.Signals, times: int = 12) -> 
 
 @case("making", "Ctrl-C or SIGKILL while writing")
 def _() -> str:
-    _ended(_write, signal.SIGINT)
-    _ended(_write, signal.SIGKILL)
-    return "nothing, or a whole file, has the name; the next try goes on where it stood, to the same bytes"
+    _interrupted(_write, signal.SIGINT)
+    _interrupted(_write, signal.SIGKILL)
+    return "no file has the name, or a complete one; the next attempt resumes, to the same bytes"
 
 
 @case("making", "Ctrl-C or SIGKILL while compacting")
 def _() -> str:
-    _ended(_compact, signal.SIGINT)
-    _ended(_compact, signal.SIGKILL)
-    return "nothing, or a whole file, has the name; the next try goes on where it stood, to the same bytes"
+    _interrupted(_compact, signal.SIGINT)
+    _interrupted(_compact, signal.SIGKILL)
+    return "no file has the name, or a complete one; the next attempt resumes, to the same bytes"
 
 
 @case("making", "Ctrl-C or SIGKILL while an epoch runs")
@@ -254,7 +252,7 @@ def _() -> str:
             start = time.monotonic()
             assert child(epochs, end) == code
             assert time.monotonic() - start < 3
-    return "ends at once"
+    return "the process ends at once"
 
 
 @case("making", "a full disk while writing or compacting")
@@ -275,12 +273,12 @@ def _() -> str:
         make()
         before = Path("made.beton").read_bytes()
         assert limited(make, 3 << 20) == 28
-        assert Path("made.beton").read_bytes() == before, "what was there stays"
+        assert Path("made.beton").read_bytes() == before, "the existing file stays"
         make()
         for name in ("made.beton", "made.beton.crc", "made.beton.json"):
             os.remove(name)
         assert not [name for name in os.listdir() if "made" in name]
-    return "OSError; nothing has the name, and what had it before stays"
+    return "OSError; no file gets the name, and an existing one stays"
 
 
 @case("making", "an image that cannot be read while writing", "the writer hangs")
@@ -289,7 +287,7 @@ def _() -> str:
 
     for label in "ab":
         Path("folder", label).mkdir(parents=True)
-        Path("folder", label, "0.jpg").write_bytes(b"no image")
+        Path("folder", label, "0.jpg").write_bytes(b"not an image")
     return refused(lambda: write("folder", "made.beton", progress=False))
 
 
@@ -300,15 +298,15 @@ def _() -> str:
 
     def items() -> Any:
         yield from WORK[:100]
-        raise ConnectionError("the other side is gone")
+        raise ConnectionError("the connection was lost")
 
     whole = sources.open_source((WORK, LABELS))
     failing = dataclasses.replace(whole, items=items)
-    said = refused(lambda: write(failing, "made.beton", progress=False), (ConnectionError,))
+    error = refused(lambda: write(failing, "made.beton", progress=False), (ConnectionError,))
     assert not Path("made.beton").exists()
     write(whole, "made.beton", progress=False)
     assert sorted(os.listdir()) == ["made.beton", "made.beton.crc", "made.beton.json", "set.beton", "set.beton.crc"]
-    return f"{said}; the next try goes on where it stood"
+    return f"{error}; the next attempt resumes"
 
 
 @case("making", "two processes that write the same file")

@@ -1,10 +1,11 @@
-"""The .beton file: its format (format), and making (write), checking (verify) and shrinking (compact) one."""
+"""The .beton file: its layout (format), reading (tables, reader), writing (write), checking (verify) and shrinking
+(compact) one."""
 
-from dualfast.data.beton.format import Beton as Beton
-from dualfast.data.beton.format import fingerprint as fingerprint
-from dualfast.data.beton.format import open_beton as open_beton
-from dualfast.data.beton.write import JPEG as JPEG
-from dualfast.data.beton.write import RAW as RAW
-from dualfast.data.beton.write import Written as Written
-from dualfast.data.beton.write import verify as verify
+from dualfast.data.beton.format import JPEG as JPEG
+from dualfast.data.beton.format import RAW as RAW
+from dualfast.data.beton.publish import Written as Written
+from dualfast.data.beton.reader import Beton as Beton
+from dualfast.data.beton.reader import fingerprint as fingerprint
+from dualfast.data.beton.reader import open_beton as open_beton
+from dualfast.data.beton.verify import verify as verify
 from dualfast.data.beton.write import write as write

@@ -1,8 +1,8 @@
-"""Checksums of a .beton, in the side file PATH.crc: what the disk or a copy made of it shows.
+"""Checksums of a .beton, in the sidecar PATH.crc: they show what a disk or a copy has changed.
 
     magic    8 bytes: "beton-cr"
     fixed    page_size, length in bytes, CRC-32 of the tables, CRC-32 of the rest of this file: 8 bytes each
-    pages    CRC-32 of every page from the file's first byte on, the last one being cut by its end: 4 bytes each
+    pages    CRC-32 of every page from the file's first byte on, the last one up to the file's end: 4 bytes each
 
 Everything is little-endian. The tables' checksum is compared when a .beton is opened, the pages' by verify.
 """
@@ -11,26 +11,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.beton.parallel import in_order, progress_bar
 from dualfast.storage import files
+
+if TYPE_CHECKING:
+    from dualfast.data.beton.reader import Beton
 
 MAGIC = b"beton-cr"
 FIXED = np.dtype([("page_size", "<u8"), ("length", "<u8"), ("tables", "<u8"), ("own", "<u8")])
-PIECE = 1 << 20  # bytes read at once
+READ_BYTES = 1 << 20  # read at once
 
 
 @dataclass(frozen=True)
 class Checksums:
-    """Of one .beton of `length` bytes; pages (ceil(length / page_size),) uint32."""
+    """Of one .beton of `length` bytes: pages (ceil(length / page_size),) uint32."""
 
     page_size: int
     length: int
@@ -39,7 +42,7 @@ class Checksums:
 
 
 def of_tables(tables: Iterable[NDArray[Any]]) -> int:
-    """One CRC-32 over arrays, one after the other."""
+    """One CRC-32 over the arrays' bytes, one array after the other."""
     value = 0
     for table in tables:
         value = crc32(table.view(np.uint8).data, value) if table.size else value
@@ -47,30 +50,33 @@ def of_tables(tables: Iterable[NDArray[Any]]) -> int:
 
 
 def of_pages(
-    fd: int, page_size: int, length: int, threads: int, done: Callable[[int], Any] = lambda n: None
+    fd: int, page_size: int, length: int, threads: int, advance: Callable[[int], Any] = lambda n_bytes: None
 ) -> NDArray[np.uint32]:
-    """CRC-32 of each page of an open file; done is told of every page's bytes. ValueError when the file is shorter."""
+    """CRC-32 of each page of an open file of `length` bytes, (ceil(length / page_size),); advance is called with each
+    page's number of bytes. ValueError when the file is shorter."""
 
-    def one(page: int) -> int:
+    def of_page(page: int) -> int:
         value, at, end = 0, page * page_size, min((page + 1) * page_size, length)
         while at < end:
-            piece = os.pread(fd, min(PIECE, end - at), at)
-            if not piece:
+            data = os.pread(fd, min(READ_BYTES, end - at), at)
+            if not data:
                 raise ValueError(f"the file ends at byte {at}; it was cut short while it was read")
-            value, at = crc32(piece, value), at + len(piece)
+            value, at = crc32(data, value), at + len(data)
         return value
 
-    count = -(-length // page_size)
-    out = np.empty(count, np.uint32)
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for page, value in enumerate(pool.map(one, range(count))):
-                out[page] = value
-                done(min(page_size, length - page * page_size))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    out = np.empty(-(-length // page_size), np.uint32)
+    with closing(in_order(of_page, range(len(out)), threads)) as values:
+        for page, value in enumerate(values):
+            out[page] = value
+            advance(min(page_size, length - page * page_size))
     return out
+
+
+def of_beton(beton: Beton, threads: int, progress: bool) -> Checksums:
+    """Computed from the file, whatever PATH.crc says."""
+    with progress_bar(beton.bytes, "checksums", progress, unit="B") as bar:
+        pages = of_pages(beton.fd, beton.page_size, beton.bytes, threads, bar.update)
+    return Checksums(beton.page_size, beton.bytes, beton.tables_crc, pages)
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:
@@ -78,7 +84,7 @@ def path_of(path: str | os.PathLike[str]) -> Path:
 
 
 def forget(path: str | os.PathLike[str]) -> None:
-    """Removes the checksums of what `path` held, which is about to be replaced."""
+    """Deletes the checksums of the .beton at `path`, which is about to be replaced."""
     with suppress(FileNotFoundError):
         path_of(path).unlink()
 
@@ -92,7 +98,7 @@ def save(path: str | os.PathLike[str], sums: Checksums) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Checksums | None:
-    """The checksums of the .beton at path, or None where there are none. ValueError when their file is damaged."""
+    """The checksums of the .beton at path, or None when it has none. ValueError when PATH.crc is damaged."""
     file = path_of(path)
     try:
         data = file.read_bytes()
@@ -106,4 +112,4 @@ def load(path: str | os.PathLike[str]) -> Checksums | None:
         fixed["own"] = 0
         if own == crc32(pages, crc32(fixed.tobytes())) and len(pages) // 4 == -(-length // page_size):
             return Checksums(page_size, length, int(fixed["tables"][0]), np.frombuffer(pages, "<u4"))
-    raise ValueError(f"{file} is damaged; delete it to go without checksums")
+    raise ValueError(f"{file} is damaged; delete it to continue without checksums")

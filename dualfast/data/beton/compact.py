@@ -1,18 +1,16 @@
-"""compact: the samples that are kept, byte for byte, in a smaller .beton."""
+"""Compacting: copies the kept samples, byte for byte, into a smaller .beton."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.beton import checksums
 from dualfast.data.beton.format import (
     DESCRIPTOR,
     FIELD_DTYPES,
@@ -20,17 +18,20 @@ from dualfast.data.beton.format import (
     HEADER,
     IMAGE_TYPE,
     INT_TYPE,
-    VERSION,
-    Beton,
-    open_beton,
+    describe_field,
+    head,
+    row_dtype,
+    start_of_pages,
 )
-from dualfast.data.beton.write import Written, checksums_of, progress_bar, threads_of
+from dualfast.data.beton.parallel import progress_bar, thread_count
+from dualfast.data.beton.publish import Written, publish
+from dualfast.data.beton.reader import Beton, open_beton
 from dualfast.data.index_list import selected_ids
-from dualfast.storage import files
 from dualfast.storage.resumable import Partial
 
 ORIGINAL_INDEX = "original_index"
-SAVE_EVERY = 1 << 28  # bytes copied between two notes of how far a copy has come
+SAVE_EVERY = 1 << 28  # bytes copied between two steps of the journal
+COPY_BYTES = 1 << 26  # in one call
 
 
 def compact(
@@ -38,133 +39,148 @@ def compact(
 ) -> Written:
     """Copies the samples `indices` of `src` to the smaller .beton `dst`, byte for byte: nothing is decoded or encoded.
 
-    indices: as for index_list.as_indices; rows of dst follow in ascending order. All fields are kept, and an integer
-    field original_index holds each row's id in the first file (a file that was compacted before keeps its own). A copy
-    that is stopped goes on from where it was when it is asked for again; it lies in DST.partial until it is whole.
+    indices: as for index_list.as_indices; the rows of dst are in ascending order. All fields are kept, and an integer
+    field original_index holds each row's id in the original file (that of a file that was compacted before is kept). A
+    copy that is stopped resumes from DST.partial when it is called again.
 
     Raises ValueError for indices outside src, for fields of a type that FFCV does not define, and when dst is src."""
     source = open_beton(src)
-    strange = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in FIELD_DTYPES]
-    if strange:
-        raise ValueError(f"the field {strange[0]!r} of {src} has a custom type; compact cannot tell where its data lie")
+    custom = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in FIELD_DTYPES]
+    if custom:
+        raise ValueError(f"the field {custom[0]!r} of {src} has a custom type; compact does not know where its data is")
     if Path(dst).exists() and Path(dst).samefile(src):
         raise ValueError(f"dst is src, {os.fspath(src)!r}; give another name")
     ids = np.unique(selected_ids(indices, source))
-    table, moved = _moved(source, ids)
-    metadata, descriptors = _rows(source, ids, table, moved)
-    end = int(moved[-1] + table["size"][-1])
-    asked = hashlib.blake2b(source.fingerprint.encode() + str(Path(src).stat().st_mtime_ns).encode() + ids.tobytes())
-    with Partial(dst, asked.hexdigest()) as partial:
-        write_to = partial.file
-
-        def save(copied: int) -> None:
-            os.fdatasync(write_to.fileno())
-            partial.step(str(copied))
-
-        done = int(partial.steps[-1]) if partial.steps else 0
-        _copy(source.fd, write_to.fileno(), table, moved, done, save, progress)
-        write_to.truncate(end)
-        write_to.seek(end)
-        table = table.copy()
-        table["ptr"], table["sample_id"] = moved, np.searchsorted(ids, table["sample_id"].astype(np.int64))
-        write_to.write(table.tobytes())
-        write_to.seek(0)
-        write_to.write(np.array([(VERSION, len(descriptors), source.page_size, len(ids), end)], HEADER).tobytes())
-        write_to.write(descriptors.tobytes() + metadata.tobytes())
-        write_to.flush()
-        sums = checksums_of(partial.path, progress, threads_of(None))
+    kept, new_ptr = _new_places(source, ids)
+    with Partial(dst, _request_hash(source, ids)) as partial:
+        _copy_data(source, partial, kept, new_ptr, progress)
+        _write_tables(source, partial.file, ids, kept, new_ptr)
         source.check_unchanged()
-        made = open_beton(partial.path)
-        side = source.side | {"n_samples": made.n_samples, "fingerprint": made.fingerprint, "skipped": []}
-        side["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
-        checksums.forget(dst)
-        files.write_text(f"{os.fspath(dst)}.json", json.dumps(side, indent=1) + "\n")  # no file without its names
-        partial.finish()
-    checksums.save(dst, sums)
-    return Written(Path(dst), made.n_samples, source.class_names, made.bytes, made.fingerprint, ())
+        sidecar = source.sidecar | {"n_samples": len(ids), "fingerprint": "", "skipped": []}
+        sidecar["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
+        return publish(partial, dst, sidecar, thread_count(None), progress)
 
 
-def _moved(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
-    """The kept extents in the order they lie in, and where each of them goes: packed, none across a page's border."""
-    kept = np.zeros(source.n_samples, bool)
-    kept[ids] = True
+def _request_hash(source: Beton, ids: NDArray[np.int64]) -> str:
+    modified = str(source.path.stat().st_mtime_ns)
+    return hashlib.blake2b(source.fingerprint.encode() + modified.encode() + ids.tobytes()).hexdigest()
+
+
+def _new_places(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
+    """The kept rows of the allocation table by ascending ptr, and the new ptr of each: without gaps, except that none
+    crosses a page boundary."""
+    is_kept = np.zeros(source.n_samples, bool)
+    is_kept[ids] = True
     table = source.allocations
-    table = table[kept[table["sample_id"]]]
-    extra = 0 if ORIGINAL_INDEX in source.field_names else DESCRIPTOR.itemsize + 16 * len(ids)
-    tables = HEADER.itemsize + source.descriptors.nbytes + len(ids) * source.metadata.dtype.itemsize + extra
+    table = table[is_kept[table["sample_id"]]]
+    added = 0 if ORIGINAL_INDEX in source.field_names else DESCRIPTOR.itemsize + 16 * len(ids)
+    tables = HEADER.itemsize + source.descriptors.nbytes + len(ids) * source.metadata.dtype.itemsize + added
     ends = np.cumsum(table["size"], dtype=np.uint64)
-    moved = np.empty(len(table), np.uint64)
-    page, first = -(-tables // source.page_size), 0
+    new_ptr = np.empty(len(table), np.uint64)
+    page_start, first = start_of_pages(tables, source.page_size), 0
     while first < len(table):
         start = int(ends[first] - table["size"][first])
         last = int(np.searchsorted(ends, start + source.page_size, side="right"))
-        moved[first:last] = ends[first:last] - table["size"][first:last] + np.uint64(page * source.page_size) - start
-        page, first = page + 1, last
-    return table, moved
+        new_ptr[first:last] = ends[first:last] - table["size"][first:last] + np.uint64(page_start) - start
+        page_start, first = page_start + source.page_size, last
+    return table, new_ptr
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def _write_tables(
+    source: Beton, file: BinaryIO, ids: NDArray[np.int64], kept: NDArray[np.void], new_ptr: NDArray[np.uint64]
+) -> None:
+    """The allocation table at the end, then all other tables at the start."""
+    metadata, descriptors = _rows(source, ids, kept, new_ptr)
+    end = int(new_ptr[-1] + kept["size"][-1])
+    allocations = kept.copy()
+    allocations["ptr"] = new_ptr
+    allocations["sample_id"] = np.searchsorted(ids, kept["sample_id"].astype(np.int64))
+    file.truncate(end)
+    file.seek(end)
+    file.write(allocations.tobytes())
+    file.seek(0)
+    file.write(head(descriptors, metadata, n_samples=len(ids), page_size=source.page_size, table_start=end))
+    file.flush()
 
 
 def _rows(
-    source: Beton, ids: NDArray[np.int64], table: NDArray[np.void], moved: NDArray[np.uint64]
+    source: Beton, ids: NDArray[np.int64], kept: NDArray[np.void], new_ptr: NDArray[np.uint64]
 ) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """Metadata rows whose pointers lead to the moved extents, and field descriptors, with original_index."""
+    """The kept metadata rows, with their new pointers and original_index, and the field descriptors."""
     types, descriptors = list(source.field_types), source.descriptors
     if ORIGINAL_INDEX not in source.field_names:
-        added = np.zeros(1, DESCRIPTOR)
-        added["type_id"] = INT_TYPE
-        added["name"][0, : len(ORIGINAL_INDEX)] = np.frombuffer(ORIGINAL_INDEX.encode(), np.uint8)
-        types, descriptors = [*types, INT_TYPE], np.concatenate([descriptors, added])
-    metadata = np.zeros(len(ids), np.dtype([("", FIELD_DTYPES[t]) for t in types], align=True))
+        types, descriptors = [*types, INT_TYPE], np.concatenate([descriptors, describe_field(ORIGINAL_INDEX, INT_TYPE)])
+    metadata = np.zeros(len(ids), row_dtype(FIELD_DTYPES[t] for t in types))
     old = source.metadata[ids]
-    places = 2 * table["ptr"] + (table["size"] > 0)  # an empty extent may lie where another begins
-    for at, kind in enumerate(types):
+    extents = 2 * kept["ptr"] + (kept["size"] > 0)  # a sort key: an empty extent has the ptr of the next one
+    for at, type_id in enumerate(types):
         name = f"f{at}"
         if at == len(source.field_types):
             metadata[name] = ids
             continue
         metadata[name] = old[name]
-        if kind not in (FLOAT_TYPE, INT_TYPE):
-            pointer: Any = metadata[name]
-            filled: Any = True
-            if kind == IMAGE_TYPE:
-                pointer = pointer["data_ptr"]
-            elif pointer.dtype.names:
-                pointer, filled = pointer["ptr"], pointer["size"] > 0
-            pointer[:] = moved[np.minimum(np.searchsorted(places, 2 * pointer + filled), len(table) - 1)]
+        if type_id not in (FLOAT_TYPE, INT_TYPE):
+            ptr: Any = metadata[name]
+            not_empty: Any = True
+            if type_id == IMAGE_TYPE:
+                ptr = ptr["data_ptr"]
+            elif ptr.dtype.names:
+                ptr, not_empty = ptr["ptr"], ptr["size"] > 0
+            ptr[:] = new_ptr[np.minimum(np.searchsorted(extents, 2 * ptr + not_empty), len(kept) - 1)]
     return metadata, descriptors
 
 
-def _copy(
-    read: int, write_to: int, table: NDArray[np.void], moved: NDArray[np.uint64], done: int, save: Any, progress: bool
+# ---- data -----------------------------------------------------------------------------------------------------------
+
+
+def _copy_data(
+    source: Beton, partial: Partial, kept: NDArray[np.void], new_ptr: NDArray[np.uint64], progress: bool
 ) -> None:
-    """Copies extents that adjoin in both files in one call; the first `done` bytes are there already."""
-    ptr, size = table["ptr"].astype(np.int64), table["size"].astype(np.int64)
-    to = moved.astype(np.int64)
-    adjoin = (ptr[:-1] + size[:-1] == ptr[1:]) & (to[:-1] + size[:-1] == to[1:])
-    first = np.flatnonzero(np.concatenate([[True], ~adjoin]))
-    length = np.add.reduceat(size, first)
+    """Copies the kept extents that an earlier attempt did not. A step's line in the journal is the number of bytes
+    copied so far."""
+    runs = _runs(kept, new_ptr)
+    done = int(partial.steps[-1]) if partial.steps else 0
+    target = partial.file.fileno()
     copied = saved = 0
-    with progress_bar(int(length.sum()), "copying", progress, unit="B") as bar:
-        for start, goal, left in zip(ptr[first].tolist(), to[first].tolist(), length.tolist(), strict=True):
-            copied += left
-            bar.update(left)
+    with progress_bar(int(kept["size"].sum()), "copying", progress, unit="B") as bar:
+        for start, goal, length in runs:
+            copied += length
+            bar.update(length)
             if copied <= done:
                 saved = copied
                 continue
-            while left:
-                count = _copy_range(read, write_to, min(left, 1 << 26), start, goal)
-                if not count:
-                    raise ValueError(f"the source ends at byte {start}; it was cut short while it was copied")
-                start, goal, left = start + count, goal + count, left - count
+            _copy_run(source.fd, target, start, goal, length)
             if copied - saved >= SAVE_EVERY:
-                save(copied)
+                os.fdatasync(target)
+                partial.step(str(copied))
                 saved = copied
 
 
-def _copy_range(read: int, write_to: int, count: int, start: int, goal: int) -> int:
-    """In the kernel where both files lie on one file system."""
+def _runs(kept: NDArray[np.void], new_ptr: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
+    """(old ptr, new ptr, bytes) of each run of extents that are contiguous in both files, to copy in one call."""
+    ptr, size, new = kept["ptr"].astype(np.int64), kept["size"].astype(np.int64), new_ptr.astype(np.int64)
+    contiguous = (ptr[:-1] + size[:-1] == ptr[1:]) & (new[:-1] + size[:-1] == new[1:])
+    first = np.flatnonzero(np.concatenate([[True], ~contiguous]))
+    lengths = np.add.reduceat(size, first)
+    return list(zip(ptr[first].tolist(), new[first].tolist(), lengths.tolist(), strict=True))
+
+
+def _copy_run(source: int, target: int, start: int, goal: int, length: int) -> None:
+    while length:
+        count = _copy_range(source, target, min(length, COPY_BYTES), start, goal)
+        if not count:
+            raise ValueError(f"the source ends at byte {start}; it was cut short while it was copied")
+        start, goal, length = start + count, goal + count, length - count
+
+
+def _copy_range(source: int, target: int, count: int, start: int, goal: int) -> int:
+    """Copies up to `count` bytes, in the kernel when both files are on one file system; returns how many."""
     try:
-        return os.copy_file_range(read, write_to, count, start, goal)
+        return os.copy_file_range(source, target, count, start, goal)
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
             raise
-    return os.pwrite(write_to, os.pread(read, min(count, 1 << 20), start), goal)
+    return os.pwrite(target, os.pread(source, min(count, 1 << 20), start), goal)

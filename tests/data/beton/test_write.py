@@ -1,4 +1,4 @@
-"""The .beton format: what is written is read back, by FFCV too; what is damaged is refused."""
+"""Writing and reading a .beton: what is written is read back, by FFCV too; a damaged file is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dualfast.data import beton, sources
-from dualfast.data.beton import format as beton_file
+from dualfast.data.beton import tables
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tqdm")
@@ -81,14 +81,14 @@ def test_the_same_source_gives_the_same_bytes(photos: Path, written: beton.Beton
     again = beton.write(photos, tmp_path / "again.beton", num_workers=1)
     assert (tmp_path / "again.beton").read_bytes() == written.path.read_bytes()
     assert again.fingerprint == written.fingerprint
-    side = json.loads((tmp_path / "again.beton.json").read_text())
-    assert side["fingerprint"] == again.fingerprint
-    assert side["class_names"] == ["a", "b"]
+    sidecar = json.loads((tmp_path / "again.beton.json").read_text())
+    assert sidecar["fingerprint"] == again.fingerprint
+    assert sidecar["class_names"] == ["a", "b"]
     os.remove(tmp_path / "again.beton.json")
     assert beton.open_beton(tmp_path / "again.beton").class_names is None
 
 
-def test_fingerprint_follows_the_data_alone(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_the_data_alone(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
     labels = rng.integers(0, 3, 50)
@@ -140,10 +140,12 @@ def test_unreadable_images_are_named_or_left_out(photos: Path, tmp_path: Path) -
         (root / name).mkdir(parents=True)
     good = encoded(photo(1))
     (root / "a" / "0.jpg").write_bytes(good)
-    (root / "a" / "1.jpg").write_bytes(good[: len(good) // 2])  # cut: the header is whole
-    (root / "a" / "2.png").write_bytes(b"no image")
+    (root / "a" / "1.jpg").write_bytes(good[: len(good) // 2])  # truncated: the header is complete
+    (root / "a" / "2.png").write_bytes(b"not an image")
     tables = good.index(b"\xff\xc4") + 5
-    (root / "a" / "4.jpg").write_bytes(good[:tables] + b"\xff" * 16 + good[tables + 16 :])  # header and end are whole
+    (root / "a" / "4.jpg").write_bytes(
+        good[:tables] + b"\xff" * 16 + good[tables + 16 :]
+    )  # header and end are complete
     (root / "b" / "3.jpg").write_bytes(good)
     out = tmp_path / "x.beton"
     with pytest.raises(ValueError, match=r"a/1\.jpg.*--skip-bad") as caught:
@@ -151,10 +153,10 @@ def test_unreadable_images_are_named_or_left_out(photos: Path, tmp_path: Path) -
     assert "\n" not in str(caught.value)
     assert not out.exists()
     assert [p.name for p in tmp_path.iterdir()] == ["set"]  # nothing is left behind
-    made = beton.write(root, out, skip_bad=True)
+    written = beton.write(root, out, skip_bad=True)
     bad = ("1.jpg", "2.png", "4.jpg")
-    assert made.n_samples == 2
-    assert [name.split(":")[0] for name in made.skipped] == [str(root / "a" / name) for name in bad]
+    assert written.n_samples == 2
+    assert [name.split(":")[0] for name in written.skipped] == [str(root / "a" / name) for name in bad]
     opened = beton.verify(out, full=True)
     assert opened.labels.tolist() == [0, 1]
 
@@ -173,7 +175,7 @@ def test_bad_arguments_are_named(tmp_path: Path, options: dict[str, Any], words:
         beton.write((np.zeros((2, 4, 4), np.uint8), [0, 1]), tmp_path / "x.beton", **options)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_beton_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     (tmp_path / "zeros").write_bytes(bytes(5000))
     for name, words in (
@@ -196,10 +198,10 @@ def test_an_image_larger_than_a_page_is_refused(tmp_path: Path) -> None:
         beton.open_beton(made.path)
 
 
-def test_opening_takes_little_more_than_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_needs_little_more_memory_than_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     n = 30_000
     beton.write((np.zeros((n, 2, 2), np.uint8), np.arange(n) % 5), tmp_path / "many.beton", progress=False)
-    monkeypatch.setattr(beton_file, "PIECE", 1000)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 1000)
     tracemalloc.start()
     opened = beton.open_beton(tmp_path / "many.beton")
     now, highest = tracemalloc.get_traced_memory()
@@ -209,11 +211,13 @@ def test_opening_takes_little_more_than_its_tables(tmp_path: Path, monkeypatch: 
     assert highest / n < 78  # 100 MB at 1.28 million samples
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # FFCV's threads outlive it
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # from FFCV's threads, which outlive the test
 def test_unmodified_ffcv_reads_it(written: beton.Beton, tmp_path: Path) -> None:
     pytest.importorskip(
         "dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError
-    )  # a lighter import of ffcv
+    )  # it imports ffcv without FFCV's extras
     from ffcv.fields.decoders import CenterCropRGBImageDecoder
     from ffcv.loader import Loader, OrderOption
 

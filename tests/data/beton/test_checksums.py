@@ -1,4 +1,4 @@
-"""Checksums: what the file is made of is known from the start, and what differs is named."""
+"""Checksums: tables are checked on opening, pages by verify, and what differs is named."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from dualfast import compact, verify
 from dualfast.data import beton
 from dualfast.data.beton import checksums
+from dualfast.data.beton.format import DESCRIPTOR, HEADER
 from dualfast.storage import files
 
 pytest.importorskip("tqdm")
@@ -39,7 +40,7 @@ def test_checksums_are_those_of_zlib(made: beton.Beton) -> None:
     data = made.path.read_bytes()
     assert made.sums is not None
     assert made.sums.pages.tolist() == [crc32(data[at : at + PAGE]) for at in range(0, len(data), PAGE)]
-    rows = beton.HEADER.itemsize + 2 * beton.DESCRIPTOR.itemsize + made.metadata.nbytes
+    rows = HEADER.itemsize + 2 * DESCRIPTOR.itemsize + made.metadata.nbytes
     assert made.sums.tables == crc32(data[:rows] + data[made.table_start :])
 
 
@@ -57,15 +58,15 @@ def test_the_page_and_its_samples_are_named(made: beton.Beton) -> None:
     verify(made.path, progress=False)
 
 
-def test_a_label_is_known_to_be_wrong_on_opening(made: beton.Beton) -> None:
-    flip(made.path, beton.HEADER.itemsize + 2 * beton.DESCRIPTOR.itemsize + 100 * made.metadata.itemsize + 16)
+def test_a_wrong_label_is_noticed_on_opening(made: beton.Beton) -> None:
+    flip(made.path, HEADER.itemsize + 2 * DESCRIPTOR.itemsize + 100 * made.metadata.itemsize + 16)
     with pytest.raises(ValueError, match=r"its tables differ from the checksum in a\.beton\.crc.*or delete"):
         beton.open_beton(made.path)
     checksums.forget(made.path)
     assert (beton.open_beton(made.path).labels != made.labels).sum() == 1
 
 
-def test_a_damaged_or_cut_file_of_checksums_is_refused(made: beton.Beton) -> None:
+def test_a_damaged_or_truncated_crc_file_is_refused(made: beton.Beton) -> None:
     crc = checksums.path_of(made.path)
     whole = crc.read_bytes()
     for at in range(len(whole)):
@@ -96,7 +97,7 @@ def test_an_open_file_that_is_written_to_is_noticed(made: beton.Beton) -> None:
         made.check_unchanged()
 
 
-def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     (tmp_path / ".x.json.abcdefgh.part").write_text("left behind")
     (tmp_path / ".y.json.abcdefgh.part").write_text("another's")
     with files.atomic(tmp_path / "x.json") as one:

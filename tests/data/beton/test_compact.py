@@ -1,4 +1,4 @@
-"""compact: the kept samples byte for byte in a smaller file, resumed where it stopped, read by FFCV."""
+"""compact: the kept samples byte for byte in a smaller file; it resumes, and FFCV reads the result."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> beton.Beton:
     return beton.open_beton(path)
 
 
-def original_index(made: beton.Beton) -> Any:
-    return made.metadata[f"f{made.field_names.index('original_index')}"]
+def original_index(opened: beton.Beton) -> Any:
+    return opened.metadata[f"f{opened.field_names.index('original_index')}"]
 
 
 @pytest.mark.parametrize("kept", [range(N), range(0, N, 10), [N - 1], np.random.default_rng(1).permutation(N)[:900]])
@@ -59,7 +59,7 @@ def test_compacting_twice_keeps_the_first_ids(source: beton.Beton, tmp_path: Pat
     assert original_index(small).tolist() == list(range(0, N, 6))
 
 
-def test_a_stopped_copy_goes_on(source: beton.Beton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_copy_resumes(source: beton.Beton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, real, calls = range(0, N, 3), os.copy_file_range, 0
 
     def stops_after_500(*arguments: Any) -> int:
@@ -135,7 +135,9 @@ def test_the_source_is_never_overwritten(source: beton.Beton) -> None:
     assert source.path.read_bytes() == before
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # FFCV's threads outlive it
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # from FFCV's threads, which outlive the test
 def test_unmodified_ffcv_reads_every_field(tmp_path: Path) -> None:
     pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
     from ffcv.fields import FloatField, IntField, NDArrayField, RGBImageField

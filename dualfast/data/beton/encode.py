@@ -1,0 +1,70 @@
+"""From what a source yields to what a .beton stores."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from dualfast.data.beton.format import JPEG, RAW
+from dualfast.data.images import Payload, decode
+
+RAW_MAX_SIDE = 64  # px; mode "auto" stores images up to this size raw
+FORMAT_MAX_SIDE = 0xFFFF
+
+
+class Encoded(NamedTuple):
+    mode: int
+    width: int
+    height: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """See write() for the meaning of the options."""
+
+    mode: Literal["auto", "jpeg", "raw"]
+    max_size: int | None
+    quality: int
+
+    def __call__(self, payload: Payload | Exception) -> Encoded | Exception:
+        """The encoded image, or the exception that reading or decoding it raised."""
+        if isinstance(payload, Exception):
+            return payload
+        try:
+            return self._unchanged(payload) or self._encode(payload)
+        except Exception as error:  # whatever Pillow raises, for write() to name the image
+            return error
+
+    def _unchanged(self, payload: Payload) -> Encoded | None:
+        """A JPEG's own bytes when no option asks for a change; else None."""
+        if self.mode == "raw" or not isinstance(payload, bytes) or payload[:2] != b"\xff\xd8":
+            return None
+        from PIL import ExifTags, Image
+
+        with Image.open(io.BytesIO(payload)) as image:
+            width, height = image.size
+            longest = max(width, height)
+            if (
+                image.format != "JPEG"
+                or image.mode not in ("RGB", "L")
+                or (self.mode == "auto" and longest <= RAW_MAX_SIDE)
+                or (self.max_size is not None and longest > self.max_size)
+                or image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            ):
+                return None
+            image.draft(image.mode, (1, 1))  # decodes at an eighth of its size: reads all bytes for little work
+            image.load()
+        return Encoded(JPEG, width, height, payload)
+
+    def _encode(self, payload: Payload) -> Encoded:
+        image = decode(payload, max_size=self.max_size)
+        width, height = image.size
+        if max(width, height) > FORMAT_MAX_SIDE:
+            raise ValueError(f"{width} x {height} px is more than the format holds; pass max_size")
+        if self.mode == "raw" or (self.mode == "auto" and max(width, height) <= RAW_MAX_SIDE):
+            return Encoded(RAW, width, height, image.tobytes())
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=self.quality)
+        return Encoded(JPEG, width, height, out.getvalue())

@@ -1,0 +1,44 @@
+"""The last steps of writing and compacting: checksums, the sidecars, the file's name."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualfast.data.beton import checksums
+from dualfast.data.beton.reader import open_beton
+from dualfast.storage import files
+from dualfast.storage.resumable import Partial
+
+
+@dataclass(frozen=True)
+class Written:
+    """The result of write() or compact(). skipped: the images left out, each as "name: reason"."""
+
+    path: Path
+    n_samples: int
+    class_names: tuple[str, ...] | None
+    bytes: int
+    fingerprint: str
+    skipped: tuple[str, ...]
+
+
+def publish(
+    partial: Partial, path: str | os.PathLike[str], sidecar: dict[str, Any], threads: int, progress: bool
+) -> Written:
+    """Checks the finished `partial` and gives it the name `path`, with PATH.json, `sidecar` and the fingerprint, and
+    PATH.crc. Stopped at any moment, PATH never has the class names or checksums of other data."""
+    beton = open_beton(partial.path)
+    sums = checksums.of_beton(beton, threads, progress)
+    sidecar = sidecar | {"fingerprint": beton.fingerprint}
+    checksums.forget(path)
+    files.write_text(f"{os.fspath(path)}.json", json.dumps(sidecar, indent=1) + "\n")
+    partial.finish()
+    checksums.save(path, sums)
+    names = sidecar.get("class_names")
+    class_names = tuple(map(str, names)) if names is not None else None
+    skipped = tuple(sidecar["skipped"])
+    return Written(Path(path), beton.n_samples, class_names, beton.bytes, beton.fingerprint, skipped)

@@ -1,0 +1,256 @@
+"""The tables of a .beton, read and checked without FFCV."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.data.beton import checksums
+from dualfast.data.beton.format import (
+    ALLOCATION,
+    DESCRIPTOR,
+    FIELD_DTYPES,
+    HEADER,
+    IMAGE_TYPE,
+    INT_TYPE,
+    RAW,
+    VERSION,
+    row_dtype,
+    start_of_pages,
+)
+
+CHUNK_ROWS = 1 << 14  # checked at once: they fit into the cache
+
+
+class Tables:
+    """Header, field descriptors and metadata of a .beton in memory. ValueError when they, or the allocation table,
+    contradict each other or the file's length, so that nothing read later can lie outside the file, or when they differ
+    from their checksum in PATH.crc.
+
+    n_samples; page_size, bytes (the file's), data_start, table_start (bytes); field_names, field_types, descriptors
+    (n_fields,); metadata (n,), the rows as stored; labels (n,) int64; per sample mode uint8 (0 JPEG, 1 raw), width and
+    height uint16 (px), ptr and size uint64 (bytes)."""
+
+    def __init__(self, file: io.BufferedReader, path: Path, custom_fields: Mapping[str, Any]) -> None:
+        self.path = path
+        self._custom_fields = custom_fields
+        self.bytes = os.fstat(file.fileno()).st_size
+        header = self._read_header(file)
+        self._read_rows(file)
+        tables = chain((header, self.descriptors, self.metadata), self._allocation_chunks(file))
+        self.tables_crc = checksums.of_tables(tables)
+        if self.sums is not None and (self.sums.length, self.sums.tables) != (self.bytes, self.tables_crc):
+            raise self.checksum_error("its tables differ")
+        sizes = self._sizes_in_order(file)
+        if sizes is None:
+            sizes = self._sizes_by_search(self._sorted_allocations(file))
+        if self.image_field is not None:
+            self._check_images(sizes)
+            self.size = sizes
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def _read_header(self, file: io.BufferedReader) -> NDArray[np.void]:
+        header = self._read_array(file, HEADER, 1, 0)
+        version, n_fields, self.page_size, self.n_samples, self.table_start = map(int, header[0])
+        if version != VERSION:
+            raise self.damaged(f"its format version is {version}, not {VERSION}")
+        if not 0 < n_fields <= 4096:
+            raise self.damaged(f"it claims {n_fields} fields")
+        if self.page_size == 0 or self.page_size & (self.page_size - 1):
+            raise self.damaged(f"its page size {self.page_size} is not a power of two")
+        self.descriptors: NDArray[np.void] = self._read_array(file, DESCRIPTOR, n_fields, HEADER.itemsize)
+        self.field_types = [int(type_id) for type_id in self.descriptors["type_id"]]
+        names = self.descriptors["name"]
+        self.field_names = [bytes(name).split(b"\0")[0].decode("ascii", "replace") for name in names]
+        return header
+
+    def _read_rows(self, file: io.BufferedReader) -> None:
+        dtype = row_dtype(map(self._field_dtype, range(len(self.descriptors))))
+        start = HEADER.itemsize + self.descriptors.nbytes
+        if not 0 < self.table_start <= self.bytes or start + self.n_samples * dtype.itemsize > self.table_start:
+            raise self.damaged(
+                f"{self.n_samples} samples and the table at byte {self.table_start} do not fit into {self.bytes} bytes"
+            )
+        if (self.bytes - self.table_start) % ALLOCATION.itemsize:
+            raise self.damaged("its allocation table is cut short")
+        self.metadata: NDArray[np.void] = self._read_array(file, dtype, self.n_samples, start)
+        self.metadata.setflags(write=False)
+        self.data_start = start_of_pages(start + self.metadata.nbytes, self.page_size)
+
+    def _field_dtype(self, at: int) -> np.dtype[Any]:
+        name, type_id = self.field_names[at], self.field_types[at]
+        if name in self._custom_fields:
+            metadata_type: np.dtype[Any] = self._custom_fields[name](self.descriptors[at]["arguments"]).metadata_type
+            return metadata_type
+        if type_id not in FIELD_DTYPES:
+            raise ValueError(
+                f"the field {name!r} of {self.path} has the custom type {type_id}; pass it in custom_fields"
+            )
+        return FIELD_DTYPES[type_id]
+
+    def _read_array(self, file: io.BufferedReader, dtype: np.dtype[Any], count: int, at: int) -> NDArray[Any]:
+        file.seek(at)
+        data = np.fromfile(file, dtype, count)
+        if len(data) != count:
+            raise self.damaged("it is cut short")
+        return data
+
+    def _allocation_chunks(self, file: io.BufferedReader) -> Iterator[NDArray[np.void]]:
+        for at in range(self.table_start, self.bytes, CHUNK_ROWS * ALLOCATION.itemsize):
+            count = min(CHUNK_ROWS, (self.bytes - at) // ALLOCATION.itemsize)
+            yield self._read_array(file, ALLOCATION, count, at)
+
+    def _sorted_allocations(self, file: io.BufferedReader) -> NDArray[np.void]:
+        """The allocation table by ascending ptr, checked. FFCV writes empty extents too: each has the ptr of the next
+        one, and comes before it here."""
+        count = (self.bytes - self.table_start) // ALLOCATION.itemsize
+        table = self._read_array(file, ALLOCATION, count, self.table_start)
+        if not (table["ptr"][1:] > table["ptr"][:-1]).all():
+            table = table[np.lexsort((table["size"], table["ptr"]))]
+        self._check_extents(table, 0)
+        return table
+
+    @cached_property
+    def sums(self) -> checksums.Checksums | None:
+        """The content of PATH.crc; None when it does not exist."""
+        return checksums.load(self.path)
+
+    # ---- checking ---------------------------------------------------------------------------------------------------
+
+    def damaged(self, why: str) -> ValueError:
+        return ValueError(f"{self.path} is damaged or was never finished: {why}; write it again")
+
+    def checksum_error(self, what_differs: str) -> ValueError:
+        crc = checksums.path_of(self.path)
+        return ValueError(
+            f"{self.path} is damaged: {what_differs} from the checksum in {crc.name}; write it again, or delete {crc} "
+            "if the file was replaced on purpose"
+        )
+
+    def _check_extents(self, table: NDArray[np.void], end: int) -> int:
+        """Checks rows by ascending ptr: every extent lies between the metadata and the table, and none begins before
+        `end`, overlaps another, or is larger than a page. Returns where the last one ends."""
+        if not len(table):
+            return end
+        ptr, size, sample = (np.ascontiguousarray(table[name]) for name in ("ptr", "size", "sample_id"))
+        ends = ptr + size
+        if max(ptr.max(), size.max(), ends.max()) > self.table_start:
+            raise self.damaged("a sample's data would lie outside it")
+        if size.max() > self.page_size:
+            raise self.damaged(f"a sample's data are larger than its pages of {self.page_size} bytes")
+        if ptr[0] < HEADER.itemsize + self.descriptors.nbytes + self.metadata.nbytes:
+            raise self.damaged("a sample's data would lie inside its tables")
+        if sample.max() >= self.n_samples:
+            raise self.damaged(f"its allocation table names sample {sample.max()} of {self.n_samples}")
+        if ptr[0] < end or (ends[:-1] > ptr[1:]).any():
+            raise self.damaged("two samples' data overlap")
+        return int(ends[-1])
+
+    def _sizes_in_order(self, file: io.BufferedReader) -> NDArray[np.uint64] | None:
+        """Bytes of each sample's image when row i of the allocation table belongs to sample i and ptr ascends; else
+        None. The table is checked in chunks: it is never in memory as a whole."""
+        if self.image_field is None or self.table_start + self.n_samples * ALLOCATION.itemsize != self.bytes:
+            return None
+        sizes = np.empty(self.n_samples, np.uint64)
+        first = end = 0
+        for table in self._allocation_chunks(file):
+            rows = slice(first, first + len(table))
+            ptr, sample = np.ascontiguousarray(table["ptr"]), table["sample_id"]
+            in_order = (ptr == self.ptr[rows]).all() and (sample == np.arange(first, rows.stop, dtype=np.uint64)).all()
+            if not in_order or (ptr[1:] <= ptr[:-1]).any() or ptr[0] < end:
+                return None
+            end = self._check_extents(table, end)
+            sizes[rows] = table["size"]
+            first = rows.stop
+        return sizes
+
+    def _sizes_by_search(self, table: NDArray[np.void]) -> NDArray[np.uint64]:
+        """The same from a table by ascending ptr that may hold rows of other fields; each image has a row of its
+        own."""
+        sizes = np.empty(self.n_samples, np.uint64)
+        if self.image_field is None or not self.n_samples:
+            return sizes
+        if not len(table):
+            raise self.damaged("its allocation table is empty")
+        for first in range(0, self.n_samples, CHUNK_ROWS):
+            ptr = self.ptr[first : first + CHUNK_ROWS]
+            rows = table[np.searchsorted(table["ptr"], ptr, side="right") - 1]  # the last: those before it are empty
+            samples = np.arange(first, first + len(ptr), dtype=np.uint64)
+            if (rows["ptr"] != ptr).any() or (rows["sample_id"] != samples).any():
+                raise self.damaged("an image's pointer and the allocation table disagree")
+            sizes[first : first + CHUNK_ROWS] = rows["size"]
+        return sizes
+
+    def _check_images(self, sizes: NDArray[np.uint64]) -> None:
+        for first in range(0, self.n_samples, CHUNK_ROWS):
+            rows = slice(first, first + CHUNK_ROWS)
+            mode, size = self.mode[rows], sizes[rows]
+            pixels = np.multiply(self.width[rows], self.height[rows], dtype=np.uint64) * np.uint64(3)
+            if mode.max() > RAW:
+                raise self.damaged("an image is neither JPEG nor raw")
+            if pixels.min() == 0 or size.min() == 0:
+                raise self.damaged("an image is empty")
+            if ((size != pixels) & (mode == RAW)).any():
+                raise self.damaged("a raw image's length differs from its width x height x 3")
+
+    # ---- columns ----------------------------------------------------------------------------------------------------
+
+    def _first(self, type_id: int) -> int | None:
+        return self.field_types.index(type_id) if type_id in self.field_types else None
+
+    @property
+    def image_field(self) -> int | None:
+        """Position of the first image field, or None."""
+        return self._first(IMAGE_TYPE)
+
+    @property
+    def label_field(self) -> int | None:
+        """Position of the field named label, else of the first integer field, or None."""
+        named = [i for i, n in enumerate(self.field_names) if n == "label" and self.field_types[i] == INT_TYPE]
+        return named[0] if named else self._first(INT_TYPE)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        if self.image_field is None:
+            raise ValueError(f"{self.path} has no image field; its fields: {', '.join(self.field_names)}")
+        return np.ascontiguousarray(self.metadata[f"f{self.image_field}"][name])
+
+    @cached_property
+    def mode(self) -> NDArray[np.uint8]:
+        return self._column("mode")
+
+    @cached_property
+    def width(self) -> NDArray[np.uint16]:
+        return self._column("width")
+
+    @cached_property
+    def height(self) -> NDArray[np.uint16]:
+        return self._column("height")
+
+    @cached_property
+    def ptr(self) -> NDArray[np.uint64]:
+        return self._column("data_ptr")
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        if self.label_field is None:
+            raise ValueError(f"{self.path} has no integer field; its fields: {', '.join(self.field_names)}")
+        labels = np.ascontiguousarray(self.metadata[f"f{self.label_field}"], np.int64)
+        labels.setflags(write=False)
+        return labels
+
+    @property
+    def constant_size(self) -> tuple[int, int] | None:
+        """(height, width) when it is the same for all images, else None."""
+        if not self.n_samples:
+            return None
+        height, width = int(self.height[0]), int(self.width[0])
+        return (height, width) if (self.height == height).all() and (self.width == width).all() else None

@@ -1,0 +1,68 @@
+"""What every data set looks like once it is opened (Source), and what a module of this package declares (Kind)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.data.images import Payload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One opened data set of n samples: everything but the images is known up front, the images are read lazily.
+
+    kind: as PATH.json records it. location: the path, for messages. labels: (n,) int64, never negative. class_names:
+    by label, or None. items() yields the n images in the order of labels, each as encoded bytes, as an (H, W, 1 or 3)
+    uint8 array, or as the exception that reading it raised. describe(row) names a sample: its file, archive member or
+    table row. left_out: the samples that the data set lists and items() does not yield, each as "name: reason"."""
+
+    kind: str
+    location: str
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...] | None
+    items: Callable[[], Iterator[Payload | Exception]]
+    describe: Callable[[int], str]
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of data set that a path or name can stand for.
+
+    accepts: what to give, for error messages, as "a .parquet file". recognizes(path): whether the path is of this kind;
+    it reads no more than names and magic numbers. open(path): raises ValueError when the data set cannot be read.
+    splits(path): the paths of its training and test parts, or None where the path does not hold both."""
+
+    accepts: str
+    recognizes: Callable[[str], bool]
+    open: Callable[[str], Source]
+    splits: Callable[[str], tuple[str, str] | None] = lambda path: None
+
+
+def check(source: Source) -> Source:
+    """The source itself. ValueError when it is empty, has a negative label, or only one class."""
+    if len(source) == 0:
+        raise ValueError(f"{source.location} contains no images")
+    low = int(source.labels.min())
+    if low < 0:
+        row = int(np.argmax(source.labels < 0))
+        raise ValueError(
+            f"{source.describe(row)} has the label {low}; labels start at 0 (unlabelled data cannot be used)"
+        )
+    if low == int(source.labels.max()):
+        name = source.class_names[low] if source.class_names and low < len(source.class_names) else str(low)
+        raise ValueError(f"{source.location} has only one class ({name}); a classifier needs at least two")
+    return source
+
+
+def number_classes(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels (n,) int64 for n class names, numbered in sorted order, and the sorted names."""
+    class_names, labels = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    return labels.astype(np.int64), tuple(map(str, class_names))

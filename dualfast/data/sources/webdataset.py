@@ -1,0 +1,137 @@
+"""WebDataset: one .tar file, or a folder of shards, read in place; nothing is extracted.
+
+Members that share the name before the first dot form a sample: an image and .cls (an integer or a class name) or .json
+(with the key label or cls). Only files and hard links to them count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.data.images import Payload
+from dualfast.data.sources import paths
+from dualfast.data.sources.folder import IMAGE_SUFFIXES
+from dualfast.data.sources.source import Kind, Source, number_classes
+
+MAX_LABEL_BYTES = 1 << 20
+
+
+class _Member(NamedTuple):
+    """Where the bytes of an image are."""
+
+    tar: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.tar}"
+
+
+def _open(path: str) -> Source:
+    files = paths.check_one_split(paths.shards(path, ".tar"))
+    samples = [sample for file in files for sample in _Shard(file).samples()]
+    if not samples:
+        raise ValueError(f"{files[0]} contains no images")
+    images = [image for image, _ in samples]
+    labels, class_names = _number_labels(images, [label for _, label in samples])
+    return Source(
+        kind="webdataset",
+        location=paths.location(files),
+        labels=labels,
+        class_names=class_names,
+        items=lambda: _read(images),
+        describe=lambda row: str(images[row]),
+    )
+
+
+class _Shard:
+    """One tar file: its images and labels by sample key, in the order of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.images: dict[str, _Member] = {}
+        self.labels: dict[str, str] = {}
+        files: dict[str, tarfile.TarInfo] = {}  # what a hard link may refer to
+        try:
+            with tarfile.open(path, "r:") as tar, path.open("rb") as file:
+                for member in tar:
+                    if member.islnk() and member.linkname not in files:
+                        raise ValueError(
+                            f"{member.name} in {path} links to {member.linkname}, which does not come before it"
+                        )
+                    if member.isfile() or member.islnk():
+                        files[member.name] = files[member.linkname] if member.islnk() else member
+                        self._add(member.name, files[member.name], file)
+        except tarfile.TarError as error:
+            raise ValueError(f"{path} cannot be read as a tar file: {error}") from None
+
+    def _add(self, name: str, data: tarfile.TarInfo, file: BinaryIO) -> None:
+        folder, _, base = name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        key, extension = f"{folder}/{stem}", extension.lower()
+        if "." + extension.rpartition(".")[2] in IMAGE_SUFFIXES:
+            if key in self.images and self.images[key].name != name:
+                raise ValueError(
+                    f"{self.images[key].name} and {name} in {self.path} are two images of one sample; keep one"
+                )
+            self.images[key] = _Member(self.path, name, data.offset_data, data.size)
+        elif extension in ("cls", "json"):
+            file.seek(data.offset_data)
+            label = _parse_label(file.read(min(data.size, MAX_LABEL_BYTES)), extension)
+            if label is not None:
+                self.labels[key] = label
+
+    def samples(self) -> Iterator[tuple[_Member, str]]:
+        """Each image with its label. ValueError for an image without one."""
+        for key, image in self.images.items():
+            if key not in self.labels:
+                raise ValueError(f"{image} has no label; put a .cls or .json member of the same name beside it")
+            yield image, self.labels[key]
+
+
+def _parse_label(data: bytes, extension: str) -> str | None:
+    text = data.decode("utf-8", "replace").strip()
+    if extension == "cls":
+        return text
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
+    value = record.get("label", record.get("cls")) if isinstance(record, dict) else None
+    return str(value) if isinstance(value, int | str) else None
+
+
+def _number_labels(images: list[_Member], values: list[str]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    if not all(re.fullmatch(r"-?\d+", value) for value in values):
+        return number_classes(values)
+    try:
+        return np.asarray([int(value) for value in values], np.int64), None
+    except OverflowError:
+        row = max(range(len(values)), key=lambda row: abs(int(values[row])))
+        raise ValueError(f"{images[row]} has the label {values[row]}; give the class's number") from None
+
+
+def _read(images: list[_Member]) -> Iterator[Payload | Exception]:
+    for tar, members in groupby(images, key=lambda image: image.tar):
+        with tar.open("rb") as file:
+            for member in members:
+                file.seek(member.offset)
+                data = file.read(member.size)
+                yield data if len(data) == member.size else ValueError("the tar file ends inside it")
+
+
+KIND = Kind(
+    accepts="a .tar file in WebDataset's form or a folder of them",
+    recognizes=lambda path: bool(paths.shards(path, ".tar")),
+    open=_open,
+)

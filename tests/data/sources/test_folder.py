@@ -1,0 +1,53 @@
+"""A folder of class folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from data_sets import assert_refused, class_folders, jpeg
+
+from dualfast.data import sources
+
+pytest.importorskip("PIL")
+
+
+def test_folder_numbers_its_classes_by_name(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"zebra": 2, "ant": 3})
+    (tmp_path / "ant" / "readme.txt").write_text("not an image")
+    (tmp_path / "ant" / "deep").mkdir()
+    (tmp_path / "ant" / "deep" / "x.PNG").write_bytes(jpeg(1, kind="PNG"))
+    opened = sources.open_source(tmp_path)
+    assert opened.class_names == ("ant", "zebra")
+    assert opened.labels.tolist() == [0, 0, 0, 0, 1, 1]
+    items = list(opened.items())
+    assert items[-1] == (tmp_path / "zebra" / "1.jpg").read_bytes()
+    assert opened.describe(5).endswith("zebra/1.jpg")
+
+
+def test_folders_that_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_refused(tmp_path / "empty", "no class folder")
+    (tmp_path / "no_images" / "a").mkdir(parents=True)
+    assert_refused(tmp_path / "no_images", "no images in its 1 class folders")
+    for name in ("train", "val"):
+        (tmp_path / "splits" / name).mkdir(parents=True)
+    assert_refused(tmp_path / "splits", "splits")
+    assert_refused(class_folders(tmp_path / "one", {"a": 3}), "only one class")
+
+
+def test_links_must_stay_inside(tmp_path: Path) -> None:
+    (tmp_path / "one.jpg").write_bytes(jpeg(0))
+    outside = class_folders(tmp_path / "outside", {"a": 1, "b": 1})
+    (outside / "b" / "z.jpg").symlink_to(tmp_path / "one.jpg")
+    assert_refused(outside, "outside the data set")
+    linked = class_folders(tmp_path / "linked", {"a": 1})
+    (linked / "b").symlink_to(outside / "b")
+    assert_refused(linked, "outside the data set")
+    inner = class_folders(tmp_path / "inner", {"a": 1, "b": 1})
+    (inner / "b" / "z").symlink_to(outside / "b")
+    assert_refused(inner, "outside the data set")
+    cycle = class_folders(tmp_path / "cycle", {"a": 1, "b": 2})
+    (cycle / "b" / "again").symlink_to(cycle)
+    opened = sources.open_source(cycle)
+    assert opened.labels.tolist() == [0, 1, 1, 1], "b/again/a/0.jpg, then b's own; b is not entered twice"

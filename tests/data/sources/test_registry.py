@@ -1,0 +1,72 @@
+"""Opening a data set: each kind is found, and what is not one is refused in one line that says what to give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_sets import assert_refused, class_folders, parquet_file, tar_file
+
+from dualfast.data import beton, sources
+from dualfast.data.sources import arrays, cifar, folder, parquet, sklearn_digits, webdataset
+from dualfast.data.sources.registry import find_kind
+
+
+def test_each_path_is_opened_by_its_kind(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    pytest.importorskip("pyarrow")
+    (tmp_path / "shards").mkdir()
+    parquet_file(tmp_path / "shards" / "0.PARQUET", {"image": [b""], "label": [0]})
+    (tmp_path / "tars").mkdir()
+    tar_file(tmp_path / "tars" / "0.tar", {})
+    classes = class_folders(tmp_path / "classes", {"a": 1})
+    (classes / "labels.parquet").touch()  # class folders come first
+    np.savez(tmp_path / "a.npz")
+    expected = {
+        "digits": sklearn_digits.KIND,
+        "digits:test": sklearn_digits.KIND,
+        "nowhere/cifar.tar.gz:test": cifar.KIND,
+        tmp_path / "a.npz": arrays.KIND,
+        tmp_path / "shards": parquet.KIND,
+        tmp_path / "shards" / "0.PARQUET": parquet.KIND,
+        tmp_path / "tars": webdataset.KIND,
+        tmp_path / "tars" / "0.tar": webdataset.KIND,
+        classes: folder.KIND,
+        tmp_path / "nowhere": None,
+    }
+    for path, kind in expected.items():
+        assert find_kind(str(path)) is kind, path
+
+
+def test_what_is_not_a_data_set_is_refused(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "nowhere", 'does not exist; give "digits".*, a folder of class folders')
+    (tmp_path / "strange.xyz").touch()
+    assert_refused(tmp_path / "strange.xyz", "is not a data set that can be read; give")
+    assert_refused(3, "int", TypeError)
+
+
+def altered(**changes: Any) -> sources.Source:
+    """A source of 40 images with some of its attributes replaced."""
+    source = sources.open_source((np.zeros((40, 5, 5), np.uint8), np.arange(40) % 2))
+    return sources.Source(**{**vars(source), **changes})
+
+
+@pytest.mark.parametrize(("yielded", "words"), [(39, "declared 40 samples, yielded 39"), (41, "yielded more")])
+def test_a_source_that_yields_another_number_is_refused(tmp_path: Path, yielded: int, words: str) -> None:
+    pytest.importorskip("PIL")
+    images = np.zeros((yielded, 5, 5, 1), np.uint8)
+    with pytest.raises(ValueError, match=words):
+        beton.write(altered(items=lambda: iter(images)), tmp_path / "a.beton", progress=False)
+    assert not (tmp_path / "a.beton").exists()
+
+
+def test_what_a_source_left_out_is_listed(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    images = [np.zeros((5, 5, 1), np.uint8)] * 39
+    source = altered(left_out=("x.jpg: no label",), items=lambda: iter([ValueError("damaged"), *images]))
+    written = beton.write(source, tmp_path / "a.beton", skip_bad=True, progress=False)
+    assert written.n_samples == 39
+    assert written.skipped == ("x.jpg: no label", "image 0 of a pair of arrays: damaged")
+    assert beton.open_beton(written.path).sidecar["skipped"] == list(written.skipped)

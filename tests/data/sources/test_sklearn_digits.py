@@ -1,0 +1,27 @@
+"""The digits: a fixed split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dualfast.data import sources
+
+pytest.importorskip("sklearn")
+
+
+def test_digits_have_a_fixed_stratified_split() -> None:
+    train, labels = sources.digits("train")
+    test, test_labels = sources.digits("test")
+    assert train.shape == (1437, 8, 8, 3)
+    assert test.shape == (360, 8, 8, 3)
+    assert train.dtype == np.uint8
+    assert train.max() == 255
+    assert labels.dtype == np.int64
+    share = np.bincount(test_labels) / (np.bincount(labels) + np.bincount(test_labels))
+    assert np.abs(share - 360 / 1797).max() < 0.01
+    both = np.concatenate([train, test]).reshape(1797, -1)
+    assert len(np.unique(both, axis=0)) == 1797  # every digit once
+    assert (sources.digits("train")[0] == train).all()
+    with pytest.raises(ValueError, match="train"):
+        sources.digits("all")

@@ -1,0 +1,70 @@
+"""WebDataset: tar files and folders of shards."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from data_sets import assert_refused, jpeg, tar_file
+
+from dualfast.data import sources
+
+pytest.importorskip("PIL")
+
+
+def test_webdataset_pairs_images_and_labels(tmp_path: Path) -> None:
+    path = tar_file(
+        tmp_path / "a.tar",
+        {
+            "d/1.cls": b"7",
+            "d/1.jpg": jpeg(1),
+            "d/2.png": jpeg(2, kind="PNG"),
+            "d/2.json": b'{"label": 3}',
+            "notes": b"x",
+        },
+    )
+    opened = sources.open_source(path)
+    assert opened.labels.tolist() == [7, 3]
+    assert [*opened.items()] == [jpeg(1), jpeg(2, kind="PNG")]
+    lacking = tar_file(tmp_path / "b.tar", {"1.jpg": jpeg(1)})
+    with pytest.raises(ValueError, match=r"1\.jpg .* has no label"):
+        sources.open_source(lacking)
+
+
+def test_webdataset_with_hard_links(tmp_path: Path) -> None:
+    path = tar_file(tmp_path / "a.tar", {"1.jpg": jpeg(1), "1.cls": b"0", "2.jpg": jpeg(2), "2.cls": b"1"})
+    for name, target in (("3.jpg", "1.jpg"), ("3.cls", "2.cls")):
+        with tarfile.open(path, "a") as tar:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.LNKTYPE, target
+            tar.addfile(info)
+    opened = sources.open_source(path)
+    assert opened.labels.tolist() == [0, 1, 1]
+    assert [*opened.items()] == [jpeg(1), jpeg(2), jpeg(1)]
+    assert opened.describe(2).startswith("3.jpg")
+    with tarfile.open(path, "a") as tar:
+        info.linkname = "nowhere.jpg"
+        tar.addfile(info)
+    with pytest.raises(ValueError, match=r"3\.cls in .* links to nowhere\.jpg"):
+        sources.open_source(path)
+
+
+def test_shards_of_a_folder_are_one_set(tmp_path: Path) -> None:
+    tar_file(tmp_path / "1.tar", {"x.jpg": jpeg(1), "x.cls": b"dog"})
+    tar_file(tmp_path / "0.tar", {"x.cls": b"cat", "x.jpg": jpeg(0), "y.jpg": jpeg(2), "y.cls": b"dog"})
+    opened = sources.open_source(tmp_path)
+    assert opened.class_names == ("cat", "dog")
+    assert opened.labels.tolist() == [0, 1, 1]
+    assert [*opened.items()] == [jpeg(0), jpeg(2), jpeg(1)]
+    assert opened.describe(2) == f"x.jpg in {tmp_path / '1.tar'}"
+
+
+def test_tar_files_that_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.tar").write_bytes(b"no tar" * 200)
+    assert_refused(tmp_path / "broken.tar", "cannot be read as a tar file")
+    two = {"1.jpg": jpeg(0), "1.seg.png": jpeg(1, kind="PNG"), "1.cls": b"0"}
+    assert_refused(tar_file(tmp_path / "two.tar", two), r"1\.jpg and 1\.seg\.png in")
+    huge = {"1.jpg": jpeg(0), "1.cls": b"1", "2.jpg": jpeg(0), "2.cls": b"1" + b"0" * 20}
+    assert_refused(tar_file(tmp_path / "huge.tar", huge), r"2\.jpg in .* has the label 1000")
+    assert_refused(tar_file(tmp_path / "none.tar", {"1.cls": b"0"}), "contains no images")
