@@ -64,12 +64,12 @@ def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
         load_keep(path, fingerprint="g")
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    with pytest.raises(ValueError, match="no index list"):
+    with pytest.raises(ValueError, match="not an index list"):
         load_keep(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="no index list"):
+    with pytest.raises(ValueError, match="not an index list"):
         load_keep(path)
-    with pytest.raises(ValueError, match="no index list"):
+    with pytest.raises(ValueError, match="not an index list"):
         load_keep(tmp_path / "missing.npy")
     np.save(path, IDS[:3])
     with pytest.raises(ValueError, match=r"holds 3 ids and keep.json says 4"):
@@ -82,7 +82,7 @@ def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
 def test_a_side_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     save_keep(tmp_path / "keep.npy", IDS, n_samples=100)
     (tmp_path / "keep.json").write_text(text)
-    with pytest.raises(ValueError, match=r"keep\.json' says nothing about an index list"):
+    with pytest.raises(ValueError, match=r"keep\.json' does not describe an index list"):
         load_keep(tmp_path / "keep.npy")
 
 

@@ -12,7 +12,7 @@ import dualfast
 from dualfast import cli
 from dualfast.data.index_list import load_keep
 from dualfast.selection.select import select
-from dualfast.selection.spec import Draw
+from dualfast.selection.spec import SelectionSpec
 
 N = 2000
 LABELS = np.arange(N) % 3
@@ -135,7 +135,7 @@ def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys:
         (["--like", "empty.json"], "does not say how a list was drawn"),
         (["--like", "list.json"], "does not say how a list was drawn"),
         (["--like", "other.json"], "written for the data f; the list was drawn from g"),
-        (["--prune-ratio", "0.8", "--exclude", "none.npy"], "'none.npy' is no list of ids"),
+        (["--prune-ratio", "0.8", "--exclude", "none.npy"], "exclude is 'none.npy', which is not a file"),
         (["--prune-ratio", "0.8", "--method", "dual:strata=3"], "no option 'strata'"),
         (["--prune-ratio", "0.8", "--method", "dual:c_d=3"], "no option 'c_d'"),
     ],
@@ -151,4 +151,4 @@ def test_bad_input(scores: dualfast.Scores, flags: list[str], says: str, capsys:
 
 def test_an_argument_is_no_option() -> None:
     with pytest.raises(ValueError, match="mislabel_cut=9"):
-        Draw(prune_ratio=0.5, method="dual", options={"mislabel_cut": 9})
+        SelectionSpec(prune_ratio=0.5, method="dual", options={"mislabel_cut": 9})
