@@ -292,10 +292,12 @@ class Stratified(OverStrata):
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
 
+COLUMNS = tuple(f.name for f in fields(Scores) if f.name != "visits")
+"""The columns of Scores that measure something."""
 LOW_IS_KEPT = ("mean", "aum")
 """The columns of Scores of which the low end is kept; of the others it is the high end."""
 RANGES = {"mean": (0.0, 1.0), "aum": (-math.inf, math.inf)}
-"""Where valid values lie; for the other columns of Scores that is 0 and up. All are finite."""
+"""Where valid values lie: for the other columns of Scores 0 and up, for other scores anywhere. All are finite."""
 
 
 def trajectory_scores() -> Mapping[str, Any]:
@@ -309,23 +311,20 @@ def trajectory_scores() -> Mapping[str, Any]:
 
 
 def score_names() -> list[str]:
-    """Every score that is a method of the same name: the columns of Scores that measure something, and what is
-    computed from trajectories."""
-    return [f.name for f in fields(Scores) if f.name != "visits"] + list(trajectory_scores())
+    """Every score that is a method of the same name."""
+    return [*COLUMNS, *trajectory_scores()]
 
 
 def kept_end(score: str) -> str:
     """Which end of a score is kept unless an option says otherwise, "high" or "low"."""
-    registered = trajectory_scores()
-    if score in registered:
+    if score not in COLUMNS and score in (registered := trajectory_scores()):
         return str(registered[score].keep)
     return "low" if score in LOW_IS_KEPT else "high"
 
 
 def bad_scores(name: str, column: NDArray[Any]) -> NDArray[np.bool_]:
     """Which samples have no valid score: NaN, infinite, or out of the score's range."""
-    anything = (-math.inf, math.inf)
-    low, high = RANGES.get(name, anything if name in trajectory_scores() else (0.0, math.inf))
+    low, high = RANGES.get(name, (0.0, math.inf) if name in COLUMNS else (-math.inf, math.inf))
     valid = np.isfinite(column)
     if low > -math.inf:
         valid &= column >= low

@@ -54,7 +54,9 @@ class SelectionSpec:
             raise ValueError(f"seed is {seed!r}; give an integer of 64 bits, 0 to 2**64 - 1")
         object.__setattr__(self, "prune_ratio", float(self.prune_ratio))  # numpy's numbers do not go into JSON
         object.__setattr__(self, "seed", int(seed))
-        _ = self.configured
+        _ = self.configured  # checks the method and its options
+        if self._takes_c_d and not isinstance(self.c_d, str):
+            object.__setattr__(self, "c_d", float(self.c_d))
 
     @classmethod
     def parse(cls, method: str, **arguments: Any) -> SelectionSpec:
@@ -71,7 +73,7 @@ class SelectionSpec:
         given = {"c_d": self.c_d} if self._takes_c_d else {}
         return methods.configure(self.method, {**self.options, **given})
 
-    @property
+    @cached_property
     def _takes_c_d(self) -> bool:
         return "c_d" in methods.kind_of(self.method).options()
 
@@ -83,7 +85,7 @@ class SelectionSpec:
 
     def resolve(self, statistics: Statistics, say: Callable[[str], None] = warn) -> SelectionSpec:
         """The same selection with c_d as a number, as it is saved and drawn again. `say` is told what "auto" chose."""
-        if not self._takes_c_d:
+        if not self._takes_c_d or not isinstance(self.c_d, str):
             return self
         c_d = c_d_number(self.c_d, statistics, self.prune_ratio)
         if self.c_d == "auto":
