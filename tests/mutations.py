@@ -485,6 +485,12 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/methods.py",
+        "checks_scores: ClassVar[bool] = False",
+        "checks_scores: ClassVar[bool] = True",
+        "tests/selection/test_methods.py::test_a_weighted_method_refuses_scores_that_its_weights_hide",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
         'return "low" if score in LOW_IS_KEPT else "high"',
         'return "high"',
         "tests/selection/test_methods.py::test_valid_scores",

@@ -114,8 +114,6 @@ class KeyedMethod(Method):
 class WeightedMethod(KeyedMethod):
     """Draws without replacement, each sample with a weight of its own, as an exponential race."""
 
-    checks_scores = True
-
     @abstractmethod
     def race(self, samples: Samples) -> ops.Race:
         """The race whose n smallest keys are kept."""
@@ -157,6 +155,7 @@ class DualBeta(WeightedMethod):
     source = "arXiv 2502.06905"
     columns = ("dual", "mean")
     fits = True
+    checks_scores = True  # the race gets both columns as they are
 
     c_d: GivenCD = field(default=4.0, metadata={"doc": "how late, as r grows, the density moves to easy samples"})
     density: Beta | None = None
@@ -378,15 +377,11 @@ def uses_scores(text: str) -> bool:
 
 def help_text() -> str:
     """The methods and their options, for the help of the command line."""
-    told = [f"{name} ({_options(kind)})" if kind.options() else name for name, kind in METHODS.items()]
+    told = [f"{name} ({', '.join(kind.options())})" if kind.options() else name for name, kind in METHODS.items()]
     return (
-        f"{', '.join(told)}, or a score by name ({', '.join(score_names())}; {_options(ByScore)}). Options follow a "
-        "colon, separated by commas: dual+beta:c_d=5.5"
+        f"{', '.join(told)}, or a score by name ({', '.join(score_names())}; {', '.join(ByScore.options())}). Options "
+        "follow a colon, separated by commas: dual+beta:c_d=5.5"
     )
-
-
-def _options(kind: type[Method]) -> str:
-    return ", ".join(f"{name}={f.default}" if f.default is not None else name for name, f in kind.options().items())
 
 
 def markdown_table() -> str:

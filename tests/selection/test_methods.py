@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +13,11 @@ import pytest
 import torch.distributed as dist
 
 import dualfast
-from dualfast import cli
+from dualfast import cli, ops
 from dualfast.data.index_list import load_keep
 from dualfast.scoring.table import Scores
 from dualfast.selection import methods
-from dualfast.selection.methods import METHODS, KeyedMethod, Samples
+from dualfast.selection.methods import METHODS, KeyedMethod, Samples, WeightedMethod
 from dualfast.selection.select import select
 from dualfast.selection.sharded import select as select_sharded
 from dualfast.selection.streaming import select_files
@@ -72,6 +72,36 @@ def test_one_class_is_a_method_in_every_engine(scores: Scores, capsys: pytest.Ca
     assert len(select(scores, 0.9, method="near-mean", labels=np.arange(N) % 3, per_class=True)) == N // 10
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hard(WeightedMethod):
+    name = "hard"
+    keeps = "a uniform draw from the samples of a mean below 0.5"
+    columns = ("mean",)
+
+    def race(self, samples: Samples) -> ops.Race:
+        return replace(samples.uniform(), score=(samples.columns[0] < 0.5).astype(np.float32))
+
+
+def test_a_weighted_method_refuses_scores_that_its_weights_hide(
+    scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "hard", Hard)
+    kept = select(scores, 0.7, method="hard", seed=4)
+    assert scores.mean[kept].max() < 0.5
+    np.save("mean.npy", scores.mean)
+    select_files({"mean": "mean.npy"}, 0.7, "keep.npy", method="hard", seed=4)
+    assert (load_keep("keep.npy") == kept).all()
+    mean = scores.mean.copy()
+    mean[9] = np.nan
+    np.save("mean.npy", mean)
+    for draw in (
+        lambda: select(Scores(dual=scores.dual, mean=mean), 0.7, method="hard"),
+        lambda: select_files({"mean": "mean.npy"}, 0.7, "keep.npy", method="hard"),
+    ):
+        with pytest.raises(ValueError, match=r"mean\[9\] is nan"):
+            draw()
+
+
 def test_help_and_docs_list_every_method(scores: Scores, capsys: pytest.CaptureFixture[str]) -> None:
     table = methods.markdown_table()
     assert "| `near-mean` | the samples whose mean is nearest to a value | `value`=0.5: the value | nobody |" in table
@@ -80,7 +110,7 @@ def test_help_and_docs_list_every_method(scores: Scores, capsys: pytest.CaptureF
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for text in (table, shown):
         assert all(name in text for name in (*METHODS, *methods.score_names()))
-    assert "near-mean (value=0.5)" in shown
+    assert "near-mean (value)" in shown
 
 
 def test_nothing_else_tests_a_method_s_name() -> None:
