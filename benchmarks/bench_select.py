@@ -1,6 +1,6 @@
 """Selection against what people use: numpy.choice with scipy's Beta density, a numpy race, torch.multinomial, DuckDB,
 Polars. `dualfast bench select --sizes 50000 1280000`; --from-disk and --billion draw from files made on the fly.
-What takes over three seconds is measured once. --onto a result of the same commit to measure it in several calls."""
+Entries that take over three seconds are measured once. --onto FILE adds to a result of the same commit."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ SEED = 0
 
 
 def columns(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """dual and mean, float32, shaped like those of a real run: most samples easy, dual highest in the middle."""
+    """dual and mean, float32, distributed as in a real run: most samples easy, dual highest in the middle."""
     rng = np.random.default_rng(SEED)
     mean = np.sqrt(np.sqrt(rng.random(n, np.float32)))
     return (mean * (1 - mean) * (0.1 + rng.random(n, np.float32))).astype(np.float32), mean
 
 
-def numpy_choice(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+def numpy_choice(dual: np.ndarray, mean: np.ndarray, density: Beta, n: int) -> np.ndarray:
     from scipy import stats
 
-    weights = stats.beta.pdf(mean.astype(np.float64), law.a, law.b) * dual
+    weights = stats.beta.pdf(mean.astype(np.float64), density.a, density.b) * dual
     chosen = np.random.default_rng(SEED).choice(len(dual), n, replace=False, p=weights / weights.sum())
     return np.sort(chosen)
 
 
-def numpy_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+def numpy_race(dual: np.ndarray, mean: np.ndarray, density: Beta, n: int) -> np.ndarray:
     keys = np.log(np.random.default_rng(SEED).exponential(size=len(dual)).astype(np.float32))
     with np.errstate(divide="ignore"):
-        keys -= np.float32(law.a - 1) * np.log(mean) + np.float32(law.b - 1) * np.log1p(-mean) + np.log(dual)
+        keys -= np.float32(density.a - 1) * np.log(mean) + np.float32(density.b - 1) * np.log1p(-mean) + np.log(dual)
     return np.sort(np.argpartition(keys, n - 1)[:n])
 
 
-def torch_multinomial(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+def torch_multinomial(dual: np.ndarray, mean: np.ndarray, density: Beta, n: int) -> np.ndarray:
     d, m = torch.from_numpy(dual), torch.from_numpy(mean)
-    log_w = d.log() + (law.a - 1) * m.log() + (law.b - 1) * torch.log1p(-m)
+    log_w = d.log() + (density.a - 1) * m.log() + (density.b - 1) * torch.log1p(-m)
     torch.manual_seed(SEED)
     return torch.multinomial((log_w - log_w.max()).exp(), n).sort().values.numpy()
 
 
-def duckdb_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+def duckdb_race(dual: np.ndarray, mean: np.ndarray, density: Beta, n: int) -> np.ndarray:
     import duckdb
     import pyarrow as pa
 
@@ -67,16 +67,16 @@ def duckdb_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.nda
         database.register("scores", table)
         return database.sql(
             "SELECT id FROM (SELECT id FROM scores ORDER BY ln(-ln(1 - random())) - ln(dual) "
-            f"- {law.a - 1} * ln(mean) - {law.b - 1} * ln(greatest(1 - mean, 1e-12)) LIMIT {n}) ORDER BY id"
+            f"- {density.a - 1} * ln(mean) - {density.b - 1} * ln(greatest(1 - mean, 1e-12)) LIMIT {n}) ORDER BY id"
         ).fetchnumpy()["id"]
 
 
-def polars_race(dual: np.ndarray, mean: np.ndarray, law: Beta, n: int) -> np.ndarray:
+def polars_race(dual: np.ndarray, mean: np.ndarray, density: Beta, n: int) -> np.ndarray:
     import polars as pl
 
     u = np.random.default_rng(SEED).random(len(dual), np.float32)
     frame = pl.LazyFrame({"dual": dual, "mean": mean, "u": u}).with_row_index("id")
-    log_w = pl.col("dual").log() + (law.a - 1) * pl.col("mean").log() + (law.b - 1) * (1 - pl.col("mean")).log()
+    log_w = pl.col("dual").log() + (density.a - 1) * pl.col("mean").log() + (density.b - 1) * (1 - pl.col("mean")).log()
     key = (-(1 - pl.col("u")).log()).log() - log_w
     return frame.select("id", key=key).bottom_k(n, by="key").select("id").sort("id").collect()["id"].to_numpy()
 
@@ -94,11 +94,11 @@ def in_memory(n: int, ratio: float, threads: int, repeats: int, rivals: bool) ->
     torch.set_num_threads(threads)
     dual, mean = columns(n)
     scores = dualfast.Scores(dual=dual, mean=mean)
-    law, kept = beta_of(scores, ratio), kept_count(n, ratio)
+    density, kept = beta_of(scores, ratio), kept_count(n, ratio)
     entries: dict[str, Callable[[], np.ndarray]] = {"dualfast": lambda: select(scores, ratio, seed=SEED)}
     for name, (rival, most) in RIVALS.items():
         if rivals and n <= most:
-            entries[name] = lambda rival=rival: rival(dual, mean, law, kept)
+            entries[name] = lambda rival=rival: rival(dual, mean, density, kept)
     times: dict[str, dict[str, float]] = {}
     peaks: dict[str, int] = {}
 
@@ -113,7 +113,7 @@ def in_memory(n: int, ratio: float, threads: int, repeats: int, rivals: bool) ->
         peaks[name] = peak_memory(lambda name=name: once(name))
     times |= paired({name: run for name, run in entries.items() if times[name]["median_s"] < SLOW}, repeats)
     bandwidth = copy_bandwidth()
-    moved = 8 * n + n / 8 + 8 * kept  # columns read, bits and ids written
+    moved = 8 * n + n / 8 + 8 * kept  # bytes: columns read, bits and ids written
     rows = []
     for name in entries:
         row: dict[str, Any] = {"n": n, "prune_ratio": ratio, "threads": threads, "what": name}
@@ -132,7 +132,7 @@ def out_of_core(n: int, ratios: list[float], folder: Path) -> list[dict[str, Any
             np.lib.format.write_array_header_1_0(
                 file, {"descr": column.dtype.str, "fortran_order": False, "shape": (n,)}
             )
-            for first in range(0, n, len(column)):  # the same values over and over: each id has its own number
+            for first in range(0, n, len(column)):  # the same values repeated; every id draws its own random number
                 file.write(column[: n - first].data)
 
     def forget() -> None:
@@ -170,8 +170,8 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="dualfast only")
     parser.add_argument("--from-disk", type=int, nargs="*", default=[], help="sizes drawn from files, 8 bytes a sample")
     parser.add_argument("--billion", action="store_true", help="the same with 10^9: 8 GB of disk")
-    parser.add_argument("--folder", type=Path, help="where those files go for the time being")
-    parser.add_argument("--onto", type=Path, help="a result file of the same commit whose rows come first")
+    parser.add_argument("--folder", type=Path, help="where those files are kept while it runs")
+    parser.add_argument("--onto", type=Path, help="result file of the same commit to extend")
     asked = parser.parse_args()
     about, rows = origin(("scipy", "duckdb", "polars", "pyarrow")), []
     if asked.onto:

@@ -35,9 +35,9 @@ def main() -> None:
     right.hist(scores.mean, edges, color="0.85", label="all images")
     density = left.twinx()
     for ratio, colour in zip(RATIOS, colours, strict=True):
-        law = beta_of(scores, ratio, asked.c_d)
-        log_pdf = lgamma(law.a + law.b) - lgamma(law.a) - lgamma(law.b)
-        curve = np.exp(log_pdf + (law.a - 1) * np.log(x) + (law.b - 1) * np.log1p(-x))
+        beta = beta_of(scores, ratio, asked.c_d)
+        log_pdf = lgamma(beta.a + beta.b) - lgamma(beta.a) - lgamma(beta.b)
+        curve = np.exp(log_pdf + (beta.a - 1) * np.log(x) + (beta.b - 1) * np.log1p(-x))
         density.plot(x, curve, color=colour)
         kept = select(scores, ratio, c_d=asked.c_d)
         counts, _ = np.histogram(scores.mean[kept], edges)

@@ -8,7 +8,7 @@ import sys
 import threading
 import traceback
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +25,6 @@ from dualfast.config import (
     TrainConfig,
     check_ratio,
     check_seed,
-    method_options,
 )
 from dualfast.errors import Stopped, resume_command
 
@@ -41,11 +40,17 @@ class Command(Checked):
         pass
 
 
+METHOD_HELP = {"help": ""}
+"""Filled in from the registry when help is asked for: it imports torch, which parsing does not need."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run(Command, RunConfig):
     """Score, select, retrain and report in one run directory; the same command continues a stopped run.
 
     --recipe default | cpu | fast | paper | imagenet presets the flags below; any given beside it wins."""
+
+    method: tuple[str, ...] = field(default=RunConfig.method, metadata=METHOD_HELP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +74,21 @@ class Select(Command):
     prune_ratio: float | None = None
     """Fraction REMOVED, in [0, 1)."""
     like: str | None = None
-    """The .json of an index list: draw as it was drawn. No other flag but --scores and --out counts then."""
-    method: str = "dual+beta"
-    """dual+beta, dual, ccs, stratified, random, or any score by name."""
+    """The .json of an index list: draw as it was drawn. Of the other flags only --scores and --out apply then."""
+    method: str = field(default="dual+beta", metadata=METHOD_HELP)
     seed: int = 0
     c_d: GivenCD = "auto"
-    """c_D of Beta sampling: a number, what is published for a data set, or auto, read off the scores."""
+    """c_D of Beta sampling: a number, a data set's published value by name, or auto, computed from the scores."""
     per_class: bool = False
     """Every class keeps its share."""
     where: str | None = None
     """Keep only samples for which this holds: a DuckDB expression on the table's columns, as 'aum > 0'."""
     exclude: str | None = None
-    """.npy of ids, or a mask, never to keep."""
+    """.npy of ids, or of a mask, never to keep."""
     force: str | None = None
-    """.npy of ids, or a mask, to keep in any case."""
+    """.npy of ids, or of a mask, to keep in any case."""
     mislabel_cut: int = 0
-    """Leave out so many samples of lowest aum."""
+    """Number of samples of lowest aum to leave out."""
     skip_bad: bool = False
     """Leave out samples without a score."""
 
@@ -211,6 +215,10 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["bench"] and "--" not in argv:
         argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
     union: Any = None
+    if not {"-h", "--help"}.isdisjoint(argv):
+        from dualfast.selection.methods import help_text
+
+        METHOD_HELP["help"] = help_text()
     try:
         recipe = _recipe(argv)
         for command in commands:
@@ -235,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     warnings.showwarning = lambda message, *_: _note(message)
+    warnings.simplefilter("default", append=True)  # a warning that an earlier call of main showed is shown again
     try:
         _COMMANDS[type(asked)](asked)
     except Stopped as stopped:
@@ -321,22 +330,18 @@ def _train(asked: Train) -> None:
 
 
 def _select(asked: Select) -> None:
-    from dualfast.selection import spec as redraw
-    from dualfast.selection.select import check_method
+    from dualfast.selection.files import write_list
+    from dualfast.selection.spec import SelectionSpec
 
     if asked.like is not None:
-        draw, fingerprint = redraw.like(asked.like)
+        spec, fingerprint = SelectionSpec.read(asked.like)
     else:
-        method, options = method_options(asked.method)
-        check_method(method, options)
-        names = ("seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
-        given: dict[str, Any] = {name: options.pop(name, getattr(asked, name)) for name in names}
-        assert asked.prune_ratio is not None
-        draw = redraw.Draw(prune_ratio=asked.prune_ratio, method=method, options=options, **given)
+        names = ("prune_ratio", "seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
+        spec = SelectionSpec.parse(asked.method, **{name: getattr(asked, name) for name in names})
         fingerprint = None
     with Console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
-        kept, removed = redraw.write(draw, asked.scores, asked.out, fingerprint=fingerprint, **shown)
+        kept, removed = write_list(spec, asked.scores, asked.out, fingerprint=fingerprint, **shown)
     print(f"{asked.out}: kept {kept} of {kept + removed}, removed {removed}")
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
@@ -136,13 +137,29 @@ GivenCD = float | Literal["auto", "cifar10", "cifar100", "imagenet"]
 PUBLISHED_C_D = {"cifar10": 5.5, "cifar100": 4.0, "imagenet": 11.0}  # arXiv 2502.06905
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it is an integer or a float, Python's or numpy's."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def published(c_d: Any) -> Any:
-    """The c_D published for the data set of that name; what is no such name comes back as it is."""
+    """The c_D published for the data set of that name; any other value is returned unchanged."""
     return PUBLISHED_C_D.get(c_d, c_d) if isinstance(c_d, str) else c_d
 
 
+def check_c_d(c_d: Any) -> None:
+    """Raises ValueError unless c_d is a positive number, "auto" or the name of a data set with a published value."""
+    number = published(c_d)
+    *names, last = "auto", *PUBLISHED_C_D
+    _require(
+        number == "auto" or (_is_number(number) and 0 < number < math.inf),
+        f"c_d is {c_d!r}; give a positive number, {', '.join(names)} or {last}",
+    )
+
+
 def method_options(method: str) -> tuple[str, dict[str, int | float | str]]:
-    """A method and its options: "dual+beta:c_d=5.5" is ("dual+beta", {"c_d": 5.5}); several are joined by commas."""
+    """The name and the options in the text of a method: "dual+beta:c_d=5.5" gives ("dual+beta", {"c_d": 5.5}); several
+    options are separated by commas. ValueError for text of another form."""
     name, _, text = method.partition(":")
     options: dict[str, int | float | str] = {}
     for option in filter(None, text.split(",")):
@@ -155,8 +172,10 @@ def method_options(method: str) -> tuple[str, dict[str, int | float | str]]:
     return name, options
 
 
-def check_ratio(prune_ratio: float) -> None:
-    """Raises ValueError unless prune_ratio, the fraction removed, lies in [0, 1)."""
+def check_ratio(prune_ratio: Any) -> None:
+    """Raises TypeError unless prune_ratio, the fraction REMOVED, is a number, ValueError unless it lies in [0, 1)."""
+    if not _is_number(prune_ratio):
+        raise TypeError(f"prune_ratio is {prune_ratio!r}; give a number in [0, 1), the fraction REMOVED")
     _require(0 <= prune_ratio < 1, f"prune_ratio is {prune_ratio}; it is the fraction REMOVED and lies in [0, 1)")
 
 
@@ -248,10 +267,10 @@ class RunConfig(Data, Recipe, Scoring, Safety):
     prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
     """Fractions REMOVED."""
     method: tuple[str, ...] = ("dual+beta", "dual", "random")
-    """dual+beta, dual, ccs, random, or any score by name; options follow a colon, as in dual+beta:c_d=5.5."""
+    """Selection methods; options follow a colon, as in dual+beta:c_d=5.5."""
     seed: tuple[int, ...] = (0, 1, 2)
     c_d: GivenCD = "auto"
-    """c_D of Beta sampling: a number, what is published for a data set, or auto, read off the scores."""
+    """c_D of Beta sampling: a number, a data set's published value by name, or auto, computed from the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     full: bool = True
@@ -271,12 +290,7 @@ class RunConfig(Data, Recipe, Scoring, Safety):
             _require(len(set(values)) == len(values), f"{name} is {values}; each value once")
         for seed in self.seed:
             check_seed(seed)
-        number = published(self.c_d)
-        _require(
-            number == "auto"
-            or (isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < math.inf),
-            f"c_d is {self.c_d}; give a positive number, auto, {', '.join(PUBLISHED_C_D)}",
-        )
+        check_c_d(self.c_d)
 
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -504,16 +504,70 @@ MUTATIONS = [
         "tests/selection/test_select.py::test_narrowing_stands_the_worst_errors",
     ),
     Mutation(
-        "dualfast/selection/select.py",
+        "dualfast/selection/quotas.py",
         "* n_samples + Fraction(1, 2))",
         "* n_samples)",
         "tests/selection/test_select.py::test_counts_are_exact",
     ),
     Mutation(
         "dualfast/selection/streaming.py",
-        "rows[: beta.TOP_SAMPLES]])",
-        "rows[-beta.TOP_SAMPLES :]])",
+        "row[1]))[: beta.TOP_SAMPLES]",
+        "row[1]))[-beta.TOP_SAMPLES :]",
         "tests/selection/test_streaming.py::test_files_give_what_memory_gives",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "return replace(self, c_d=c_d)",
+        "return self",
+        "tests/selection/test_spec.py::test_a_spec_is_resolved_once_and_saved_resolved",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        'if self.c_d == "auto":',
+        "if isinstance(self.c_d, str) or c_d != 4:",
+        "tests/selection/test_spec.py::test_a_spec_is_resolved_once_and_saved_resolved",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "value != _DEFAULTS[name]}",
+        "value == _DEFAULTS[name]}",
+        "tests/selection/test_spec.py::test_the_sidecar_is_read_as_it_was_written",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "**arguments | in_text)",
+        "**in_text | arguments)",
+        "tests/selection/test_spec.py::test_select_and_select_like_it",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "self.where or self.mislabel_cut",
+        "self.where",
+        "tests/selection/test_spec.py::test_which_specs_can_stream",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
+        "checks_scores: ClassVar[bool] = False",
+        "checks_scores: ClassVar[bool] = True",
+        "tests/selection/test_methods.py::test_a_weighted_method_refuses_scores_that_its_weights_hide",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
+        'return "low" if score in LOW_IS_KEPT else "high"',
+        'return "high"',
+        "tests/selection/test_methods.py::test_valid_scores",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
+        "valid &= column <= high",
+        "valid &= column <= column",
+        "tests/selection/test_methods.py::test_valid_scores",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
+        "            n -= quota\n",
+        "            n -= 0\n",
+        "tests/selection/test_select.py::test_strata_equal_the_reference",
     ),
     Mutation(
         "dualfast/selection/draw.py",
@@ -598,6 +652,18 @@ MUTATIONS = [
         "else values >> 8",
         "else values",
         "tests/data/test_images.py::test_sixteen_bits_become_eight",
+    ),
+    Mutation(
+        "dualfast/data/index_list.py",
+        "ordered[1:] == ordered[:-1]",
+        "ordered[1:] > ordered[:-1] + ordered[1:]",
+        "tests/data/test_index_list.py::test_ids_of_a_data_set_of_unknown_size",
+    ),
+    Mutation(
+        "dualfast/data/index_list.py",
+        "high < 8 * len(ids)",
+        "high >= 0",
+        "tests/data/test_index_list.py::test_ids_of_a_data_set_of_unknown_size",
     ),
 ]
 

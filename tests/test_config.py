@@ -22,7 +22,7 @@ from dualfast.config import RECIPES, Recipe, RunConfig, Scoring, method_options
         ({"seed": (-1,)}, "seed is -1"),
         ({"c_d": 0.0}, "c_d is 0.0"),
         ({"c_d": True}, "c_d is True"),
-        ({"c_d": "cifar"}, "c_d is cifar"),
+        ({"c_d": "cifar"}, "c_d is 'cifar'"),
         ({"score_epochs": 9}, "score_epochs is 9 and window is 10"),
         ({"score_epochs": 5000}, "at most 4095"),
         ({"window": 1}, "window is 1"),

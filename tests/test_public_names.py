@@ -27,8 +27,8 @@ SIGNATURES = {
     "write": "source path * max_size jpeg_quality mode",
     "verify": "path",
     "compact": "src indices dst",
-    "Loader": "fname batch_size * indices num_workers os_cache order distributed seed drop_last batches_ahead pipelines "
-    "custom_fields recompile image_size augment mean std",
+    "Loader": "fname batch_size * indices num_workers os_cache order distributed seed drop_last batches_ahead "
+    "pipelines custom_fields recompile image_size augment mean std",
     "Loader.set_indices": "self indices",
     "Loader.set_epoch": "self epoch",
     "Loader.state_dict": "self",
@@ -98,6 +98,8 @@ def test_documented_imports(module: str) -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import dualfast, dualfast.cli, sys; print(*{'torch', 'ffcv', 'triton', 'bokeh', 'numba'} & set(sys.modules))"
+    code = (
+        "import dualfast, dualfast.cli, sys; print(*{'torch', 'ffcv', 'triton', 'bokeh', 'numba'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

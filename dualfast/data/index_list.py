@@ -1,4 +1,5 @@
-"""Index lists: keep-*.npy (sorted int64 ids) with a JSON side file that says how they came about."""
+"""Sets of sample ids: the one parser of the forms they come in, and index lists, keep-*.npy (sorted int64 ids) with a
+JSON sidecar that says how they were drawn."""
 
 from __future__ import annotations
 
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from dualfast.data.beton import Beton
 from dualfast.storage.files import atomic, write_text
 
+RESULT_KEYS = ("n_samples", "kept", "removed", "fingerprint", "dualfast")
+"""What a sidecar says about the result; all else in it says how the list was drawn."""
+
+# ---- index lists ----------------------------------------------------------------------------------------------------
+
 
 def save_keep(
     path: str | os.PathLike[str], ids: NDArray[np.int64], *, n_samples: int, fingerprint: str | None = None, **how: Any
@@ -22,7 +28,7 @@ def save_keep(
     """Writes ids to `path` (.npy) and n_samples, counts, the data's fingerprint, the version and `how` to the .json
     beside it.
 
-    The list appears last: where it is, its side file is too.
+    The list appears last: where it exists, so does its sidecar.
     """
     write_keep(path, [ids], len(ids), n_samples=n_samples, fingerprint=fingerprint, **how)
 
@@ -39,7 +45,7 @@ def write_keep(
     """save_keep for ids that come in pieces, `count` in all: only one piece is in memory."""
     path = Path(path)
     if path.suffix != ".npy":
-        raise ValueError(f"{str(path)!r} is no name for an index list; end it in .npy")
+        raise ValueError(f"{str(path)!r} is not a name for an index list; end it in .npy")
     about = {
         "n_samples": n_samples,
         "kept": count,
@@ -64,103 +70,137 @@ def load_keep(
 ) -> NDArray[np.int64]:
     """The ids that save_keep wrote.
 
-    Raises ValueError for a missing or damaged file, ids that are not sorted int64, and when the side file names other
-    data or another number of samples than asked for.
+    Raises ValueError for a missing or damaged file, ids that are not sorted int64, and when the sidecar names other
+    data or another number of samples than given here.
     """
     path = Path(path)
     try:
         ids: NDArray[np.int64] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{str(path)!r} is no index list: {error}") from None
+        raise ValueError(f"{str(path)!r} is not an index list: {error}") from None
     if ids.ndim != 1 or ids.dtype != np.int64:
         raise ValueError(f"{str(path)!r} holds {ids.dtype} of shape {ids.shape}; an index list is 1-D int64")
     if len(ids) and (ids[0] < 0 or not (np.diff(ids) > 0).all()):
         raise ValueError(f"{str(path)!r} is not sorted, or holds repeats or negative ids")
-    about = side_of(path)
+    about = read_sidecar(path)
     if about and about.get("kept") != len(ids):
-        side = path.with_suffix(".json").name
-        raise ValueError(f"{str(path)!r} holds {len(ids)} ids and {side} says {about.get('kept')}")
+        sidecar = path.with_suffix(".json").name
+        raise ValueError(f"{str(path)!r} holds {len(ids)} ids and {sidecar} says {about.get('kept')}")
     check_data(path, about, n_samples=n_samples, fingerprint=fingerprint)
     if n_samples is not None and len(ids) and ids[-1] >= n_samples:
         raise ValueError(f"{str(path)!r} holds the id {ids[-1]}; the data have {n_samples} samples")
     return ids
 
 
-def side_of(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the side file says of the index list at `path`; empty where there is none. ValueError when it is damaged."""
-    side = Path(path).with_suffix(".json")
+def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the sidecar says of the index list at `path`; empty where there is none. ValueError when it is damaged."""
+    sidecar = Path(path).with_suffix(".json")
     try:
-        about = json.loads(side.read_text(encoding="utf-8"))
+        about = json.loads(sidecar.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError:
         about = None
     if not isinstance(about, dict):
-        raise ValueError(f"{str(side)!r} says nothing about an index list; delete it to use the list without it")
+        raise ValueError(f"{str(sidecar)!r} does not describe an index list; delete it to use the list without it")
     return about
 
 
 def check_data(
     path: str | os.PathLike[str], about: dict[str, Any], *, n_samples: int | None, fingerprint: str | None
 ) -> None:
-    """ValueError when the list at `path` was, as its side file has it, drawn from other data."""
-    for name, mine in (("n_samples", n_samples), ("fingerprint", fingerprint)):
-        theirs = about.get(name)
-        if mine is not None and theirs is not None and theirs != mine:
-            raise ValueError(f"{os.fspath(path)!r} was drawn from data with {name} {theirs}; these have {mine}")
+    """ValueError when the list at `path` was drawn, by its sidecar `about`, from other data."""
+    for name, ours in (("n_samples", n_samples), ("fingerprint", fingerprint)):
+        noted = about.get(name)
+        if ours is not None and noted is not None and noted != ours:
+            raise ValueError(f"{os.fspath(path)!r} was drawn from data with {name} {noted}; these have {ours}")
 
 
-def as_indices(indices: Any, n_samples: int) -> NDArray[np.int64]:
-    """Sample ids from any form a selection comes in: None (all), a boolean mask of n_samples, integers (array,
-    tensor, range, list), or the path of an .npy holding either. The order given is kept.
+# ---- ids, masks, paths ----------------------------------------------------------------------------------------------
+
+
+def as_indices(
+    given: Any, n_samples: int | None = None, *, name: str = "indices", as_set: bool = False
+) -> NDArray[np.int64]:
+    """Sample ids (M,) from any form they come in: a boolean mask of n_samples, integers (array, tensor, range, list),
+    or the path of an .npy holding either; None for all samples.
+
+    n_samples: of the data set; None where it is not known: any id that fits in an int64 is allowed then, and None is
+    not. The order given is kept; with as_set the ids are sorted, and may be none or repeat. name: of the argument, for
+    messages. Memory is bounded by the number of ids, whatever their size.
 
     Raises TypeError for floats and other kinds, ValueError when the mask has another length, when there is more than
-    one dimension, nothing is selected, an id lies outside 0..n_samples-1, or one occurs twice."""
-    if indices is None:
+    one dimension, an id lies outside 0..n_samples-1, and, without as_set, when nothing is selected or an id occurs
+    twice.
+    """
+    if given is None:
+        if n_samples is None:
+            raise TypeError(f"{name} is None; give the ids to visit, such as select() returns")
         return np.arange(n_samples, dtype=np.int64)
-    if isinstance(indices, str | os.PathLike):
-        path = Path(indices)
-        if not path.is_file():
-            raise ValueError(f"indices is {str(path)!r}, which is no file; give the .npy that was saved")
-        try:
-            indices = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"indices is {str(path)!r}, which cannot be read: {error}") from None
-    if isinstance(indices, range):
-        array = np.arange(indices.start, indices.stop, indices.step, dtype=np.int64)
-    else:
-        array = np.asarray(indices)
+    array = _array(given, name)
+    has, is_, holds = ("have", "are", "hold") if name.endswith("s") else ("has", "is", "holds")
     if array.ndim != 1:
-        raise ValueError(f"indices have the shape {array.shape}; they must be 1-D")
+        raise ValueError(f"{name} {has} the shape {array.shape}; ids and masks are 1-D")
     if array.dtype == np.bool_:
-        if len(array) != n_samples:
-            raise ValueError(f"the boolean mask has {len(array)} entries; the data set has {n_samples} samples")
+        if n_samples is not None and len(array) != n_samples:
+            raise ValueError(f"{name} {is_} a mask of {len(array)} entries; the data set has {n_samples} samples")
         array = np.flatnonzero(array)
+        if not len(array) and not as_set:
+            raise ValueError(f"{name} {is_} a mask that selects nothing; select at least one sample")
     elif not len(array):
-        raise ValueError("indices are empty; select at least one sample")
+        if not as_set:
+            raise ValueError(f"{name} {is_} empty; select at least one sample")
     elif not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"indices are {array.dtype}; give integers or a boolean mask")
+        raise TypeError(f"{name} {is_} {array.dtype}; give integers or a boolean mask")
     if not len(array):
-        raise ValueError("the boolean mask selects nothing; select at least one sample")
+        return np.empty(0, np.int64)
     low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= n_samples:
+    if low < 0 or high >= (2**63 if n_samples is None else n_samples):
         bad = low if low < 0 else high
-        at = int(np.argmax(array == bad))
-        raise ValueError(f"indices[{at}] is {bad}; the data set has samples 0 to {n_samples - 1}")
+        allowed = "an id is 0 to 2**63 - 1" if n_samples is None else f"the data set has samples 0 to {n_samples - 1}"
+        raise ValueError(f"{name}[{int(np.argmax(array == bad))}] is {bad}; {allowed}")
     array = array.astype(np.int64)
-    if not (array[1:] > array[:-1]).all():
-        seen = np.zeros(n_samples, np.bool_)
-        seen[array] = True
-        if np.count_nonzero(seen) != len(array):
-            ids, counts = np.unique(array, return_counts=True)
-            twice = int(ids[np.argmax(counts > 1)])
-            hint = "; a mask must be boolean" if len(array) == n_samples and high <= 1 else ""
-            raise ValueError(f"indices hold sample {twice} more than once; each sample once{hint}")
+    if (array[1:] > array[:-1]).all():
+        return array
+    if as_set:
+        return np.unique(array)
+    twice = _repeated(array, high)
+    if twice is not None:
+        hint = "; a mask must be boolean" if len(array) == (n_samples or len(array)) and high <= 1 else ""
+        raise ValueError(f"{name} {holds} sample {twice} more than once; each sample once{hint}")
     return array
 
 
+def _array(given: Any, name: str) -> NDArray[Any]:
+    """What is given as an array, whatever it holds; a path is read."""
+    if isinstance(given, str | os.PathLike):
+        path = Path(given)
+        if not path.is_file():
+            raise ValueError(f"{name} is {str(path)!r}, which is not a file; give the .npy that was saved")
+        try:
+            loaded: NDArray[Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{name} is {str(path)!r}, which cannot be read: {error}") from None
+        return loaded
+    if isinstance(given, range):
+        return np.arange(given.start, given.stop, given.step, dtype=np.int64)
+    return np.asarray(given)
+
+
+def _repeated(ids: NDArray[np.int64], high: int) -> int | None:
+    """The smallest id that occurs more than once among non-negative ids up to `high`."""
+    if high < 8 * len(ids):  # a table of a byte per id is no larger than the ids, and faster than sorting
+        seen = np.zeros(high + 1, np.bool_)
+        seen[ids] = True
+        if np.count_nonzero(seen) == len(ids):
+            return None
+    ordered = np.sort(ids)
+    repeats = ordered[1:][ordered[1:] == ordered[:-1]]
+    return int(repeats[0]) if len(repeats) else None
+
+
 def selected_ids(indices: Any, beton: Beton) -> NDArray[np.int64]:
-    """as_indices for the samples of a .beton. ValueError, too, for a file whose side file names other data."""
-    if isinstance(indices, str | os.PathLike) and (about := side_of(indices)):
+    """as_indices for the samples of a .beton. ValueError, too, for a file whose sidecar names other data."""
+    if isinstance(indices, str | os.PathLike) and (about := read_sidecar(indices)):
         check_data(indices, about, n_samples=beton.n_samples, fingerprint=beton.fingerprint)
     return as_indices(indices, beton.n_samples)

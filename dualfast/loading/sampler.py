@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +36,7 @@ class PrunedSampler(Sampler[int]):
         rank: int = 0,
         num_replicas: int = 1,
     ) -> None:
-        self.ids = _ids(indices)
+        self.ids = as_indices(indices)
         self.seed, self.epoch = _checked_int("seed", seed, 2**64), _checked_int("epoch", epoch, 2**32)
         self.num_replicas = _checked_int("num_replicas", num_replicas, 2**31, at_least=1)
         self.rank = _checked_int("rank", rank, self.num_replicas)
@@ -121,20 +120,6 @@ class RandomSubsetSampler(PrunedSampler):
 
     def _count(self) -> int:
         return self._kept
-
-
-def _ids(indices: Any) -> NDArray[np.int64]:
-    """as_indices without a data set: any non-negative id is allowed."""
-    if indices is None:
-        raise TypeError("indices is None; give the ids to visit, such as select() returns")
-    if isinstance(indices, str | os.PathLike):
-        if not os.path.isfile(indices):
-            raise ValueError(f"indices is {os.fspath(indices)!r}, which is not a file; give the path of a saved .npy")
-        indices = np.load(indices, allow_pickle=False)
-    array = np.asarray(indices)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
-        return as_indices(array, len(array) if array.ndim else 0)
-    return as_indices(array, int(array.max()) + 1)
 
 
 def _checked_int(name: str, value: Any, end: int, at_least: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""The sampler's operations on columns: keys of the race, sifting, and the positions kept."""
+"""The sampler's operations on columns: keys of the race, classification against a bracket, and the positions kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import dualfast._C as _C
 Floats: TypeAlias = NDArray[np.float64]
 Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
-Bits: TypeAlias = NDArray[np.uint8]  # a sample a bit, the lowest of a byte first
+Bits: TypeAlias = NDArray[np.uint8]  # one bit per sample, the lowest of a byte first
 
 ZERO_WEIGHT_KEY = 2000.0  # what a weight of zero adds to its key: past the key of any positive weight
 
@@ -24,9 +24,9 @@ class Race:
     """Successive sampling without replacement as an exponential race over `count` samples.
 
     The key of a sample is log(-log u) - log w; the n smallest are a draw with weights w (Efraimidis and Spirakis,
-    2006). u comes from Philox of (seed, id) with 53 bits, w = score * mean^(a-1) * (1-mean)^(b-1), without mean score,
-    without either 1. Weights of zero have the key ZERO_WEIGHT_KEY + log(-log u). score and mean (count,) float32 or
-    float64, contiguous, never copied; ids (count,) int64, None: first, first + 1, ...; seed of 64 bits.
+    2006). u comes from Philox of (seed, id) with 53 bits, w = score * mean^(a-1) * (1-mean)^(b-1); w = score without
+    a mean, 1 without either. A weight of zero has the key ZERO_WEIGHT_KEY + log(-log u). score and mean (count,)
+    float32 or float64, contiguous, never copied; ids (count,) int64, None: first, first + 1, ...; seed of 64 bits.
     """
 
     count: int
@@ -60,56 +60,62 @@ def _fields(race: Race) -> tuple[Column | None, Column | None, Ints | None, int,
 
 
 def set_level(level: int) -> None:
-    """For tests: the instructions that selection uses, 2 AVX-512, 1 AVX2, 0 neither; at most what there is."""
+    """For tests: the instruction set that selection uses, 2 AVX-512, 1 AVX2, 0 neither; at most what the processor
+    has."""
     _C.set_level(level)
 
 
 @dataclass(frozen=True)
-class Sifted:
-    """What sift finds. kept, ceil(count / 8) bytes, marks the samples whose key is below `low` for certain, n_kept of
-    them; open, ascending positions, holds every sample whose key may lie in [low, high]; the keys of all others are
-    above `high`. ratios float32: exp(key) of each open one, over a factor common to all and no further off than the
-    factor `error`; NaN where that is not known. race_keys settles the open ones."""
+class Classified:
+    """The samples of a race, compared with a bracket [low, high] in float32.
+
+    kept: ceil(count / 8) bytes, a bit set for each of the n_kept samples whose key is certainly below low. undecided:
+    ascending positions of every sample whose key may lie in the bracket; the keys of all others are above high.
+    ratios: float32, exp(key) of each undecided sample up to a factor that all share, within a factor of `error`; NaN
+    where it is not known. race_keys decides the undecided.
+    """
 
     kept: Bits
     n_kept: int
-    open: Ints
+    undecided: Ints
     ratios: NDArray[np.float32]
     error: float
 
 
-def sift(race: Race, low: float, high: float, threads: int | None = None, fresh: Ints | None = None) -> Sifted:
-    """The race as far as float32 decides it, at the speed of memory. fresh: an array still without content, whose pages
-    are asked for meanwhile.
+def classify(
+    race: Race, low: float, high: float, threads: int | None = None, prefault_buffer: Ints | None = None
+) -> Classified:
+    """Compares every key with [low, high] as far as float32 can decide, at the speed of memory. prefault_buffer: an
+    uninitialised array whose pages are requested meanwhile.
 
     Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
     """
     kept, n_kept, undecided, ratios, error, bad = _C.classify(
-        *_fields(race), threads or torch.get_num_threads(), low, high, fresh
+        *_fields(race), threads or torch.get_num_threads(), low, high, prefault_buffer
     )
     if bad >= 0:
         for name, column, most in (("score", race.score, np.finfo(np.float64).max), ("mean", race.mean, 1.0)):
             if column is not None and not 0 <= column[bad] <= most:
                 raise ValueError(f"{name}[{bad}] is {column[bad]}; it must lie in [0, {'1]' if most == 1 else 'inf)'}")
-    return Sifted(kept, n_kept, undecided, ratios, error)
+    return Classified(kept, n_kept, undecided, ratios, error)
 
 
 def largest(column: Column, k: int, threads: int | None = None) -> Ints:
     """Positions of the k largest of column (N,) float32 or float64, the largest first; ties go to the lower position.
-    NaN is passed over, so that there may be fewer. For a small k."""
+    NaN is skipped, so that there may be fewer. For a small k."""
     top: Ints = _C.largest(column, k, threads or torch.get_num_threads())
     return top
 
 
-def narrow(found: Sifted, low: float, high: float) -> tuple[int, Ints]:
-    """Marks as kept the open samples whose ratio is below `low`; returns how many these are, and the ascending
-    positions of those whose ratio may lie in [low, high]."""
-    sure, doubtful = _C.settle_by_ratio(found.kept, found.open, found.ratios, low, high)
-    return sure, doubtful
+def settle_by_ratio(classified: Classified, low: float, high: float) -> tuple[int, Ints]:
+    """Marks as kept the undecided samples whose ratio is below `low`; returns their number, and the ascending positions
+    of those whose ratio may lie in [low, high]."""
+    n_settled, undecided = _C.settle_by_ratio(classified.kept, classified.undecided, classified.ratios, low, high)
+    return n_settled, undecided
 
 
 def positions(bits: Bits, n: int, threads: int | None = None, out: Ints | None = None) -> Ints:
-    """The ascending positions (n,) int64 of the ones among bits, n in number, in `out` where that is given."""
+    """The ascending positions (n,) int64 of the n bits that are set, written to `out` where that is given."""
     where = np.empty(n, np.int64) if out is None else out
     _C.positions(bits, where, threads or torch.get_num_threads())
     return where

@@ -304,15 +304,19 @@ def _plain(value: Any) -> str:
 
 
 def _betas(content: Content) -> list[tuple[float, Any]]:
-    """(prune ratio, Beta) for every prune ratio of the run's first method that samples with one."""
-    from dualfast.selection.beta import beta_of
+    """(prune ratio, Beta) for every prune ratio of the run's first method that samples with such a density."""
+    from dualfast.selection.beta import Statistics
+    from dualfast.selection.methods import METHODS
+    from dualfast.selection.spec import SelectionSpec
 
-    method = next((row["method"] for row in content.rows if _base(row["method"]) == "dual+beta"), None)
+    fitting = {name for name, kind in METHODS.items() if kind.fits}
+    method = next((row["method"] for row in content.rows if _base(row["method"]) in fitting), None)
     if method is None or content.scores is None:
         return []
-    c_d: Any = method_options(method)[1].get("c_d", content.asked.get("c_d", 4.0))
+    spec = SelectionSpec.parse(method, prune_ratio=0, c_d=content.asked.get("c_d", 4.0))
+    statistics = Statistics.of(content.scores)
     ratios = sorted({row["prune_ratio"] for row in content.rows if row["method"] == method})
-    return [(ratio, beta_of(content.scores, ratio, c_d)) for ratio in ratios]
+    return [(ratio, spec.configured.fit(statistics, ratio).density) for ratio in ratios]
 
 
 @dataclass(frozen=True)

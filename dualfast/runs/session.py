@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from dualfast.comm.ranks import Ranks, join
-from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
+from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig
 from dualfast.data import beton, sources
 from dualfast.data.index_list import load_keep, save_keep
 from dualfast.loading.decode import default_augment, default_image_size
@@ -27,11 +26,14 @@ from dualfast.loading.loader import Loader
 from dualfast.report import page as report
 from dualfast.runs.rundir import RunDir, held, versions
 from dualfast.runs.trial import Training as Training
-from dualfast.runs.trial import draw_options, drawn, mixed_seed, needs_scores, same_draw, takes_auto, training_of
+from dualfast.runs.trial import mixed_seed, needs_scores, same_draw, training_of
 from dualfast.scoring.loss import DualLoss
 from dualfast.scoring.sharded import ShardedTable
 from dualfast.scoring.table import Scores, ScoreTable
-from dualfast.selection.select import check_method, kept_count
+from dualfast.selection.beta import Statistics
+from dualfast.selection.notices import silent
+from dualfast.selection.select import kept_count, select_in_memory
+from dualfast.selection.spec import SelectionSpec
 from dualfast.storage.files import atomic
 from dualfast.training import models
 from dualfast.training.checkpoint import Checkpoints
@@ -69,8 +71,8 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     """
     models.check(config.model)
     for method in config.method:
-        check_method(*method_options(method))
-        if method_options(method)[0] == "tdds" and not config.tdds:
+        needed = SelectionSpec.parse(method, prune_ratio=0).configured.columns
+        if "tdds" in needed and not config.tdds:
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
     with workshop(config, progress, needs_test=True) as shop:
         progress = shop.progress
@@ -352,8 +354,9 @@ class Workshop:
         """The ids a training keeps: drawn and written once, read afterwards."""
         first = training.method == config.method[0] and training.seed == config.seed[0]
         path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, first)
-        how = partial(draw_options, training, config.c_d, config.per_class)
-        if first and path.exists() and not same_draw(path, how(lambda: self._scores(training.seed))):
+        spec = training.selection(config.c_d, config.per_class)
+        statistics = Statistics.of(lambda: self._scores(training.seed))
+        if first and path.exists() and not same_draw(path, spec.resolve(statistics, silent)):
             # An earlier call began with another method.
             path = self.run_dir.keep_path(training.prune_ratio, training.method, training.seed, False)
 
@@ -361,12 +364,10 @@ class Workshop:
             if path.exists():
                 return
             scores = self._scores(training.seed) if needs_scores(training.method) else self.n_samples
-            options = how(lambda: scores)
-            if takes_auto(training, config.c_d):
-                self.progress.say(f"{training}: c_d {options['c_d']:g}, read off the scores")
-            kept = drawn(training, scores, self.train.labels, options)
+            drawn = spec.resolve(Statistics.of(scores), lambda line: self.progress.say(f"{training}: {line}"))
+            kept = select_in_memory(drawn, scores, labels=self.train.labels)
             about: dict[str, Any] = {"n_samples": self.n_samples, "fingerprint": self.train.fingerprint}
-            save_keep(path, kept, prune_ratio=training.prune_ratio, **about, **options)
+            save_keep(path, kept, **about, **drawn.sidecar())
 
         self.ranks.first_does(f"drawing for {training}", write)
         return load_keep(path, fingerprint=self.train.fingerprint)
@@ -506,8 +507,9 @@ def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
         given = scores if needs_scores(first.method) else len(labels)
         asked = config["asked"]
         if given is not None:
-            how = {t: draw_options(t, asked["c_d"], asked["per_class"], lambda: given) for t in ours}
-            kept = {t.prune_ratio: drawn(t, given, labels, how[t]) for t in ours}
+            specs = {t: t.selection(asked["c_d"], asked["per_class"]) for t in ours}
+            specs = {t: spec.resolve(Statistics.of(given), silent) for t, spec in specs.items()}
+            kept = {t.prune_ratio: select_in_memory(spec, given, labels=labels) for t, spec in specs.items()}
             kept_by = f"{first.method}, seed {first.seed}"
     content = report.Content(
         rows=rows,

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dualfast.config import method_options, published
-from dualfast.scoring.table import Scores
-from dualfast.selection.beta import auto_c_d
-from dualfast.selection.select import select
-
-# What stands in an index list's side file beside its options.
-KEEP_FACTS = {"n_samples", "kept", "removed", "fingerprint", "dualfast", "prune_ratio"}
+from dualfast.selection.methods import uses_scores
+from dualfast.selection.spec import SelectionSpec
 
 
 @dataclass(frozen=True)
@@ -32,39 +23,15 @@ class Training:
         what = "all images" if self.method == "full" else f"{self.method} at prune ratio {self.prune_ratio:g}"
         return f"{what}, seed {self.seed}"
 
-
-def takes_auto(training: Training, c_d: Any) -> bool:
-    """Whether c_D of this training's draw is read off the scores; c_d: the run's."""
-    method, given = method_options(training.method)
-    return method == "dual+beta" and given.get("c_d", c_d) == "auto"
-
-
-def draw_options(training: Training, c_d: Any, per_class: bool, scores: Callable[[], Any]) -> dict[str, Any]:
-    """How a training's ids are drawn: arguments of select, method among them, c_D as a number. scores are asked for
-    only where it is read off them."""
-    method, given = method_options(training.method)
-    options: dict[str, Any] = {"method": method, **given, "seed": training.seed, "per_class": per_class}
-    if method == "dual+beta":
-        options["c_d"] = published(options.get("c_d", c_d))
-    if takes_auto(training, c_d):
-        options["c_d"] = auto_c_d(scores(), training.prune_ratio)
-    return options
+    def selection(self, c_d: Any, per_class: bool) -> SelectionSpec:
+        """What it keeps. c_d: the run's, unless the method's options give one."""
+        arguments = {"seed": self.seed, "c_d": c_d, "per_class": per_class}
+        return SelectionSpec.parse(self.method, prune_ratio=self.prune_ratio, **arguments)
 
 
-def drawn(
-    training: Training,
-    scores: Scores | int,
-    labels: np.ndarray[Any, np.dtype[np.int64]],
-    options: dict[str, Any],
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The ids a training keeps, drawn afresh. scores may be a plain N for random."""
-    return select(scores, training.prune_ratio, labels=labels if options["per_class"] else None, **options)
-
-
-def same_draw(path: Path, options: dict[str, Any]) -> bool:
-    """Whether the list was drawn with these options and no others."""
-    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return {name: value for name, value in about.items() if name not in KEEP_FACTS} == options
+def same_draw(path: Path, spec: SelectionSpec) -> bool:
+    """Whether the list was drawn as a resolved spec says."""
+    return SelectionSpec.read(path)[0].sidecar() == spec.sidecar()
 
 
 def training_of(row: dict[str, Any]) -> Training:
@@ -72,7 +39,7 @@ def training_of(row: dict[str, Any]) -> Training:
 
 
 def needs_scores(method: str) -> bool:
-    return method_options(method)[0] not in ("random", "full")
+    return method != "full" and uses_scores(method)
 
 
 def mixed_seed(seed: int, scoring: bool) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dualfast.data.index_list import load_keep, save_keep, write_keep
+from dualfast.data.index_list import as_indices, load_keep, save_keep, write_keep
 
 IDS = np.array([1, 5, 7, 90], np.int64)
 
@@ -64,12 +65,12 @@ def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
         load_keep(path, fingerprint="g")
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    with pytest.raises(ValueError, match="no index list"):
+    with pytest.raises(ValueError, match="not an index list"):
         load_keep(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="no index list"):
+    with pytest.raises(ValueError, match="not an index list"):
         load_keep(path)
-    with pytest.raises(ValueError, match="no index list"):
+    with pytest.raises(ValueError, match="not an index list"):
         load_keep(tmp_path / "missing.npy")
     np.save(path, IDS[:3])
     with pytest.raises(ValueError, match=r"holds 3 ids and keep.json says 4"):
@@ -82,7 +83,7 @@ def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
 def test_a_side_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     save_keep(tmp_path / "keep.npy", IDS, n_samples=100)
     (tmp_path / "keep.json").write_text(text)
-    with pytest.raises(ValueError, match=r"keep\.json' says nothing about an index list"):
+    with pytest.raises(ValueError, match=r"keep\.json' does not describe an index list"):
         load_keep(tmp_path / "keep.npy")
 
 
@@ -105,3 +106,44 @@ def test_pieces_are_one_list(tmp_path: Path) -> None:
     assert (load_keep(tmp_path / "keep.npy", n_samples=100) == IDS).all()
     write_keep(tmp_path / "none.npy", [], 0, n_samples=100)
     assert load_keep(tmp_path / "none.npy").shape == (0,)
+
+
+# ---- ids, masks, paths ----------------------------------------------------------------------------------------------
+
+
+def test_messages_name_the_argument() -> None:
+    for given, kind, says in (
+        ([[1]], ValueError, r"force has the shape \(1, 1\); ids and masks are 1-D"),
+        ([0.5], TypeError, "force is float64"),
+        (np.ones(3, bool), ValueError, "force is a mask of 3 entries; the data set has 5 samples"),
+        ([1, 5], ValueError, r"force\[1\] is 5; the data set has samples 0 to 4"),
+        ("none.npy", ValueError, "force is 'none.npy', which is not a file"),
+    ):
+        with pytest.raises(kind, match=says):
+            as_indices(given, 5, name="force", as_set=True)
+
+
+def test_a_set_is_sorted_and_may_be_empty_or_repeat() -> None:
+    for given, ids in (([3, 1, 3], [1, 3]), ([], []), (np.zeros(5, bool), []), (np.eye(5, dtype=bool)[2], [2])):
+        found = as_indices(given, 5, as_set=True)
+        assert found.dtype == np.int64
+        assert found.tolist() == ids
+
+
+def test_ids_of_a_data_set_of_unknown_size() -> None:
+    """Memory goes with the number of ids, not with their size."""
+    huge = np.array([2**62, 5, 2**40])
+    tracemalloc.start()
+    assert as_indices(huge).tolist() == huge.tolist()
+    with pytest.raises(ValueError, match=f"hold sample {2**62} more than once"):
+        as_indices([2**62, 3, 2**62])
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    with pytest.raises(ValueError, match=rf"indices\[0\] is {2**63}; an id is 0 to"):
+        as_indices(np.array([2**63], np.uint64))
+    with pytest.raises(ValueError, match="a mask must be boolean"):
+        as_indices([0, 1, 1])
+    with pytest.raises(ValueError, match=r"hold sample 4 more than once; each sample once$"):
+        as_indices([9, 4, 4, 2])
+    with pytest.raises(TypeError, match="indices is None"):
+        as_indices(None)

@@ -144,7 +144,7 @@ def test_selection_of_all_masks_ranges_and_files(tmp_path: Path) -> None:
         ([3, -1], ValueError, r"indices\[1\] is -1"),
         ([3, 1, 3], ValueError, "sample 3 more than once"),
         (np.array([0, 1, 1, 0, 1, 0, 0, 0], np.uint8), ValueError, "a mask must be boolean"),
-        ("nowhere.npy", ValueError, "no file"),
+        ("nowhere.npy", ValueError, "not a file"),
     ],
 )
 def test_bad_selections_are_named(bad: Any, kind: type[Exception], words: str) -> None:

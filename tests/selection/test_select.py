@@ -15,8 +15,9 @@ from scipy import stats
 import dualfast
 from dualfast import ops, reference
 from dualfast.selection import beta
-from dualfast.selection.draw import bracket, draw, limits, probe, smallest, within
-from dualfast.selection.select import explain, fitted, kept_count, select, shares
+from dualfast.selection.draw import bracket, draw, probe, ratio_limits, smallest, within
+from dualfast.selection.quotas import fitted, shares
+from dualfast.selection.select import explain, kept_count, select
 
 
 def scores_of(n: int, seed: int = 0, dtype: Any = np.float64) -> dualfast.Scores:
@@ -152,8 +153,8 @@ def test_sifting_decides_only_what_is_certain(level: int, dtype: Any, a: float, 
     ops.set_level(level)
     try:
         for low, high in [*zip(*[np.quantile(keys, np.linspace(0.01, 0.99, 25))] * 2, strict=True), (-3.0, 4.0)]:
-            sifted = ops.sift(race, low, high)
-            bits, n_kept, unsure = sifted.kept, sifted.n_kept, sifted.open
+            classified = ops.classify(race, low, high)
+            bits, n_kept, unsure = classified.kept, classified.n_kept, classified.undecided
             kept = mask_of(bits, len(keys))
             assert n_kept == kept.sum()
             assert not kept[unsure].any()
@@ -181,10 +182,10 @@ def test_sifting_is_certain_for_the_rarest_numbers() -> None:
     assert keys.min() < math.log(2**-24)
     assert (keys < -10).sum() > 200
     for key in keys:
-        sifted = ops.sift(race, key, key)
-        kept = mask_of(sifted.kept, len(keys))
+        classified = ops.classify(race, key, key)
+        kept = mask_of(classified.kept, len(keys))
         assert (keys[kept] < key).all()
-        kept[sifted.open] = True
+        kept[classified.undecided] = True
         assert (keys[~kept] > key).all()
 
 
@@ -223,8 +224,8 @@ def test_narrowing_leaves_what_is_in_doubt() -> None:
         ratios[rng.permutation(1000)[:unknown]] = np.nan
         for n in (0, 1, 2, 250, 500, 999, 1000):
             bits = np.zeros(2 * 1000 // 8, np.uint8)
-            found = ops.Sifted(bits, 0, np.arange(1000) * 2, ratios, error)
-            sure, doubtful = ops.narrow(found, *limits(ratios, error, n))
+            found = ops.Classified(bits, 0, np.arange(1000) * 2, ratios, error)
+            sure, doubtful = ops.settle_by_ratio(found, *ratio_limits(ratios, error, n))
             assert sure == mask_of(bits, 2000).sum()
             ops.set_bits(bits, doubtful[smallest(exact[doubtful // 2], n - sure)])
             assert (ops.positions(bits, n) == 2 * smallest(exact, n)).all()
@@ -238,8 +239,8 @@ def test_narrowing_stands_the_worst_errors(kept: int, others: int) -> None:
     error = 1.02
     exact = np.array([1.0] * kept + [1.001] * others)
     ratios = (exact * np.where(exact == 1, error, 1 / error)).astype(np.float32)
-    found = ops.Sifted(np.zeros(2, np.uint8), 0, np.arange(kept + others), ratios, error * 1.0001)
-    sure, doubtful = ops.narrow(found, *limits(ratios, found.error, kept))
+    found = ops.Classified(np.zeros(2, np.uint8), 0, np.arange(kept + others), ratios, error * 1.0001)
+    sure, doubtful = ops.settle_by_ratio(found, *ratio_limits(ratios, found.error, kept))
     ops.set_bits(found.kept, doubtful[smallest(exact[doubtful], kept - sure)])
     assert ops.positions(found.kept, kept).tolist() == list(range(kept))
 
@@ -630,9 +631,9 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"per_class": {1: 50}, "labels": np.zeros(100, int)}, ValueError, "the class 1"),
         (_with(0.5), 0.5, {"among": np.arange(20)}, ValueError, "keeps 50 of 100 samples, but 0 are forced and 20"),
         (_with(0.5), 0.5, {"force": np.arange(60)}, ValueError, "60 are forced"),
-        (_with(0.5), 0.5, {"force": [100]}, ValueError, "force holds the id 100"),
-        (_with(0.5), 0.5, {"exclude": [-1]}, ValueError, "exclude holds the id -1"),
-        (_with(0.5), 0.5, {"exclude": [0.5]}, ValueError, "float64"),
+        (_with(0.5), 0.5, {"force": [100]}, ValueError, r"force\[0\] is 100; .* samples 0 to 99"),
+        (_with(0.5), 0.5, {"exclude": [-1]}, ValueError, r"exclude\[0\] is -1"),
+        (_with(0.5), 0.5, {"exclude": [0.5]}, TypeError, "exclude is float64; give integers or a boolean mask"),
         (_with(0.5), 0.5, {"exclude": [1], "force": [1]}, ValueError, "sample 1 is both"),
         (_with(0.5), 0.5, {"mislabel_cut": 5}, ValueError, "no aum"),
         (_with(0.5), 0.5, {"mislabel_cut": 100}, ValueError, "mislabel_cut is 100"),

@@ -11,8 +11,10 @@ import pytest
 import dualfast
 from dualfast import cli
 from dualfast.data.index_list import load_keep
+from dualfast.selection.beta import Statistics, auto_c_d
 from dualfast.selection.select import select
-from dualfast.selection.spec import Draw
+from dualfast.selection.spec import SelectionSpec
+from dualfast.selection.streaming import select_files
 
 N = 2000
 LABELS = np.arange(N) % 3
@@ -135,7 +137,7 @@ def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys:
         (["--like", "empty.json"], "does not say how a list was drawn"),
         (["--like", "list.json"], "does not say how a list was drawn"),
         (["--like", "other.json"], "written for the data f; the list was drawn from g"),
-        (["--prune-ratio", "0.8", "--exclude", "none.npy"], "'none.npy' is no list of ids"),
+        (["--prune-ratio", "0.8", "--exclude", "none.npy"], "exclude is 'none.npy', which is not a file"),
         (["--prune-ratio", "0.8", "--method", "dual:strata=3"], "no option 'strata'"),
         (["--prune-ratio", "0.8", "--method", "dual:c_d=3"], "no option 'c_d'"),
     ],
@@ -151,4 +153,100 @@ def test_bad_input(scores: dualfast.Scores, flags: list[str], says: str, capsys:
 
 def test_an_argument_is_no_option() -> None:
     with pytest.raises(ValueError, match="mislabel_cut=9"):
-        Draw(prune_ratio=0.5, method="dual", options={"mislabel_cut": 9})
+        SelectionSpec(prune_ratio=0.5, method="dual", options={"mislabel_cut": 9})
+
+
+# Sidecars as version 0.1 wrote them: drawn from files, and in memory.
+OLD = {
+    """{
+ "n_samples": 2000,
+ "kept": 400,
+ "removed": 1600,
+ "method": "dual+beta",
+ "prune_ratio": 0.8,
+ "seed": 7,
+ "per_class": false,
+ "c_d": 5.5,
+ "fingerprint": "f",
+ "dualfast": "0.1.0"
+}
+""": {"seed": 7, "c_d": 5.5},
+    """{
+ "n_samples": 2000,
+ "kept": 400,
+ "removed": 1600,
+ "prune_ratio": 0.8,
+ "method": "ccs",
+ "seed": 0,
+ "c_d": 3.5,
+ "per_class": true,
+ "exclude": "out.npy",
+ "mislabel_cut": 100,
+ "strata": 7,
+ "fingerprint": "f",
+ "dualfast": "0.1.0"
+}
+""": {"method": "ccs", "per_class": True, "labels": LABELS, "exclude": range(50), "mislabel_cut": 100, "strata": 7},
+}
+
+
+@pytest.mark.parametrize("text", OLD)
+def test_a_list_of_version_0_1_is_drawn_again(scores: dualfast.Scores, text: str) -> None:
+    Path("old.json").write_text(text)
+    assert cli.main(["select", "--scores", "scores.parquet", "--out", "keep.npy", "--like", "old.json"]) == 0
+    assert (load_keep("keep.npy", fingerprint="f") == select(scores, 0.8, **OLD[text])).all()
+    before, now = json.loads(text), json.loads(Path("keep.json").read_text())
+    if before["method"] == "ccs":
+        del before["c_d"]  # it plays no part in such a draw
+    assert now == before | {"dualfast": now["dualfast"]}
+
+
+def test_a_spec_is_resolved_once_and_saved_resolved(scores: dualfast.Scores) -> None:
+    said: list[str] = []
+    spec = SelectionSpec.parse("dual+beta", prune_ratio=0.7, c_d="auto")
+    with pytest.raises(AssertionError, match="resolve comes first"):
+        spec.sidecar()
+    statistics = Statistics.of(scores)
+    resolved = spec.resolve(statistics, said.append)
+    assert resolved.sidecar()["c_d"] == auto_c_d(scores, 0.7)
+    assert said == [f"c_d auto is {resolved.c_d:g} for these scores at prune ratio 0.7"]
+    assert resolved.resolve(statistics, said.append) == resolved
+    assert len(said) == 1
+    named = SelectionSpec(prune_ratio=0.7, c_d="cifar10").resolve(statistics, said.append)
+    assert (named.sidecar()["c_d"], len(said)) == (5.5, 1)
+    dual = SelectionSpec(prune_ratio=0.7, c_d="auto", method="dual").resolve(statistics, said.append)
+    assert ("c_d" in dual.sidecar(), len(said)) == (False, 1)
+
+
+def test_the_sidecar_is_read_as_it_was_written(scores: dualfast.Scores) -> None:
+    spec = SelectionSpec.parse(
+        "dual:keep=low,mislabel_cut=3",
+        prune_ratio=np.float32(0.5),
+        seed=np.int64(9),
+        where="aum > 0",
+        exclude="out.npy",
+    )
+    Path("keep.json").write_text(json.dumps(spec.sidecar() | {"fingerprint": "f", "kept": 9}))
+    assert SelectionSpec.read("keep.json") == (spec, "f")
+    assert SelectionSpec.read("keep.npy") == (spec, "f")
+
+
+def test_which_specs_can_stream() -> None:
+    plain = {"prune_ratio": 0.5}
+    for spec in (SelectionSpec(**plain), SelectionSpec(**plain, method="random"), SelectionSpec(**plain, method="aum")):
+        assert spec.can_stream
+    restricted = ({"per_class": True}, {"where": "aum > 0"}, {"exclude": "a.npy"}, {"force": [1]}, {"skip_bad": True})
+    for more in (*restricted, {"mislabel_cut": 1}, {"method": "ccs"}, {"method": "stratified"}):
+        assert not SelectionSpec(**plain, **more).can_stream
+
+
+def test_warnings_point_at_the_caller(scores: dualfast.Scores) -> None:
+    for says, draw in (
+        ("c_d auto is", lambda: select(scores, 0.7, c_d="auto")),
+        ("c_d auto is", lambda: select_files("scores.parquet", 0.7, "keep.npy", c_d="auto")),
+        ("only 0 of 2000", lambda: select(dualfast.Scores(dual=np.zeros(N), mean=scores.mean), 0.5)),
+        ("fall short", lambda: select(scores, 0.5, labels=LABELS, per_class=True, exclude=np.flatnonzero(LABELS == 1))),
+    ):
+        with pytest.warns(UserWarning, match=says) as caught:
+            draw()
+        assert [warning.filename for warning in caught] == [__file__]

@@ -1,0 +1,81 @@
+"""From score files to an index list: the engine that can draw a spec is chosen here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.data.index_list import save_keep
+from dualfast.scoring.table import Scores
+from dualfast.selection.beta import Statistics
+from dualfast.selection.select import select_in_memory
+from dualfast.selection.shards import Source, shards_of
+from dualfast.selection.spec import SelectionSpec
+from dualfast.selection.streaming import write_selection
+
+
+def write_list(
+    spec: SelectionSpec,
+    paths: tuple[str, ...],
+    out: str,
+    *,
+    fingerprint: str | None = None,
+    plan: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[int, int]:
+    """Draws from `paths`, a score table, several that follow each other, or one .npy per column named after it, and
+    writes `out` with its sidecar; returns (kept, removed).
+
+    A spec that can stream takes bounded memory; the others are drawn in memory, from one score table. Raises
+    ValueError as they do, and when the table is of other data than `fingerprint`. `plan` is told how many samples will
+    be processed, `progress` how many more have been.
+    """
+    columns = all(path.endswith(".npy") for path in paths)
+    stems = [Path(path).stem for path in paths]
+    twice = [path for path, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1]
+    if columns and twice:
+        raise ValueError(
+            f"{' '.join(twice)}: a .npy is one whole column, named after it, and each is given once; give tables that "
+            "follow each other as .parquet"
+        )
+    sources: list[Source] = [{Path(path).stem: path for path in paths}] if columns else list(paths)
+    shards = shards_of(sources)
+    for path, shard in zip(paths, shards, strict=False):
+        if fingerprint is not None and shard.fingerprint not in (None, fingerprint):
+            raise ValueError(
+                f"{path!r} was written for the data {shard.fingerprint}; the list was drawn from {fingerprint}"
+            )
+    if spec.can_stream:
+        plan(2 * sum(shard.count for shard in shards))
+        return write_selection(spec, shards, out, fingerprint=shards[0].fingerprint, progress=progress)
+    if columns or len(paths) > 1:
+        raise ValueError(f"{' '.join(paths)}: sets, classes and method {spec.method!r} need one .parquet score table")
+    scores = Scores.load(paths[0])
+    spec = spec.resolve(Statistics.of(scores))
+    kept = select_in_memory(
+        spec,
+        scores,
+        labels=Scores.about(paths[0])["labels"] if spec.per_class else None,
+        among=None if spec.where is None else ids_where(paths[0], spec.where, len(scores)),
+    )
+    save_keep(out, kept, n_samples=len(scores), fingerprint=shards[0].fingerprint, **spec.sidecar())
+    return len(kept), len(scores) - len(kept)
+
+
+def ids_where(path: str, expression: str, n_samples: int) -> NDArray[np.int64]:
+    """The ids of the samples for which a DuckDB expression on the columns of a score table holds, ascending."""
+    import duckdb
+
+    try:
+        with duckdb.connect() as database:
+            # file_row_number: without an id column, a sample's id is its row.
+            rows = database.read_parquet(path, file_row_number=True)
+            number = "id" if "id" in rows.columns else "file_row_number"
+            ids = rows.filter(expression).project(number).fetchnumpy()[number]
+    except duckdb.Error as error:
+        raise ValueError(f"where is {expression!r}: {str(error).splitlines()[0]}") from None
+    assert ids.max(initial=0) < n_samples
+    return np.sort(np.asarray(ids, np.int64))

@@ -1,0 +1,400 @@
+"""The registry of selection methods: each is one class here, and nothing else knows their names.
+
+A method says which columns of the scores it reads, which options it takes, and how it picks n of some samples. To add
+one, write a subclass of Method, or of a more specific base, and put @register on it:
+
+    KeyedMethod     keeps the samples with the smallest keys; a key depends on the sample's own columns, id and the seed
+    WeightedMethod  draws without replacement with a weight per sample
+    Method          anything else, which needs all its samples in memory
+
+Keyed and weighted methods run in every engine: in memory, from files of any size, and over ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast import ops
+from dualfast.config import GivenCD, check_c_d, method_options
+from dualfast.ops import Bits, Floats, Ints
+from dualfast.scoring.table import Scores
+from dualfast.selection.beta import Beta, Statistics, beta_from, c_d_number
+from dualfast.selection.draw import draw, smallest, warn_if_filled_up
+from dualfast.selection.quotas import shares
+
+Columns: TypeAlias = tuple[NDArray[Any], ...]
+
+# ---- what a method is -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples that a method looks at: all of them, one class, a piece of a file or one rank's.
+
+    columns: those that the method names, in its order, each (count,) float32 or float64, contiguous. ids (count,)
+    int64; None: first, first + 1, ...
+    """
+
+    count: int
+    seed: int
+    columns: Columns = ()
+    ids: Ints | None = None
+    first: int = 0
+
+    def uniform(self) -> ops.Race:
+        """The race in which all weights are 1."""
+        return ops.Race(self.count, self.seed, ids=self.ids, first=self.first)
+
+
+class Method(ABC):
+    """A way to choose which samples to keep: a frozen dataclass whose fields with a "doc" in their metadata are its
+    options. Its __post_init__ raises ValueError for an option out of range."""
+
+    name: str
+    keeps: ClassVar[str]
+    """What is kept, as a phrase for the docs."""
+    source: ClassVar[str] = ""
+    columns: tuple[str, ...] = ()
+    """The columns of the scores it reads; none: it needs no scores."""
+    density: Beta | None = None
+    """The density over the prediction mean that it samples with, once fit to the scores."""
+    fits: ClassVar[bool] = False
+    """Whether fit looks at the statistics of all scores; it then reads dual and mean, in this order."""
+    streams: ClassVar[bool] = False
+    """Whether it can draw from files and over ranks: a KeyedMethod can."""
+    checks_scores: ClassVar[bool] = False
+    """Whether picking raises ValueError for a score out of range, so that no pass of its own has to look for them."""
+
+    def fit(self, statistics: Statistics, prune_ratio: float) -> Method:
+        """The method with what depends on the scores of all samples."""
+        return self
+
+    @abstractmethod
+    def pick(self, samples: Samples, n: int) -> Ints:
+        """The ascending positions (n,) int64 of those kept."""
+
+    @classmethod
+    def options(cls) -> dict[str, Field[Any]]:
+        """The options by name: the fields with a line of documentation."""
+        return {f.name: f for f in fields(cls) if "doc" in f.metadata}  # type: ignore[arg-type]
+
+
+class KeyedMethod(Method):
+    """Keeps the samples with the smallest keys, ties to the lower id."""
+
+    streams = True
+
+    @abstractmethod
+    def keys(self, samples: Samples) -> Floats:
+        """The keys (count,) float64: of each sample its own, whatever the others are."""
+
+    def classify(self, samples: Samples, low: float, high: float) -> tuple[Bits, int, Ints, Floats]:
+        """A bit set for every sample whose key is certainly below low, their number, the positions of every sample
+        whose key may lie in [low, high], and the keys of these."""
+        keys = self.keys(samples)
+        kept = keys < low
+        undecided = np.flatnonzero((keys >= low) & (keys <= high))
+        return np.packbits(kept, bitorder="little"), int(np.count_nonzero(kept)), undecided, keys[undecided]
+
+    def n_positive(self, samples: Samples) -> int:
+        """How many samples have a positive weight."""
+        return samples.count
+
+    def pick(self, samples: Samples, n: int) -> Ints:
+        return smallest(self.keys(samples), n)
+
+
+class WeightedMethod(KeyedMethod):
+    """Draws without replacement, each sample with a weight of its own, as an exponential race."""
+
+    @abstractmethod
+    def race(self, samples: Samples) -> ops.Race:
+        """The race whose n smallest keys are kept."""
+
+    def keys(self, samples: Samples) -> Floats:
+        return ops.race_keys(self.race(samples))
+
+    def classify(self, samples: Samples, low: float, high: float) -> tuple[Bits, int, Ints, Floats]:
+        race = self.race(samples)
+        found = ops.classify(race, low, high)
+        return found.kept, found.n_kept, found.undecided, ops.race_keys(race, found.undecided)
+
+    def pick(self, samples: Samples, n: int) -> Ints:
+        kept, last = draw(self.race(samples), n)
+        if last > ops.ZERO_WEIGHT_KEY / 2:
+            warn_if_filled_up(self.n_positive(samples), samples.count, n)
+        return kept
+
+
+METHODS: dict[str, type[Method]] = {}
+
+
+def register(cls: type[Method]) -> type[Method]:
+    """Adds a method to the registry under its name."""
+    METHODS[cls.name] = cls
+    return cls
+
+
+# ---- the methods ----------------------------------------------------------------------------------------------------
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class DualBeta(WeightedMethod):
+    """Draws with weights BetaPDF(mean) * dual."""
+
+    name = "dual+beta"
+    keeps = "a draw with weights BetaPDF(mean) · dual"
+    source = "arXiv 2502.06905"
+    columns = ("dual", "mean")
+    fits = True
+    checks_scores = True  # the race gets both columns as they are
+
+    c_d: GivenCD = field(default=4.0, metadata={"doc": "how late, as r grows, the density moves to easy samples"})
+    density: Beta | None = None
+
+    def __post_init__(self) -> None:
+        check_c_d(self.c_d)
+
+    def fit(self, statistics: Statistics, prune_ratio: float) -> DualBeta:
+        c_d = c_d_number(self.c_d, statistics, prune_ratio)
+        return replace(self, c_d=c_d, density=beta_from(statistics.mu, prune_ratio, c_d))
+
+    def race(self, samples: Samples) -> ops.Race:
+        assert self.density is not None, "fit comes first"
+        dual, mean = samples.columns
+        return replace(samples.uniform(), score=dual, mean=mean, a=self.density.a, b=self.density.b)
+
+    def n_positive(self, samples: Samples) -> int:
+        return int(np.count_nonzero(samples.columns[0]))
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Random(WeightedMethod):
+    """Draws uniformly."""
+
+    name = "random"
+    keeps = "a uniform draw"
+
+    def race(self, samples: Samples) -> ops.Race:
+        return samples.uniform()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByScore(KeyedMethod):
+    """Keeps the n samples at one end of a score."""
+
+    keeps = "the n highest, or lowest, of a score"
+
+    score: str
+    keep: Literal["high", "low"] | None = field(default=None, metadata={"doc": "the end that is kept, high or low"})
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.score
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.score,)
+
+    def __post_init__(self) -> None:
+        if self.keep not in (None, "high", "low"):
+            raise ValueError(f"keep is {self.keep!r}; give high or low")
+
+    def keys(self, samples: Samples) -> Floats:
+        score = samples.columns[0].astype(np.float64)
+        return score if (self.keep or kept_end(self.score)) == "low" else -score
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverStrata(Method):
+    """Spreads what is kept over strata of a score and draws uniformly in each."""
+
+    score: str
+    strata: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.score,)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.strata, bool) or not isinstance(self.strata, int | np.integer) or self.strata < 1:
+            raise ValueError(f"strata is {self.strata!r}; give an integer, at least 1")
+
+    def pick(self, samples: Samples, n: int) -> Ints:
+        keys = ops.race_keys(samples.uniform())
+        kept = [members[smallest(keys[members], quota)] for members, quota in self.quotas(samples.columns[0], n)]
+        return np.sort(np.concatenate(kept))
+
+    @abstractmethod
+    def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
+        """The positions of each stratum, and how many of them are kept."""
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Ccs(OverStrata):
+    """Coverage-centric selection."""
+
+    name = "ccs"
+    keeps = "covers strata of equal width of a score, after dropping the hardest"
+    source = "arXiv 2210.15809"
+
+    score: str = field(default="aum", metadata={"doc": "the score whose range is covered"})
+    mis_ratio: float = field(default=0.0, metadata={"doc": "fraction of lowest score to drop beforehand"})
+    strata: int = field(default=50, metadata={"doc": "number of strata"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.mis_ratio, int | float | np.floating | np.integer) or not 0 <= self.mis_ratio < 1:
+            raise ValueError(f"mis_ratio is {self.mis_ratio!r}; give a number in [0, 1)")
+
+    def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
+        """From the smallest stratum up, so that what a small one lacks is shared by the larger ones."""
+        hardest = min(math.floor(float(self.mis_ratio) * len(column)), len(column) - n)
+        remaining = np.sort(np.argsort(column, kind="stable")[hardest:])
+        column = column[remaining]
+        low, high = float(column.min()), float(column.max())
+        width = (high - low) / self.strata or 1.0
+        stratum = np.minimum(((column - low) / width).astype(np.int64), self.strata - 1)
+        groups = sorted((np.flatnonzero(stratum == s) for s in np.unique(stratum)), key=len)
+        for at, members in enumerate(groups):
+            quota = min(len(members), n // (len(groups) - at))
+            yield remaining[members], quota
+            n -= quota
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Stratified(OverStrata):
+    """Proportional stratified sampling."""
+
+    name = "stratified"
+    keeps = "the same fraction of each of `strata` quantiles of a score"
+    source = "Neyman, 1934"
+
+    score: str = field(default="dual", metadata={"doc": "the score whose quantiles are the strata"})
+    strata: int = field(default=50, metadata={"doc": "number of strata"})
+
+    def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
+        groups = [group for group in np.array_split(np.argsort(column, kind="stable"), self.strata) if len(group)]
+        yield from zip(groups, shares([len(group) for group in groups], n), strict=True)
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------------
+
+COLUMNS = tuple(f.name for f in fields(Scores) if f.name != "visits")
+"""The columns of Scores that measure something."""
+LOW_IS_KEPT = ("mean", "aum")
+"""The columns of Scores of which the low end is kept; of the others it is the high end."""
+RANGES = {"mean": (0.0, 1.0), "aum": (-math.inf, math.inf)}
+"""Where valid values lie: for the other columns of Scores 0 and up, for other scores anywhere. All are finite."""
+
+
+def trajectory_scores() -> Mapping[str, Any]:
+    """The registered functions of trajectories by name, each with .keep, "high" or "low"."""
+    try:
+        from dualfast.scoring import trajectories  # type: ignore[attr-defined, unused-ignore]
+    except ImportError:
+        return {}
+    registered: Mapping[str, Any] = trajectories.registered()
+    return registered
+
+
+def score_names() -> list[str]:
+    """Every score that is a method of the same name."""
+    return [*COLUMNS, *trajectory_scores()]
+
+
+def kept_end(score: str) -> str:
+    """Which end of a score is kept unless an option says otherwise, "high" or "low"."""
+    if score not in COLUMNS and score in (registered := trajectory_scores()):
+        return str(registered[score].keep)
+    return "low" if score in LOW_IS_KEPT else "high"
+
+
+def bad_scores(name: str, column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which samples have no valid score: NaN, infinite, or out of the score's range."""
+    low, high = RANGES.get(name, (0.0, math.inf) if name in COLUMNS else (-math.inf, math.inf))
+    valid = np.isfinite(column)
+    if low > -math.inf:
+        valid &= column >= low
+    if high < math.inf:
+        valid &= column <= high
+    bad: NDArray[np.bool_] = ~valid
+    return bad
+
+
+# ---- by name --------------------------------------------------------------------------------------------------------
+
+
+def kind_of(name: str) -> type[Method]:
+    """The class of the method of this name; ValueError for an unknown one."""
+    if name in METHODS:
+        return METHODS[name]
+    scores = score_names()
+    if name not in scores:
+        raise ValueError(f"method is {name!r}; give one of {', '.join(sorted({*METHODS, *scores}))}")
+    return ByScore
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """ValueError for an unknown method, or an option that its text may not hold: its own, and mislabel_cut, which is an
+    argument of select, where scores are used."""
+    kind = kind_of(name)
+    allowed = {*kind.options(), *(["mislabel_cut"] if kind.columns != () else [])}
+    for given in options:
+        if given not in allowed:
+            takes = ", ".join(sorted(allowed)) or "none"
+            raise ValueError(f"method {name!r} has no option {given!r}; it takes {takes}")
+
+
+def configure(name: str, options: Mapping[str, Any]) -> Method:
+    """The method of this name with these options of its own. ValueError for an unknown method or option and for a value
+    out of range."""
+    check_options(name, options)
+    kind: Any = kind_of(name)
+    method: Method = kind(score=name, **options) if kind is ByScore else kind(**options)
+    return method
+
+
+def uses_scores(text: str) -> bool:
+    """Whether a method, given as text with its options, reads scores; True for a name that is not registered."""
+    kind = METHODS.get(method_options(text)[0])
+    return kind is None or kind.columns != ()
+
+
+# ---- for people -----------------------------------------------------------------------------------------------------
+
+
+def help_text() -> str:
+    """The methods and their options, for the help of the command line."""
+    told = [f"{name} ({', '.join(kind.options())})" if kind.options() else name for name, kind in METHODS.items()]
+    return (
+        f"{', '.join(told)}, or a score by name ({', '.join(score_names())}; {', '.join(ByScore.options())}). Options "
+        "follow a colon, separated by commas: dual+beta:c_d=5.5"
+    )
+
+
+def markdown_table() -> str:
+    """The methods as a Markdown table: name, what is kept, options with their defaults, source."""
+    rows = [(f"`{name}`", kind.keeps, kind) for name, kind in METHODS.items()]
+    for end, phrase in (("high", "the n highest"), ("low", "the n lowest")):
+        names = [f"`{name}`" for name in score_names() if kept_end(name) == end]
+        rows.append((", ".join(names), phrase, ByScore))
+    lines = ["| method | keeps | options | source |", "|---|---|---|---|"]
+    for name, keeps, kind in rows:
+        told = "; ".join(
+            f"`{option}`{'' if f.default is None else f'={f.default}'}: {f.metadata['doc']}"
+            for option, f in kind.options().items()
+        )
+        lines.append(f"| {name} | {keeps} | {told} | {kind.source or 'see `dualfast.Scores`' if told else ''} |")
+    return "\n".join(lines) + "\n"

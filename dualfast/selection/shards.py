@@ -1,0 +1,115 @@
+"""Columns of scores on disk, read a piece at a time: Parquet score tables and .npy columns."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.selection.methods import Columns
+
+Path: TypeAlias = str | os.PathLike[str]
+Source: TypeAlias = Path | Mapping[str, Path]
+
+ROWS = 1 << 20  # samples of a piece
+AHEAD = 4  # pieces that are read from the disk while one is processed
+
+
+class Shard:
+    """Columns on disk: a Parquet score table, or a mapping from column names to .npy files.
+
+    `first` is the id of its first sample; the others follow. Raises ValueError for files that are missing, damaged,
+    or disagree in length.
+    """
+
+    def __init__(self, source: Source, first: int = 0) -> None:
+        self.first = first
+        self.name = ", ".join(map(str, source.values())) if isinstance(source, Mapping) else str(source)
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.parquet: Any = None
+        try:
+            if isinstance(source, Mapping):
+                self.arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in source.items()}
+                lengths = {name: len(array) for name, array in self.arrays.items()}
+                if len(set(lengths.values())) != 1 or any(a.ndim != 1 for a in self.arrays.values()):
+                    raise ValueError(f"columns must be 1-D and of one length; they have {lengths}")
+                self.count = next(iter(lengths.values()))
+            else:
+                import pyarrow.parquet as pq
+
+                self.parquet = pq.ParquetFile(source, memory_map=True)
+                self.count = self.parquet.metadata.num_rows
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{self.name!r} is not a score table: {str(error).splitlines()[0]}") from None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data that a score table was written for, where it says so."""
+        metadata = {} if self.parquet is None else self.parquet.schema_arrow.metadata or {}
+        fingerprint: str | None = json.loads(metadata.get(b"dualfast", b"{}")).get("fingerprint")
+        return fingerprint
+
+    def pieces(self, names: Sequence[str], rows: int | None = None) -> Iterator[tuple[int, int, Columns]]:
+        """Piece by piece: the id of the first sample, their number, at most `rows`, and the named columns."""
+        rows = rows or ROWS
+        have = list(self.arrays) if self.parquet is None else self.parquet.schema_arrow.names
+        for name in names:
+            if name not in have:
+                raise ValueError(f"{self.name!r} has no column {name!r}; it has {', '.join(have)}")
+        if not names:
+            for begin in range(0, self.count, rows):
+                yield self.first + begin, min(rows, self.count - begin), ()
+        elif self.parquet is None:
+            for begin, columns in self._from_arrays(names, rows):
+                yield self.first + begin, len(columns[0]), columns
+        else:
+            for begin, columns in self._from_parquet(names, rows):
+                yield self.first + begin, len(columns[0]), columns
+
+    def _from_arrays(self, names: Sequence[str], rows: int) -> Iterator[tuple[int, Columns]]:
+        columns = [self.arrays[name] for name in names]
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(cast(Any, column).filename, "rb")) for column in columns]
+            reader = stack.enter_context(ThreadPoolExecutor(1))
+
+            def request(begin: int, count: int) -> None:
+                # The kernel reads only a few pages ahead of a mapped file, so that every piece would be waited for.
+                for column, file in zip(columns, files, strict=True):
+                    size, offset = column.itemsize, cast(Any, column).offset
+                    os.posix_fadvise(file.fileno(), offset + begin * size, count * size, os.POSIX_FADV_WILLNEED)
+
+            for begin in range(0, self.count, rows):  # a request takes time itself, hence the thread
+                reader.submit(request, begin + AHEAD * rows if begin else 0, rows if begin else (AHEAD + 1) * rows)
+                yield begin, tuple(_floats(column[begin : begin + rows]) for column in columns)
+
+    def _from_parquet(self, names: Sequence[str], rows: int) -> Iterator[tuple[int, Columns]]:
+        ids = ["id"] if "id" in self.parquet.schema_arrow.names else []
+        begin = 0
+        try:
+            for batch in self.parquet.iter_batches(rows, columns=[*names, *ids]):
+                at = self.first + begin
+                if ids and not (batch["id"].to_numpy() == np.arange(at, at + batch.num_rows)).all():
+                    raise ValueError(f"the ids are not {at}, {at + 1}, ...: sort the table by id, shards in order")
+                yield begin, tuple(_floats(batch[name].to_numpy(zero_copy_only=False)) for name in names)
+                begin += batch.num_rows
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.name!r} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def shards_of(source: Source | Sequence[Source]) -> list[Shard]:
+    """One source, or several that follow each other."""
+    sources = list(source) if isinstance(source, list | tuple) else [cast(Source, source)]
+    shards: list[Shard] = []
+    for one in sources:
+        shards.append(Shard(one, shards[-1].first + shards[-1].count if shards else 0))
+    return shards
+
+
+def _floats(column: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(column, None if column.dtype in (np.float32, np.float64) else np.float64)
