@@ -21,7 +21,7 @@ import torch
 from dualfast.comm.ranks import Ranks, join
 from dualfast.config import Data, Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, method_options
 from dualfast.data import beton, sources
-from dualfast.data.index_list import load_keep, save_keep
+from dualfast.data.index_list import load_keep, save_keep, side_of
 from dualfast.loading.loader import Loader
 from dualfast.report import page as report
 from dualfast.runs.rundir import RunDir, held, versions
@@ -494,37 +494,69 @@ class Workshop:
 def _write_report(run_dir: RunDir, train: beton.Beton | None) -> Path:
     """The page shows what the first method kept with the first seed, and that seed's scores (else the first scored)."""
     config, rows = run_dir.config(), run_dir.records("trained")
+    asked = config["asked"]
     rows = list({training_of(row): row for row in rows}.values())
     scored = [record["seed"] for record in run_dir.records("scored")]
     first = next((training_of(row) for row in rows if row["method"] != "full"), None)
     seed = first.seed if first is not None and first.seed in scored else scored[0] if scored else None
+    fingerprint = None if train is None else train.fingerprint
     scores, labels = None, None if train is None else train.labels
     if seed is not None:
         path = run_dir.scores_path(seed, seed == scored[0])
-        scores = Scores.load(path, fingerprint=None if train is None else train.fingerprint)
+        scores = Scores.load(path, fingerprint=fingerprint)
         labels = Scores.about(path)["labels"] if labels is None else labels
-    kept, kept_by = {}, ""
-    if first is not None and labels is not None:
-        ours = [t for t in map(training_of, rows) if (t.method, t.seed) == (first.method, first.seed)]
-        ours.sort(key=lambda training: training.prune_ratio)
-        given = scores if needs_scores(first.method) else len(labels)
-        asked = config["asked"]
-        if given is not None:
-            how = {t: draw_options(t, asked["c_d"], asked["per_class"], lambda: given) for t in ours}
-            kept = {t.prune_ratio: drawn(t, given, labels, how[t]) for t in ours}
-            kept_by = f"{first.method}, seed {first.seed}"
+
+    def options_of(training: Training) -> dict[str, Any]:
+        """How a training's ids were drawn, by its list's sidecar; without one, how they are drawn again."""
+        listed = _index_list(run_dir, training)
+        recorded = {} if listed is None else side_of(listed)
+        return recorded or draw_options(training, asked["c_d"], asked["per_class"], lambda: scores)
+
+    kept, redrawn = {}, []
+    if first is not None and labels is not None and (scores is not None or not needs_scores(first.method)):
+        same = [t for t in map(training_of, rows) if (t.method, t.seed) == (first.method, first.seed)]
+        for training in sorted(same, key=lambda training: training.prune_ratio):
+            listed = _index_list(run_dir, training)
+            if listed is not None:
+                ids = load_keep(listed, n_samples=len(labels), fingerprint=fingerprint)
+            else:
+                given = scores if scores is not None and needs_scores(first.method) else len(labels)
+                ids = drawn(training, given, labels, options_of(training))
+                redrawn.append(training.prune_ratio)
+            kept[training.prune_ratio] = ids
+    c_d = {}
+    if scores is not None and seed is not None:
+        beta = [row for row in rows if method_options(row["method"])[0] == "dual+beta"]
+        ratios = {row["prune_ratio"] for row in beta if row["method"] == beta[0]["method"]}
+        c_d = {ratio: options_of(Training(beta[0]["method"], ratio, seed))["c_d"] for ratio in ratios}
     content = report.Content(
         rows=rows,
-        asked=config["asked"],
+        asked=asked,
         environment=config.get("environment", {}),
         labels=labels,
         data=train,
         scores=scores,
         scored_seed=seed,
+        c_d=c_d,
         kept=kept,
-        kept_by=kept_by,
+        kept_by="" if first is None else f"{first.method}, seed {first.seed}",
+        redrawn=redrawn,
     )
     return report.write(run_dir.report_path, content)
+
+
+def _index_list(run_dir: RunDir, training: Training) -> Path | None:
+    """The index list that a training used: the one of its own name, else keep-<ratio>.npy where the sidecar says that
+    it was drawn for this method and seed; None where neither exists."""
+    own = run_dir.keep_path(training.prune_ratio, training.method, training.seed, first=False)
+    if own.exists():
+        return own
+    shared = run_dir.keep_path(training.prune_ratio, training.method, training.seed)
+    method, given = method_options(training.method)
+    # The sidecar holds c_D as a number, whether it was given as one, by name or as auto.
+    expected = {key: value for key, value in given.items() if not isinstance(value, str) or key != "c_d"}
+    expected |= {"method": method, "seed": training.seed}
+    return shared if shared.exists() and expected.items() <= side_of(shared).items() else None
 
 
 def _times(record: dict[str, Any]) -> dict[str, float]:
