@@ -2,8 +2,8 @@
 
 python benchmarks/bench_distributed.py [--samples 1281167 10000000 100000000] [--ranks 1 2 4 8] [--repeats 5]
 Every rank observes its share of synthetic visits; then all exchange. The ranks share the cores of this machine and
-communicate through gloo on it, so the seconds are those of its cores, not of a network. Rows that are already in today's
-result file are not measured again.
+communicate through gloo on it, so the seconds are those of its cores, not of a network. Rows that today's result file
+already has are not measured again.
 """
 
 from __future__ import annotations
