@@ -1,4 +1,4 @@
-"""What every benchmark shares: paired rounds, peak memory, and results that say where they come from."""
+"""Shared by all benchmarks: paired rounds, peak memory, and result files that state their origin."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def paired(
     entries: dict[str, Callable[[], Any]], repeats: int, *, before: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Times all entries, `repeats` rounds after one to warm up, so that what else the machine does falls on all alike;
-    in an order drawn anew each round, as what one leaves in the caches falls on the next. Each gets its median, fastest
-    and slowest seconds, the quartiles, and the CPU seconds of its median round."""
+    """Times all entries in each of `repeats` rounds, after one warm-up round, so that other load on the machine affects
+    all alike. The order is shuffled every round, because an entry inherits the caches of the one before it. Returns for
+    each entry the median, fastest and slowest seconds, the quartiles, and the CPU seconds of its median round."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
     for turn in range(repeats + 1):
         for name in np.random.default_rng(turn).permutation(list(entries)):
@@ -48,13 +48,13 @@ def paired(
 
 
 def peak_memory(run: Callable[[], Any]) -> int:
-    """Bytes of anonymous memory that `run` takes at its highest, beyond what there was before; looked at every
-    millisecond. Pages of mapped files do not count."""
+    """Peak anonymous memory of `run` in bytes, above the level before it, sampled every millisecond. Pages of mapped
+    files do not count."""
 
     def now() -> int:
         with open("/proc/self/status") as file:
-            found = re.search(r"RssAnon:\s+(\d+) kB", file.read())
-        return int(found[1]) * 1024 if found else 0
+            match = re.search(r"RssAnon:\s+(\d+) kB", file.read())
+        return int(match[1]) * 1024 if match else 0
 
     start, highest, done = now(), 0, threading.Event()
 
@@ -74,7 +74,7 @@ def peak_memory(run: Callable[[], Any]) -> int:
 
 
 def copy_bandwidth(megabytes: int = 256) -> float:
-    """Bytes a second, read plus written, of copying on torch's threads."""
+    """Bytes per second, read plus written, of a copy on torch's threads."""
     source = torch.ones(megabytes << 18)
     target = torch.empty_like(source)
     seconds = paired({"copy": lambda: target.copy_(source)}, 7)["copy"]["min_s"]
@@ -82,7 +82,7 @@ def copy_bandwidth(megabytes: int = 256) -> float:
 
 
 def origin(packages: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Commit, machine and versions."""
+    """Date, commit, machine and versions of a result."""
 
     def git(*arguments: str) -> str:
         try:
@@ -93,7 +93,7 @@ def origin(packages: tuple[str, ...] = ()) -> dict[str, Any]:
 
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": os.environ.get("DUALFAST_COMMIT") or git("rev-parse", "HEAD"),  # a copy of the tree has no git
+        "commit": os.environ.get("DUALFAST_COMMIT") or git("rev-parse", "HEAD"),  # a copied tree has no .git
         "changed_files": len([line for line in git("status", "--porcelain", "-uno").splitlines() if line]),
         "machine": machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -105,14 +105,14 @@ def origin(packages: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """The GPU's name where there is one, else the processor's."""
+    """The name of the GPU, or of the processor where there is no GPU."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
-        found = None
-    return found[1].strip() if found else platform.machine()
+        match = None
+    return match[1].strip() if match else platform.machine()
 
 
 def path_of(name: str, about: dict[str, Any]) -> Path:
@@ -122,7 +122,7 @@ def path_of(name: str, about: dict[str, Any]) -> Path:
 
 
 def save(name: str, rows: list[dict[str, Any]], about: dict[str, Any]) -> Path:
-    """Writes the results to path_of them, and returns it."""
+    """Writes the result file and returns its path."""
     RESULTS.mkdir(exist_ok=True)
     path = path_of(name, about)
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""What scoring on several processes costs: bytes and seconds of an exchange, and the pause of a checkpoint.
+"""The cost of scoring on several processes: bytes and seconds of an exchange, and the pause of a checkpoint.
 
 python benchmarks/bench_distributed.py [--samples 1281167 10000000 100000000] [--ranks 1 2 4 8] [--repeats 5]
-Every rank observes its share of synthetic visits; then all exchange. Ranks share this machine's processors and talk by
-gloo over its memory, so that seconds are of one machine's cores, not of a network. A row that today's file has is not
-measured again.
+Every rank observes its share of synthetic visits; then all exchange. The ranks share the cores of this machine and
+communicate through gloo on it, so the seconds are those of its cores, not of a network. Rows that today's result file
+already has are not measured again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WINDOW = 10
 BATCH = 256
 CLASSES = 10
 IMAGENET = 1_281_167
-GATHERED = 10_000_000  # samples up to which all scores are gathered on one rank: 28 bytes each, and 72 as float64
+MAX_GATHERED = 10_000_000  # most samples whose scores are gathered on one rank: 28 bytes each, 72 as float64
 
 
 def on_rank(rank: int, size: int, folder: str, samples: int, repeats: int) -> None:
@@ -48,13 +48,13 @@ def on_rank(rank: int, size: int, folder: str, samples: int, repeats: int) -> No
     def counting(taken: torch.Tensor, given: torch.Tensor, *splits: Any, **options: Any) -> Any:
         nonlocal sent
         row = given.nbytes // len(given) if len(given) else 0
-        sent += given.nbytes - row * (splits[1][rank] if splits else 1)  # what a rank has for itself does not travel
+        sent += given.nbytes - row * (splits[1][rank] if splits else 1)  # the part for the rank itself is not sent
         return all_to_all(taken, given, *splits, **options)
 
     dist.all_to_all_single = counting
     seconds, bytes_sent = [], []
     for turn in range(repeats + 1):
-        table._seen = [visits(samples, rank, size, turn)]  # what steps leave, without the network that makes it
+        table._seen = [visits(samples, rank, size, turn)]  # what the steps of an epoch leave, without a model
         sent = 0
         dist.barrier()
         start = time.perf_counter()
@@ -64,14 +64,14 @@ def on_rank(rank: int, size: int, folder: str, samples: int, repeats: int) -> No
             seconds.append(time.perf_counter() - start)
             bytes_sent.append(sent)
     row = {"seconds": seconds, "bytes": bytes_sent, "lines": table.lines.nbytes, "peak": peak_bytes()}
-    if samples <= GATHERED:
+    if samples <= MAX_GATHERED:
         row |= gathering(table, rank)
     torch.save(row, f"{folder}/{rank}")
     dist.destroy_process_group()
 
 
 def visits(samples: int, rank: int, size: int, turn: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One visit of this rank's share of an epoch in an order without pattern for the caches; ids and values."""
+    """(ids, values) of one visit to each sample of this rank's share, in an order that defeats the caches."""
     step = int(samples * 0.6180339887) | 1
     while math.gcd(step, samples) > 1:
         step += 2
@@ -82,19 +82,19 @@ def visits(samples: int, rank: int, size: int, turn: int) -> tuple[torch.Tensor,
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held."""
+    """Peak resident memory of this process."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def gathering(table: ShardedTable, rank: int) -> dict[str, float]:
-    """Seconds of gathering all scores on the first rank, and of selecting without."""
+    """Seconds of gathering all scores on rank 0, and of selecting without gathering."""
     dist.barrier()
     start = time.perf_counter()
     scores = table.scores_on(0)
     gather = time.perf_counter() - start
-    mine = table.local_scores().mean
-    local = Scores(dual=mine * (1 - mine), mean=mine)  # too few visits for windows
+    mean = table.local_scores().mean
+    local = Scores(dual=mean * (1 - mean), mean=mean)  # too few visits for the windows of dual
     dist.barrier()
     start = time.perf_counter()
     kept = select_sharded(local, 0.7)
@@ -149,7 +149,7 @@ def recording(repeats: int) -> dict[str, Any]:
 
 
 def checkpoint(samples: int, repeats: int) -> dict[str, Any]:
-    """How long training stands still for a checkpoint of a table of so many samples, and how long the file takes."""
+    """How long a checkpoint of a table of `samples` samples pauses training, and how long it takes to write."""
     table = ScoreTable(samples, window=WINDOW)
     pauses, writing = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -167,13 +167,13 @@ def checkpoint(samples: int, repeats: int) -> dict[str, Any]:
 
 
 def epoch(repeats: int) -> dict[str, Any]:
-    """Images a second of the small network at 32 px on one core, without loading, which would only slow it."""
+    """Images per second of the network `small` at 32 px on one core, excluding loading."""
     from dualfast.config import Recipe
     from dualfast.training import models
     from dualfast.training.fit import CrossEntropy, Fit, fit
 
     class Images:
-        """40 batches of 128 images that are there already."""
+        """40 batches of 128 images that are already in memory."""
 
         remaining = 40
         batch = (torch.randn(128, 3, 32, 32), torch.arange(128) % CLASSES, torch.arange(128))
@@ -200,19 +200,19 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[IMAGENET, 10_000_000, 100_000_000])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     about = _harness.origin()
     wanted: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = [
-        ({"what": "checkpoint"}, lambda: checkpoint(IMAGENET, asked.repeats)),
-        ({"what": "recording"}, lambda: recording(asked.repeats)),
-        ({"what": "epoch"}, lambda: epoch(asked.repeats)),
+        ({"what": "checkpoint"}, lambda: checkpoint(IMAGENET, args.repeats)),
+        ({"what": "recording"}, lambda: recording(args.repeats)),
+        ({"what": "epoch"}, lambda: epoch(args.repeats)),
     ]
-    for samples in asked.samples:
-        for size in asked.ranks:
+    for samples in args.samples:
+        for size in args.ranks:
             row = {"what": "exchange", "samples": samples, "ranks": size}
-            wanted.append((row, lambda row=row: exchange(row["samples"], row["ranks"], asked.repeats)))  # type: ignore[misc]
+            wanted.append((row, lambda row=row: exchange(row["samples"], row["ranks"], args.repeats)))  # type: ignore[misc]
     path = _harness.path_of("distributed", about)
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     for key, measure in wanted:

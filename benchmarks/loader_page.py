@@ -1,4 +1,4 @@
-"""Writes docs/loader.md from the newest results of bench_loader.py: python benchmarks/loader_page.py"""
+"""Writes docs/loader.md with the newest results of bench_loader.py: python benchmarks/loader_page.py"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PAGE = HERE.parent / "docs" / "loader.md"
 
 TEXT = """# The loader
 
-`dualfast.Loader` takes the arguments of `ffcv.loader.Loader` and gives its batches with the samples' ids appended:
-`for images, labels, index in loader`. `examples/ffcv_cifar.py` is an FFCV program with one import changed.
+`dualfast.Loader` takes the arguments of `ffcv.loader.Loader` and yields its batches with the samples' ids appended:
+`for images, labels, index in loader`. `examples/ffcv_cifar.py` is an FFCV training script with one import changed.
 
 ```python
 from dualfast import Loader, PageRandom, compact, verify
@@ -24,33 +24,33 @@ print(loader.plan())
 
 ## Orders
 
-| order | visits | memory for the file |
+| order | sequence | part of the file in memory |
 |---|---|---|
-| `"random"` | a full shuffle | all selected samples, or every epoch reads them again |
+| `"random"` | a full shuffle | all selected samples; otherwise every epoch reads them again |
 | `"sequential"` | the order of the indices | two windows of 16 MiB, read ahead |
-| `"page_random"`, `PageRandom(budget)` | shuffled pages, shuffled again within half a budget | at most the budget |
+| `"page_random"`, `PageRandom(budget)` | random pages, their samples shuffled by half a budget | at most the budget |
 
-Orders depend only on (seed, epoch, sample id), not on the number of workers; over several processes each sample comes
-once. An epoch reads only the 4 KiB blocks that hold selected samples, once each: the kernel's own read-ahead is off,
-and the blocks needed next are requested explicitly. With `os_cache=False`, blocks already visited are dropped from the
-kernel's cache.
+Every order is a function of (seed, epoch, sample id) and independent of the number of workers; over several processes
+each sample comes exactly once per epoch. An epoch reads only the 4 KiB blocks that hold selected samples, once each:
+the kernel's read-ahead is disabled, and the blocks needed next are requested explicitly. With `os_cache=False`, blocks
+are dropped from the page cache after use.
 
 ## plan()
 
-`loader.plan()` tells before an epoch what it will read: bytes needed and read, pages, memory, how well the order
-shuffles (the distance between samples that are neighbours in the file, 1 being a full shuffle's), and after how many
-epochs a compact copy pays off.
+`loader.plan()` predicts what the next epoch will read: bytes needed, bytes read, pages, memory, the quality of the
+shuffle (how far apart samples end up that are neighbours in the file; 1 for a full shuffle), and the number of epochs
+after which a compact copy pays off.
 
 ## compact, write, verify
 
-`compact("train.beton", kept, "small.beton")` copies the kept samples' bytes and keeps their ids in the field
-`original_index`; FFCV can read the copy. `write` and `compact` work in `NAME.partial`, with a journal of finished steps
-beside it: after an interruption, a kill or a full disk the same call resumes and produces the same bytes, and only a
-complete file gets its name. An image that `write` has stored is not encoded again; checksums tell whether the source
-and the disk still hold it unchanged.
+`compact("train.beton", kept, "small.beton")` copies the kept samples byte for byte and stores their ids in the field
+`original_index`; FFCV can read the copy. `write` and `compact` work in `NAME.partial` with a journal beside it. After a
+stop, a kill or a full disk, the same call resumes and produces the same bytes; the file gets its name only when it is
+complete. An image that `write` has already stored is not encoded again: checksums confirm that the source and the disk
+still hold the same bytes.
 
-`verify("train.beton")` checks the tables and every page against the checksums in `train.beton.crc` (`full=True` decodes
-every image too); opening a file checks its tables. `docs/faults.md` lists the outcome of every fault.
+`verify("train.beton")` checks the tables and every page against the checksums in `train.beton.crc` (`full=True` also
+decodes every image); opening a file checks its tables. `docs/faults.md` lists the outcome of every fault.
 
 ## Measured
 """
@@ -61,12 +61,12 @@ def newest() -> Path:
 
 
 def rate(row: dict[str, Any]) -> str:
-    rates = row.get("images_per_s")
-    return f"{rates['median']:,.0f} ({rates['q1']:,.0f} to {rates['q3']:,.0f})" if rates else row["missing"]
+    images = row.get("images_per_s")
+    return f"{images['median']:,.0f} ({images['q1']:,.0f} to {images['q3']:,.0f})" if images else row["missing"]
 
 
 def page(path: Path) -> str:
-    """The page for one results file."""
+    """The page for one result file."""
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     by_case: dict[str, list[dict[str, Any]]] = {}
     for row in about["rows"]:
@@ -77,17 +77,17 @@ def page(path: Path) -> str:
 
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if name != "dualfast")
     lines = [
-        f"{about['machine']}, {about['cores']} cores, {about['workers']} workers on every side, "
+        f"{about['machine']}, {about['cores']} cores, {about['workers']} workers for every loader, "
         f"Python {about['python']}, {versions}; {about['date']}.",
-        f"The rows, each with its commit and the machine's load, are in `benchmarks/results/{path.name}`.",
-        "Images are 128 photographs of ImageNet, repeated, cropped at random to 224 px, or noise of 32 px.",
+        f"The raw rows, each with its commit and the machine's load, are in `benchmarks/results/{path.name}`.",
+        "The images are 128 ImageNet photographs, repeated and cropped at random to 224 px, or 32 px images of noise.",
         "",
         "### Epochs from memory",
         "",
-        "Images per second, median and quartiles of alternating epochs; the ratio is of paired epochs. Pillow",
-        "(torch's DataLoader) and SPDL decode the original files. " + command("warm"),
+        "Images per second: median and quartiles of epochs that alternate between the loaders; the speed-up is that of",
+        "the paired epochs. Pillow (in torch's DataLoader) and SPDL decode the original files. " + command("warm"),
         "",
-        "| file | side | images/s | dualfast is faster by | to the first batch s | peak memory MB |",
+        "| file | loader | images/s | speed-up of dualfast | s to the first batch | peak memory MB |",
         "|---|---|--:|--:|--:|--:|",
     ]
     for case, rows in by_case.items():
@@ -100,10 +100,10 @@ def page(path: Path) -> str:
         "",
         "### An epoch from a cold disk",
         "",
-        "Bytes that the process read from disk, over those of the selected samples; what plan() predicted; the most",
-        "of the file that was in memory at once. " + command("cold"),
+        "Amplification: bytes read from disk over bytes of the selected samples. Planned: what plan() predicted. In",
+        "memory: the largest part of the file that was cached at once. " + command("cold"),
         "",
-        "| selection | side | needed MB | read MB | amplification | planned MB | in memory MB | budget MB |",
+        "| selection | loader | needed MB | read MB | amplification | planned MB | in memory MB | budget MB |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for case, rows in by_case.items():
@@ -124,11 +124,11 @@ def page(path: Path) -> str:
             )
     lines += [
         "",
-        "### Opening a file of 1,280,000 samples, and another subset of it",
+        "### Opening a file of 1,280,000 samples, and switching to another subset",
         "",
-        "FFCV needs a new loader for another subset. " + command("subsets"),
+        "FFCV has to build a new loader for each subset. " + command("subsets"),
         "",
-        "| side | to open s | peak memory for it MB | another subset s | with its first batch s |",
+        "| loader | s to open | peak memory to open MB | s to switch | s to switch, with the first batch |",
         "|---|--:|--:|--:|--:|",
     ]
     for row in by_case.get("subsets, 1,280,000 samples", []):

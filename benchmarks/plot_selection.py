@@ -1,4 +1,4 @@
-"""docs/selection.png: what the prune ratio does to the Beta curve and to the kept set, on the scores of a run.
+"""Draws docs/selection.png: how the prune ratio moves the Beta density and the kept set, for the scores of a run.
 
 python benchmarks/plot_selection.py runs/cifar10/scores.parquet [--c-d 4] [--out docs/selection.png]
 """
@@ -6,7 +6,6 @@ python benchmarks/plot_selection.py runs/cifar10/scores.parquet [--c-d 4] [--out
 from __future__ import annotations
 
 import argparse
-from math import lgamma
 
 import matplotlib
 import numpy as np
@@ -15,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from dualfast import Scores, select
+from dualfast.report.figures import beta_density
 from dualfast.selection.beta import beta_of
 
 RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument("scores")
     parser.add_argument("--c-d", type=float, default=4.0)
     parser.add_argument("--out", default="docs/selection.png")
-    asked = parser.parse_args()
-    scores = Scores.load(asked.scores)
+    args = parser.parse_args()
+    scores = Scores.load(args.scores)
     x = np.linspace(0.001, 0.999, 500)
     edges = np.linspace(0, 1, 51)
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(RATIOS)))
@@ -35,11 +35,9 @@ def main() -> None:
     right.hist(scores.mean, edges, color="0.85", label="all images")
     density = left.twinx()
     for ratio, colour in zip(RATIOS, colours, strict=True):
-        beta = beta_of(scores, ratio, asked.c_d)
-        log_pdf = lgamma(beta.a + beta.b) - lgamma(beta.a) - lgamma(beta.b)
-        curve = np.exp(log_pdf + (beta.a - 1) * np.log(x) + (beta.b - 1) * np.log1p(-x))
-        density.plot(x, curve, color=colour)
-        kept = select(scores, ratio, c_d=asked.c_d)
+        beta = beta_of(scores, ratio, args.c_d)
+        density.plot(x, beta_density(x, beta.a, beta.b), color=colour)
+        kept = select(scores, ratio, c_d=args.c_d)
         counts, _ = np.histogram(scores.mean[kept], edges)
         right.stairs(counts, edges, color=colour, linewidth=1.6, label=f"r = {ratio}: {len(kept):,} kept")
     left.set(xlabel="prediction mean", ylabel="images", title="Beta density over the prediction means")
@@ -47,8 +45,8 @@ def main() -> None:
     density.set_ylim(0)
     right.set(xlabel="prediction mean", ylabel="images", title="What is kept")
     right.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(asked.out, dpi=110)
-    print(f"{asked.out}: {len(scores):,} images, c_d {asked.c_d:g}")
+    figure.savefig(args.out, dpi=110)
+    print(f"{args.out}: {len(scores):,} images, c_d {args.c_d:g}")
 
 
 if __name__ == "__main__":

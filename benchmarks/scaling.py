@@ -1,18 +1,19 @@
-"""Writes docs/scaling.md from the newest result of bench_distributed.py: python benchmarks/scaling.py"""
+"""Writes docs/scaling.md with the newest results of bench_distributed.py: python benchmarks/scaling.py"""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "scaling.md"
 
-# What is assumed, not measured.
-LINK_BYTES_S = 5e9  # what one rank sends and receives at once in an all-to-all: a tenth of a 400 Gb/s adapter
-MESSAGE_S = 20e-6  # of one of the W - 1 messages a rank sends
-IMAGES_S = 2500.0  # a GPU trains on in a second: ResNet-50 in bf16
+# Assumptions of the derived table.
+LINK_BYTES_S = 5e9  # per rank and direction in an all-to-all: a tenth of a 400 Gb/s adapter
+MESSAGE_S = 20e-6  # latency of each of the W - 1 messages that a rank sends
+IMAGES_S = 2500.0  # training speed of a GPU: ResNet-50 in bf16
 CASES = (("8 GPUs, ImageNet-21k", 8, 14_197_122), ("1,024 GPUs, 1B samples", 1024, 1_000_000_000))
 
 
@@ -20,35 +21,44 @@ def newest() -> Path:
     return sorted((HERE / "results").glob("*-distributed.json"))[-1]
 
 
+def paragraph(text: str) -> list[str]:
+    return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
+
+
 def page(path: Path) -> str:
-    """The page of a result."""
+    """The page for one result file."""
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     exchanges = [row for row in about["rows"] if row["what"] == "exchange"]
     (checkpoint,) = (row for row in about["rows"] if row["what"] == "checkpoint")
     (recording,) = (row for row in about["rows"] if row["what"] == "recording")
     (epoch,) = (row for row in about["rows"] if row["what"] == "epoch")
     (two,) = (row for row in exchanges if (row["samples"], row["ranks"]) == (checkpoint["samples"], 2))
-    alone = max((row for row in exchanges if row["ranks"] == 1), key=lambda row: row["samples"])
+    one_rank = max((row for row in exchanges if row["ranks"] == 1), key=lambda row: row["samples"])
     repeats = [row["repeats"] for row in exchanges]
-    work = alone["median_s"] / alone["samples"]
+    work = one_rank["median_s"] / one_rank["samples"]
     lines = [
         "# More processes, more samples",
         "",
-        "The score table of N samples on W ranks takes 64 N / W bytes on each; once an epoch every observation travels",
-        "to the rank that keeps its sample's line, 16 bytes each, in all-to-alls of a million observations a rank",
-        "(`dualfast.ShardedTable`). Ranks that read only what they own (`reads='own'`) send nothing. On another number",
-        "of ranks a training goes on with the same lines (`dualfast.distributed.load_parts`).",
+        *paragraph(
+            "`dualfast.ShardedTable` spreads the score table of N samples over W ranks: 64 N / W bytes per rank. Once "
+            "per "
+            "epoch every observation, 16 bytes, is sent to the rank that owns its sample, in all-to-alls of at most a "
+            "million observations per rank. Ranks that read only the samples they own (`reads='own'`) send nothing. "
+            "Training can resume on another number of ranks with the same scores (`dualfast.distributed.load_parts`)."
+        ),
         "",
         "## Measured",
         "",
-        f"{about['machine']}, {about['cores']} cores shared by all ranks, gloo over the machine's memory, one thread a",
-        f"rank, torch {about['versions']['torch']}; medians of {min(repeats)} to {max(repeats)} exchanges,",
-        "with the fastest and the slowest.",
-        f"`benchmarks/bench_distributed.py`, {about['date']}, load before {about['load_before']:.1f};",
-        f"raw figures in `benchmarks/results/{path.name}`.",
+        *paragraph(
+            f"{about['machine']}, {about['cores']} cores shared by all ranks, gloo between processes of one machine, "
+            f"one "
+            f"thread per rank, torch {about['versions']['torch']}; median, fastest and slowest of {min(repeats)} to "
+            f"{max(repeats)} exchanges. `benchmarks/bench_distributed.py`, {about['date']}, load before "
+            f"{about['load_before']:.1f}; raw figures in `benchmarks/results/{path.name}`."
+        ),
         "",
-        "| samples | ranks | exchange s | fastest to slowest | bytes a sample on the wire | table MB a rank"
-        " | process MB a rank | scores to rank 0 s | selection s |",
+        "| samples | ranks | exchange s | fastest to slowest | bytes sent per sample | table MB per rank"
+        " | process MB per rank | scores to rank 0 s | selection s |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in exchanges:
@@ -58,36 +68,49 @@ def page(path: Path) -> str:
             f"| {row['wire_bytes_per_sample']:.1f} | {row['table_bytes_per_rank'] / 1e6:.0f} "
             f"| {row['peak_bytes_per_rank'] / 1e6:.0f} | {' | '.join(gathered)} |"
         )
-    plain, ours = recording["ScoreTable_step_us"], recording["ShardedTable_step_us"]
+    plain, sharded = recording["ScoreTable_step_us"], recording["ShardedTable_step_us"]
     lines += [
         "",
-        "What a rank keeps for itself does not travel: of 16 bytes (W - 1) / W do. More ranks than cores share them.",
-        "A process holds torch, the table, an epoch's observations (20 bytes each) and, where gathered, the scores.",
+        *paragraph(
+            "A rank does not send observations of samples that it owns: 16 (W - 1) / W bytes per sample are sent. "
+            "Where "
+            "there are more ranks than cores, they share the cores. A process holds torch, the table, one epoch's "
+            "observations (20 bytes each) and, where they are gathered, the scores."
+        ),
         "",
-        f"The small network at 32 px trains on {epoch['images_per_s']:,.0f} images a second and core here, loading",
-        f"left out: of an epoch of {two['samples']:,} samples on 2 ranks the exchange takes "
-        f"{100 * two['median_s'] * 2 * epoch['images_per_s'] / two['samples']:.2f}%.",
+        *paragraph(
+            f"The network `small` at 32 px trains on {epoch['images_per_s']:,.0f} images per second and core here, "
+            f"loading "
+            f"excluded. In an epoch of {two['samples']:,} samples on 2 ranks the exchange takes "
+            f"{100 * two['median_s'] * 2 * epoch['images_per_s'] / two['samples']:.2f}%."
+        ),
         "",
-        f"A step of the loss ({recording['rows']} rows, {recording['classes']} classes, backward included) takes "
-        f"{plain:.0f} us into a ScoreTable and {ours:.0f} us into",
-        "a ShardedTable, its share of the exchange included.",
+        *paragraph(
+            f"A step of DualLoss ({recording['rows']} rows, {recording['classes']} classes, with backward) takes "
+            f"{plain:.0f} us with a ScoreTable and {sharded:.0f} us with a ShardedTable, including its share of the "
+            f"exchange."
+        ),
         "",
-        f"A checkpoint of a table of {checkpoint['samples']:,} samples stops training for "
-        f"{1e3 * checkpoint['median_s']:.0f} ms ({1e3 * checkpoint['min_s']:.0f} to "
-        f"{1e3 * checkpoint['max_s']:.0f}); the file is there after",
-        f"{checkpoint['write_s']:.2f} s, while training goes on.",
+        *paragraph(
+            f"A checkpoint of a table of {checkpoint['samples']:,} samples pauses training for "
+            f"{1e3 * checkpoint['median_s']:.0f} ms ({1e3 * checkpoint['min_s']:.0f} to "
+            f"{1e3 * checkpoint['max_s']:.0f}); the file is complete after {checkpoint['write_s']:.2f} s, written in "
+            f"the "
+            "background."
+        ),
         "",
         "## Derived",
         "",
         "Assumed, not measured:",
         "",
-        f"- each rank has a core of the kind above for the exchange ({1e9 * work:.0f} ns a sample, the one-rank row of "
-        f"{alone['samples']:,} samples)",
+        f"- each rank has one core like those above for the exchange ({1e9 * work:.0f} ns per sample, as in the "
+        f"one-rank "
+        f"row of {one_rank['samples']:,} samples)",
         f"- in an all-to-all a rank sends and receives {LINK_BYTES_S / 1e9:.0f} GB/s, and each of its W - 1 messages "
-        f"costs {1e6 * MESSAGE_S:.0f} us",
-        f"- a GPU trains on {IMAGES_S:,.0f} images a second (ResNet-50 in bf16)",
+        f"adds {1e6 * MESSAGE_S:.0f} us",
+        f"- a GPU trains on {IMAGES_S:,.0f} images per second (ResNet-50 in bf16)",
         "",
-        "| | lines MB a rank | waiting MB a rank | sent MB a rank and epoch | exchange s | of an epoch"
+        "| | table MB per rank | queued MB per rank | sent MB per rank and epoch | exchange s | of an epoch"
         " | all scores on one rank |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
@@ -101,8 +124,11 @@ def page(path: Path) -> str:
         )
     lines += [
         "",
-        "Where all scores do not fit on one rank, `ShardedTable.local_scores()` and `dualfast.distributed.select` draw",
-        "without gathering them: four all-reduced histograms of 512 KB and the ids that are kept.",
+        *paragraph(
+            "Where the scores do not fit on one rank, `ShardedTable.local_scores()` and `dualfast.distributed.select` "
+            "select without gathering them; the ranks exchange only four all-reduced histograms of 512 KB and the "
+            "kept ids."
+        ),
         "",
     ]
     return "\n".join(lines)

@@ -415,7 +415,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console as RichConsole
     from rich.table import Table
 
-    from dualfast.report.page import COLUMNS, summarise
+    from dualfast.report.summary import COLUMNS, summarise
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in COLUMNS:

@@ -1,4 +1,4 @@
-"""Hugging Face accelerate: accelerate launch --num_processes=2 examples/accelerate_loop.py, or by torchrun."""
+"""Hugging Face accelerate: accelerate launch --num_processes=2 examples/accelerate_loop.py (or torchrun)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def main() -> None:
     model = nn.Linear(FEATURES, CLASSES)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    table = ShardedTable(len(data), window=4, epochs=EPOCHS)  # after Accelerator(), which joins the processes
+    table = ShardedTable(len(data), window=4, epochs=EPOCHS)  # after Accelerator(), which sets up the process group
     criterion = DualLoss(table)
     for _ in range(EPOCHS):
-        for points, labels, index in loader:  # accelerate fills the last batches with repeats, which count once
+        for points, labels, index in loader:  # accelerate pads the last batches with repeats, which count once
             loss = criterion(model(points), labels, index)
             optimizer.zero_grad()
             accelerator.backward(loss)
@@ -33,7 +33,7 @@ def main() -> None:
     kept = select(scores, 0.5, c_d="auto")
     assert scores.visits is not None
     accelerator.print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
-    accelerator.wait_for_everyone()  # gloo's threads settle: a group that ends before may wait for them for ever
+    accelerator.wait_for_everyone()  # let gloo's threads finish; destroying the group earlier can hang
     accelerator.end_training()
 
 

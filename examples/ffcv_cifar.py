@@ -1,9 +1,9 @@
-"""A training written for FFCV, in the manner of its CIFAR example: only where Loader is imported from has changed.
+"""A training script for FFCV, after its CIFAR example, with one change: the import of Loader.
 
 python examples/ffcv_cifar.py --train train.beton --test test.beton [--epochs 24]
 
-The files are what dualfast.write, or FFCV's DatasetWriter, makes of 32 px images. FFCV's own operations do the
-augmentation, so that they are compiled when the first batch is made."""
+dualfast.write or FFCV's DatasetWriter makes the files from 32 px images. The augmentation uses FFCV's own operations,
+which are compiled for the first batch."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from dualfast import Loader  # was: from ffcv.loader import Loader
 MEAN, STD = np.array([125.3, 123.0, 113.9]), np.array([63.0, 62.1, 66.7])
 
 
-def open_loader(path: str, asked: argparse.Namespace, *, train: bool) -> Any:
-    device = torch.device(asked.device)
+def open_loader(path: str, args: argparse.Namespace, *, train: bool) -> Any:
+    device = torch.device(args.device)
     augment = [RandomHorizontalFlip(), RandomTranslate(padding=2), Cutout(4, tuple(map(int, MEAN)))] if train else []
     normalise = NormalizeImage(MEAN, STD, np.float32)
     pipelines = {
@@ -41,8 +41,8 @@ def open_loader(path: str, asked: argparse.Namespace, *, train: bool) -> Any:
     }
     return Loader(
         path,
-        batch_size=asked.batch_size,
-        num_workers=asked.workers,
+        batch_size=args.batch_size,
+        num_workers=args.workers,
         order=OrderOption.RANDOM if train else OrderOption.SEQUENTIAL,
         drop_last=train,
         pipelines=pipelines,
@@ -78,19 +78,19 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.2)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.manual_seed(0)
 
-    loader, test = open_loader(asked.train, asked, train=True), open_loader(asked.test, asked, train=False)
-    model = network(asked.classes, asked.width).to(asked.device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=asked.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    steps = asked.epochs * len(loader)
+    loader, test = open_loader(args.train, args, train=True), open_loader(args.test, args, train=False)
+    model = network(args.classes, args.width).to(args.device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=args.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    steps = args.epochs * len(loader)
     triangle = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: float(np.interp(s, [0, steps / 5, steps], [0, 1, 0]))
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
-    for _ in range(asked.epochs):
-        for images, labels, *_ in loader:  # dualfast's third value: which samples these are
+    for _ in range(args.epochs):
+        for images, labels, *_ in loader:  # dualfast's third value: the samples' indices
             optimizer.zero_grad(set_to_none=True)
             criterion(model(images), labels).backward()
             optimizer.step()

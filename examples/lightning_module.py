@@ -19,7 +19,7 @@ class Classifier(lightning.LightningModule):
         self.net = nn.Linear(FEATURES, CLASSES)
         self.n_samples = n_samples
 
-    def on_fit_start(self) -> None:  # the processes have joined
+    def on_fit_start(self) -> None:  # the process group exists now
         self.table = ShardedTable(self.n_samples, window=4, epochs=EPOCHS)
         self.criterion = DualLoss(self.table)
 
@@ -53,7 +53,7 @@ def main() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Classifier(len(data)), DataLoader(data, batch_size=32, shuffle=True))  # it puts a DistributedSampler in
+    trainer.fit(Classifier(len(data)), DataLoader(data, batch_size=32, shuffle=True))  # adds a DistributedSampler
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dualfast import DualLoss, ShardedTable, select
 
 
 class ScoringTrainer(Trainer):
-    """Its batches hold the samples' index; its loss is DualLoss."""
+    """A Trainer whose batches contain the sample index and whose loss is DualLoss."""
 
     def __init__(self, criterion: DualLoss, **options: Any) -> None:
         super().__init__(**options)
@@ -40,12 +40,12 @@ def collate(samples: list[tuple[torch.Tensor, int, int]]) -> dict[str, torch.Ten
 def main() -> None:
     data = Points()
     with tempfile.TemporaryDirectory() as folder:
-        asked = TrainingArguments(
+        args = TrainingArguments(
             output_dir=folder,
             num_train_epochs=EPOCHS,
             per_device_train_batch_size=32,
             learning_rate=0.1,
-            remove_unused_columns=False,  # or it drops the index
+            remove_unused_columns=False,  # otherwise the Trainer drops the index
             use_cpu=not torch.cuda.is_available(),
             ddp_find_unused_parameters=False,
             save_strategy="no",
@@ -53,11 +53,12 @@ def main() -> None:
             disable_tqdm=True,
             logging_strategy="no",
         )
-        table = ShardedTable(len(data), window=4, epochs=EPOCHS)  # after TrainingArguments, which join the processes
+        # After TrainingArguments, which set up the process group.
+        table = ShardedTable(len(data), window=4, epochs=EPOCHS)
         trainer = ScoringTrainer(
             DualLoss(table),
             model=nn.Linear(FEATURES, CLASSES),
-            args=asked,
+            args=args,
             train_dataset=data,
             data_collator=collate,
             callbacks=[Exchange(table)],
@@ -68,7 +69,7 @@ def main() -> None:
     assert scores.visits is not None
     if trainer.is_world_process_zero():
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
-    torch.distributed.barrier()  # gloo's threads settle: a group that ends before may wait for them for ever
+    torch.distributed.barrier()  # let gloo's threads finish; destroying the group earlier can hang
     torch.distributed.destroy_process_group()
 
 

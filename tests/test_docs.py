@@ -1,4 +1,4 @@
-"""What the documents claim: paths exist, make targets exist, flags exist, and the README's program runs."""
+"""Claims of the documents: paths, make targets and flags exist, and the README's program runs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 def test_paths_and_make_targets_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|```.*?```", text, re.S))))
-    assert named <= targets, named - targets
-    roots = "csrc|dualfast|kernels|tests|benchmarks|docs"
+    mentioned = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|```.*?```", text, re.S))))
+    assert mentioned <= targets, mentioned - targets
+    roots = "csrc|dualfast|kernels|tests|benchmarks|docs|examples"
     for path in re.findall(rf"`((?:{roots})/[\w./-]*)`", text):
         assert (ROOT / path).exists(), path
 

@@ -1,4 +1,4 @@
-"""The examples run and say what they should."""
+"""The examples run and print the expected results."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ def test_an_example_scores_every_sample_each_epoch(
     command = [sys.executable, *launcher, str(EXAMPLES / name)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    # 501 samples on two ranks: the sampler repeats some, which count once.
+    # 501 samples on two ranks: the sampler repeats one to fill the last batch; repeats count once.
     assert done.stdout.count("every sample was scored 6 to 6 times; kept 251") == 1, done.stdout
 
 
-def test_a_program_for_ffcv_runs_with_either_import(tmp_path: Path) -> None:
+def test_an_ffcv_script_runs_with_either_import(tmp_path: Path) -> None:
     pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
     from dualfast import write
 
     rng = np.random.default_rng(0)
-    for name, n in (("train", 210), ("test", 50)):  # red or blue: a network that learns at all tells them apart
+    for name, n in (("train", 210), ("test", 50)):  # red or blue: easily learned
         labels = rng.integers(0, 2, n)
         images = rng.integers(0, 100, (n, 32, 32, 3), dtype=np.uint8)
         images[np.arange(n), :, :, 2 * labels] += 100
         write((images, labels), tmp_path / f"{name}.beton", progress=False)
     program = (EXAMPLES / "ffcv_cifar.py").read_text(encoding="utf-8")
-    ours, theirs = (
+    dualfast_import, ffcv_import = (
         "from dualfast import Loader  # was: from ffcv.loader import Loader\n",
         "from ffcv.loader import Loader\n",
     )
-    assert ours in program
+    assert dualfast_import in program
     (tmp_path / "dualfast_import.py").write_text(program)
-    (tmp_path / "ffcv_import.py").write_text(program.replace(ours, theirs))
-    asked = "--train train.beton --test test.beton --classes 2 --epochs 3 --batch-size 50 --width 4 --workers 1"
+    (tmp_path / "ffcv_import.py").write_text(program.replace(dualfast_import, ffcv_import))
+    arguments = "--train train.beton --test test.beton --classes 2 --epochs 3 --batch-size 50 --width 4 --workers 1"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     running = [
         subprocess.Popen(
-            [sys.executable, f"{name}_import.py", *asked.split()],
+            [sys.executable, f"{name}_import.py", *arguments.split()],
             cwd=tmp_path,
             env=environment,
             text=True,

@@ -1,4 +1,4 @@
-"""What is run: one Point a training, and the grids by name. `run.py <grid> --plan` counts and times them."""
+"""The grids of trainings by name, one Point per training. `run.py GRID --plan` counts and times them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from dualfast.config import RECIPES, RunConfig, check_ratio
 from dualfast.selection.select import kept_count
 
-RATIOS = (0.9, 0.8, 0.7, 0.5, 0.3)  # what tells methods apart first
+RATIOS = (0.9, 0.8, 0.7, 0.5, 0.3)  # the ratios at which methods differ most come first
 METHODS = (
     "dual+beta",
     "random",
@@ -27,8 +27,8 @@ METHODS = (
     "loss",
     "tdds",
 )
-C_DS = ("1.5", "2", "3", "4", "5.5", "auto", "8", "11")  # the two that tell least last
-# The hardest by AUM that ccs and aum-cut leave out, by prune ratio: published for 0.8 and 0.9, half of that at 0.7.
+C_DS = ("1.5", "2", "3", "4", "5.5", "auto", "8", "11")  # the two least informative values last
+# Fraction of lowest AUM that ccs and aum-cut leave out, by prune ratio: published for 0.8 and 0.9; 0.7 has half of 0.8.
 CUT = {0.7: 0.1, 0.8: 0.2, 0.9: 0.3}
 
 
@@ -37,18 +37,18 @@ class Point:
     """One training and the scores it needs."""
 
     data: str
-    """What dualfast.sources.splits takes."""
+    """A data set as dualfast.data.sources.splits takes it."""
     images: int = 0
-    """So many training images, the same number of each class; 0: all."""
+    """Number of training images, the same for each class; 0: all."""
     scenario: str = "clean"
-    """clean, noise=RATE (wrong labels) or corrupt=RATE (spoilt images)."""
+    """clean, noise=RATE (wrong labels) or corrupt=RATE (corrupted images)."""
     model: str = "small"
     score_model: str = ""
     """The network whose scores are used; empty: `model` itself."""
     recipe: str = "cpu"
     """A name of dualfast.config.RECIPES."""
     compute: str = "epochs"
-    """What is the same as in training on all images: epochs or steps."""
+    """What a subset gets as much of as training on all images does: epochs or steps."""
     options: tuple[tuple[str, Any], ...] = ()
     """Fields of RunConfig that differ from the recipe's."""
     method: str = "dual+beta"
@@ -69,18 +69,18 @@ class Point:
         return Path(self.data).name.partition(".")[0]
 
     def key(self) -> dict[str, Any]:
-        """What tells a result from others, as it stands in its line."""
+        """The fields of a result line that identify its training."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"data": self.data_name, "options": dict(self.options)}
 
     def config(self, model: str, **paths: Any) -> RunConfig:
-        """The run of dualfast that this point belongs to; its methods, ratios and seeds are the same for all points."""
+        """The configuration of this point's run; points that differ only in method, ratio or seed share one run."""
         preset = {"c_d": 4.0, **RECIPES[self.recipe], **dict(self.options), **paths}
         preset |= {"model": model, "compute": self.compute}
         return RunConfig(**preset, method=("random",), prune_ratio=(0.5,), seed=(0,), full=False)
 
     def method_for(self, n_samples: int) -> str:
-        """The method as dualfast names it, ratios spelt out."""
+        """The method as `dualfast run --method` takes it, with the cuts of ccs and aum-cut as numbers."""
         cut = max(
             CUT.get(self.ratio, 0.0), float(self.scenario.partition("=")[2] or 0) if "noise" in self.scenario else 0
         )
@@ -93,7 +93,7 @@ class Point:
 
 
 def default_data() -> str:
-    """DUALFAST_CIFAR10, or shared/data/cifar10 beside the checkout."""
+    """The path in DUALFAST_CIFAR10, else shared/data/cifar10 in a folder above, else cifar-10-binary.tar.gz."""
     if given := os.environ.get("DUALFAST_CIFAR10"):
         return given
     for parent in Path(__file__).resolve().parents:
@@ -105,11 +105,11 @@ def default_data() -> str:
 def _all(
     data: str, methods: Iterable[str], ratios: Iterable[float], seeds: Iterable[int], **common: Any
 ) -> Iterator[Point]:
-    """A seed after the other, all images first, then the ratios."""
+    """Points seed by seed: training on all images first, then each ratio with every method."""
     methods, ratios = list(methods), list(ratios)
     for seed in seeds:
-        usual = RECIPES[common["recipe"]].get("compute", "epochs")
-        if common.get("compute", "epochs") == usual and not common.get("score_model"):
+        default = RECIPES[common["recipe"]].get("compute", "epochs")
+        if common.get("compute", "epochs") == default and not common.get("score_model"):
             yield Point(data=data, method="full", seed=seed, **common)
         for ratio in ratios:
             for method in methods:
@@ -121,30 +121,30 @@ CPU = {"images": 10_000, "recipe": "cpu", "options": (("batch_rule", "paper"), (
 
 
 def cpu(data: str) -> Iterator[Point]:
-    """Every method, five ratios, three seeds, on two cores in two hours.
+    """Every method, five ratios, three seeds: within two hours on two cores.
 
-    10,000 images (1,000 of each class), 30 epochs, all scored; batches of 128, 64 at ratio 0.8 and 32 at 0.9. The
-    ratios keep 0.7 + 0.5 + 0.3 + 0.2 + 0.1 = 1.8 data sets in all. 12 methods at five ratios and aum-cut at the three
-    that cut anything (0.6) make 22.2; with all images and the scores 24.2 data sets x 30 epochs x 3 seeds x 10,000 =
-    21.8 million images trained on, 5,732 s at 3,800 images/s. 585 passes over 10,000 test images take some 490 s more
-    (12,000 images/s): 1 h 45 min of the two hours.
+    10,000 images (1,000 per class), 30 epochs, all of them scored; batch size 128, 64 at ratio 0.8 and 32 at 0.9.
+    The five ratios together keep 0.7 + 0.5 + 0.3 + 0.2 + 0.1 = 1.8 data sets. 12 methods at five ratios, and aum-cut at
+    the three ratios where it cuts (0.6 data sets), make 22.2; with training on all images and scoring, 24.2 data sets x
+    30 epochs x 3 seeds x 10,000 = 21.8 million images: 5,732 s at 3,800 images/s. 585 passes over the 10,000 test
+    images take another 490 s at 12,000 images/s: 1 h 45 min in total.
     """
     return _all(data, METHODS, RATIOS, (0, 1, 2), **CPU)
 
 
 def cpu_steps(data: str) -> Iterator[Point]:
-    """As many steps as training on all images takes, at the two highest ratios."""
+    """Subsets trained for as many steps as all images, at the two highest ratios."""
     methods = ("dual+beta", "random", "dual", "ccs")
     return _all(data, methods, (0.9, 0.8), (0, 1, 2), compute="steps", **CPU)
 
 
 def cpu_noise(data: str) -> Iterator[Point]:
-    """A fifth of the labels wrong. ccs and aum-cut are told the rate, dual+beta is not."""
+    """20% wrong labels. ccs and aum-cut are given the rate, dual+beta is not."""
     return _all(data, ("dual+beta", "random", "ccs", "aum-cut"), RATIOS, (0, 1), scenario="noise=0.2", **CPU)
 
 
 def scenarios(data: str) -> Iterator[Point]:
-    """Wrong labels at 30 and 40% (cpu_noise has 20%), spoilt images at 20%, and scores of another network."""
+    """30% and 40% wrong labels (cpu_noise has 20%), 20% corrupted images, and scores from another network."""
     methods = ("dual+beta", "random", "dual", "ccs", "aum-cut")
     for scenario in ("noise=0.3", "corrupt=0.2", "noise=0.4"):
         yield from _all(data, methods, (0.9, 0.8, 0.5), (0,), scenario=scenario, **CPU)
@@ -153,11 +153,12 @@ def scenarios(data: str) -> Iterator[Point]:
 
 
 def c_d(data: str) -> Iterator[Point]:
-    """c_D swept against auto: two networks, scores of 30 and of 15 epochs, two seeds, 18 epochs of training.
+    """A sweep of c_D against auto: two networks, scores of 30 and of 15 epochs, two seeds, 18 epochs of training.
 
-    The ratios keep 1.1 data sets. For each network and seed 8 values at two T and random make 17 x 1.1 x 18 + 30 + 15 =
-    382 passes over 10,000 images, 15.3 million in all: 7.6 million by `small` at 3,800 images/s and by `wide` at 1,550
-    take 2,000 s and 4,900 s; 280 passes over 10,000 test images some 450 s more.
+    The ratios together keep 1.1 data sets. For each network and seed, 8 values at two T, random and the scoring make
+    17 x 1.1 x 18 + 30 + 15 = 382 passes over 10,000 images; 15.3 million images in total. Each network trains on 7.6
+    million: 2,000 s for `small` at 3,800 images/s, 4,900 s for `wide` at 1,550. 280 passes over the 10,000 test images
+    take another 450 s.
     """
     methods = ["random", *(f"dual+beta:c_d={value}" for value in C_DS)]
     points = []
@@ -168,12 +169,12 @@ def c_d(data: str) -> Iterator[Point]:
                 wanted = methods if epochs == 30 else methods[1:]
                 common = {**CPU, "model": model, "options": options}
                 points += _all(data, wanted, (0.9, 0.8, 0.7, 0.5), (seed,), **common)
-    # A value after the other, so that what has been run so far compares all settings.
+    # Value by value, so that an unfinished grid already compares all settings.
     return iter(sorted((p for p in points if p.method != "full"), key=lambda p: (p.seed, methods.index(p.method))))
 
 
 def c_d_all(data: str) -> Iterator[Point]:
-    """c_D against auto on all 50,000 images: `small`, 30 epochs of scores, 18 of training, one seed."""
+    """A sweep of c_D against auto on all 50,000 images: `small`, 30 scoring epochs, 18 training epochs, one seed."""
     options = (("batch_rule", "paper"), ("epochs", 18), ("score_epochs", 30), ("tests", 1))
     methods = ("dual+beta:c_d=auto", "random", *(f"dual+beta:c_d={value}" for value in ("3", "4", "5.5", "2", "8")))
     points = _all(data, methods, (0.9, 0.7, 0.5), (0,), **{**CPU, "images": 0, "options": options})
@@ -181,27 +182,30 @@ def c_d_all(data: str) -> Iterator[Point]:
 
 
 def fast(data: str) -> Iterator[Point]:
-    """On a GPU: every method, five ratios, three seeds, and as many steps for the four that matter most."""
+    """On a GPU: every method, five ratios, three seeds; the four main methods also with as many steps as all images."""
     common = {"recipe": "fast", "model": "resnet9", "options": (("tdds", True),)}
     yield from _all(data, METHODS, RATIOS, (0, 1, 2), **common)
     yield from _all(data, METHODS[:4], RATIOS, (0, 1, 2), compute="steps", **common)
 
 
 def paper(data: str) -> Iterator[Point]:
-    """On a GPU: the published recipe, one seed, best value first, all images last."""
+    """On a GPU: the published recipe, one seed, most informative trainings first, all images last.
+
+    c_D 5.5 is used by some for CIFAR-10; no published source was found for it.
+    """
     methods = ("dual+beta:c_d=5.5", "random", "dual", "dual+beta:c_d=auto")
     points = _all(data, methods, (0.9, 0.8, 0.5, 0.7, 0.3), (0,), recipe="paper", model="resnet18")
     return iter(sorted(points, key=lambda point: point.method == "full"))
 
 
 def imagenet(data: str) -> Iterator[Point]:
-    """On GPUs: ImageNet-1k, a folder with train/ and val/; ResNet-34, T = 60, c_D = 11."""
+    """On GPUs: ImageNet-1k as a folder with train/ and val/; ResNet-34, T = 60, c_D = 11."""
     methods = ("dual+beta:c_d=11", "random")
     return _all(data, methods, (0.9, 0.8, 0.5, 0.7, 0.3), (0,), recipe="imagenet", model="resnet34", compute="steps")
 
 
 def digits(data: str) -> Iterator[Point]:
-    """Seconds: shows that all of it works."""
+    """A smoke test of a few seconds."""
     options = (("epochs", 2), ("score_epochs", 2), ("window", 2))
     return _all("digits", ("random", "dual+beta"), (0.5,), (0,), recipe="default", options=options)
 

@@ -1,6 +1,6 @@
-"""Makes docs/results.md, the pictures beside it and the figures in README.md from benchmarks/results: `make results`.
+"""Generates docs/results.md, its figures and the tables in README.md from benchmarks/results: `make results`.
 
-Works with the files that are there; the same files give the same bytes."""
+Uses the result files that exist; the same files give the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from _harness import RESULTS
 from readme import blocks, fill
 from speed import speed_tables
 from tables import (
-    OURS,
+    AUTO,
     PUBLISHED,
     PUBLISHED_RATIOS,
     Row,
@@ -33,7 +33,7 @@ from tables import (
     published_of,
     ratios,
     read,
-    seconds_named,
+    seconds_unit,
     section,
     settings,
     timed,
@@ -41,16 +41,17 @@ from tables import (
 )
 
 DOCS = RESULTS.parent.parent / "docs"
-# Okabe and Ito's colours for the methods that matter; the others are thin, greyed and told apart by their markers.
-LOUD = {
+# The main methods have colours of Okabe and Ito's palette; the others are thin grey lines with different markers.
+MAIN = {
     "dual+beta": ("#0072B2", "o"),
-    OURS: ("#56B4E9", "*"),
+    AUTO: ("#56B4E9", "*"),
     "random": ("#E69F00", "D"),
     "dual": ("#D55E00", "s"),
     "ccs": ("#009E73", "^"),
     "dyn_unc": ("#CC79A7", "v"),
 }
-QUIET = ("P", "X", "<", ">", "h", "p", "d", "8")
+OTHER_MARKERS = ("P", "X", "<", ">", "h", "p", "d", "8")
+ACCURACY_LABEL = "test accuracy after the last epoch (%)"
 INK, GRID = "#2b2c2e", "#e3e4e6"
 STYLE = {
     "svg.hashsalt": "dualfast",
@@ -71,24 +72,24 @@ STYLE = {
 }
 
 
-def look(method: str, quiet: list[str]) -> dict[str, Any]:
-    """How a method is drawn."""
+def look(method: str, others: list[str]) -> dict[str, Any]:
+    """Matplotlib's line options for a method. others: all methods of the figure that are not in MAIN."""
     base = "dual+beta" if method.startswith("dual+beta:c_d=") and not method.endswith("auto") else method
-    if base in LOUD:
-        colour, marker = LOUD[base]
+    if base in MAIN:
+        colour, marker = MAIN[base]
         style = "--" if base == "random" else "-"
         size = 9 if marker == "*" else 5
         return {"color": colour, "marker": marker, "lw": 1.8, "ms": size, "ls": style, "zorder": 3}
-    marker = QUIET[quiet.index(method) % len(QUIET)]
+    marker = OTHER_MARKERS[others.index(method) % len(OTHER_MARKERS)]
     return {"color": "#8a8f98", "marker": marker, "lw": 0.8, "ms": 4, "zorder": 2}
 
 
-def _quiet(found: list[str]) -> list[str]:
-    return [method for method in found if method not in LOUD and not method.startswith("dual+beta")]
+def _others(names: list[str]) -> list[str]:
+    return [method for method in names if method not in MAIN and not method.startswith("dual+beta")]
 
 
 def _limits(axes: Any, rows: list[Row]) -> None:
-    """Shows all that is near random or better; what falls far below leaves the picture, as the table tells."""
+    """Limits the y axis to accuracies near random or better; those far below it are only in the table."""
     values = [100 * row["accuracy"] for row in rows]
     base = [100 * row["accuracy"] for row in rows if row["method"] == "random"] or values
     low, high = min(base), max(values)
@@ -97,7 +98,7 @@ def _limits(axes: Any, rows: list[Row]) -> None:
 
 
 def accuracy(rows: list[Row]) -> Any:
-    """Accuracy against prune ratio: ours, and the published figures beside them."""
+    """Accuracy against prune ratio: a panel per setting, and one of the published figures."""
     groups = settings(rows)
     name = published_of(rows[0]) if any(row["scenario"] == "clean" and not row["score_model"] for row in rows) else None
     panels = len(groups) + (name is not None)
@@ -106,28 +107,28 @@ def accuracy(rows: list[Row]) -> Any:
     figure, grid = plt.subplots(lines, columns, figsize=(5.2 * columns + 1.8, 4.4 * lines), squeeze=False)
     spots = list(grid.flat)
     for axes, group in zip(spots, groups, strict=False):
-        found = methods(group)
-        quiet = _quiet(found)
-        for method in sorted((m for m in found if m != "full"), key=lambda m: m in LOUD):
-            at = [(ratio, mean) for ratio in ratios(group) if (mean := means(group, method, ratio))]
-            spread = [0 if math.isnan(mean.spread) else mean.spread for _, mean in at]
-            axes.errorbar([r for r, _ in at], [m.value for _, m in at], spread, label=method, **look(method, quiet))
+        names = methods(group)
+        others = _others(names)
+        for method in sorted((m for m in names if m != "full"), key=lambda m: m in MAIN):
+            points = [(ratio, mean) for ratio in ratios(group) if (mean := means(group, method, ratio))]
+            spread = [0 if math.isnan(mean.spread) else mean.spread for _, mean in points]
+            x, y = [ratio for ratio, _ in points], [mean.value for _, mean in points]
+            axes.errorbar(x, y, spread, label=method, **look(method, others))
         full = means(group, "full", 0.0)
         if full:
             axes.axhline(full.value, color="#808080", ls=":", lw=1.2, label="full (all images)")
         axes.set_title(f"{_wrapped(title(group[0]))}\n{over_seeds(group)}")
-        axes.set_ylabel("test accuracy, last epoch, %")
+        axes.set_ylabel(ACCURACY_LABEL)
         _ratio_axis(axes, ratios(group))
         _limits(axes, group)
     if name is not None:
         axes = spots[len(groups)]
+        others = _others(list(PUBLISHED[name]))
         for method, published in PUBLISHED[name].items():
-            shown = [(r, v) for r, v in zip(PUBLISHED_RATIOS, published, strict=True) if v is not None]
-            axes.plot(
-                *zip(*shown, strict=True), label=method, **look(method, _quiet(list(PUBLISHED[name]))), alpha=0.75
-            )
+            points = [(r, v) for r, v in zip(PUBLISHED_RATIOS, published, strict=True) if v is not None]
+            axes.plot(*zip(*points, strict=True), label=method, **look(method, others), alpha=0.75)
         axes.set_title(
-            f"PUBLISHED, not ours: {name}, ResNet-18, 200 epochs\n(arXiv 2502.06905, read off the chart, ±0.1)"
+            f"PUBLISHED, not measured here: {name}, ResNet-18, 200 epochs\n(read off a chart of arXiv 2502.06905, ±0.1)"
         )
         _ratio_axis(axes, list(PUBLISHED_RATIOS))
         axes.set_facecolor("#f6f6f4")
@@ -138,27 +139,27 @@ def accuracy(rows: list[Row]) -> Any:
 
 
 def total_time(rows: list[Row]) -> Any:
-    """Accuracy against all the seconds it took, scoring and training, each point with a scoring of its own; and against
-    those of a further training, of ours."""
+    """Accuracy against the seconds of scoring and training, where every point includes the full scoring time; for auto
+    also against the seconds of each further training, which reuses the scores."""
     groups = [group for group in settings(rows) if group[0]["compute"] == "epochs" and group[0]["scenario"] == "clean"]
     if not groups:
         return None
     figure, grid = plt.subplots(1, len(groups), figsize=(7 * len(groups), 4.8), squeeze=False)
     for axes, group in zip(grid.flat, groups, strict=True):
-        found = [method for method in methods(group) if method != "full"]
+        names = [method for method in methods(group) if method != "full"]
         group = timed(group)
         totals = [row | {"total": row["score"] + row["train"]} for row in group]
-        told = (OURS if OURS in found else "dual+beta", "random")
-        for method in sorted(found, key=lambda m: m in LOUD):
+        labelled = (AUTO if AUTO in names else "dual+beta", "random")
+        for method in sorted(names, key=lambda m: m in MAIN):
             at = [ratio for ratio in ratios(group) if means(group, method, ratio)]
             seconds = [means(totals, method, ratio, "total", 1).value for ratio in at]
             values = [means(group, method, ratio).value for ratio in at]
-            axes.plot(seconds, values, label=method, **look(method, _quiet(found)))
-            if method == told[0]:  # the scores serve every training that follows
+            axes.plot(seconds, values, label=method, **look(method, _others(names)))
+            if method == labelled[0]:  # later trainings reuse the scores
                 later = [means(group, method, ratio, "train", 1).value for ratio in at]
                 style = look(method, []) | {"ls": ":", "mfc": "white"}
                 axes.plot(later, values, label=f"{method}, each further training", **style)
-            if method in told:
+            if method in labelled:
                 for ratio, x, y in zip(at, seconds, values, strict=True):
                     place = (0, -13) if method == "random" else (-6, 5)
                     align = "center" if method == "random" else "right"
@@ -169,20 +170,20 @@ def total_time(rows: list[Row]) -> Any:
             axes.axvline(seconds.value, color="#808080", lw=1, ls=":")
         axes.set_xlim(left=0)
         _limits(axes, group)
-        axes.set_xlabel(f"scoring and training, {seconds_named(group[0])} (numbers at the points: prune ratio)")
-        axes.set_ylabel("test accuracy, last epoch, %")
+        axes.set_xlabel(f"scoring + training, {seconds_unit(group[0])} (labels: prune ratio)")
+        axes.set_ylabel(ACCURACY_LABEL)
         axes.set_title(_wrapped(title(group[0]), 90))
     _legend(figure, list(grid.flat))
     return figure
 
 
 def c_d_sweep(rows: list[Row]) -> Any:
-    """Points over random against c_D, a line for each ratio, with what auto chose marked."""
+    """Points over random against c_D, one line per ratio; stars mark the values that auto chose."""
     panels = []
     for group in settings(rows, "options"):
         for epochs in sorted({row["score_epochs"] for row in group}):
-            drawn = [c_d_of(group, epochs, ratio) for ratio in ratios(group)]
-            if any(swept and random for swept, _, random, _ in drawn):
+            sweeps = [c_d_of(group, epochs, ratio) for ratio in ratios(group)]
+            if any(swept and random for swept, _, random, _ in sweeps):
                 panels.append((group, epochs))
     if not panels:
         return None
@@ -195,7 +196,9 @@ def c_d_sweep(rows: list[Row]) -> Any:
                 continue
             spread = [0 if math.isnan(mean.spread) else mean.spread for mean in swept.values()]
             lead = [mean.value - random.value for mean in swept.values()]
-            axes.errorbar(list(swept), lead, spread, color=colour, marker="o", ms=4, lw=1.3, label=f"ratio {ratio:g}")
+            axes.errorbar(
+                list(swept), lead, spread, color=colour, marker="o", ms=4, lw=1.3, label=f"prune ratio {ratio:g}"
+            )
             if auto:
                 star = {"marker": "*", "ms": 15, "color": colour, "mec": "black", "mew": 0.8, "ls": "", "zorder": 4}
                 axes.plot(chosen, auto.value - random.value, **star)
@@ -206,29 +209,31 @@ def c_d_sweep(rows: list[Row]) -> Any:
         axes.set_xticks([], minor=True)
         axes.set_xlabel("c_D (star: auto)")
         axes.set_title(f"{group[0]['model']}, {group[0]['n_samples']:,} images, T = {epochs}")
-    grid.flat[0].set_ylabel("points over random")
+    grid.flat[0].set_ylabel("accuracy over random (points)")
     _legend(figure, list(grid.flat))
     return figure
 
 
 def altered(rows: list[Row]) -> Any:
-    """How much of what each method keeps is altered, against prune ratio."""
+    """The share of altered images among those that each method keeps, against prune ratio."""
     groups = [group for group in settings(rows) if group[0]["altered"]]
     if not groups:
         return None
     figure, grid = plt.subplots(1, len(groups), figsize=(4.4 * len(groups) + 1.6, 4), squeeze=False)
     for axes, group in zip(grid.flat, groups, strict=True):
         shares = [row | {"share": row["altered_kept"] / row["kept"]} for row in group]
-        found = [method for method in methods(group) if method != "full"]
-        for method in found:
+        names = [method for method in methods(group) if method != "full"]
+        for method in names:
             at = [ratio for ratio in ratios(group) if means(shares, method, ratio, "share")]
             values = [means(shares, method, ratio, "share").value for ratio in at]
-            axes.plot(at, values, label=method, **look(method, _quiet(found)))
-        axes.axhline(100 * group[0]["altered"] / group[0]["n_samples"], color="#808080", ls=":", label="of all images")
+            axes.plot(at, values, label=method, **look(method, _others(names)))
+        axes.axhline(
+            100 * group[0]["altered"] / group[0]["n_samples"], color="#808080", ls=":", label="share among all images"
+        )
         _ratio_axis(axes, ratios(group))
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("altered among the kept, %")
-        axes.set_title(_wrapped(title(group[0]), 50))
+        axes.set_ylabel("altered images among those kept (%)")
+        axes.set_title(_wrapped(title(group[0])))
     _legend(figure, list(grid.flat))
     return figure
 
@@ -238,7 +243,7 @@ def _ratio_axis(axes: Any, at: list[float]) -> None:
     axes.set_xlabel("prune ratio (fraction removed)")
 
 
-def _wrapped(text: str, width: int = 70) -> str:
+def _wrapped(text: str, width: int = 50) -> str:
     import textwrap
 
     return "\n".join(textwrap.wrap(text, width))
@@ -249,9 +254,9 @@ def _legend(figure: Any, spots: list[Any]) -> None:
     for axes in spots:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    loud = list(LOUD)
+    main = list(MAIN)
     order = sorted(
-        entries, key=lambda label: loud.index(label.partition(",")[0]) if label.partition(",")[0] in LOUD else 99
+        entries, key=lambda label: main.index(label.partition(",")[0]) if label.partition(",")[0] in MAIN else 99
     )
     figure.tight_layout()
     figure.legend([entries[label] for label in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
@@ -262,16 +267,16 @@ PICTURES = {"accuracy": accuracy, "total-time": total_time, "altered": altered}
 
 
 def pictures(grid: str, rows: list[Row]) -> dict[str, Any]:
-    """The figures of a grid by the name of their file."""
-    wanted = {grid: c_d_sweep} if grid in SWEEPS else {f"{name}-{grid}": draw for name, draw in PICTURES.items()}
-    made = {name: draw(rows) for name, draw in wanted.items()}
-    return {name: figure for name, figure in made.items() if figure is not None}
+    """The figures of a grid by file name, without the ending."""
+    draws = {grid: c_d_sweep} if grid in SWEEPS else {f"{name}-{grid}": draw for name, draw in PICTURES.items()}
+    figures = {name: draw(rows) for name, draw in draws.items()}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def write(results: Path, docs: Path, kinds: tuple[str, ...] = ("svg",)) -> Path:
-    """docs/results.md and its pictures, from the files in `results`; returns the former's path."""
+    """Writes docs/results.md and its figures from the files in `results`; returns the path of the page."""
     docs.mkdir(parents=True, exist_ok=True)
-    text = ["# Results", "", "Made by `make results` from the files in `benchmarks/results/`.", ""]
+    text = ["# Results", "", "Generated by `make results` from the files in `benchmarks/results/`.", ""]
     with plt.rc_context(STYLE):
         for path in sorted(results.glob("accuracy-*.jsonl")):
             grid = path.stem.removeprefix("accuracy-")
@@ -299,12 +304,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, default=DOCS)
-    parser.add_argument("--png", action="store_true", help="PNG too")
-    asked = parser.parse_args()
-    print(write(asked.results, asked.docs, ("svg", "png") if asked.png else ("svg",)))
-    readme = asked.docs.parent / "README.md"
+    parser.add_argument("--png", action="store_true", help="also save the figures as PNG")
+    args = parser.parse_args()
+    print(write(args.results, args.docs, ("svg", "png") if args.png else ("svg",)))
+    readme = args.docs.parent / "README.md"
     if readme.exists():
-        readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(asked.results)), encoding="utf-8")
+        readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(args.results)), encoding="utf-8")
         print(readme)
 
 

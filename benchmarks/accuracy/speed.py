@@ -1,4 +1,4 @@
-"""Tables of what the other benchmarks wrote as JSON: speed and memory."""
+"""Markdown tables of the JSON results of the other benchmarks: speed and memory."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from tables import Row, markdown
 
 
 def speed_tables(folder: Path) -> list[str]:
-    """The newest file of each benchmark and machine."""
+    """The tables of the newest result file of each benchmark and machine."""
     newest = {path.stem[11:]: path for path in sorted(folder.glob("????-??-??-*.json"))}
     out: list[str] = []
     for name, path in newest.items():
-        made = json.loads(path.read_text(encoding="utf-8"))
-        about = [made["date"], made["machine"], f"{made['cores']} cores", f"commit {made['commit'][:8]}"]
-        about += [f"{package} {version}" for package, version in made["versions"].items()]
+        result = json.loads(path.read_text(encoding="utf-8"))
+        about = [result["date"], result["machine"], f"{result['cores']} cores", f"commit {result['commit'][:8]}"]
+        about += [f"{package} {version}" for package, version in result["versions"].items()]
         out += [f"### {name}", "", ", ".join(about) + ".", ""]
-        for columns, rows in alike(row for row in made["rows"] if "arithmetic" not in row):
+        for columns, rows in same_columns(row for row in result["rows"] if "arithmetic" not in row):
             cells = [[cell(column, row.get(column)) for column in columns] for row in rows]
             out += markdown([heading(column) for column in columns], cells)
-        for row in made["rows"]:
+        for row in result["rows"]:
             if "arithmetic" in row:
                 out += [f"{row['what']}:", "", *(f"- {line}" for line in row["arithmetic"]), ""]
     return out
 
 
-def alike(rows: Any) -> list[tuple[list[str], list[Row]]]:
-    """Rows that say the same things, a table each: the columns of one hold those of the other."""
+def same_columns(rows: Any) -> list[tuple[list[str], list[Row]]]:
+    """(columns, rows) of each table: two rows share a table when the columns of one include those of the other."""
     groups: list[tuple[list[str], list[Row]]] = []
     for row in rows:
         shown = [name for name, value in row.items() if not isinstance(value, dict | list) or "median" in value]
@@ -43,7 +43,7 @@ def alike(rows: Any) -> list[tuple[list[str], list[Row]]]:
 
 
 def heading(column: str) -> str:
-    """A column's name in words, with its unit: a rate as it is, other seconds in ms, bytes in MiB."""
+    """A column's name in words with its unit: rates per second, times in ms, bytes in MiB."""
     for end, unit in (("_per_s", " per s"), ("_us", ", us"), ("_s", ", ms"), ("_bytes", ", MiB")):
         if column.endswith(end):
             return column.removesuffix(end).replace("_", " ") + unit
@@ -51,7 +51,7 @@ def heading(column: str) -> str:
 
 
 def cell(column: str, value: Any) -> str:
-    """A value in its column's unit; of repeats the median and the quartiles."""
+    """A value in its column's unit; repeated measurements as median and quartiles."""
     if value is None:
         return ""
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The pictures of the page of a run, as Bokeh figures."""
+"""The figures of a run's page, drawn with Bokeh."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.config import method_options
+from dualfast.report.summary import Group, base_method
 
 if TYPE_CHECKING:
-    from dualfast.report.page import Group
     from dualfast.scoring.table import Scores
     from dualfast.selection.beta import Beta
 
-# Okabe and Ito's colours, which people of all colour visions tell apart; random and full have theirs by name.
+# Okabe and Ito's palette, which is safe for colour-blind readers; random and full have fixed colours of their own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
 RANDOM, FULL = "#E69F00", "#808080"
 MARKERS = ("circle", "square", "triangle", "inverted_triangle", "hex", "star")
-# Text and grid lines are drawn in these; the page puts lighter ones in their place where the reader's theme is dark.
+# Colours of text and grid lines; the page replaces them with lighter ones under a dark theme.
 INK, GRID = "#2b2c2e", "#e3e4e6"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
-HEIGHT = 380
+HEIGHT = 380  # px
+ACCURACY_LABEL = "test accuracy after the last epoch (%)"
 MAP_POINTS, MAP_SEED = 5_000, 0
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn, the same in every picture. dash: a Bokeh and a CSS line style."""
+    """How a method is drawn in every figure. dash: a line style that Bokeh and CSS both know."""
 
     colour: str
     marker: str
     dash: str
 
 
-def styles(made: list[Group]) -> dict[str, Style]:
-    """A style for each method, in order of appearance."""
-    found: dict[str, Style] = {}
-    others = 0
-    for method in sorted(dict.fromkeys(group.method for group in made), key=lambda name: name != "full"):
-        base = method_options(method)[0]
+def styles(results: list[Group]) -> dict[str, Style]:
+    """A style for each method: full first, then in order of appearance."""
+    by_method: dict[str, Style] = {}
+    coloured = 0
+    for method in sorted(dict.fromkeys(group.method for group in results), key=lambda name: name != "full"):
+        base = base_method(method)
         if base == "full":
-            found[method] = Style(FULL, "dash", "dashed")
+            by_method[method] = Style(FULL, "dash", "dashed")
         elif base == "random":
-            found[method] = Style(RANDOM, "diamond", "dotted")
+            by_method[method] = Style(RANDOM, "diamond", "dotted")
         else:
-            at = others % len(COLOURS)
-            found[method] = Style(COLOURS[at], MARKERS[at], "solid")
-            others += 1
-    return found
+            slot = coloured % len(COLOURS)
+            by_method[method] = Style(COLOURS[slot], MARKERS[slot], "solid")
+            coloured += 1
+    return by_method
 
 
 def ratio_colours(ratios: list[float]) -> dict[float, str]:
-    """A colour for each prune ratio: the middle of Viridis, dark to light, seen on white and on black."""
+    """A colour for each prune ratio, from the middle of Viridis, so that all are visible on white and on black."""
     from bokeh.palettes import viridis
 
     scale = viridis(256)
     last = max(1, len(ratios) - 1)
-    return {ratio: scale[50 + round(150 * at / last)] for at, ratio in enumerate(ratios)}
+    return {ratio: scale[50 + round(150 * i / last)] for i, ratio in enumerate(ratios)}
 
 
 def library() -> str:
@@ -71,12 +71,12 @@ def library() -> str:
     from bokeh.resources import Resources
 
     script = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
-    # Parts that this page never reaches would load formulas, icons and maps from elsewhere: it has no elsewhere.
+    # Parts of Bokeh that this page does not use would fetch formulas, icons and maps; the page must load nothing.
     return re.sub(r"https://(?:cdn\.jsdelivr\.net|maps\.googleapis\.com)/[^\"'`\s]*", "about:blank", script)
 
 
 def as_json(picture: Any) -> Any:
-    """What Bokeh.embed.embed_item takes."""
+    """A figure as the JSON that Bokeh.embed.embed_item takes."""
     from bokeh.embed import json_item
 
     return json.loads(json.dumps(json_item(picture)))
@@ -116,23 +116,23 @@ def _axis(axis: Any) -> None:
 def _hover(picture: Any, renderers: list[Any], tooltips: list[tuple[str, str]], **options: Any) -> None:
     from bokeh.models import HoverTool
 
-    # Values go into the tooltip as text: Bokeh escapes them unless a field says {safe}.
+    # Bokeh escapes the values in a tooltip unless the field is marked {safe}.
     picture.add_tools(HoverTool(renderers=renderers, tooltips=tooltips, **options))
 
 
-def _columns(made: list[Group], x: list[float]) -> dict[str, Any]:
-    spread = np.array([group.spread or 0.0 for group in made])
-    accuracy = np.array([group.accuracy for group in made])
+def _columns(results: list[Group], x: list[float]) -> dict[str, Any]:
+    spread = np.array([group.spread or 0.0 for group in results])
+    accuracy = np.array([group.accuracy for group in results])
     return {
         "x": np.array(x, float),
         "accuracy": accuracy,
         "low": accuracy - spread,
         "high": accuracy + spread,
-        "method": [group.method for group in made],
-        "ratio": [f"{group.prune_ratio:g}" for group in made],
-        "kept": [f"{group.kept:,} of {group.n_samples:,}" for group in made],
-        "text": [_accuracy(group) for group in made],
-        "times": [f"{group.score_seconds:.1f} + {group.train_seconds:.1f} s" for group in made],
+        "method": [group.method for group in results],
+        "ratio": [f"{group.prune_ratio:g}" for group in results],
+        "kept": [f"{group.kept:,} of {group.n_samples:,}" for group in results],
+        "text": [_accuracy(group) for group in results],
+        "times": [f"{group.score_seconds:.1f} + {group.train_seconds:.1f} s" for group in results],
     }
 
 
@@ -150,14 +150,14 @@ RESULT_TIPS = [
 ]
 
 
-def _lines(picture: Any, made: list[Group], x: dict[str, list[float]], style: Mapping[str, Style]) -> None:
-    """Each method's means joined by a line, with whiskers of one spread."""
+def _lines(picture: Any, results: list[Group], x: dict[str, list[float]], style: Mapping[str, Style]) -> None:
+    """Each method's means joined by a line, with whiskers of one standard deviation. x: of each method's groups."""
     from bokeh.models import ColumnDataSource
 
     points = []
-    for method, at in x.items():
+    for method, positions in x.items():
         look = style[method]
-        source = ColumnDataSource(_columns([group for group in made if group.method == method], at))
+        source = ColumnDataSource(_columns([group for group in results if group.method == method], positions))
         line = {"line_color": look.colour, "line_dash": look.dash, "line_width": 2}
         if method != "full":
             picture.line("x", "accuracy", source=source, **line)
@@ -179,42 +179,49 @@ def _lines(picture: Any, made: list[Group], x: dict[str, list[float]], style: Ma
     _hover(picture, points, RESULT_TIPS)
 
 
-def accuracy_by_ratio(made: list[Group], style: Mapping[str, Style]) -> Any:
-    """Mean test accuracy against the prune ratio; training on all images is a level with its spread as a band."""
-    from bokeh.models import BoxAnnotation, FixedTicker, Span
+def accuracy_by_ratio(results: list[Group], style: Mapping[str, Style]) -> Any:
+    """Mean test accuracy against the prune ratio; training on all images is a horizontal line in a band of one standard
+    deviation."""
+    from bokeh.models import FixedTicker
 
-    picture = _figure(x_axis_label="prune ratio (fraction removed)", y_axis_label="test accuracy, %, last epoch")
-    full = next((group for group in made if group.method == "full"), None)
-    pruned = [group for group in made if group.method != "full"]
+    picture = _figure(x_axis_label="prune ratio (fraction removed)", y_axis_label=ACCURACY_LABEL)
+    full = next((group for group in results if group.method == "full"), None)
+    pruned = [group for group in results if group.method != "full"]
     ratios = sorted({group.prune_ratio for group in pruned})
     methods = list(dict.fromkeys(group.method for group in pruned))
-    # Methods stand a little beside each other, or one's whiskers would hide another's.
+    # The methods are drawn side by side at each ratio, so that no whisker hides another.
     gaps = [later - earlier for earlier, later in pairwise(ratios)] or [0.2]
     step = min(0.012 * sum(gaps), 0.6 * min(gaps) / len(methods))
     x = {
-        method: [group.prune_ratio + step * (at - (len(methods) - 1) / 2) for group in pruned if group.method == method]
-        for at, method in enumerate(methods)
+        method: [group.prune_ratio + step * (i - (len(methods) - 1) / 2) for group in pruned if group.method == method]
+        for i, method in enumerate(methods)
     }
     if full is not None:
-        if full.spread:
-            picture.add_layout(
-                BoxAnnotation(
-                    bottom=full.accuracy - full.spread,
-                    top=full.accuracy + full.spread,
-                    fill_color=FULL,
-                    fill_alpha=0.2,
-                    line_color=None,
-                )
-            )
-        picture.add_layout(Span(location=full.accuracy, line_color=FULL, line_dash="dashed", line_width=2))
+        _level(picture, full)
     _lines(picture, pruned, x, style)
     picture.xaxis.ticker = FixedTicker(ticks=ratios)
     picture.xaxis.major_label_overrides = {ratio: f"{ratio:g}" for ratio in ratios}
     picture.xaxis.major_label_policy = _no_overlap()
     margin = 0.08 * (ratios[-1] - ratios[0] or 1.0)
     picture.x_range.start, picture.x_range.end = ratios[0] - margin, ratios[-1] + margin
-    _accuracy_range(picture, made)
+    _accuracy_range(picture, results)
     return picture
+
+
+def _level(picture: Any, full: Group) -> None:
+    from bokeh.models import BoxAnnotation, Span
+
+    if full.spread:
+        picture.add_layout(
+            BoxAnnotation(
+                bottom=full.accuracy - full.spread,
+                top=full.accuracy + full.spread,
+                fill_color=FULL,
+                fill_alpha=0.2,
+                line_color=None,
+            )
+        )
+    picture.add_layout(Span(location=full.accuracy, line_color=FULL, line_dash="dashed", line_width=2))
 
 
 def _no_overlap() -> Any:
@@ -223,28 +230,28 @@ def _no_overlap() -> Any:
     return NoOverlap(min_distance=4)
 
 
-def _accuracy_range(picture: Any, made: list[Group]) -> None:
-    low = min(group.accuracy - (group.spread or 0) for group in made)
-    high = max(group.accuracy + (group.spread or 0) for group in made)
+def _accuracy_range(picture: Any, results: list[Group]) -> None:
+    low = min(group.accuracy - (group.spread or 0) for group in results)
+    high = max(group.accuracy + (group.spread or 0) for group in results)
     margin = 0.06 * (high - low) or 1.0
     picture.y_range.start, picture.y_range.end = low - margin, high + margin
 
 
-def accuracy_by_time(made: list[Group], style: Mapping[str, Style]) -> Any:
-    """Mean test accuracy against the seconds it took, scoring included."""
-    picture = _figure(x_axis_label="scoring + training, s", y_axis_label="test accuracy, %, last epoch")
+def accuracy_by_time(results: list[Group], style: Mapping[str, Style]) -> Any:
+    """Mean test accuracy against the seconds of scoring and training."""
+    picture = _figure(x_axis_label="scoring + training (s)", y_axis_label=ACCURACY_LABEL)
     x: dict[str, list[float]] = {}
-    for group in made:
+    for group in results:
         x.setdefault(group.method, []).append(group.seconds)
-    _lines(picture, made, x, style)
+    _lines(picture, results, x, style)
     picture.x_range.start = 0
-    picture.x_range.end = 1.06 * max(group.seconds for group in made) or 1.0
-    _accuracy_range(picture, made)
+    picture.x_range.end = 1.06 * max(group.seconds for group in results) or 1.0
+    _accuracy_range(picture, results)
     return picture
 
 
 def beta_curves(mean: NDArray[np.float64], betas: list[tuple[float, Beta]]) -> Any:
-    """The Beta density of each prune ratio (right axis) over the histogram of the prediction means (left axis)."""
+    """The histogram of the (N,) prediction means (left axis) and the Beta density of each prune ratio (right axis)."""
     from bokeh.models import LinearAxis, Range1d
 
     picture = _figure(x_axis_label="mean true-class probability", y_axis_label="images", x_range=(0, 1))
@@ -257,7 +264,7 @@ def beta_curves(mean: NDArray[np.float64], betas: list[tuple[float, Beta]]) -> A
     if not betas:
         return picture
     x = np.linspace(0.005, 0.995, 199)
-    densities = {ratio: _beta_density(x, beta.a, beta.b) for ratio, beta in betas}
+    densities = {ratio: beta_density(x, beta.a, beta.b) for ratio, beta in betas}
     picture.extra_y_ranges = {"density": Range1d(0, 1.05 * max(float(d.max()) for d in densities.values()))}
     right = LinearAxis(y_range_name="density", axis_label="Beta density")
     picture.add_layout(right, "right")
@@ -273,41 +280,45 @@ def beta_curves(mean: NDArray[np.float64], betas: list[tuple[float, Beta]]) -> A
     return picture
 
 
-def _beta_density(x: NDArray[np.float64], a: float, b: float) -> NDArray[np.float64]:
+def beta_density(x: NDArray[np.float64], a: float, b: float) -> NDArray[np.float64]:
+    """The density of Beta(a, b) at each x in (0, 1)."""
     log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
     density: NDArray[np.float64] = np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
     return density
 
 
 def data_map(scores: Scores, labels: NDArray[np.int64] | None, names: list[str]) -> Any:
-    """Mean against spread of the true-class probability, coloured by dual; at most MAP_POINTS, drawn with MAP_SEED."""
+    """Mean against standard deviation of the true-class probability, coloured by dual: all samples that have these
+    scores, or MAP_POINTS of them drawn with MAP_SEED."""
     from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper
     from bokeh.palettes import Viridis256
 
     assert scores.dyn_unc is not None
-    able = np.flatnonzero(np.isfinite(scores.dual) & np.isfinite(scores.mean) & np.isfinite(scores.dyn_unc))
-    if len(able) > MAP_POINTS:
-        able = np.sort(np.random.default_rng(MAP_SEED).choice(able, MAP_POINTS, replace=False))
-    columns: dict[str, Any] = {"id": able.astype(np.int32)}
+    shown = np.flatnonzero(np.isfinite(scores.dual) & np.isfinite(scores.mean) & np.isfinite(scores.dyn_unc))
+    if len(shown) > MAP_POINTS:
+        shown = np.sort(np.random.default_rng(MAP_SEED).choice(shown, MAP_POINTS, replace=False))
+    columns: dict[str, Any] = {"id": shown.astype(np.int32)}
     tips = [("id", "@id")]
     if labels is not None:
-        columns["label"] = [names[label] if label < len(names) else str(label) for label in labels[able].tolist()]
+        columns["label"] = [names[label] if label < len(names) else str(label) for label in labels[shown].tolist()]
         tips.append(("label", "@label"))
     for name in ("dual", "mean", "dyn_unc", "aum", "el2n", "entropy", "forgetting"):
         values = getattr(scores, name)
         if values is not None:
-            columns[name] = values[able].astype(np.float32)
+            columns[name] = values[shown].astype(np.float32)
             tips.append((name, f"@{name}{{0.000}}" if name != "forgetting" else "@forgetting"))
-    picture = _figure(x_axis_label="mean true-class probability", y_axis_label="its standard deviation (dyn_unc)")
+    picture = _figure(
+        x_axis_label="mean true-class probability", y_axis_label="standard deviation, mean over windows (dyn_unc)"
+    )
     dual = columns["dual"]
     low, high = (float(dual.min()), float(dual.max())) if len(dual) else (0.0, 1.0)
-    # The darkest end would not be seen on a dark page.
+    # The darkest end of the palette would be invisible on a dark page.
     mapper = LinearColorMapper(palette=Viridis256[40:], low=low, high=high if high > low else low + 1.0)
     points = picture.scatter(
         "mean",
         "dyn_unc",
         source=ColumnDataSource(columns),
-        size=5 if len(able) > 500 else 7,
+        size=5 if len(shown) > 500 else 7,
         fill_color={"field": "dual", "transform": mapper},
         fill_alpha=0.8,
         line_color=None,
@@ -332,8 +343,8 @@ def data_map(scores: Scores, labels: NDArray[np.int64] | None, names: list[str])
 
 
 def class_histogram(counts: Mapping[float, NDArray[np.int64]]) -> Any:
-    """How many classes keep how many images, one outline a prune ratio."""
-    picture = _figure(x_axis_label="images kept of a class", y_axis_label="classes")
+    """Histogram of the images kept per class: one outline per prune ratio."""
+    picture = _figure(x_axis_label="images kept per class", y_axis_label="classes")
     top = max(int(count.max()) for count in counts.values())
     edges = np.arange(0, top + 2, max(1, -(-(top + 1) // 40))) - 0.5
     edges = np.append(edges, edges[-1] + (edges[1] - edges[0] if len(edges) > 1 else 1))

@@ -1,4 +1,4 @@
-"""benchmarks/accuracy: grids that are killed go on, data variants count what they change, pages come out of results."""
+"""benchmarks/accuracy: killed grids resume, data variants count what they change, pages match the results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def asked(tmp_path: Path, *arguments: str) -> list[str]:
     return [*arguments, *given]
 
 
-def test_a_grid_that_is_killed_goes_on_and_loses_one_training_at_most(
+def test_a_killed_grid_resumes_and_loses_at_most_one_training(
     tmp_path: Path, modules: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, run = tmp_path / "r.jsonl", modules("run")
@@ -77,12 +77,10 @@ def test_a_grid_that_is_killed_goes_on_and_loses_one_training_at_most(
     assert path.read_bytes() == after
 
 
-def test_a_training_that_is_stopped_goes_on_inside(
-    tmp_path: Path, modules: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_training_resumes_inside(tmp_path: Path, modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, resumed = modules("run"), []
-    go_on = train._Trainer.resume
-    monkeypatch.setattr(train._Trainer, "resume", lambda *given: resumed.append(go_on(*given)))
+    resume = train._Trainer.resume
+    monkeypatch.setattr(train._Trainer, "resume", lambda *given: resumed.append(resume(*given)))
     what = ["point", "--data", "digits", "--recipe", "default", "--method", "random", "--ratio", "0.5"]
     what += ["--set", "epochs=40"]
     command = [sys.executable, str(ACCURACY / "run.py"), *asked(tmp_path / "stopped", *what)]
@@ -102,7 +100,7 @@ def test_a_training_that_is_stopped_goes_on_inside(
     assert [rows[0][name] for name in same] == [rows[1][name] for name in same]
 
 
-def test_points_share_scores_across_methods_computes_and_networks(tmp_path: Path, modules: Any) -> None:
+def test_points_share_scores_across_methods_compute_modes_and_networks(tmp_path: Path, modules: Any) -> None:
     run = modules("run")
     small = ["--set", "epochs=2", "score_epochs=2", "window=2", "batch_rule=paper"]
     base = ["point", "--data", "digits", "--recipe", "default", "--ratio", "0.9"]
@@ -132,7 +130,7 @@ def test_points_share_scores_across_methods_computes_and_networks(tmp_path: Path
     assert rows[3]["score_seconds"] == rows[4]["score_seconds"] == rows[0]["score_seconds"] > 0
 
 
-def test_label_noise_is_counted_exactly_and_falls_on_all_other_classes(modules: Any) -> None:
+def test_label_noise_has_the_exact_count_and_is_uniform_over_the_other_classes(modules: Any) -> None:
     data = modules("data")
     labels = np.repeat(np.arange(10), 500)
     ids = data.chosen(5000, 0.3, "noise")
@@ -146,7 +144,7 @@ def test_label_noise_is_counted_exactly_and_falls_on_all_other_classes(modules: 
     assert len(np.intersect1d(ids, data.chosen(5000, 0.3, "corrupt"))) < 1500
 
 
-def test_a_subset_holds_as_many_of_each_class(modules: Any) -> None:
+def test_a_subset_is_balanced_over_the_classes(modules: Any) -> None:
     from dualfast.data import sources
 
     data = modules("data")
@@ -179,7 +177,7 @@ def test_each_kind_of_corruption_changes_the_image_and_keeps_its_shape(modules: 
         data.corrupt(image, "rain", np.random.default_rng(0))
 
 
-def test_corruption_touches_the_chosen_images_alone(tmp_path: Path, modules: Any) -> None:
+def test_corruption_changes_only_the_chosen_images(tmp_path: Path, modules: Any) -> None:
     from dualfast.data import beton, sources
 
     data = modules("data")
@@ -251,7 +249,7 @@ def test_the_plan_counts_what_the_grid_trains_on(modules: Any) -> None:
             point.config(point.model)
 
 
-def test_a_point_that_cannot_be_is_named(modules: Any) -> None:
+def test_an_invalid_point_is_refused_by_name(modules: Any) -> None:
     grids = modules("grids")
     for wrong, said in (
         ({"recipe": "x"}, "recipe is 'x'"),
@@ -262,7 +260,7 @@ def test_a_point_that_cannot_be_is_named(modules: Any) -> None:
             grids.Point(data="digits", **wrong)
 
 
-def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, modules: Any) -> None:
+def test_tables_and_figures_are_a_function_of_the_results(tmp_path: Path, modules: Any) -> None:
     pytest.importorskip("matplotlib")
     plot = modules("plot")
     results = accuracy_fixture.write(tmp_path / "results")
@@ -271,7 +269,7 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
     assert {"accuracy-cpu.svg", "total-time-cpu.svg", "c_d.svg", "altered-cpu-noise.svg", "results.md"} <= set(made)
     text = page.read_text()
     assert "| dual+beta | 81.0 ± 0.3 | 78.0 ± 0.3 | 72.0 ± 0.3 | 67.0 ± 0.3 | 57.0 ± 0.3 |" in text
-    assert "all images (30 epochs): 84.1 ± 0.1" in text
+    assert "training on all images (30 epochs): 84.1 ± 0.1" in text
     assert "| dual+beta (published) | 95.5 | 95.2 | 93.0 | 91.4 | 87.1 |" in text
     assert "| dual+beta | 0.9 | 80 | 8 | 88 | 1.10 |" in text
     assert "| processor seconds on a machine |" in text
@@ -280,10 +278,10 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
         in text
     )
     assert "| auto | -0.2 | -0.3 | 0 of 16 |" in text
-    assert "| auto, read off the sweep | -0.1 | -0.1 | 0 of 16 |" in text
-    assert "| auto, against the value that is best in the other seeds | -0.2 | -0.3 |  |" in text
-    assert "- small, scores of 15 epochs instead of 30: auto +0.0 points on average over the ratios." in text
-    assert "| wrong labels among the kept, % | 0.3 |" in text
+    assert "| sweep interpolated at auto's c_d | -0.1 | -0.1 | 0 of 16 |" in text
+    assert "| auto, against the value best on the other seeds | -0.2 | -0.3 |  |" in text
+    assert "- small: with scores of 15 epochs instead of 30, auto changes by +0.0 points, mean over the ratios." in text
+    assert "| wrong labels among the images kept, % | 0.3 |" in text
     assert "| dual\\|fast | 1.5 | 1.0 | 50,000 |" in text  # the newer of the two files
     assert "JPEG-compressed" in text
     for name in made:
@@ -294,16 +292,16 @@ def test_tables_and_pictures_come_out_of_results_twice_the_same(tmp_path: Path, 
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "docs").iterdir()}
 
 
-def test_the_line_for_one_training_asks_for_that_training(modules: Any) -> None:
+def test_the_command_that_repeats_a_training_asks_for_that_training(modules: Any) -> None:
     run, grids, tables = modules("run"), modules("grids"), modules("tables")
     for name, grid in grids.GRIDS.items():
         for point in grid("cifar10" if name != "digits" else "digits"):
-            script, told, *words = shlex.split(tables.again(point.key()))[1:]
-            (same,) = run.asked_points([told, "--data", "cifar10", *words])[1]
+            script, grid_name, *words = shlex.split(tables.rerun_command(point.key()))[1:]
+            (same,) = run.asked_points([grid_name, "--data", "cifar10", *words])[1]
             assert (script, same.key()) == ("benchmarks/accuracy/run.py", point.key())
 
 
-def test_a_c_d_by_name_is_the_number_published(modules: Any) -> None:
+def test_a_c_d_by_name_is_its_number(modules: Any) -> None:
     tables = modules("tables")
     asked = [
         "random",
@@ -318,7 +316,7 @@ def test_a_c_d_by_name_is_the_number_published(modules: Any) -> None:
     assert list(tables.c_d_of(rows, 30, 0.5)[0]) == [2.0, 5.5, 8.0]
 
 
-def test_tables_of_speed_have_a_row_shape_and_units_each(tmp_path: Path, modules: Any) -> None:
+def test_speed_tables_group_rows_by_columns_and_state_units(tmp_path: Path, modules: Any) -> None:
     about = {"date": "2026-01-02", "machine": "m", "cores": 2, "commit": "0123456789", "versions": {"torch": "2"}}
     rate = {"median": 12345.6, "q1": 0.5, "q3": 20000.0, "repeats": 3}
     rows = [
@@ -349,8 +347,8 @@ sum:
     )
 
 
-def test_what_is_timed_against_us_gives_the_same_scores(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rival of benchmarks/end_to_end.py does the whole work, from float16 logits."""
+def test_the_baseline_of_end_to_end_computes_the_same_scores(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging float16 logits and scoring them afterwards, which end_to_end.py times as the baseline, is complete."""
     monkeypatch.syspath_prepend(str(ACCURACY.parent))
     end_to_end = modules("end_to_end")
     n, classes, epochs = 60, 7, 13
@@ -362,9 +360,9 @@ def test_what_is_timed_against_us_gives_the_same_scores(modules: Any, monkeypatc
         for index in torch.randperm(n, generator=generator).split(16):
             losses = [criterion(logits[index], targets[index], index) for criterion in made]
             assert max(losses) - min(losses) < 1e-5
-    ours, theirs = made[1].score(), made[2].score()
-    assert np.abs(ours - theirs).max() < 1e-3  # half a unit of float16 at 4 is 2e-3, before the softmax
-    assert np.ptp(ours) > 0.05
+    fused, logged = made[1].score(), made[2].score()
+    assert np.abs(fused - logged).max() < 1e-3  # half a unit of float16 at 4 is 2e-3, before the softmax
+    assert np.ptp(fused) > 0.05
 
 
 def test_the_readme_is_filled_between_its_marks(tmp_path: Path, modules: Any) -> None:

@@ -1,4 +1,4 @@
-"""docs/loader.md says what the committed measurements come to."""
+"""docs/loader.md states the committed measurements."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def test_the_page_is_that_of_the_newest_result() -> None:
-    made = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "loader_page.py"))
-    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](made["newest"]())
+    loader_page = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "loader_page.py"))
+    assert loader_page["PAGE"].read_text(encoding="utf-8") == loader_page["page"](loader_page["newest"]())

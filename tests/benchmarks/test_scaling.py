@@ -1,4 +1,4 @@
-"""docs/scaling.md says what the committed measurements come to."""
+"""docs/scaling.md states the committed measurements."""
 
 from __future__ import annotations
 
