@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from dualfast.runs.environment import git, processor, versions
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -82,15 +81,8 @@ def copy_bandwidth(megabytes: int = 256) -> float:
 
 
 def origin(packages: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Commit, machine and versions."""
-
-    def git(*arguments: str) -> str:
-        try:
-            command = ["git", "-C", str(RESULTS.parent), *arguments]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return "unknown"
-
+    """Commit, machine and versions, for a file of results."""
+    installed = versions(("dualfast", "numpy", "torch", *packages))
     return {
         "date": datetime.date.today().isoformat(),
         "commit": os.environ.get("DUALFAST_COMMIT") or git("rev-parse", "HEAD"),  # a copy of the tree has no git
@@ -99,20 +91,14 @@ def origin(packages: tuple[str, ...] = ()) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load_before": os.getloadavg()[0],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in ("dualfast", "numpy", "torch", *packages)},
+        "python": installed.pop("python"),
+        "versions": installed,
     }
 
 
 def machine() -> str:
-    """The GPU's name where there is one, else the processor's."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.machine()
+    """The name of the GPU, or of the processor where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 def path_of(name: str, about: dict[str, Any]) -> Path:

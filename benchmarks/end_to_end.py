@@ -39,7 +39,8 @@ from dualfast.data.beton.write import Beton
 from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD
 from dualfast.loading.loader import Loader
 from dualfast.training import models
-from dualfast.training.fit import CrossEntropy, fit, pick_device
+from dualfast.training.device import pick_device
+from dualfast.training.fit import CrossEntropy, fit
 
 WINDOW = 10
 MEASURED = 3  # times the peak memory is taken, in processes of their own; the least is what the work needs

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.data import beton
+from dualfast.errors import UnreadableData
 from dualfast.loading.ffcv_graph import AllocationQuery, IntDecoder, SimpleRGBImageDecoder, ToTensor, ToTorchImage, View
 
 Augment: TypeAlias = Literal["crop", "crop+flip", "rrc"]
@@ -129,7 +130,7 @@ def _finish(
     failed = (status != 0) & (status != ops.LEFT)
     if failed.any():
         bad = int(np.argmax(failed))
-        raise RuntimeError(
+        raise UnreadableData(
             f"sample {ids[bad]} of {source.path} {ops.READ_STATUS[status[bad]]}; dualfast.verify checks the file"
         )
     pixels: list[NDArray[np.uint8] | None] = [None] * len(ids)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from dualfast.errors import MissingPackage
+
 
 def _import_ffcv() -> None:
     """Imports FFCV without what its import does to the process."""
@@ -16,7 +18,7 @@ def _import_ffcv() -> None:
     try:
         import ffcv.loader  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"dualfast.Loader needs ffcv ({error}); pip install 'dualfast[ffcv]'") from error
+        raise MissingPackage(f"dualfast.Loader needs ffcv ({error}); pip install 'dualfast[ffcv]'") from error
     finally:
         numba.typed.Dict = typed_dict
         torch.set_num_threads(threads)

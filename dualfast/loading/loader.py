@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dualfast.data import beton
 from dualfast.data.index_list import selected_ids
+from dualfast.errors import UnsupportedCall
 from dualfast.loading import order, reading
 from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD, SMALL, Augment, height_and_width, image_pipelines
 from dualfast.loading.epoch import (
@@ -365,7 +366,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         self._position = Position(self._next_epoch, self._next_batch, legs=self._next_legs)
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
-        raise NotImplementedError(
+        raise UnsupportedCall(
             "pass indices=np.flatnonzero(condition over loader.labels) to a new Loader, or set_indices"
         )
 

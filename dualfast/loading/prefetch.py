@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from dualfast.errors import IterationLost
+
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0  # how often a waiting caller looks whether the worker still lives
@@ -109,7 +111,7 @@ class Prefetcher(Generic[T]):
     def __next__(self) -> T:
         channel = self._channel
         if channel.elsewhere:
-            raise RuntimeError("this iteration was begun before the process was forked; start a new one")
+            raise IterationLost("this iteration was begun before the process was forked; start a new one")
         with channel.changed:
             while not channel.results:
                 if channel.closed:
@@ -123,7 +125,7 @@ class Prefetcher(Generic[T]):
                     raise StopIteration
                 if not self._thread.is_alive():
                     channel.closed = True
-                    raise RuntimeError("the loading thread is gone; start a new iteration")
+                    raise IterationLost("the loading thread is gone; start a new iteration")
                 channel.changed.wait(POLL_SECONDS)
             result = channel.results.popleft()
             channel.changed.notify_all()

@@ -22,7 +22,7 @@ from dualfast import cli
 from dualfast.data import beton
 from dualfast.report import figures
 from dualfast.report import page as report
-from dualfast.runs import session as pipeline
+from dualfast.runs import commands
 from dualfast.runs.rundir import RunDir
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import beta_of
@@ -57,7 +57,7 @@ def make_run(
     for seed in seeds:
         if scored:
             columns = {name: rng.uniform(0.01, 0.99, n) for name in ("dual", "mean", "dyn_unc", "aum", "el2n")}
-            file = run_dir.scores_path(seed, seed == seeds[0])
+            file = run_dir.scores_path(seed)
             Scores(**columns).save(file, labels=np.arange(n) % classes, fingerprint=data.fingerprint)
             run_dir.append({"event": "scored", "seed": seed, "seconds": 2.0})
         trainings = [("full", 0.0)] if full else []
@@ -74,7 +74,7 @@ def make_run(
 
 
 def page(run_dir: RunDir) -> str:
-    return pipeline.report_only(run_dir.path).read_text(encoding="utf-8")
+    return commands.report(run_dir.path).read_text(encoding="utf-8")
 
 
 def items(text: str) -> dict[str, str]:
@@ -193,7 +193,7 @@ def test_a_run_that_has_only_scores_or_nothing_yet(tmp_path: Path) -> None:
     assert "not beside the run any more" in text
     assert not items(page(RunDir(tmp_path / "empty", {"data": "digits"})))
     with pytest.raises(ValueError, match=r"no config\.yaml"):
-        pipeline.report_only(tmp_path)
+        commands.report(tmp_path)
 
 
 def test_the_sentence_says_what_was_measured(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""dualfast.rundir and dualfast.files: what is under a final name is whole, and two runs do not mix."""
+"""dualfast.runs.rundir and dualfast.storage: files under their final name are complete, and two runs do not mix."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dualfast.runs.rundir import RunDir, held
+from dualfast.runs.rundir import RunDir
 from dualfast.storage.files import atomic, write_text
+from dualfast.storage.locks import lock_folder
 
 
 def test_atomic_leaves_the_old_file_when_the_writer_fails(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(ValueError, match="no run directory"):
+    with pytest.raises(ValueError, match="neither empty nor a run directory"):
         RunDir(tmp_path, {"epochs": 3})
     with pytest.raises(ValueError, match="is a file"):
         RunDir(tmp_path / "thesis.tex", {"epochs": 3})
@@ -70,26 +71,26 @@ def test_config_records_what_was_asked_and_where(tmp_path: Path) -> None:
 
 def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "runs" / "new"
-    with held(out):
+    with lock_folder(out):
         RunDir(out, {"epochs": 3})
-        with pytest.raises(ValueError, match=r"runs/new' is in use by another run.*--out"), held(out):
+        with pytest.raises(ValueError, match=r"runs/new' is in use by another run.*--out"), lock_folder(out):
             pass
-    with held(out):
+    with lock_folder(out):
         pass
 
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with held(out), held(out):
+    with lock_folder(out), lock_folder(out):
         pass
 
 
 def test_the_lock_of_a_killed_run_is_gone(tmp_path: Path) -> None:
     code = (
-        "import os\n"
-        f"from dualfast.runs.rundir import held\nheld({str(tmp_path)!r}).__enter__()\nos.kill(os.getpid(), 9)"
+        "import os\nfrom dualfast.storage.locks import lock_folder\n"
+        f"lock_folder({str(tmp_path)!r}).__enter__()\nos.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    with held(tmp_path):
+    with lock_folder(tmp_path):
         pass

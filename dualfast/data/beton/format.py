@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from dualfast.data import sources
 from dualfast.data.beton import checksums
+from dualfast.errors import DataChanged
 
 VERSION = 2
 JPEG, RAW = 0, 1
@@ -188,7 +189,7 @@ class Beton:
         return checksums.load(self.path)
 
     def check_unchanged(self) -> None:
-        """RuntimeError when the open file was written to since: its length, or its time and its tables, are others."""
+        """DataChanged when the open file was written to since: its length, or its time and its tables, are others."""
         now, before = os.fstat(self.fd), self._state
         if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
             return
@@ -197,7 +198,7 @@ class Beton:
         except ValueError:
             same = False
         if now.st_size != before.st_size or not same:
-            raise RuntimeError(f"{self.path} was changed while it was open; open it again")
+            raise DataChanged(f"{self.path} was changed while it was open; open it again")
         self._state = now
 
     def _check_extents(self, table: NDArray[np.void], end: int) -> int:

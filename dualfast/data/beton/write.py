@@ -152,9 +152,9 @@ def write(
                 break
             except _PageTooSmall as need:
                 page = 1 << (need.size - 1).bit_length()
-                partial.cut(0)
+                partial.truncate_steps(0)
             except _StepDiffers as found:
-                partial.cut(found.step)
+                partial.truncate_steps(found.step)
         sums = checksums_of(partial.path, progress, threads_of(num_workers))
         beton = open_beton(partial.path)
         side = {
