@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=Imp
 
 from dualfast.config import RunConfig, TrainConfig
 from dualfast.data import beton
+from dualfast.data.index_list import save_keep
 from dualfast.loading.order import share
 from dualfast.runs import commands, rundir, session
 from dualfast.runs.progress import NullProgress
@@ -74,6 +75,39 @@ def test_the_paper_s_batch_rule_and_equal_steps(tmp_path: Path) -> None:
     # 1,437 images in batches of 64 are 23 steps an epoch; 719, 287 and 144 in batches of 64, 32 and 16 are 12, 9 and 9.
     assert found == {(0.5, 64, round(46 / 12)), (0.8, 32, round(46 / 9)), (0.9, 16, round(46 / 9))}
     assert len(rows) == 9
+
+
+@pytest.mark.parametrize("compute", ["epochs", "steps"])
+def test_a_kept_list_is_trained_alike_by_run_and_by_train(compute: Literal["epochs", "steps"], tmp_path: Path) -> None:
+    rules: dict[str, Any] = {"batch_rule": "paper", "compute": compute}
+    run_dir, rows = commands.run(asked(tmp_path / "run", method=("random",), **rules), NullProgress())
+    keep, scoring = run_dir.path / "keep-0.9.npy", ("score_epochs", "window")
+    config = {name: value for name, value in SHORT.items() if name not in scoring} | rules
+
+    def trained(list_path: Path, name: str) -> tuple[Any, ...]:
+        out = str(tmp_path / name)
+        row = commands.train(TrainConfig(**config, keep=str(list_path), out=out), NullProgress())[1]
+        return tuple(row[key] for key in ("epochs", "batch_size", "kept", "prune_ratio", "accuracy", "loss"))
+
+    same = tuple(rows[0][key] for key in ("epochs", "batch_size", "kept", "prune_ratio", "accuracy", "loss"))
+    assert same[:3] == (2 if compute == "epochs" else round(46 / 9), 16, 144)
+    assert trained(keep, "with-sidecar") == same
+    # Without a sidecar the ratio follows from the counts: 1 - 144 / 1,437 is below 0.9.
+    bare = tmp_path / "bare.npy"
+    bare.write_bytes(keep.read_bytes())
+    assert trained(bare, "without")[:4] == (2 if compute == "epochs" else round(46 / 5), 32, 144, 1 - 144 / 1437)
+
+
+@pytest.mark.parametrize(("noted", "said"), [(1.5, r"prune_ratio is 1\.5"), (None, "keeps no images")])
+def test_a_kept_list_that_cannot_be_trained_on_is_named(noted: float | None, said: str, tmp_path: Path) -> None:
+    keep = tmp_path / "keep.npy"
+    if noted is None:
+        np.save(keep, np.empty(0, np.int64))
+    else:
+        save_keep(keep, np.arange(100), n_samples=1437, prune_ratio=noted)
+    config = TrainConfig(keep=str(keep), out=str(tmp_path / "run"), epochs=1, threads=1, num_workers=1)
+    with pytest.raises(ValueError, match=said):
+        commands.train(config, NullProgress())
 
 
 def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_path: Path) -> None:

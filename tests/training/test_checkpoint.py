@@ -25,10 +25,10 @@ import torch
 from dualfast import Scores
 from dualfast.comm.ranks import Ranks
 from dualfast.config import Recipe, checkpoint_interval
-from dualfast.errors import DamagedCheckpoint
+from dualfast.errors import DamagedCheckpoint, Stopped
 from dualfast.training import checkpoint_files
 from dualfast.training.checkpoint import Checkpoints
-from dualfast.training.checkpoint_resume import Saved
+from dualfast.training.checkpoint_resume import Saved, find_latest
 from dualfast.training.fit import CrossEntropy, _Trainer, fit
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -221,6 +221,52 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
     assert int(saved.state["value"]) == 1
     with pytest.raises(ValueError, match="has window 10, this training 9; give another --out"):
         kept(tmp_path, said, what | {"window": 9})
+
+
+def test_another_number_of_ranks_shares_the_parts_in_order(tmp_path: Path) -> None:
+    """Four ranks saved; each of two new ones takes over two neighbours, and without one of the files there is no checkpoint."""
+    said: list[str] = []
+    for rank in range(4):
+        payload = {"format": 1, "what": {"training": "x"}, "step": 7, "state": {"rank": rank}}
+        checkpoint_files.write(payload, tmp_path / f"0000000007.rank{rank}of4.pt")
+    for rank in range(2):
+        ranks = TwoOfTwo(rank, 2)
+        found = find_latest(checkpoint_files.CheckpointFolder(tmp_path, ranks), ranks, said.append)
+        assert found is not None
+        saved = found.saved_for(ranks)
+        assert saved.world_size_changed
+        assert saved.state == {"rank": 0}
+        assert [part["rank"] for part in saved.parts] == [2 * rank, 2 * rank + 1]
+    assert said == []
+    (tmp_path / "0000000007.rank3of4.pt").unlink()
+    ranks = TwoOfTwo(0, 2)
+    assert find_latest(checkpoint_files.CheckpointFolder(tmp_path, ranks), ranks, said.append) is None
+    assert "the 3 checkpoint files" in said[0]
+    assert "not a complete set for 2 processes" in said[0]
+
+
+class TwoOfTwo(Ranks):
+    """A rank whose peers find what it finds."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value] * self.size
+
+
+def test_a_signal_waits_for_the_step_of_a_training(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Checkpoints(tmp_path, "1h", Ranks(), said.append) as checkpoints:
+        checkpoints.begin({"training": "x"})
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped, match="after step 1 of x"):
+            checkpoints.step(lambda: {"value": torch.tensor(1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["0000000001.pt"]
+    with (
+        Checkpoints(tmp_path, "1h", Ranks(), said.append),
+        pytest.raises(Stopped, match="between two trainings"),
+    ):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 class Some:
