@@ -230,7 +230,7 @@ def test_another_number_of_ranks_shares_the_parts_in_order(tmp_path: Path) -> No
         payload = {"format": 1, "what": {"training": "x"}, "step": 7, "state": {"rank": rank}}
         checkpoint_files.write(payload, tmp_path / f"0000000007.rank{rank}of4.pt")
     for rank in range(2):
-        ranks = TwoOfTwo(rank, 2)
+        ranks = EqualRank(rank, 2)
         found = find_latest(checkpoint_files.CheckpointFolder(tmp_path, ranks), ranks, said.append)
         assert found is not None
         saved = found.saved_for(ranks)
@@ -239,13 +239,13 @@ def test_another_number_of_ranks_shares_the_parts_in_order(tmp_path: Path) -> No
         assert [part["rank"] for part in saved.parts] == [2 * rank, 2 * rank + 1]
     assert said == []
     (tmp_path / "0000000007.rank3of4.pt").unlink()
-    ranks = TwoOfTwo(0, 2)
+    ranks = EqualRank(0, 2)
     assert find_latest(checkpoint_files.CheckpointFolder(tmp_path, ranks), ranks, said.append) is None
     assert "the 3 checkpoint files" in said[0]
     assert "not a complete set for 2 processes" in said[0]
 
 
-class TwoOfTwo(Ranks):
+class EqualRank(Ranks):
     """A rank whose peers find what it finds."""
 
     def gather(self, value: Any) -> list[Any]:
@@ -260,12 +260,13 @@ def test_a_signal_waits_for_the_step_of_a_training(tmp_path: Path) -> None:
         with pytest.raises(Stopped, match="after step 1 of x"):
             checkpoints.step(lambda: {"value": torch.tensor(1)})
     assert [path.name for path in tmp_path.iterdir()] == ["0000000001.pt"]
-    with (
-        Checkpoints(tmp_path, "1h", Ranks(), said.append),
-        pytest.raises(Stopped, match="between two trainings"),
-    ):
+
+    def stop() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(10)
+
+    with Checkpoints(tmp_path, "1h", Ranks(), said.append), pytest.raises(Stopped, match="between two trainings"):
+        stop()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
