@@ -23,7 +23,7 @@ def main() -> None:
     table = ShardedTable(len(data), window=4, epochs=EPOCHS)  # after Accelerator(), which joins the processes
     criterion = DualLoss(table)
     for _ in range(EPOCHS):
-        for points, labels, index in loader:  # accelerate fills the last batches with repeats, which count once
+        for points, labels, index in loader:  # accelerate pads the last batches with repeats, which count once
             loss = criterion(model(points), labels, index)
             optimizer.zero_grad()
             accelerator.backward(loss)
@@ -33,7 +33,7 @@ def main() -> None:
     kept = select(scores, 0.5, c_d="auto")
     assert scores.visits is not None
     accelerator.print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
-    accelerator.wait_for_everyone()  # gloo's threads settle: a group that ends before may wait for them for ever
+    accelerator.wait_for_everyone()  # gloo's threads finish: destroying the group before that may hang
     accelerator.end_training()
 
 

@@ -16,7 +16,7 @@ EPOCHS, CLASSES, FEATURES = 6, 4, 8
 
 
 class Points(Dataset[tuple[torch.Tensor, int, int]]):
-    """Noisy points around one centre a class; also gives each sample's index, which is dualfast's one condition."""
+    """Noisy points around one centre per class; also yields each sample's index, the one thing dualfast requires."""
 
     def __init__(self, n: int = 501) -> None:
         draw = torch.Generator().manual_seed(0)
@@ -42,7 +42,7 @@ def main() -> None:
     loader = DataLoader(data, batch_size=32, sampler=sampler)
     model = nn.parallel.DistributedDataParallel(nn.Linear(FEATURES, CLASSES).to(device))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    table = ShardedTable(len(data), window=4, epochs=EPOCHS)  # one line a sample, over all ranks
+    table = ShardedTable(len(data), window=4, epochs=EPOCHS)  # one line per sample, spread over the ranks
     criterion = DualLoss(table)  # instead of CrossEntropyLoss
     for epoch in range(EPOCHS):
         sampler.set_epoch(epoch)
@@ -51,13 +51,13 @@ def main() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        table.exchange()  # once an epoch: observations go to the ranks that keep them
+        table.exchange()  # once per epoch: observations go to the ranks that own them
     scores = table.scores()
     kept = select(scores, 0.5, c_d="auto")
     assert scores.visits is not None
     if dist.get_rank() == 0:
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
-    dist.barrier()  # gloo's threads settle: a group that ends before may wait for them for ever
+    dist.barrier()  # gloo's threads finish: destroying the group before that may hang
     dist.destroy_process_group()
 
 

@@ -1,9 +1,9 @@
-"""A training written for FFCV, in the manner of its CIFAR example: only where Loader is imported from has changed.
+"""A training written for FFCV, modelled on its CIFAR example: only the import of Loader has changed.
 
 python examples/ffcv_cifar.py --train train.beton --test test.beton [--epochs 24]
 
-The files are what dualfast.write, or FFCV's DatasetWriter, makes of 32 px images. FFCV's own operations do the
-augmentation, so that they are compiled when the first batch is made."""
+The files are written by dualfast.write, or FFCV's DatasetWriter, from 32 px images. FFCV's own operations do the
+augmentation; they are compiled when the first batch is made."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def main() -> None:
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     for _ in range(asked.epochs):
-        for images, labels, *_ in loader:  # dualfast's third value: which samples these are
+        for images, labels, *_ in loader:  # dualfast's third value: the samples' indices
             optimizer.zero_grad(set_to_none=True)
             criterion(model(images), labels).backward()
             optimizer.step()

@@ -53,7 +53,7 @@ def main() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Classifier(len(data)), DataLoader(data, batch_size=32, shuffle=True))  # it puts a DistributedSampler in
+    trainer.fit(Classifier(len(data)), DataLoader(data, batch_size=32, shuffle=True))  # it adds a DistributedSampler
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dualfast import DualLoss, ShardedTable, select
 
 
 class ScoringTrainer(Trainer):
-    """Its batches hold the samples' index; its loss is DualLoss."""
+    """Batches include the samples' index; the loss is DualLoss."""
 
     def __init__(self, criterion: DualLoss, **options: Any) -> None:
         super().__init__(**options)
@@ -45,7 +45,7 @@ def main() -> None:
             num_train_epochs=EPOCHS,
             per_device_train_batch_size=32,
             learning_rate=0.1,
-            remove_unused_columns=False,  # or it drops the index
+            remove_unused_columns=False,  # else it drops the index
             use_cpu=not torch.cuda.is_available(),
             ddp_find_unused_parameters=False,
             save_strategy="no",
@@ -68,7 +68,7 @@ def main() -> None:
     assert scores.visits is not None
     if trainer.is_world_process_zero():
         print(f"every sample was scored {scores.visits.min()} to {scores.visits.max()} times; kept {len(kept)}")
-    torch.distributed.barrier()  # gloo's threads settle: a group that ends before may wait for them for ever
+    torch.distributed.barrier()  # gloo's threads finish: destroying the group before that may hang
     torch.distributed.destroy_process_group()
 
 

@@ -224,7 +224,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
 
 
 def test_another_number_of_ranks_shares_the_parts_in_order(tmp_path: Path) -> None:
-    """Four ranks saved; each of two new ones takes over two neighbours, and without one of the files there is no checkpoint."""
+    """Four ranks saved, and two resume: each takes over two neighbours. With a file missing there is no checkpoint."""
     said: list[str] = []
     for rank in range(4):
         payload = {"format": 1, "what": {"training": "x"}, "step": 7, "state": {"rank": rank}}
