@@ -139,16 +139,16 @@ WAYS = ("plain", "dualfast", "log and score after", "log and score after, DataLo
 class Rig:
     """What all ways share: the recipe, the loader and fresh networks."""
 
-    def __init__(self, asked: argparse.Namespace) -> None:
-        preset = {name: value for name, value in RECIPES[asked.recipe].items() if name in Recipe.__dataclass_fields__}
-        self.recipe = Recipe(**{**preset, "epochs": 1, "threads": asked.threads, "lr": 0.01})
+    def __init__(self, args: argparse.Namespace) -> None:
+        preset = {name: value for name, value in RECIPES[args.recipe].items() if name in Recipe.__dataclass_fields__}
+        self.recipe = Recipe(**{**preset, "epochs": 1, "threads": args.threads, "lr": 0.01})
         self.device = pick_device(self.recipe)
-        if asked.threads > 0:
-            torch.set_num_threads(asked.threads)
-        written = prepare(asked.work.resolve(), asked.data, asked.images, "clean")
+        if args.threads > 0:
+            torch.set_num_threads(args.threads)
+        written = prepare(args.work.resolve(), args.data, args.images, "clean")
         size = self.recipe.image_size
         self.loader = Loader(
-            written.train, self.recipe.batch_size, augment=True, image_size=size, num_workers=asked.threads
+            written.train, self.recipe.batch_size, augment=True, image_size=size, num_workers=args.threads
         )
         self.n = self.loader.n_samples
         self.classes = int(self.loader.labels.max()) + 1
@@ -308,15 +308,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--memory-of", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--no-save", action="store_true")
-    asked = parser.parse_args()
-    if asked.epochs < WINDOW:
-        parser.error(f"--epochs is {asked.epochs}; DUAL needs at least its window of {WINDOW}")
-    rig = Rig(asked)
-    if asked.memory_of:
-        print(json.dumps(memory(rig, asked.memory_of, asked.epochs)))
+    args = parser.parse_args()
+    if args.epochs < WINDOW:
+        parser.error(f"--epochs is {args.epochs}; DUAL needs at least its window of {WINDOW}")
+    rig = Rig(args)
+    if args.memory_of:
+        print(json.dumps(memory(rig, args.memory_of, args.epochs)))
         return
     about = origin()
-    rows = times(rig, asked.epochs)
+    rows = times(rig, args.epochs)
     for row in rows:  # one process each: the next would reuse what one freed
         command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", row["what"]]
         told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(MEMORY_RUNS)]
@@ -324,7 +324,7 @@ def main() -> None:
         print(row, flush=True)
     rows.append(imagenet(rig.device))
     print("\n".join(rows[-1]["arithmetic"]))
-    if not asked.no_save:
+    if not args.no_save:
         print(save("end-to-end", rows, about))
 
 

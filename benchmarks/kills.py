@@ -80,14 +80,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whole", type=Path, help="the directory of an undisturbed run; nothing is saved then")
-    asked = parser.parse_args()
-    about, draw = _harness.origin(), random.Random(asked.seed)
+    args = parser.parse_args()
+    about, draw = _harness.origin(), random.Random(args.seed)
     moments: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
-        whole, run = asked.whole or Path(folder, "whole"), Path(folder, "run")
-        if asked.whole is None:
+        whole, run = args.whole or Path(folder, "whole"), Path(folder, "run")
+        if args.whole is None:
             run_to_the_end(whole)
-        while len(moments) < asked.kills and (moment := kill(run, draw, WRITTEN // asked.kills + 1)) is not None:
+        while len(moments) < args.kills and (moment := kill(run, draw, WRITTEN // args.kills + 1)) is not None:
             moments.append(moment)
         run_to_the_end(run)
         same = [one == two for one, two in zip(results(run), results(whole), strict=True)]
@@ -95,7 +95,7 @@ def main() -> None:
     row = {"what": "kill -9", "kills": len(moments), **dict(zip(NAMES, same, strict=True)), "left_over": left_over}
     row |= {"results_and_step": " ".join(f"{finished}:{step}" for finished, step in moments)}
     print(json.dumps(row))
-    if asked.whole is None:
+    if args.whole is None:
         print(_harness.save("kills", [row], about))
 
 

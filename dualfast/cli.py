@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import sys
@@ -156,8 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     saved, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        asked = _parse(argv)
-        asked.check()
+        args = _parse(argv)
+        args.check()
     except (ValueError, TypeError) as error:
         return _fail(error)
     except BrokenPipeError:  # --help | head
@@ -165,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     warnings.showwarning = lambda message, *_: _note(message)
     try:
-        _COMMANDS[type(asked)](asked)
+        _COMMANDS[type(args)](args)
     except Stopped as stopped:
         if _is_rank0():
             again = _resume_command(argv)
@@ -175,11 +176,11 @@ def main(argv: list[str] | None = None) -> int:
         print("\ndualfast: stopped; the same command continues after the last finished step", file=sys.stderr)
         return 130
     except (DualfastError, ValueError, TypeError, OSError) as error:
-        if asked.debug:
+        if args.debug:
             raise
         return _fail(error)
     except ModuleNotFoundError as error:
-        if asked.debug or error.name is None or error.name.startswith("dualfast"):
+        if args.debug or error.name is None or error.name.startswith("dualfast"):
             raise
         return _fail(f"the package {error.name!r} is not installed; pip install 'dualfast[all]' installs it")
     return 0
@@ -193,7 +194,7 @@ def _parse(argv: list[str]) -> Any:
     recipe = _recipe(argv)
     union: Any = None
     for command in _COMMANDS:
-        name, text = command.__name__.lower(), command.__doc__
+        name, text = command.__name__.lower(), inspect.getdoc(command)
         if issubclass(command, Recipe):
             preset = {field.name: recipe[field.name] for field in fields(command) if field.name in recipe}
             kind = tyro.conf.subcommand(name, default=command(**preset), description=text)
@@ -238,11 +239,11 @@ def _resume_command(arguments: list[str]) -> str:
     return shlex.join([*words, *arguments])
 
 
-def _run(asked: Run) -> None:
+def _run(args: Run) -> None:
     from dualfast.runs import commands
 
     with Console() as console:
-        run_dir, rows = commands.run(asked, console)
+        run_dir, rows = commands.run(args, console)
     if not _is_rank0():
         return
     print_table(rows)
@@ -250,20 +251,20 @@ def _run(asked: Run) -> None:
         print(f"report: {run_dir.report_path}")
 
 
-def _score(asked: Score) -> None:
+def _score(args: Score) -> None:
     from dualfast.runs import commands
 
     with Console() as console:
-        path = commands.score(asked, console)
+        path = commands.score(args, console)
     if _is_rank0():
         print(f"scores: {path}")
 
 
-def _train(asked: Train) -> None:
+def _train(args: Train) -> None:
     from dualfast.runs import commands
 
     with Console() as console:
-        run_dir, row = commands.train(asked, console)
+        run_dir, row = commands.train(args, console)
     if _is_rank0():
         print_table([row])
         print(f"model: {run_dir.model_path}")
@@ -289,53 +290,53 @@ def _select(asked: Select) -> None:
     print(f"{asked.out}: kept {kept} of {kept + removed}, removed {removed}")
 
 
-def _write(asked: Write) -> None:
+def _write(args: Write) -> None:
     from dualfast.data import sources
     from dualfast.data.beton.write import write
 
-    source: Any = sources.digits("train") if asked.data == "digits" else asked.data
+    source: Any = sources.digits("train") if args.data == "digits" else args.data
     write(
         source,
-        asked.out,
-        max_size=asked.max_size,
-        jpeg_quality=asked.jpeg_quality,
-        mode=asked.mode,
-        skip_bad=asked.skip_bad,
+        args.out,
+        max_size=args.max_size,
+        jpeg_quality=args.jpeg_quality,
+        mode=args.mode,
+        skip_bad=args.skip_bad,
     )
 
 
-def _verify(asked: Verify) -> None:
+def _verify(args: Verify) -> None:
     from dualfast.data.beton.write import verify
 
-    print(verify(asked.path, full=asked.full))
+    print(verify(args.path, full=args.full))
 
 
-def _compact(asked: Compact) -> None:
+def _compact(args: Compact) -> None:
     from dualfast.data.beton.compact import compact
     from dualfast.data.beton.write import open_beton
     from dualfast.data.index_list import load_keep
 
-    source = open_beton(asked.src)
-    ids = load_keep(asked.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
-    compact(asked.src, ids, asked.out)
+    source = open_beton(args.src)
+    ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
+    compact(args.src, ids, args.out)
 
 
-def _report(asked: Report) -> None:
+def _report(args: Report) -> None:
     from dualfast.runs import commands
 
-    print(f"report: {commands.report(asked.out)}")
+    print(f"report: {commands.report(args.out)}")
 
 
-def _bench(asked: Bench) -> None:
+def _bench(args: Bench) -> None:
     import runpy
 
     folder = Path(__file__).resolve().parent.parent / "benchmarks"
-    script = folder / f"bench_{asked.name}.py"
+    script = folder / f"bench_{args.name}.py"
     if not script.is_file():
         names = ", ".join(sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py")))
         known = f"there is {names}" if names else "benchmarks come with a source checkout, not with the package"
-        raise ValueError(f"bench name is {asked.name!r}; {known}")
-    sys.argv = [str(script), *asked.arguments]
+        raise ValueError(f"bench name is {args.name!r}; {known}")
+    sys.argv = [str(script), *args.arguments]
     sys.path.insert(0, str(folder))
     runpy.run_path(str(script), run_name="__main__")
 

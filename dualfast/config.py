@@ -51,6 +51,7 @@ class Recipe(Checked):
     """Nesterov momentum of SGD."""
     weight_decay: float = 5e-4
     schedule: Literal["onecycle", "cosine"] = "onecycle"
+    """Of the learning rate."""
     compute: Literal["epochs", "steps"] = "epochs"
     """Retrain on a subset for as many epochs as on all images (cheaper), or for as many optimizer steps."""
     batch_rule: Literal["same", "paper"] = "same"
@@ -163,8 +164,7 @@ class Data(Checked):
     """Training images: digits, a folder of class folders, or a .parquet, .npz, WebDataset .tar, CIFAR .tar.gz (binary)
     or .beton file."""
     test: str | None = None
-    """Test images, in any of these forms. Not needed for digits, a CIFAR archive, or a folder with train and val (or
-    test)."""
+    """Test images, in any of these forms; digits, CIFAR archives and folders with train and val or test need none."""
     out: str | None = None
     """Run directory; None: runs/<name of the data>."""
     max_size: int | None = None

@@ -105,8 +105,8 @@ class Runner:
             scored = self._score(point, written, home)
         if self.opened is None or self.opened[0] != out:
             self.close()
-            asked = point.config(point.model, **self._paths(written), **self.machine, out=str(out))
-            self.opened = out, self.closing.enter_context(open_session(asked, TimedLines(), needs_test=True))
+            opening = point.config(point.model, **self._paths(written), **self.machine, out=str(out))
+            self.opened = out, self.closing.enter_context(open_session(opening, TimedLines(), needs_test=True))
         session = self.opened[1]
         method = point.method_for(session.n_samples)
         trial = Trial(method, point.ratio, point.seed)
@@ -124,15 +124,15 @@ class Runner:
     def _score(self, point: Point, written: Written, home: Path) -> tuple[Path, int, dict[str, Any]]:
         """The scores of the point's seed, gathered unless they exist: their file, the seed, and their record."""
         model = point.score_model or point.model
-        ours = {field.name for field in fields(ScoreConfig)} - {"seed", "compute", "out"}
+        names = {field.name for field in fields(ScoreConfig)} - {"seed", "compute", "out"}
         config = point.config(model, **self._paths(written), **self.machine)
-        asked = {name: value for name, value in asdict(config).items() if name in ours}
+        shared = {name: value for name, value in asdict(config).items() if name in names}
         how = "-".join([point.recipe, *(f"{name}{value}" for name, value in point.options)])
         out = self.work / "scores" / home / f"{model.replace(':', '_')}-{how}"
         records = RunDir(out).records("scored") if (out / "config.yaml").exists() else []
         if all(record["seed"] != point.seed for record in records):
             self.close()  # one set of loader threads at a time
-            commands.score(ScoreConfig(**asked, out=str(out), seed=point.seed), TimedLines())
+            commands.score(ScoreConfig(**shared, out=str(out), seed=point.seed), TimedLines())
             records = RunDir(out).records("scored")
         record = next(record for record in records if record["seed"] == point.seed)
         return RunDir(out).scores_path(point.seed), point.seed, record
@@ -159,7 +159,7 @@ def cost(points: list[Point], n_samples: int) -> tuple[int, int]:
     return images, passes
 
 
-def asked_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point]]:
+def parse_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=[*GRIDS, "point"])
     parser.add_argument("--data", default=default_data(), help="folder, Parquet, CIFAR .tar.gz (binary), digits")
@@ -179,22 +179,22 @@ def asked_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point
     one.add_argument("--ratio", type=float, default=0.0, help="the fraction REMOVED")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="fields of the recipe")
-    asked = parser.parse_args(argv)
-    if asked.grid != "point":
-        return asked, list(GRIDS[asked.grid](asked.data))
-    given = {name: getattr(asked, name) for name in ("images", "scenario", "score_model", "compute", "method")}
-    model = asked.model or RECIPES[asked.recipe].get("model", "small")
+    args = parser.parse_args(argv)
+    if args.grid != "point":
+        return args, list(GRIDS[args.grid](args.data))
+    given = {name: getattr(args, name) for name in ("images", "scenario", "score_model", "compute", "method")}
+    model = args.model or RECIPES[args.recipe].get("model", "small")
     point = Point(
-        data=asked.data,
-        recipe=asked.recipe,
+        data=args.data,
+        recipe=args.recipe,
         model=model,
-        ratio=asked.ratio,
-        seed=asked.seed,
-        options=tuple(_option(text) for text in asked.set),
-        **{"compute": RECIPES[asked.recipe].get("compute", "epochs")}
+        ratio=args.ratio,
+        seed=args.seed,
+        options=tuple(_option(text) for text in args.set),
+        **{"compute": RECIPES[args.recipe].get("compute", "epochs")}
         | {k: v for k, v in given.items() if v is not None},
     )
-    return asked, [point]
+    return args, [point]
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -206,20 +206,20 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    asked, points = asked_points(argv)
-    if asked.plan:
-        images, passes = cost(points, 1_281_167 if asked.grid == "imagenet" else 50_000)
+    args, points = parse_points(argv)
+    if args.plan:
+        images, passes = cost(points, 1_281_167 if args.grid == "imagenet" else 50_000)
         print(f"{len(points)} trainings, {images / 1e6:.1f} million images, {passes} passes over the test images:")
-        print(f"{images / asked.rate:,.0f} s of training at {asked.rate:,.0f} images/s")
+        print(f"{images / args.rate:,.0f} s of training at {args.rate:,.0f} images/s")
         return
     start = time.monotonic()
-    results = Results(asked.results or RESULTS / f"accuracy-{asked.grid}.jsonl")
+    results = Results(args.results or RESULTS / f"accuracy-{args.grid}.jsonl")
     left = [point for point in points if point not in results]
     print(f"{len(points) - len(left)} of {len(points)} trainings are finished", flush=True)
-    runner = Runner(asked.work.resolve(), {"threads": asked.threads, "num_workers": asked.threads})
+    runner = Runner(args.work.resolve(), {"threads": args.threads, "num_workers": args.threads})
     try:
         for done, point in enumerate(left):
-            if time.monotonic() - start > asked.stop_after:
+            if time.monotonic() - start > args.stop_after:
                 print(f"stopped: {len(left) - done} trainings are left; the same command continues")
                 break
             row = runner.train(point)

@@ -299,7 +299,7 @@ def test_the_line_for_one_training_asks_for_that_training(modules: Any) -> None:
     for name, grid in grids.GRIDS.items():
         for point in grid("cifar10" if name != "digits" else "digits"):
             script, told, *words = shlex.split(tables.again(point.key()))[1:]
-            (same,) = run.asked_points([told, "--data", "cifar10", *words])[1]
+            (same,) = run.parse_points([told, "--data", "cifar10", *words])[1]
             assert (script, same.key()) == ("benchmarks/accuracy/run.py", point.key())
 
 
