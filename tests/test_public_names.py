@@ -1,0 +1,103 @@
+"""The names that other people's code uses: they stay, with their parameters, wherever their code moves."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import dualfast
+
+# name: parameters in order; "*" begins those that are given by name.
+SIGNATURES = {
+    "ScoreTable": "n_samples * window epochs track_loss device",
+    "ScoreTable.scores": "self",
+    "ScoreTable.state_dict": "self",
+    "ScoreTable.load_state_dict": "self state",
+    "Scores.save": "self path",
+    "Scores.load": "path",
+    "DualLoss": "table * label_smoothing weight ignore_index reduction backend",
+    "DualLoss.forward": "self logits targets index",
+    "DualLoss.observe": "self logits targets index",
+    "score_trajectories": "probs * window epochs",
+    "select": "scores prune_ratio * method c_d seed labels per_class",
+    "write": "source path * max_size jpeg_quality mode",
+    "verify": "path",
+    "compact": "src indices dst",
+    "Loader": "fname batch_size * indices num_workers os_cache order distributed seed drop_last batches_ahead pipelines "
+    "custom_fields recompile image_size augment mean std",
+    "Loader.set_indices": "self indices",
+    "Loader.set_epoch": "self epoch",
+    "Loader.state_dict": "self",
+    "Loader.load_state_dict": "self state",
+    "Loader.close": "self",
+}
+DEFAULTS = {
+    "ScoreTable": {"window": 10, "epochs": None, "track_loss": False, "device": "cpu"},
+    "DualLoss": {
+        "label_smoothing": 0.0,
+        "weight": None,
+        "ignore_index": -100,
+        "reduction": "mean",
+        "backend": "auto",
+    },
+    "score_trajectories": {"window": 10, "epochs": None},
+    "select": {"method": "dual+beta", "c_d": 4.0, "seed": 0, "labels": None, "per_class": False},
+    "write": {"max_size": None, "jpeg_quality": 90, "mode": "auto"},
+    "Loader": {"indices": None, "drop_last": False, "pipelines": None},
+}
+SCORES = ("dual", "dyn_unc", "mean", "aum", "el2n", "entropy", "forgetting", "loss", "visits")
+DOCUMENTED = {
+    "dualfast": "DualLoss Loader PageRandom PrunedSampler RandomSubsetSampler ScoreTable Scores ShardedTable compact "
+    "dual_loss image_pipelines score_trajectories select verify write",
+    "dualfast.selection": "explain select",
+    "dualfast.order": "PageRandom",
+    "dualfast.distributed": "ShardedTable load_parts select",
+    "dualfast.cli": "main",
+    "dualfast.config": "RECIPES",
+}
+
+
+def the(name: str) -> object:
+    found: object = dualfast
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_parameters(name: str) -> None:
+    if name.startswith("Loader"):
+        pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    parameters = inspect.signature(the(name)).parameters  # type: ignore[arg-type]
+    positional, _, by_name = (part.split() for part in SIGNATURES[name].partition("*"))
+    kinds = {p.name: p.kind for p in parameters.values()}
+    assert list(kinds)[: len(positional)] == positional
+    for keyword in by_name:
+        assert kinds[keyword] is inspect.Parameter.KEYWORD_ONLY
+    for keyword, value in DEFAULTS.get(name, {}).items():
+        assert parameters[keyword].default == value, keyword
+
+
+def test_scores_are_built_by_name_and_only_dual_and_mean_are_needed() -> None:
+    parameters = inspect.signature(dualfast.Scores).parameters
+    assert set(SCORES) <= set(parameters)
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    assert {name for name, p in parameters.items() if p.default is inspect.Parameter.empty} == {"dual", "mean"}
+
+
+@pytest.mark.parametrize("module", DOCUMENTED)
+def test_documented_imports(module: str) -> None:
+    if "order" in module or module == "dualfast":
+        pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    for name in DOCUMENTED[module].split():
+        assert hasattr(importlib.import_module(module), name), name
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import dualfast, dualfast.cli, sys; print(*{'torch', 'ffcv', 'triton', 'bokeh', 'numba'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
