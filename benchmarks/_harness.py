@@ -1,14 +1,11 @@
-"""Shared by all benchmarks: paired rounds, peak memory, and result files that state their origin."""
+"""What every benchmark shares: paired rounds, peak memory, and results that say where they come from."""
 
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -18,15 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from dualfast.runs.environment import git, processor, versions
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def paired(
     entries: dict[str, Callable[[], Any]], repeats: int, *, before: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Times all entries in each of `repeats` rounds, after one warm-up round, so that other load on the machine affects
-    all alike. The order is shuffled every round, because an entry inherits the caches of the one before it. Returns for
-    each entry the median, fastest and slowest seconds, the quartiles, and the CPU seconds of its median round."""
+    """Times all entries, `repeats` rounds after one to warm up, so that what else the machine does falls on all alike;
+    in an order drawn anew each round, as what one leaves in the caches falls on the next. Each gets its median, fastest
+    and slowest seconds, the quartiles, and the CPU seconds of its median round."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
     for turn in range(repeats + 1):
         for name in np.random.default_rng(turn).permutation(list(entries)):
@@ -48,13 +47,13 @@ def paired(
 
 
 def peak_memory(run: Callable[[], Any]) -> int:
-    """Peak anonymous memory of `run` in bytes, above the level before it, sampled every millisecond. Pages of mapped
-    files do not count."""
+    """Bytes of anonymous memory that `run` takes at its highest, beyond what there was before; looked at every
+    millisecond. Pages of mapped files do not count."""
 
     def now() -> int:
         with open("/proc/self/status") as file:
-            match = re.search(r"RssAnon:\s+(\d+) kB", file.read())
-        return int(match[1]) * 1024 if match else 0
+            found = re.search(r"RssAnon:\s+(\d+) kB", file.read())
+        return int(found[1]) * 1024 if found else 0
 
     start, highest, done = now(), 0, threading.Event()
 
@@ -74,7 +73,7 @@ def peak_memory(run: Callable[[], Any]) -> int:
 
 
 def copy_bandwidth(megabytes: int = 256) -> float:
-    """Bytes per second, read plus written, of a copy on torch's threads."""
+    """Bytes a second, read plus written, of copying on torch's threads."""
     source = torch.ones(megabytes << 18)
     target = torch.empty_like(source)
     seconds = paired({"copy": lambda: target.copy_(source)}, 7)["copy"]["min_s"]
@@ -82,37 +81,24 @@ def copy_bandwidth(megabytes: int = 256) -> float:
 
 
 def origin(packages: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Date, commit, machine and versions of a result."""
-
-    def git(*arguments: str) -> str:
-        try:
-            command = ["git", "-C", str(RESULTS.parent), *arguments]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return "unknown"
-
+    """Commit, machine and versions, for a file of results."""
+    installed = versions(("dualfast", "numpy", "torch", *packages))
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": os.environ.get("DUALFAST_COMMIT") or git("rev-parse", "HEAD"),  # a copied tree has no .git
+        "commit": os.environ.get("DUALFAST_COMMIT") or git("rev-parse", "HEAD"),  # a copy of the tree has no git
         "changed_files": len([line for line in git("status", "--porcelain", "-uno").splitlines() if line]),
         "machine": machine(),
         "cores": len(os.sched_getaffinity(0)),
         "load_before": os.getloadavg()[0],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in ("dualfast", "numpy", "torch", *packages)},
+        "python": installed.pop("python"),
+        "versions": installed,
     }
 
 
 def machine() -> str:
-    """The name of the GPU, or of the processor where there is no GPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        match = None
-    return match[1].strip() if match else platform.machine()
+    """The name of the GPU, or of the processor where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 def path_of(name: str, about: dict[str, Any]) -> Path:
@@ -122,7 +108,7 @@ def path_of(name: str, about: dict[str, Any]) -> Path:
 
 
 def save(name: str, rows: list[dict[str, Any]], about: dict[str, Any]) -> Path:
-    """Writes the result file and returns its path."""
+    """Writes the results to path_of them, and returns it."""
     RESULTS.mkdir(exist_ok=True)
     path = path_of(name, about)
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -158,7 +158,7 @@ def checkpoint(samples: int, repeats: int) -> dict[str, Any]:
         for turn in range(repeats + 1):
             start = time.perf_counter()
             checkpoints.step(lambda: {"table": table.state_dict()})
-            checkpoints.rest()
+            checkpoints.finish()
             if turn:
                 pauses.append(checkpoints.pause)
                 writing.append(time.perf_counter() - start)
@@ -170,7 +170,7 @@ def epoch(repeats: int) -> dict[str, Any]:
     """Images per second of the network `small` at 32 px on one core, excluding loading."""
     from dualfast.config import Recipe
     from dualfast.training import models
-    from dualfast.training.fit import CrossEntropy, Fit, fit
+    from dualfast.training.fit import CrossEntropy, TrainResult, fit
 
     class Images:
         """40 batches of 128 images that are already in memory."""
@@ -189,7 +189,7 @@ def epoch(repeats: int) -> dict[str, Any]:
     rates = []
     for _ in range(repeats):
         model = models.build("small", num_classes=CLASSES, image_size=32)
-        made: Fit = fit(model, Images(), CrossEntropy(), Recipe(epochs=1, lr=0.01))  # type: ignore[arg-type]
+        made: TrainResult = fit(model, Images(), CrossEntropy(), Recipe(epochs=1, lr=0.01))  # type: ignore[arg-type]
         rates.append(made.images_per_second)
     what = {"what": "epoch", "model": "small", "image_size": 32, "repeats": repeats}
     return what | {"images_per_s": float(np.median(rates)), "fastest_images_per_s": max(rates)}

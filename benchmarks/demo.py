@@ -1,4 +1,4 @@
-"""What `make demo` comes to and how long it takes, in an empty folder: python benchmarks/demo.py"""
+"""The results of `make demo` and how long it takes, in an empty folder: python benchmarks/demo.py"""
 
 from __future__ import annotations
 

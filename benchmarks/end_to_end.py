@@ -1,9 +1,9 @@
 """What scores cost in a whole training: T epochs with DualLoss, T plain ones, and T that log every logit to the host
-and score afterwards, as published code does: fed by the same loader, and by torch's DataLoader, as it is there.
+and score afterwards, as published code does, fed by the same loader and, as in that code, by torch's DataLoader.
 
-The four take turns, an epoch each, in an order drawn anew for every round. The ratio to plain is taken round by round:
-of seconds, and on a CPU of processor seconds, which other work on the machine moves less (not where DataLoader's worker
-processes do a part).
+The four take turns, one epoch each, in an order drawn anew every round. The ratio to plain is computed per round: of
+seconds, and on a CPU of processor seconds, which other work on the machine affects less (except where DataLoader's
+worker processes do part of the work).
 
     python benchmarks/end_to_end.py --images 10000
     python benchmarks/end_to_end.py --recipe fast --images 0      # on a GPU"""
@@ -39,15 +39,16 @@ from dualfast.data.beton import Beton
 from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD
 from dualfast.loading.loader import Loader
 from dualfast.training import models
-from dualfast.training.fit import CrossEntropy, fit, pick_device
+from dualfast.training.device import pick_device
+from dualfast.training.fit import CrossEntropy, fit
 
 WINDOW = 10
-MEASURED = 3  # times the peak memory is taken, in processes of their own; the least is what the work needs
+MEMORY_RUNS = 3  # measurements of peak memory, each in its own process; the smallest is what the work needs
 IMAGENET = {"n": 1_281_167, "classes": 1000, "epochs": 60, "batch": 256}
 
 
 class Logged(nn.Module):
-    """Cross-entropy that keeps every logit of every epoch on the host in float16, to score them afterwards."""
+    """Cross-entropy that logs every logit of every epoch on the host in float16, to score them afterwards."""
 
     def __init__(self, n_samples: int, n_classes: int, epochs: int) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class Logged(nn.Module):
         return nn.functional.cross_entropy(logits, targets)
 
     def score(self) -> np.ndarray:
-        """DUAL after the fact: softmax of each epoch's logits, then the windows."""
+        """DUAL from the logs: softmax of each epoch's logits, then the windows."""
         rows = np.arange(len(self.targets))
         probs = np.empty(self.logits.shape[:2], np.float32)
         for epoch, logits in enumerate(self.logits):
@@ -90,8 +91,8 @@ class Dual(nn.Module):
 
 
 class Images(Dataset[tuple[torch.Tensor, int, int]]):
-    """A .beton's images decoded and in memory, each padded, cropped, mirrored and normalised on its own: what published
-    code has torchvision do."""
+    """A .beton's images, decoded in memory; each is padded, cropped, mirrored and normalised by itself, as published
+    code does with torchvision."""
 
     def __init__(self, beton: Beton) -> None:
         self.images = [beton.image(row) for row in range(beton.n_samples)]
@@ -111,7 +112,7 @@ class Images(Dataset[tuple[torch.Tensor, int, int]]):
 
 
 class TorchLoader:
-    """torch's DataLoader over Images, as the training loop wants a loader; the workers live for all epochs."""
+    """torch's DataLoader over Images, with the interface of the training loop; its workers live for all epochs."""
 
     def __init__(self, images: Images, batch_size: int, workers: int) -> None:
         self.batches = DataLoader(images, batch_size, shuffle=True, num_workers=workers, persistent_workers=True)
@@ -136,18 +137,18 @@ WAYS = ("plain", "dualfast", "log and score after", "log and score after, DataLo
 
 
 class Rig:
-    """One loader for all; a network for each way."""
+    """What all ways share: the recipe, the loader and fresh networks."""
 
-    def __init__(self, asked: argparse.Namespace) -> None:
-        preset = {name: value for name, value in RECIPES[asked.recipe].items() if name in Recipe.__dataclass_fields__}
-        self.recipe = Recipe(**{**preset, "epochs": 1, "threads": asked.threads, "lr": 0.01})
+    def __init__(self, args: argparse.Namespace) -> None:
+        preset = {name: value for name, value in RECIPES[args.recipe].items() if name in Recipe.__dataclass_fields__}
+        self.recipe = Recipe(**{**preset, "epochs": 1, "threads": args.threads, "lr": 0.01})
         self.device = pick_device(self.recipe)
-        if asked.threads > 0:
-            torch.set_num_threads(asked.threads)
-        written = prepare(asked.work.resolve(), asked.data, asked.images, "clean")
+        if args.threads > 0:
+            torch.set_num_threads(args.threads)
+        written = prepare(args.work.resolve(), args.data, args.images, "clean")
         size = self.recipe.image_size
         self.loader = Loader(
-            written.train, self.recipe.batch_size, augment=True, image_size=size, num_workers=asked.threads
+            written.train, self.recipe.batch_size, augment=True, image_size=size, num_workers=args.threads
         )
         self.n = self.loader.n_samples
         self.classes = int(self.loader.labels.max()) + 1
@@ -159,7 +160,7 @@ class Rig:
         return models.build(self.recipe.model, num_classes=self.classes, image_size=self.side)
 
     def epoch(self, what: str, network: nn.Module, criterion: nn.Module) -> tuple[float, float]:
-        """Seconds of an epoch, and processor seconds of all threads of this process."""
+        """Seconds of one epoch, and processor seconds of all threads of this process."""
         loader: Any = self.loader
         if what == WAYS[3]:
             if self.torch_loader is None:
@@ -183,10 +184,10 @@ def timed(run: Callable[[], Any]) -> float:
 
 
 def times(rig: Rig, epochs: int) -> list[dict[str, Any]]:
-    """Seconds of T epochs and of the scoring after them; the ratio to plain by round, paired."""
+    """Seconds of T epochs and of the scoring after them; the ratio to plain, paired by round."""
     networks = {what: rig.network() for what in WAYS}
     criteria = {what: criterion_of(what, rig.n, rig.classes, epochs, rig.device) for what in WAYS}
-    for what in WAYS:  # compiles and warms up; Logged and Dual see an epoch more than they keep
+    for what in WAYS:  # compiles and warms up; Logged and Dual see one epoch more than they keep
         rig.epoch(what, networks[what], criteria[what])
     taken: dict[str, list[tuple[float, float]]] = {what: [] for what in WAYS}
     order = random.Random(0)
@@ -213,7 +214,7 @@ def times(rig: Rig, epochs: int) -> list[dict[str, Any]]:
 
 
 def memory(rig: Rig, what: str, epochs: int) -> dict[str, int]:
-    """Bytes at the peak of an epoch and its scoring, beyond what plain epochs left behind; and of the score state."""
+    """Peak bytes of an epoch and its scoring beyond what plain epochs left behind, and bytes of the score state."""
     network = rig.network()
     for _ in range(2):
         rig.epoch("plain", network, CrossEntropy())
@@ -240,15 +241,15 @@ def memory(rig: Rig, what: str, epochs: int) -> dict[str, int]:
 
 
 def imagenet(device: torch.device) -> dict[str, Any]:
-    """ImageNet-1k by arithmetic: costs a sample measured at its batch and classes, times its samples and epochs."""
+    """ImageNet-1k by arithmetic: the cost per sample at its batch size and classes, times samples and epochs."""
     n, classes, epochs, batch = (IMAGENET[name] for name in ("n", "classes", "epochs", "batch"))
-    few = 20 * batch
+    measured = 20 * batch
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(batch, classes, generator=generator).to(device).requires_grad_()
     targets = torch.randint(0, classes, (batch,), generator=generator).to(device)
-    pieces = torch.randperm(few, generator=generator).to(device).split(batch)
+    pieces = torch.randperm(measured, generator=generator).to(device).split(batch)
     ways = WAYS[:3]  # nothing is loaded here
-    criteria = {what: criterion_of(what, few, classes, WINDOW, device) for what in ways}
+    criteria = {what: criterion_of(what, measured, classes, WINDOW, device) for what in ways}
 
     def steps(criterion: nn.Module) -> None:
         for index in pieces:
@@ -263,15 +264,15 @@ def imagenet(device: torch.device) -> dict[str, Any]:
             seconds = timed(lambda what=what: steps(criteria[what]))
             if turn > 1:
                 taken[what].append(seconds)
-    a_sample = {what: statistics.median(taken[what]) / few for what in ways}
-    after = timed(criteria[WAYS[2]].score) / few / WINDOW
-    dual_after = timed(criteria["dualfast"].score) / few
+    per_sample = {what: statistics.median(taken[what]) / measured for what in ways}
+    after = timed(criteria[WAYS[2]].score) / measured / WINDOW
+    dual_after = timed(criteria["dualfast"].score) / measured
     visits = n * epochs
-    ours = visits * a_sample["dualfast"] + n * dual_after
-    theirs = visits * (a_sample[WAYS[2]] + after)
-    plain = visits * a_sample["plain"]
+    ours = visits * per_sample["dualfast"] + n * dual_after
+    theirs = visits * (per_sample[WAYS[2]] + after)
+    plain = visits * per_sample["plain"]
     lines, logs = 64 * n, 2 * n * epochs * classes
-    micro = {what: 1e6 * seconds for what, seconds in a_sample.items()}
+    micro = {what: 1e6 * seconds for what, seconds in per_sample.items()}
     log = f"{micro[WAYS[2]]:.2f} us + {1e6 * after:.2f} us scored after"
     kept = f"{logs / 1e9:,.1f} GB, {logs / lines:,.0f} times as much"
     return {
@@ -307,23 +308,23 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--memory-of", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--no-save", action="store_true")
-    asked = parser.parse_args()
-    if asked.epochs < WINDOW:
-        parser.error(f"--epochs is {asked.epochs}; DUAL needs at least its window of {WINDOW}")
-    rig = Rig(asked)
-    if asked.memory_of:
-        print(json.dumps(memory(rig, asked.memory_of, asked.epochs)))
+    args = parser.parse_args()
+    if args.epochs < WINDOW:
+        parser.error(f"--epochs is {args.epochs}; DUAL needs at least its window of {WINDOW}")
+    rig = Rig(args)
+    if args.memory_of:
+        print(json.dumps(memory(rig, args.memory_of, args.epochs)))
         return
     about = origin()
-    rows = times(rig, asked.epochs)
-    for row in rows:  # a process each: what one freed, the next would find
+    rows = times(rig, args.epochs)
+    for row in rows:  # one process each: the next would reuse what one freed
         command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", row["what"]]
-        told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(MEASURED)]
+        told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(MEMORY_RUNS)]
         row |= min((json.loads(text.splitlines()[-1]) for text in told), key=lambda peak: peak["host_peak_bytes"])
         print(row, flush=True)
     rows.append(imagenet(rig.device))
     print("\n".join(rows[-1]["arithmetic"]))
-    if not asked.no_save:
+    if not args.no_save:
         print(save("end-to-end", rows, about))
 
 

@@ -1,8 +1,8 @@
-"""Kills a run with SIGKILL at random moments, lets it go on each time, and compares what it leaves with a whole run's.
+"""Kills a run with SIGKILL at random moments, resumes it each time, and compares its results with an undisturbed run's.
 
 python benchmarks/kills.py [--kills 20] [--seed 0] [--whole RUN_DIRECTORY]
-Every life starts where the last one ended and is killed 0 to 0.1 s after it has left a random number of checkpoints
-(one every three steps) and results. Scores, indices and metrics must be the same bit for bit.
+Each process resumes where the previous one was killed, and is killed 0 to 0.1 s after it has written a random number of
+checkpoints (one every three steps) and results. Scores, indices and metrics must be the same bit for bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import _harness
 
 from dualfast import Scores, cli
-from dualfast.runs import session as pipeline
+from dualfast.runs import commands  # noqa: F401  loaded once, before the processes are forked
 
 RUN = ["run", "--epochs", "4", "--score-epochs", "4", "--window", "2", "--prune-ratio", "0.5", "--seed", "0"]
 RUN += ["--method", "dual", "--checkpoint-every", "3steps", "--num-workers", "1", "--threads", "1"]
@@ -37,41 +37,41 @@ def results(run: Path) -> tuple[list[Any], bytes, bytes]:
     return [[row.get(name) for name in SAME] for row in rows], columns, (run / "keep-0.5.npy").read_bytes()
 
 
-def life(run: Path) -> int:
-    """The id of a process that begins the run, or goes on with it."""
+def start_process(run: Path) -> int:
+    """The id of a process that starts the run, or resumes it."""
     pid = os.fork()
     if not pid:
         os._exit(cli.main([*RUN, "--out", str(run)]))
     return pid
 
 
-def left(run: Path) -> tuple[int, list[str]]:
-    """How many results a run has left so far, and its checkpoints."""
+def progress_of(run: Path) -> tuple[int, list[str]]:
+    """How many results a run has written so far, and its checkpoints."""
     metrics = run / "metrics.jsonl"
     rows = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
     return rows, sorted(path.stem for path in run.glob("checkpoints/*.pt"))
 
 
 def kill(run: Path, draw: random.Random, most: int) -> tuple[int, int] | None:
-    """Lets the run leave 1 to `most` things and kills it; the results it had left, and the step of its latest
-    checkpoint. None when it has ended instead."""
-    before, pid, changes = left(run), life(run), draw.randint(1, most)
+    """Lets the run write 1 to `most` files or results and kills it; returns the number of results written and the step
+    of the latest checkpoint, None when the run has ended instead."""
+    before, pid, changes = progress_of(run), start_process(run), draw.randint(1, most)
     while changes:
         if os.waitpid(pid, os.WNOHANG)[0]:
             return None
-        if (now := left(run)) != before:
+        if (now := progress_of(run)) != before:
             before, changes = now, changes - 1
         time.sleep(0.001)
     time.sleep(draw.uniform(0, 0.1))
     os.kill(pid, signal.SIGKILL)
     if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL:
         return None
-    rows, checkpoints = left(run)
+    rows, checkpoints = progress_of(run)
     return rows, int(checkpoints[-1]) if checkpoints else 0
 
 
-def whole_life(run: Path) -> None:
-    if os.waitpid(life(run), 0)[1]:
+def run_to_the_end(run: Path) -> None:
+    if os.waitpid(start_process(run), 0)[1]:
         raise SystemExit(f"the run in {run} failed")
 
 
@@ -79,24 +79,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--whole", type=Path, help="a run that nobody disturbed; nothing is saved then")
-    asked = parser.parse_args()
-    pipeline.versions()  # imported once, before the processes are made
-    about, draw = _harness.origin(), random.Random(asked.seed)
+    parser.add_argument("--whole", type=Path, help="the directory of an undisturbed run; nothing is saved then")
+    args = parser.parse_args()
+    about, draw = _harness.origin(), random.Random(args.seed)
     moments: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
-        whole, run = asked.whole or Path(folder, "whole"), Path(folder, "run")
-        if asked.whole is None:
-            whole_life(whole)
-        while len(moments) < asked.kills and (moment := kill(run, draw, WRITTEN // asked.kills + 1)) is not None:
+        whole, run = args.whole or Path(folder, "whole"), Path(folder, "run")
+        if args.whole is None:
+            run_to_the_end(whole)
+        while len(moments) < args.kills and (moment := kill(run, draw, WRITTEN // args.kills + 1)) is not None:
             moments.append(moment)
-        whole_life(run)
+        run_to_the_end(run)
         same = [one == two for one, two in zip(results(run), results(whole), strict=True)]
         left_over = len(list(run.glob("checkpoints/*")))
     row = {"what": "kill -9", "kills": len(moments), **dict(zip(NAMES, same, strict=True)), "left_over": left_over}
     row |= {"results_and_step": " ".join(f"{finished}:{step}" for finished, step in moments)}
     print(json.dumps(row))
-    if asked.whole is None:
+    if args.whole is None:
         print(_harness.save("kills", [row], about))
 
 

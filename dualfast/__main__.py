@@ -1,4 +1,4 @@
-"""python -m dualfast is the dualfast command."""
+"""python -m dualfast: the same as the dualfast command."""
 
 import sys
 

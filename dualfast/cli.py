@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-import signal
+import shlex
 import sys
-import threading
-import traceback
 import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,12 +25,13 @@ from dualfast.config import (
     check_ratio,
     check_seed,
 )
-from dualfast.errors import Stopped, resume_command
+from dualfast.errors import DualfastError, Stopped
+from dualfast.runs.progress import Console
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Checked):
-    """Checked after parsing, not while parsing, so that an error is one line."""
+    """Checked after parsing, by main, so that an error is one line."""
 
     debug: bool = False
     """Show the traceback of an error."""
@@ -46,9 +46,10 @@ METHOD_HELP = {"help": ""}
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Command, RunConfig):
-    """Score, select, retrain and report in one run directory; the same command continues a stopped run.
+    """Score, select, retrain and report in one run directory; the same command continues an interrupted run.
 
-    --recipe default | cpu | fast | paper | imagenet presets the flags below; any given beside it wins."""
+    --recipe default | cpu | fast | paper | imagenet presets the flags below; a flag given beside it takes precedence.
+    """
 
     method: tuple[str, ...] = field(default=RunConfig.method, metadata=METHOD_HELP)
 
@@ -60,7 +61,7 @@ class Score(Command, ScoreConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command, TrainConfig):
-    """Train once, on all images or on the ones an index list keeps, and write model.pt into the run directory."""
+    """Train once, on all images or on those that an index list keeps, and write model.pt into the run directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,27 +104,29 @@ class Select(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Write(Command):
-    """Write images as a .beton file."""
+    """Write a data set as a .beton file."""
 
     data: Positional[str]
     """digits, a folder of class folders, a .parquet, .npz or WebDataset .tar."""
     out: Positional[str]
-    """The .beton to write."""
+    """The .beton file to write."""
     max_size: int | None = None
     """Shrink images whose longer side exceeds this many pixels."""
     jpeg_quality: int = 90
+    """1 to 100, of images that are not JPEG files already."""
     mode: Literal["auto", "raw", "jpeg"] = "auto"
+    """auto: raw pixels up to 64 px, JPEG above."""
     skip_bad: bool = False
-    """Leave out images that cannot be read."""
+    """Leave out images that cannot be read, instead of stopping."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Command):
-    """Check a .beton file: header, tables, every sample's extent."""
+    """Check a .beton file: its header, its tables and the extent of every sample."""
 
     path: Positional[str]
     full: bool = False
-    """Decode every image as well."""
+    """Also decode every image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +141,7 @@ class Compact(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Command):
-    """Write report.html of a run directory again."""
+    """Rewrite report.html of a run directory."""
 
     out: Positional[str]
     """The run directory."""
@@ -146,97 +149,20 @@ class Report(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(Command):
-    """Run a benchmark of the checkout this command stands in: step, select, loader, distributed."""
+    """Run a benchmark of the source checkout that this command belongs to: step, select, loader, distributed."""
 
     name: Positional[str]
     arguments: Positional[tuple[str, ...]] = ()
-    """Passed on to the benchmark."""
-
-
-class Console:
-    """Progress of a run: a bar on a terminal, a line a step elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        self.console = RichConsole(highlight=False)
-        self.bar = Progress(
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task("", total=None, visible=False)
-        self.interrupted = False
-
-    def __enter__(self) -> Console:
-        self.bar.start()
-        # In the background a shell has its children ignore Ctrl-C; that stays so.
-        heard = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-        self.listens = heard and threading.current_thread() is threading.main_thread()
-        if self.listens:
-            self.before = signal.signal(signal.SIGINT, self._interrupt)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.listens:
-            signal.signal(signal.SIGINT, self.before)
-        self.bar.stop()
-
-    def _interrupt(self, *_: object) -> None:
-        """Ctrl-C. Remembered too: an exception raised inside a finaliser is lost."""
-        self.interrupted = True
-        raise KeyboardInterrupt
-
-    def plan(self, images: int) -> None:
-        self.bar.update(self.task, total=images, visible=images > 0)
-
-    def step(self, what: str) -> None:
-        self.bar.update(self.task, description=what)
-
-    def images(self, count: int) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.bar.advance(self.task, count)
-
-    def say(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+    """Flags for the benchmark."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done, 2 bad input, 130 interrupted."""
-    commands = (Run, Score, Select, Train, Write, Verify, Compact, Report, Bench)
+    """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done or stopped by a signal with everything
+    saved, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    given = list(argv)
-    if argv[:1] == ["bench"] and "--" not in argv:
-        argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
-    union: Any = None
-    if not {"-h", "--help"}.isdisjoint(argv):
-        from dualfast.selection.methods import help_text
-
-        METHOD_HELP["help"] = help_text()
     try:
-        recipe = _recipe(argv)
-        for command in commands:
-            # A subcommand without a default keeps its required arguments required.
-            kind = tyro.conf.subcommand(command.__name__.lower(), description=command.__doc__)
-            if issubclass(command, Recipe):
-                preset = {name: recipe[name] for field in fields(command) if (name := field.name) in recipe}
-                kind = tyro.conf.subcommand(
-                    command.__name__.lower(), default=command(**preset), description=command.__doc__
-                )
-            union = Annotated[command, kind] if union is None else union | Annotated[command, kind]
-        asked = tyro.cli(
-            union,
-            prog="dualfast",
-            args=argv,
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
-        )
-        asked.check()
+        args = _parse(argv)
+        args.check()
     except (ValueError, TypeError) as error:
         return _fail(error)
     except BrokenPipeError:  # --help | head
@@ -245,39 +171,56 @@ def main(argv: list[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_: _note(message)
     warnings.simplefilter("default", append=True)  # a warning that an earlier call of main showed is shown again
     try:
-        _COMMANDS[type(asked)](asked)
+        _COMMANDS[type(args)](args)
     except Stopped as stopped:
-        if _speaks():
-            again = resume_command(given)
-            print(f"dualfast: stopped {stopped}; everything is saved; to go on: {again}", file=sys.stderr)
+        if _is_rank0():
+            again = _resume_command(argv)
+            print(f"dualfast: stopped {stopped}; everything is saved; to resume: {again}", file=sys.stderr)
         return 0
     except KeyboardInterrupt:
         print("\ndualfast: stopped; the same command continues after the last finished step", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError) as error:
-        if asked.debug:
-            raise
-        return _fail(error)
-    except RuntimeError as error:
-        *_, (raised, _) = traceback.walk_tb(error.__traceback__)
-        # Data that were changed or cannot be read; what torch raises is worth its traceback.
-        if asked.debug or raised.f_globals["__name__"] not in ("dualfast.data.beton.reader", "dualfast.loading.decode"):
+    except (DualfastError, ValueError, TypeError, OSError) as error:
+        if args.debug:
             raise
         return _fail(error)
     except ModuleNotFoundError as error:
-        if asked.debug or error.name is None or error.name.startswith("dualfast"):
+        if args.debug or error.name is None or error.name.startswith("dualfast"):
             raise
-        return _fail(f"the package {error.name!r} is not installed; pip install 'dualfast[all]' brings it")
+        return _fail(f"the package {error.name!r} is not installed; pip install 'dualfast[all]' installs it")
     return 0
 
 
+def _parse(argv: list[str]) -> Any:
+    """The command that argv asks for, an instance of one of the classes above, not checked yet."""
+    argv = list(argv)
+    if argv[:1] == ["bench"] and "--" not in argv:
+        argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
+    if not {"-h", "--help"}.isdisjoint(argv):
+        from dualfast.selection.methods import help_text
+
+        METHOD_HELP["help"] = help_text()
+    recipe = _recipe(argv)
+    union: Any = None
+    for command in _COMMANDS:
+        name, text = command.__name__.lower(), inspect.getdoc(command)
+        if issubclass(command, Recipe):
+            preset = {field.name: recipe[field.name] for field in fields(command) if field.name in recipe}
+            kind = tyro.conf.subcommand(name, default=command(**preset), description=text)
+        else:  # without a default, required arguments stay required
+            kind = tyro.conf.subcommand(name, description=text)
+        union = Annotated[command, kind] if union is None else union | Annotated[command, kind]
+    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    return tyro.cli(union, prog="dualfast", args=argv, config=config)
+
+
 def _recipe(argv: list[str]) -> dict[str, Any]:
-    """Takes --recipe NAME out of argv and returns its presets, which become the defaults of the other flags."""
+    """Removes --recipe NAME from argv and returns its presets, which become the defaults of the other flags."""
     for at, word in enumerate(argv):
         if word == "--recipe" or word.startswith("--recipe="):
             name = word.partition("=")[2] or (argv[at + 1] if at + 1 < len(argv) else "")
             if name not in RECIPES:
-                raise ValueError(f"recipe is {name!r}; there is {', '.join(RECIPES)}")
+                raise ValueError(f"recipe is {name!r}; give one of {', '.join(RECIPES)}")
             del argv[at : at + (1 if "=" in word else 2)]
             return RECIPES[name]
     return {}
@@ -288,112 +231,118 @@ def _fail(error: object) -> int:
     return 2
 
 
-def _speaks() -> bool:
-    """Whether this is the only process, or the first of torchrun's."""
+def _is_rank0() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _note(message: object) -> None:
-    if _speaks():
+    if _is_rank0():
         print(f"dualfast: note: {message}", file=sys.stderr)
 
 
-def _run(asked: Run) -> None:
-    from dualfast.runs import session as pipeline
+def _resume_command(arguments: list[str]) -> str:
+    """The command that resumes the one with these arguments, which a signal stopped."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    words = ["dualfast"] if size == "1" else ["torchrun", f"--nproc-per-node={size}", "-m", "dualfast"]
+    return shlex.join([*words, *arguments])
+
+
+def _run(args: Run) -> None:
+    from dualfast.runs import commands
 
     with Console() as console:
-        run_dir, rows = pipeline.run(asked, console)
-    if not _speaks():
+        run_dir, rows = commands.run(args, console)
+    if not _is_rank0():
         return
     print_table(rows)
     if run_dir.report_path.exists():
         print(f"report: {run_dir.report_path}")
 
 
-def _score(asked: Score) -> None:
-    from dualfast.runs import session as pipeline
+def _score(args: Score) -> None:
+    from dualfast.runs import commands
 
     with Console() as console:
-        path = pipeline.score_only(asked, console)
-    if _speaks():
+        path = commands.score(args, console)
+    if _is_rank0():
         print(f"scores: {path}")
 
 
-def _train(asked: Train) -> None:
-    from dualfast.runs import session as pipeline
+def _train(args: Train) -> None:
+    from dualfast.runs import commands
 
     with Console() as console:
-        run_dir, row = pipeline.train_only(asked, console)
-    if _speaks():
+        run_dir, row = commands.train(args, console)
+    if _is_rank0():
         print_table([row])
-        print(f"model: {run_dir.path / 'model.pt'}")
+        print(f"model: {run_dir.model_path}")
 
 
-def _select(asked: Select) -> None:
+def _select(args: Select) -> None:
     from dualfast.selection.files import write_list
     from dualfast.selection.spec import SelectionSpec
 
-    if asked.like is not None:
-        spec, fingerprint = SelectionSpec.read(asked.like)
+    fingerprint = None
+    if args.like is not None:
+        spec, fingerprint = SelectionSpec.read(args.like)
     else:
         names = ("prune_ratio", "seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
-        spec = SelectionSpec.parse(asked.method, **{name: getattr(asked, name) for name in names})
-        fingerprint = None
+        spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in names})
     with Console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
-        kept, removed = write_list(spec, asked.scores, asked.out, fingerprint=fingerprint, **shown)
-    print(f"{asked.out}: kept {kept} of {kept + removed}, removed {removed}")
+        kept, removed = write_list(spec, args.scores, args.out, fingerprint=fingerprint, **shown)
+    print(f"{args.out}: kept {kept} of {kept + removed}, removed {removed}")
 
 
-def _write(asked: Write) -> None:
+def _write(args: Write) -> None:
     from dualfast.data import sources
     from dualfast.data.beton import write
 
-    source: Any = sources.digits("train") if asked.data == "digits" else asked.data
+    source: Any = sources.digits("train") if args.data == "digits" else args.data
     write(
         source,
-        asked.out,
-        max_size=asked.max_size,
-        jpeg_quality=asked.jpeg_quality,
-        mode=asked.mode,
-        skip_bad=asked.skip_bad,
+        args.out,
+        max_size=args.max_size,
+        jpeg_quality=args.jpeg_quality,
+        mode=args.mode,
+        skip_bad=args.skip_bad,
     )
 
 
-def _verify(asked: Verify) -> None:
+def _verify(args: Verify) -> None:
     from dualfast.data.beton import verify
 
-    print(verify(asked.path, full=asked.full))
+    print(verify(args.path, full=args.full))
 
 
-def _compact(asked: Compact) -> None:
+def _compact(args: Compact) -> None:
     from dualfast.data.beton import open_beton
     from dualfast.data.beton.compact import compact
     from dualfast.data.index_list import load_keep
 
-    source = open_beton(asked.src)
-    ids = load_keep(asked.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
-    compact(asked.src, ids, asked.out)
+    source = open_beton(args.src)
+    ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
+    compact(args.src, ids, args.out)
 
 
-def _report(asked: Report) -> None:
-    from dualfast.runs import session as pipeline
+def _report(args: Report) -> None:
+    from dualfast.runs import commands
 
-    print(f"report: {pipeline.report_only(asked.out)}")
+    print(f"report: {commands.report(args.out)}")
 
 
-def _bench(asked: Bench) -> None:
+def _bench(args: Bench) -> None:
     import runpy
 
-    here = Path(__file__).resolve().parent.parent / "benchmarks"
-    script = here / f"bench_{asked.name}.py"
+    folder = Path(__file__).resolve().parent.parent / "benchmarks"
+    script = folder / f"bench_{args.name}.py"
     if not script.is_file():
-        names = ", ".join(sorted(p.stem.removeprefix("bench_") for p in here.glob("bench_*.py")))
-        raise ValueError(
-            f"bench name is {asked.name!r}; a checkout has {names or 'them, the installed package does not'}"
-        )
-    sys.argv = [str(script), *asked.arguments]
-    sys.path.insert(0, str(here))
+        names = ", ".join(sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py")))
+        known = f"there is {names}" if names else "benchmarks come with a source checkout, not with the package"
+        raise ValueError(f"bench name is {args.name!r}; {known}")
+    sys.argv = [str(script), *args.arguments]
+    sys.path.insert(0, str(folder))
     runpy.run_path(str(script), run_name="__main__")
 
 
@@ -408,10 +357,11 @@ _COMMANDS: dict[type, Any] = {
     Report: _report,
     Bench: _bench,
 }
+"""Each command's class and what it runs, in the order of --help."""
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """The results as a table: a line for each (prune ratio, method), mean and spread over seeds."""
+    """Prints the results as a table: a line for each prune ratio and method, mean and spread over seeds."""
     from rich.console import Console as RichConsole
     from rich.table import Table
 

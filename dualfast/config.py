@@ -1,13 +1,14 @@
-"""What can be asked for: frozen dataclasses, checked when they are made. The command line is generated from them."""
+"""The configuration of each command: frozen dataclasses, checked on construction. The command line is generated from
+them: field names are the flags, and the text below a field is its --help."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
 
@@ -40,7 +41,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Calls check() when it is made, of numpy's numbers as Python's: they go into YAML and JSON."""
+    """Runs check() on construction, with NumPy scalars turned into Python numbers, which YAML and JSON can store."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -48,43 +49,46 @@ class Checked:
         self.check()
 
     def check(self) -> None:
-        """Raises ValueError naming the first value that cannot be."""
+        """Raises ValueError naming the first invalid value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Checked):
-    """How one network is trained; scoring and retraining share it."""
+    """How a network is trained; scoring and retraining share it."""
 
     model: str = "small"
     """small, wide, resnet9, resnet18, resnet34, resnet50, or module:factory."""
     epochs: int = 30
-    """Passes over the training images (or the kept ones)."""
+    """Passes over the training images, or over those that are kept."""
     batch_size: int = 64
+    """Images per optimizer step, over all processes."""
     lr: float = 0.1
     """Peak learning rate."""
     momentum: float = 0.9
     """Nesterov momentum of SGD."""
     weight_decay: float = 5e-4
     schedule: Literal["onecycle", "cosine"] = "onecycle"
+    """Of the learning rate."""
     compute: Literal["epochs", "steps"] = "epochs"
-    """What retraining on a subset keeps equal to training on all images: epochs (cheaper) or optimiser steps."""
+    """Retrain on a subset for as many epochs as on all images (cheaper), or for as many optimizer steps."""
     batch_rule: Literal["same", "paper"] = "same"
-    """paper: retrain with a half of batch_size from prune ratio 0.8 and a quarter from 0.9 (128, 64, 32)."""
+    """Batch size of retraining. same: batch_size; paper: half of it from prune ratio 0.8, a quarter from 0.9."""
     tests: int = 10
-    """How often the test images are tried during a training, the last time at its end."""
+    """How many times a training is tested on the test images, the last time at its end."""
     label_smoothing: float = 0.0
     augment: Literal["auto", "none", Augment] = "auto"
-    """auto: crop for digits; crop and flip up to 64 px; random resized crop and flip above."""
+    """auto: crop below 16 px, crop+flip up to 64 px, rrc (random resized crop and flip) above."""
     image_size: int | None = None
-    """Side in pixels; None: the images' own where it is the same for all and at most 64, else 224."""
+    """Side of the network's input in pixels; None: the images' own, if they all share one square size of at most 64 px,
+    else 224."""
     amp: Literal["auto", "bf16", "off"] = "auto"
-    """auto: bf16 autocast on a GPU, and on a CPU with AVX512_BF16 or AMX (elsewhere it is slower)."""
+    """Mixed precision. auto: bf16 on a GPU and on a CPU with AVX512_BF16 or AMX; it is slower on other CPUs."""
     device: str = "auto"
-    """auto: cuda when there is one, else cpu."""
+    """A torch device; auto: cuda if available, else cpu."""
     num_workers: int = -1
-    """Loader threads; -1: as many as this process may use."""
+    """Loader threads; -1: one per core available to this process."""
     threads: int = -1
-    """Torch's threads on a CPU; -1: as many as this process may use, or one where a batch has under 16,384 pixels."""
+    """torch's threads on a CPU; -1: torch's default, or one if a batch has fewer than 16,384 pixels."""
 
     def check(self) -> None:
         _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")
@@ -108,21 +112,29 @@ class Recipe(Checked):
         _require(self.threads == -1 or self.threads >= 1, f"threads is {self.threads}; give -1 or 1 and up")
 
     def batch_size_at(self, prune_ratio: float) -> int:
-        """The batch size of a retraining, by batch_rule."""
-        part = 1 if self.batch_rule == "same" or prune_ratio < 0.8 else 2 if prune_ratio < 0.9 else 4
-        return max(2, self.batch_size // part)
+        """The batch size of retraining at a prune ratio, by batch_rule."""
+        divisor = 1 if self.batch_rule == "same" or prune_ratio < 0.8 else 2 if prune_ratio < 0.9 else 4
+        return max(2, self.batch_size // divisor)
+
+    def for_subset(self, prune_ratio: float, kept: int, n_samples: int) -> Self:
+        """This recipe for retraining on `kept` of `n_samples` images: batch_size by batch_rule, epochs by compute."""
+        epochs, batch_size = self.epochs, self.batch_size_at(prune_ratio)
+        if self.compute == "steps":
+            steps = self.epochs * math.ceil(n_samples / self.batch_size)
+            epochs = round(steps / math.ceil(kept / batch_size))
+        return replace(self, epochs=epochs, batch_size=batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Checked):
-    """How the scores are gathered."""
+    """How scores are gathered."""
 
     score_epochs: int = 30
-    """T: epochs of training that are scored (30 for CIFAR, 60 for ImageNet in the paper)."""
+    """T: epochs of the scoring pass (the paper: 30 on CIFAR, 60 on ImageNet)."""
     window: int = 10
-    """J: visits in the sliding window of DUAL."""
+    """J: epochs in DUAL's sliding window."""
     tdds: bool = False
-    """Gather TDDS too, at 2 bytes a class and 4 J bytes a sample; the method tdds needs it."""
+    """Also gather TDDS scores, which --method tdds needs; takes 2 bytes per class plus 4 J bytes per sample."""
 
     def check(self) -> None:
         _require(self.window >= 2, f"window is {self.window}; a standard deviation needs at least 2 visits")
@@ -181,18 +193,19 @@ def check_ratio(prune_ratio: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Checked):
-    """What is read, and where results go."""
+    """What is read, and where the results go."""
 
     data: str = "digits"
-    """digits, a folder of class folders, a .parquet, .npz, WebDataset .tar, CIFAR .tar.gz (binary) or .beton."""
+    """Training images: digits, a folder of class folders, or a .parquet, .npz, WebDataset .tar, CIFAR .tar.gz (binary)
+    or .beton file."""
     test: str | None = None
-    """Test images in any of the same forms; a folder with train and val (or test) and a CIFAR archive need none."""
+    """Test images, in any of these forms; digits, CIFAR archives and folders with train and val or test need none."""
     out: str | None = None
     """Run directory; None: runs/<name of the data>."""
     max_size: int | None = None
-    """Shrink images whose longer side exceeds this many pixels when they are written."""
+    """Shrink images whose longer side exceeds this many pixels."""
     skip_bad: bool = False
-    """Leave out images that cannot be read instead of stopping."""
+    """Leave out images that cannot be read, instead of stopping."""
 
     def check(self) -> None:
         _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
@@ -204,7 +217,7 @@ def checkpoint_interval(text: str) -> tuple[float, int]:
     number = float(match[1]) if match else 0.0
     _require(
         match is not None and number > 0 and ("step" not in match[2] or number.is_integer()),
-        f"checkpoint_every is {text!r}; give a time as 30s, 10m or 2h, or a number of steps as 500steps",
+        f"checkpoint_every is {text!r}; give a time, such as 30s, 10m or 2h, or a number of steps, such as 500steps",
     )
     assert match is not None
     if match[2].startswith("step"):
@@ -214,12 +227,12 @@ def checkpoint_interval(text: str) -> tuple[float, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Safety(Checked):
-    """What happens when a training is interrupted, or one of its processes is not heard of."""
+    """How a training survives an interruption, and a process that stops responding."""
 
     checkpoint_every: str = "10m"
-    """Time (30s, 10m, 2h) or steps (500steps) from one checkpoint to the next."""
+    """Interval between checkpoints: a time (30s, 10m, 2h) or a number of optimizer steps (500steps)."""
     rank_timeout: float = 600.0
-    """Seconds that a process of torchrun waits for another before it gives up."""
+    """Seconds that a process started by torchrun waits for the others before it gives up."""
 
     def check(self) -> None:
         checkpoint_interval(self.checkpoint_every)
@@ -248,10 +261,10 @@ class ScoreConfig(Data, Recipe, Scoring, Safety):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Data, Recipe, Safety):
-    """Train once, on all images or on the ones an index list keeps, and write model.pt into the run directory."""
+    """Train once, on all images or on those that an index list keeps, and write model.pt into the run directory."""
 
     keep: str | None = None
-    """A keep-*.npy index list; None: all images."""
+    """The index list to train on, a keep-*.npy, as run trains on it; None: all images."""
     seed: int = 0
 
     def check(self) -> None:
@@ -262,7 +275,7 @@ class TrainConfig(Data, Recipe, Safety):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Data, Recipe, Scoring, Safety):
-    """Score, select, retrain, report: the whole method in one run directory, continued where it stopped."""
+    """Score, select, retrain and report in one run directory; the same command continues an interrupted run."""
 
     prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
     """Fractions REMOVED."""
@@ -294,12 +307,12 @@ class RunConfig(Data, Recipe, Scoring, Safety):
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # Small images on a laptop: the defaults.
+    # The defaults, meant for small images on a laptop.
     "default": {},
-    # CIFAR on a CPU: the small network, one-cycle, 30 scored epochs.
+    # CIFAR on a CPU: the small network, one-cycle, scores from all of 30 epochs.
     "cpu": {"model": "small", "epochs": 30, "batch_size": 128, "lr": 0.2, "score_epochs": 30},
-    # CIFAR on a modern GPU, past 94% in about a minute: meant so, not measured yet. The network, batch and peak rate
-    # of the DAWNBench entries, with the scores from 30 epochs of the same one-cycle schedule.
+    # CIFAR on a GPU: network, batch size and peak rate of the DAWNBench entries, scores from all of 30 epochs. Meant to
+    # exceed 94% in about a minute; not measured yet.
     "fast": {
         "model": "resnet9",
         "epochs": 30,
@@ -309,8 +322,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "score_epochs": 30,
         "tests": 3,
     },
-    # CIFAR as arXiv 2502.06905 trains it: scores from the first 30 of 200 epochs, retraining in batches of 128, of 64
-    # at prune ratio 0.8 and of 32 at 0.9.
+    # CIFAR-10 as in arXiv 2502.06905: scores from the first 30 of 200 epochs; retraining in batches of 128, of 64 from
+    # prune ratio 0.8 and of 32 from 0.9.
     "paper": {
         "model": "resnet18",
         "epochs": 200,
@@ -320,8 +333,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "score_epochs": 30,
         "c_d": "cifar10",
     },
-    # ImageNet-1k as arXiv 2502.06905 trains it: ResNet-34, 300,000 steps at every prune ratio, which are 60 epochs of
-    # all images, all of them scored.
+    # ImageNet-1k as in arXiv 2502.06905: ResNet-34, scores from all of 60 epochs, and as many steps at every
+    # prune ratio as 60 epochs of all images (about 300,000).
     "imagenet": {
         "model": "resnet34",
         "epochs": 60,
@@ -334,4 +347,4 @@ RECIPES: dict[str, dict[str, Any]] = {
         "c_d": "imagenet",
     },
 }
-"""What --recipe presets; any flag given beside it wins."""
+"""The presets of --recipe; a flag given beside it takes precedence."""

@@ -1,17 +1,44 @@
-"""How a command ends that a signal stopped. Apart, so that the command line need not load torch for it."""
+"""The errors of this package that are neither ValueError nor TypeError (bad input) nor OSError (the system's).
+
+All derive from DualfastError, and each from the built-in class that it refines, so that either catches it. The command
+line prints them as one line, without a traceback.
+"""
 
 from __future__ import annotations
 
-import os
-import shlex
+
+class DualfastError(Exception):
+    """Base class of the errors below."""
+
+
+class DataChanged(DualfastError, RuntimeError):
+    """A data file was written to while it was open."""
+
+
+class UnreadableData(DualfastError, RuntimeError):
+    """A sample of a data file cannot be read or decoded."""
+
+
+class IterationLost(DualfastError, RuntimeError):
+    """An iteration of a loader cannot continue: the process was forked, or its loading thread has ended."""
+
+
+class UnsupportedBackward(DualfastError, RuntimeError):
+    """A backward pass that DualLoss does not compute: a second one, or a second derivative."""
+
+
+class UnsupportedCall(DualfastError, NotImplementedError):
+    """A method of FFCV's that dualfast does not offer; the message names the replacement."""
+
+
+class MissingPackage(DualfastError, ImportError):
+    """An optional package is not installed; the message names it."""
+
+
+class DamagedCheckpoint(DualfastError):
+    """A checkpoint file that is incomplete or corrupted."""
 
 
 class Stopped(BaseException):
-    """A signal asked to stop, and everything is saved; the text says where."""
-
-
-def resume_command(arguments: list[str]) -> str:
-    """The command that goes on with a stopped one."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    words = ["dualfast"] if size == "1" else ["torchrun", f"--nproc-per-node={size}", "-m", "dualfast"]
-    return shlex.join([*words, *arguments])
+    """SIGTERM or SIGUSR1 stopped the command, and everything is saved; the text says where it stopped. No Exception,
+    so that no handler of errors takes it for one."""

@@ -44,7 +44,7 @@ def images(n: int, classes: int = 2) -> tuple[np.ndarray[Any, Any], np.ndarray[A
         (["run", "--recipe", "magic"], "recipe is 'magic'"),
         (["run", "--device", "cuda:7"], "device is 'cuda:7'"),
         (["verify", "nowhere.beton"], "nowhere.beton does not exist"),
-        (["report", "nowhere"], "no run directory"),
+        (["report", "nowhere"], "is not a run directory"),
         (["bench", "magic"], "bench name is 'magic'"),
         (["select", "--scores", "no.parquet", "--prune-ratio", "0.5", "--out", "keep.npy"], "no.parquet"),
     ],
@@ -103,18 +103,18 @@ def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_data_changed_while_read_is_one_line_and_a_failed_computation_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dualfast.runs import session as pipeline
+    from dualfast.runs import commands
 
     made = beton.open_beton(beton.write(images(8), tmp_path / "a.beton", progress=False).path)
     with open(made.path, "ab") as file:
         file.write(b"more")
     arguments = ["train", "--out", str(tmp_path / "run")]
-    monkeypatch.setattr(pipeline, "train_only", lambda *_: made.check_unchanged())
+    monkeypatch.setattr(commands, "train", lambda *_: made.check_unchanged())
     assert cli.main(arguments) == 2
     assert "a.beton was changed while it was open; open it again\n" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="changed while"):
         cli.main([*arguments, "--debug"])
-    monkeypatch.setattr(pipeline, "train_only", lambda *_: torch.ones(2) @ torch.ones(3))
+    monkeypatch.setattr(commands, "train", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         cli.main(arguments)
 

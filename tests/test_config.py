@@ -55,6 +55,14 @@ def test_the_paper_retrains_in_smaller_batches_where_little_is_left() -> None:
     assert Recipe(batch_size=4, batch_rule="paper").batch_size_at(0.9) == 2  # batch normalisation needs two
 
 
+def test_a_subset_takes_as_many_epochs_or_steps() -> None:
+    equal_steps = Recipe(epochs=10, batch_size=64, compute="steps", batch_rule="paper")
+    assert equal_steps.for_subset(0.0, 1000, 1000) == equal_steps
+    subset = equal_steps.for_subset(0.9, 100, 1000)
+    assert (subset.batch_size, subset.epochs) == (16, round(10 * 16 / 7))
+    assert Recipe(epochs=10).for_subset(0.9, 100, 1000) == Recipe(epochs=10)
+
+
 def test_every_recipe_can_be_asked_for() -> None:
     for name, preset in RECIPES.items():
         assert RunConfig(**preset).epochs >= 1, name

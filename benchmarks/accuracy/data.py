@@ -1,6 +1,6 @@
 """The data sets of the grids: class-balanced subsets, symmetric label noise and corrupted images, written once.
 
-What a variant changed is a function of its name alone: its ids lie beside it in altered.npy."""
+Which samples a variant alters depends on its name alone; their ids are in altered.npy beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from dualfast.data import beton, sources
 from dualfast.storage.files import atomic, write_text
 
-SEED = 2502_06905  # of the data; the runs' seeds are others
+SEED = 2502_06905  # of the data, apart from the seeds of the runs
 KINDS = ("gaussian", "blur", "jpeg", "fog", "occlusion")
 
 
@@ -31,17 +31,18 @@ class Written:
 
 
 def prepare(work: Path, data: str, images: int, scenario: str) -> Written:
-    """The data set as .beton files below `work`, made when they are not there.
+    """The data set as .beton files below `work`, written unless they exist.
 
-    data: what dualfast.sources.splits takes. images: so many training images, the same number of each class; 0: all.
-    scenario: "clean", "noise=0.2" (a fifth of the labels wrong) or "corrupt=0.2" (a fifth of the images spoilt).
+    data: what dualfast.data.sources.splits takes. images: the number of training images, the same for each class; 0:
+    all. scenario: "clean", "noise=0.2" (a fifth of the labels wrong) or "corrupt=0.2" (a fifth of the images
+    corrupted).
     """
     kind, _, rate = scenario.partition("=")
     if kind not in ("clean", "noise", "corrupt") or bool(rate) == (kind == "clean"):
         raise ValueError(f"scenario is {scenario!r}; give clean, noise=RATE or corrupt=RATE")
     train, test = sources.splits(data)
     if test is None:
-        raise ValueError(f"data {data!r} comes without test images; give a folder that holds train and val (or test)")
+        raise ValueError(f"data {data!r} comes without test images; give a folder with train and val (or test)")
     base = work / "data" / f"{Path(data).name.partition('.')[0]}-{images or 'all'}"
     folder = base / scenario
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def _generator(*what: int | str) -> np.random.Generator:
 
 
 def subset(source: sources.Source, images: int) -> sources.Source:
-    """`images` of the source, the same number of each class, in their order; 0: the source itself."""
+    """`images` samples of the source, the same number of each class, in their order; 0: the source itself."""
     if not images:
         return source
     classes, counts = np.unique(source.labels, return_counts=True)
@@ -97,21 +98,21 @@ def subset(source: sources.Source, images: int) -> sources.Source:
 
 
 def chosen(n_samples: int, rate: float, kind: str) -> NDArray[np.int64]:
-    """round(rate * n_samples) ids, drawn uniformly."""
+    """round(rate * n_samples) ids, drawn uniformly, sorted."""
     if not 0 < rate < 1:
         raise ValueError(f"the rate of {kind} is {rate}; give a fraction in (0, 1)")
     return np.sort(_generator(kind, str(rate)).permutation(n_samples)[: round(rate * n_samples)])
 
 
 def wrong_labels(labels: NDArray[np.int64], ids: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
-    """The labels with those at `ids` replaced by one of the other classes, uniformly."""
+    """The labels, with each one at `ids` replaced by a uniformly drawn other class."""
     out = labels.copy()
     out[ids] = (labels[ids] + _generator("labels").integers(1, n_classes, len(ids))) % n_classes
     return out
 
 
 def corrupted(source: sources.Source, ids: NDArray[np.int64]) -> sources.Source:
-    """The source with the images at `ids` spoilt, the kinds taking turns."""
+    """The source with the images at `ids` corrupted, the kinds taking turns."""
     turn = {row: at for at, row in enumerate(ids.tolist())}
 
     def items() -> Iterator[Any]:
@@ -127,7 +128,7 @@ def corrupted(source: sources.Source, ids: NDArray[np.int64]) -> sources.Source:
 
 
 def corrupt(image: NDArray[np.uint8], kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """An (H, W, 3) uint8 image spoilt in one of KINDS, at a strength at which people still mostly know it."""
+    """An (H, W, 3) uint8 image corrupted by one of KINDS, at a strength at which people mostly still recognize it."""
     height, width = image.shape[:2]
     side = min(height, width)
     values = image.astype(np.float64)

@@ -4,16 +4,14 @@
     python benchmarks/accuracy/run.py cpu --plan
     python benchmarks/accuracy/run.py point --recipe cpu --images 10000 --method dual+beta --ratio 0.9 --seed 0
 
-The same command continues a run that was stopped: from the latest checkpoint of the training it was in, which SIGTERM
-has written before it ends. Scores are gathered once for each (data, network, recipe, seed) and shared by all methods.
-What is written besides lies in runs/accuracy."""
+The same command continues an interrupted run, from the latest checkpoint of the training that was running; SIGTERM has
+one written before the process ends. Scores are gathered once for each (data, network, recipe, seed) and shared by all
+methods. Everything else that is written is in runs/accuracy."""
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
 import sys
 import time
 from contextlib import ExitStack
@@ -32,17 +30,22 @@ from grids import GRIDS, Point, default_data
 
 from dualfast.config import RECIPES, ScoreConfig
 from dualfast.errors import Stopped
+from dualfast.runs import commands
 from dualfast.runs.rundir import RunDir
-from dualfast.runs.session import Training, Workshop, score_only, workshop
+from dualfast.runs.scoring import adopt_scores
+from dualfast.runs.session import RunSession, open_session
+from dualfast.runs.trial import Trial, keep_list, run_trial
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import auto_c_d
 from dualfast.selection.select import kept_count
+from dualfast.storage.locks import try_lock
+from dualfast.storage.records import Records
 
 WORK = Path(__file__).resolve().parents[2] / "runs" / "accuracy"
 
 
-class Said:
-    """A run's progress, as lines with the time."""
+class TimedLines:
+    """Progress as lines with the time of day."""
 
     def plan(self, images: int) -> None:
         pass
@@ -58,37 +61,31 @@ class Said:
 
 
 class Results:
-    """A file of JSON lines, one a result, held by one process at a time. A line that a crash cut off is dropped."""
+    """A file of JSON lines, one per result, locked by one process at a time."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(path, "ab+")  # noqa: SIM115  held until the process ends
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(f"{path} is being written by another run; wait for it, or end it") from None
-        self.file.seek(0)
-        text = self.file.read()
-        self.file.truncate(text.rfind(b"\n") + 1)
-        self.rows = [json.loads(line) for line in text.split(b"\n")[:-1]]
+        self.file = open(path, "ab")  # noqa: SIM115  locked until the process ends
+        if not try_lock(self.file.fileno()):
+            raise SystemExit(f"{path} is being written by another run; wait for it, or end it")
+        self.records = Records(path)
+        self.rows = self.records.read()
 
     def __contains__(self, point: Point) -> bool:
         key = point.key()
         return any(all(row.get(name) == value for name, value in key.items()) for row in self.rows)
 
     def append(self, row: dict[str, Any]) -> None:
-        self.file.write((json.dumps(row) + "\n").encode())
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        self.records.append(row)
         self.rows.append(row)
 
 
 class Runner:
-    """Opens what a point needs and keeps it open for the points that follow and need the same."""
+    """Opens the session that a point needs and keeps it open for following points that need the same one."""
 
     def __init__(self, work: Path, machine: dict[str, Any]) -> None:
         self.work, self.machine = work, machine  # machine: fields of RunConfig that change no result: threads
-        self.opened: tuple[Path, Workshop] | None = None
+        self.opened: tuple[Path, RunSession] | None = None
         self.closing = ExitStack()
 
     def close(self) -> None:
@@ -96,7 +93,7 @@ class Runner:
         self.opened = None
 
     def train(self, point: Point) -> dict[str, Any]:
-        """Scores where needed and trains; the result's line."""
+        """Gathers scores if needed, and trains; returns the result row."""
         written = prepare(self.work, point.data, point.images, point.scenario)
         home = written.train.parent.relative_to(self.work / "data")
         config = point.config(point.model, **self._paths(written), **self.machine)
@@ -108,37 +105,37 @@ class Runner:
             scored = self._score(point, written, home)
         if self.opened is None or self.opened[0] != out:
             self.close()
-            asked = point.config(point.model, **self._paths(written), **self.machine, out=str(out))
-            self.opened = out, self.closing.enter_context(workshop(asked, Said(), needs_test=True))
-        shop = self.opened[1]
-        method = point.method_for(shop.n_samples)
-        training = Training(method, point.ratio, point.seed)
+            opening = point.config(point.model, **self._paths(written), **self.machine, out=str(out))
+            self.opened = out, self.closing.enter_context(open_session(opening, TimedLines(), needs_test=True))
+        session = self.opened[1]
+        method = point.method_for(session.n_samples)
+        trial = Trial(method, point.ratio, point.seed)
         if scored is not None:
-            shop.adopt(*scored)
-        result = shop.retrain(training, config)
-        kept = np.arange(shop.n_samples) if method == "full" else shop.keep(training, config)
+            adopt_scores(session, *scored)
+        result = run_trial(session, trial, config)
+        kept = np.arange(session.n_samples) if method == "full" else keep_list(session, trial, config)
         row = point.key() | {name: result[name] for name in result if name not in ("event", "method", "prune_ratio")}
-        row |= {"as": method, "score_epochs": config.score_epochs, "n_classes": shop.n_classes}
+        row |= {"as": method, "score_epochs": config.score_epochs, "n_classes": session.n_classes}
         if method.endswith("c_d=auto"):
-            row["c_d"] = auto_c_d(Scores.load(shop.scores_path(point.seed)), point.ratio)
+            row["c_d"] = auto_c_d(Scores.load(session.run_dir.scores_path(point.seed)), point.ratio)
         row |= {"altered": len(written.altered), "altered_kept": int(np.isin(written.altered, kept).sum())}
-        return row | {"threads": torch.get_num_threads()}  # sums depend on it in the last digits, trainings on those
+        return row | {"threads": torch.get_num_threads()}  # the last digits of sums depend on it, and results on those
 
     def _score(self, point: Point, written: Written, home: Path) -> tuple[Path, int, dict[str, Any]]:
-        """Scores of the point's seed, gathered unless they are there: the file, the seed, what was recorded of them."""
+        """The scores of the point's seed, gathered unless they exist: their file, the seed, and their record."""
         model = point.score_model or point.model
-        ours = {field.name for field in fields(ScoreConfig)} - {"seed", "compute", "out"}
+        names = {field.name for field in fields(ScoreConfig)} - {"seed", "compute", "out"}
         config = point.config(model, **self._paths(written), **self.machine)
-        asked = {name: value for name, value in asdict(config).items() if name in ours}
+        shared = {name: value for name, value in asdict(config).items() if name in names}
         how = "-".join([point.recipe, *(f"{name}{value}" for name, value in point.options)])
         out = self.work / "scores" / home / f"{model.replace(':', '_')}-{how}"
         records = RunDir(out).records("scored") if (out / "config.yaml").exists() else []
         if all(record["seed"] != point.seed for record in records):
             self.close()  # one set of loader threads at a time
-            score_only(ScoreConfig(**asked, out=str(out), seed=point.seed), Said())
+            commands.score(ScoreConfig(**shared, out=str(out), seed=point.seed), TimedLines())
             records = RunDir(out).records("scored")
         record = next(record for record in records if record["seed"] == point.seed)
-        return RunDir(out).scores_path(point.seed, records[0]["seed"] == point.seed), point.seed, record
+        return RunDir(out).scores_path(point.seed), point.seed, record
 
     def _paths(self, written: Written) -> dict[str, str]:
         return {"data": str(written.train), "test": str(written.test)}
@@ -151,11 +148,8 @@ def cost(points: list[Point], n_samples: int) -> tuple[int, int]:
     for point in points:
         config = point.config(point.model)
         n = point.images or n_samples
-        full_steps = -(-n // config.batch_size)
         kept = kept_count(n, point.ratio)
-        batch_size = config.batch_size_at(point.ratio)
-        many = 1.0 if point.compute == "epochs" else full_steps / -(-kept // batch_size)
-        images += kept * round(config.epochs * many)
+        images += kept * config.for_subset(point.ratio, kept, n).epochs
         passes += min(config.tests, config.epochs)
         who = (point.scenario, point.score_model or point.model, point.recipe, point.options, point.seed)
         if point.method not in ("full", "random") and who not in scored:
@@ -165,7 +159,7 @@ def cost(points: list[Point], n_samples: int) -> tuple[int, int]:
     return images, passes
 
 
-def asked_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point]]:
+def parse_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=[*GRIDS, "point"])
     parser.add_argument("--data", default=default_data(), help="folder, Parquet, CIFAR .tar.gz (binary), digits")
@@ -173,9 +167,9 @@ def asked_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point
     parser.add_argument("--results", type=Path, help="the file of JSON lines")
     parser.add_argument("--threads", type=int, default=-1)
     parser.add_argument(
-        "--stop-after", type=float, default=float("inf"), help="start no training after so many seconds"
+        "--stop-after", type=float, default=float("inf"), help="start no training after this many seconds"
     )
-    parser.add_argument("--plan", action="store_true", help="say what it would take and stop")
+    parser.add_argument("--plan", action="store_true", help="print the expected cost and stop")
     parser.add_argument("--rate", type=float, default=3800, help="images/s for --plan")
     one = parser.add_argument_group("point")
     for name, kind in (("images", int), ("scenario", str), ("score-model", str), ("compute", str), ("method", str)):
@@ -185,22 +179,22 @@ def asked_points(argv: list[str] | None) -> tuple[argparse.Namespace, list[Point
     one.add_argument("--ratio", type=float, default=0.0, help="the fraction REMOVED")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="fields of the recipe")
-    asked = parser.parse_args(argv)
-    if asked.grid != "point":
-        return asked, list(GRIDS[asked.grid](asked.data))
-    given = {name: getattr(asked, name) for name in ("images", "scenario", "score_model", "compute", "method")}
-    model = asked.model or RECIPES[asked.recipe].get("model", "small")
+    args = parser.parse_args(argv)
+    if args.grid != "point":
+        return args, list(GRIDS[args.grid](args.data))
+    given = {name: getattr(args, name) for name in ("images", "scenario", "score_model", "compute", "method")}
+    model = args.model or RECIPES[args.recipe].get("model", "small")
     point = Point(
-        data=asked.data,
-        recipe=asked.recipe,
+        data=args.data,
+        recipe=args.recipe,
         model=model,
-        ratio=asked.ratio,
-        seed=asked.seed,
-        options=tuple(_option(text) for text in asked.set),
-        **{"compute": RECIPES[asked.recipe].get("compute", "epochs")}
+        ratio=args.ratio,
+        seed=args.seed,
+        options=tuple(_option(text) for text in args.set),
+        **{"compute": RECIPES[args.recipe].get("compute", "epochs")}
         | {k: v for k, v in given.items() if v is not None},
     )
-    return asked, [point]
+    return args, [point]
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -212,20 +206,20 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    asked, points = asked_points(argv)
-    if asked.plan:
-        images, passes = cost(points, 1_281_167 if asked.grid == "imagenet" else 50_000)
+    args, points = parse_points(argv)
+    if args.plan:
+        images, passes = cost(points, 1_281_167 if args.grid == "imagenet" else 50_000)
         print(f"{len(points)} trainings, {images / 1e6:.1f} million images, {passes} passes over the test images:")
-        print(f"{images / asked.rate:,.0f} s of training at {asked.rate:,.0f} images/s")
+        print(f"{images / args.rate:,.0f} s of training at {args.rate:,.0f} images/s")
         return
     start = time.monotonic()
-    results = Results(asked.results or RESULTS / f"accuracy-{asked.grid}.jsonl")
+    results = Results(args.results or RESULTS / f"accuracy-{args.grid}.jsonl")
     left = [point for point in points if point not in results]
     print(f"{len(points) - len(left)} of {len(points)} trainings are finished", flush=True)
-    runner = Runner(asked.work.resolve(), {"threads": asked.threads, "num_workers": asked.threads})
+    runner = Runner(args.work.resolve(), {"threads": args.threads, "num_workers": args.threads})
     try:
         for done, point in enumerate(left):
-            if time.monotonic() - start > asked.stop_after:
+            if time.monotonic() - start > args.stop_after:
                 print(f"stopped: {len(left) - done} trainings are left; the same command continues")
                 break
             row = runner.train(point)

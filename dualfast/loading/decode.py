@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.config import AUGMENTS, CROP_PARAMETERS, Augment
 from dualfast.data import beton
+from dualfast.errors import UnreadableData
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -145,7 +146,7 @@ def _check_read(source: beton.Beton, ids: NDArray[np.int64], status: NDArray[np.
     failed = (status != 0) & (status != ops.UNDECODED)
     if failed.any():
         bad = int(np.argmax(failed))
-        raise RuntimeError(
+        raise UnreadableData(
             f"sample {ids[bad]} of {source.path} {ops.READ_STATUS[status[bad]]}; dualfast.verify checks the file"
         )
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dualfast.config import Augment
 from dualfast.data import beton
+from dualfast.errors import MissingPackage
 from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD, ImageDecoder
 
 
@@ -32,7 +33,7 @@ def _import_ffcv() -> None:
     try:
         import ffcv.loader  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"dualfast.Loader needs ffcv ({error}); pip install 'dualfast[ffcv]'") from error
+        raise MissingPackage(f"dualfast.Loader needs ffcv ({error}); pip install 'dualfast[ffcv]'") from error
     finally:
         numba.typed.Dict = typed_dict
         torch.set_num_threads(threads)

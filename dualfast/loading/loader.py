@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dualfast.config import Augment
 from dualfast.data import beton
 from dualfast.data.index_list import selected_ids
+from dualfast.errors import UnsupportedCall
 from dualfast.loading import read_plan
 from dualfast.loading.buffers import BufferPool
 from dualfast.loading.cursor import Cursor
@@ -353,7 +354,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         self._cursor = Cursor.from_state(state, self._world_size)
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
-        raise NotImplementedError(
+        raise UnsupportedCall(
             "pass indices=np.flatnonzero(condition over loader.labels) to a new Loader, or set_indices"
         )
 

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from dualfast.errors import IterationLost
+
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0  # how often a waiting caller checks that the worker is alive
@@ -110,7 +112,7 @@ class Prefetcher(Generic[T]):
     def __next__(self) -> T:
         channel = self._channel
         if channel.in_forked_child:
-            raise RuntimeError("this iteration began before the process was forked; start a new one")
+            raise IterationLost("this iteration began before the process was forked; start a new one")
         with channel.changed:
             while not channel.results:
                 if channel.closed:
@@ -124,7 +126,7 @@ class Prefetcher(Generic[T]):
                     raise StopIteration
                 if not self._thread.is_alive():
                     channel.closed = True
-                    raise RuntimeError("the loading thread has died; start a new iteration")
+                    raise IterationLost("the loading thread has died; start a new iteration")
                 channel.changed.wait(POLL_SECONDS)
             result = channel.results.popleft()
             channel.changed.notify_all()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
-from dualfast.selection.beta import Beta, beta_of
+from dualfast.selection.beta import Beta
 from dualfast.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Content:
 
     rows: one result row per finished training. asked, environment: the two parts of config.yaml.
     labels: (N,) of the training images. data: the training images, None where they are gone.
-    scores: those of seed `scored_seed`. c_d: c_D of the Beta curves by prune ratio, empty for none.
+    scores: those of seed `scored_seed`. densities: the Beta densities by prune ratio, empty for none.
     kept: ids by prune ratio, selected by `kept_by`. redrawn: the prune ratios in `kept` whose index list was missing.
     """
 
@@ -49,7 +49,7 @@ class Content:
     data: Beton | None = None
     scores: Scores | None = None
     scored_seed: int | None = None
-    c_d: Mapping[float, float] = field(default_factory=dict)
+    densities: Mapping[float, Beta] = field(default_factory=dict)
     kept: Mapping[float, NDArray[np.int64]] = field(default_factory=dict)
     kept_by: str = ""
     redrawn: Sequence[float] = ()
@@ -78,7 +78,7 @@ def render(content: Content) -> str:
     results = groups(content.rows)
     style = figures.styles(results)
     names = content.class_names
-    betas = _betas(content)
+    betas = sorted(content.densities.items())
     classes = _classes(content)
     sentence, notes = headline(results)
     environment = jinja2.Environment(
@@ -146,12 +146,6 @@ def _pictures(
     if classes is not None and classes.counts and len(names) > TABLE_CLASSES:
         pictures["classes"] = figures.class_histogram(classes.counts)
     return {name: figures.as_json(picture) for name, picture in pictures.items()}
-
-
-def _betas(content: Content) -> list[tuple[float, Beta]]:
-    if content.scores is None:
-        return []
-    return [(ratio, beta_of(content.scores, ratio, c_d)) for ratio, c_d in sorted(content.c_d.items())]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dualfast import ops
+from dualfast.errors import UnsupportedBackward
 from dualfast.ops import torch_ops as torch_ops  # registers torch.ops.dualfast
 from dualfast.scoring.table import Scores, ScoreTable
 
@@ -103,7 +104,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> Any:
         if torch.is_grad_enabled():  # once_differentiable says the same and costs 9 us
-            raise RuntimeError("DualLoss has no second derivative; call backward without create_graph=True")
+            raise UnsupportedBackward("DualLoss has no second derivative; call backward without create_graph=True")
         grad = ctx.grad
         if ctx.headroom != 1:
             upstream = upstream / ctx.headroom
@@ -111,7 +112,9 @@ class _Fused(torch.autograd.Function):
             return grad * (upstream[:, None] if upstream.ndim else upstream), None, None, None
         ctx.grad = None  # autograd copies a gradient that somebody else still holds
         if grad is None:
-            raise RuntimeError("backward through the same DualLoss twice; the gradient is kept for one pass only")
+            raise UnsupportedBackward(
+                "backward through the same DualLoss twice; the gradient is kept for one pass only"
+            )
         return ops.scale_grad(grad, upstream), None, None, None
 
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.comm.ranks import exchange, gather_rows, wire_device
+from dualfast.comm.collectives import exchange, gather_rows, wire_device
 from dualfast.scoring.table import TAIL_WORDS, Scores, ScoreTable
 
 WIRE_WORDS = 4

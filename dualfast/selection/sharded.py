@@ -11,7 +11,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.comm.ranks import gather_rows, wire_device
+from dualfast.comm.collectives import gather_rows, wire_device
 from dualfast.config import GivenCD
 from dualfast.ops import Floats, Ints
 from dualfast.scoring.table import Scores

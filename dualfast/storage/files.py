@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary name beside `path`; when the block ends well the file there is fsynced and renamed to `path`.
+    """Yields a temporary path beside `path`; when the block succeeds, that file is fsynced and renamed to `path`.
 
-    When the block raises, the temporary file is deleted and `path` is as it was; what killed processes left is deleted
-    the next time. Raises ValueError when the folder of `path` does not exist.
+    When the block raises, the temporary file is deleted and `path` stays as it was; temporary files of killed processes
+    are deleted on the next call. Raises ValueError when the folder of `path` does not exist.
     """
     final = Path(path)
     check_folder(final)
-    _sweep(final)
+    _delete_abandoned(final)
     handle, name = _locked_part(final)
     try:
         yield Path(name)
@@ -37,14 +37,20 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     sync_folder(final.parent)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes `text` as UTF-8 to `path`, atomically."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def check_folder(path: Path) -> None:
-    """ValueError when the folder of `path` does not exist."""
+    """Raises ValueError when the folder of `path` does not exist."""
     if not path.parent.is_dir():
         raise ValueError(f"{str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist")
 
 
 def sync_folder(folder: Path) -> None:
-    """Has the disk keep the names in `folder` as they are."""
+    """Makes the names in `folder`, as they are now, durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -53,31 +59,26 @@ def sync_folder(folder: Path) -> None:
 
 
 def _locked_part(final: Path) -> tuple[int, str]:
-    """A new file, locked for as long as the handle is open: one that is not locked has no owner left."""
+    """A new temporary file, locked while its handle is open: an unlocked one belongs to no living process."""
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
-        with suppress(OSError):  # a file system without locks: nothing is swept there
+        with suppress(OSError):  # a file system without locks: nothing is deleted there
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # not swept before it was locked
+        if os.fstat(handle).st_nlink:  # another process did not delete it before it was locked
             return handle, name
         os.close(handle)
 
 
-def _sweep(final: Path) -> None:
-    for left in final.parent.glob(f".{glob.escape(final.name)}.????????.part"):
+def _delete_abandoned(final: Path) -> None:
+    """Deletes the temporary files for `final` that no process holds any more."""
+    for part in final.parent.glob(f".{glob.escape(final.name)}.????????.part"):
         with suppress(OSError):
-            handle = os.open(left, os.O_RDONLY)
+            handle = os.open(part, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(left)
+                os.unlink(part)
             finally:
                 os.close(handle)
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes UTF-8 text under its final name all at once."""
-    with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""A small model zoo, and a door to any other model: build("small" | "resnet18" | ... | "module:factory")."""
+"""A small model zoo, and any other model by import path: build("small" | "resnet18" | ... | "module:factory")."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-SMALL_IMAGE = 64  # up to this side a ResNet gets a 3x3 stem and no max-pool, as the CIFAR recipes use
+SMALL_IMAGE = 64  # px: up to this side a ResNet has a 3x3 stem and no max-pool, as in the CIFAR recipes
 
 
 class Small(nn.Module):
-    """Four 3x3 convolutions for CPUs, `width` to 8 `width` channels: 0.1 M parameters at 16.
+    """Four 3x3 convolutions for CPUs, of `width` to 8 * `width` channels: 0.1 M parameters at width 16.
 
-    Pooling comes before normalisation, which then works on a quarter of the elements;
-    images of 32 px and more enter the second convolution at 16 to 31 px, so that the cost hardly grows with size.
+    Pooling precedes normalisation, which then handles a quarter of the elements. Images of 32 px and more reach the
+    second convolution at 16 to 31 px, so the cost hardly grows with their size.
     """
 
     def __init__(self, num_classes: int, image_size: int, width: int = 16) -> None:
@@ -41,11 +41,11 @@ class Small(nn.Module):
 class ResNet9(nn.Module):
     """Eight 3x3 convolutions, two pairs of them residual, for 32 px and few epochs: 6.6 M parameters.
 
-    The shape of the short CIFAR-10 trainings of DAWNBench: wide early, max-pooled, small logits at the start.
+    The architecture of the short CIFAR-10 trainings of DAWNBench: wide early layers, max-pooling, small initial logits.
     """
 
     LOGIT_SCALE = 0.125
-    SMALLEST = 8  # px: three pools
+    SMALLEST = 8  # px: it pools three times
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -63,26 +63,28 @@ class ResNet9(nn.Module):
         return out
 
 
-def _conv(inside: int, outside: int) -> nn.Sequential:
+def _conv(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
     )
 
 
 class Block(nn.Module):
-    """A residual block: two 3x3 convolutions, or 1x1 - 3x3 - 1x1 where `bottleneck`."""
+    """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1 if `bottleneck`."""
 
     def __init__(self, channels: int, width: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
         out = width * 4 if bottleneck else width
         if bottleneck:
-            plan = [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
+            convolutions = [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
         else:
-            plan = [(channels, width, 3, stride), (width, out, 3, 1)]
+            convolutions = [(channels, width, 3, stride), (width, out, 3, 1)]
         layers: list[nn.Module] = []
-        for inside, outside, kernel, step in plan:
-            layers.append(nn.Conv2d(inside, outside, kernel, step, kernel // 2, bias=False))
-            layers += [nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
+        for in_channels, out_channels, kernel, step in convolutions:
+            layers.append(nn.Conv2d(in_channels, out_channels, kernel, step, kernel // 2, bias=False))
+            layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
         self.branch = nn.Sequential(*layers[:-1])
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
@@ -93,7 +95,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet (arXiv 1512.03385) with the CIFAR stem (3x3, stride 1, no max-pool) up to 64 px."""
+    """ResNet (arXiv 1512.03385), for images of up to 64 px with the CIFAR stem (3x3, stride 1, no max-pool)."""
 
     def __init__(self, depths: tuple[int, ...], bottleneck: bool, num_classes: int, image_size: int) -> None:
         super().__init__()
@@ -133,17 +135,17 @@ MODELS = (*_SMALL, "resnet9", *_RESNETS)
 def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
     """A freshly initialised model: images (B, 3, image_size, image_size) float -> logits (B, num_classes).
 
-    name: one of MODELS, or "module:factory", called as factory(num_classes=..., image_size=...), with those of the
-    two arguments that it names. Draws from torch's global generator. Raises ValueError for a name that leads nowhere
-    or images too small for the model, and TypeError for a factory that returns no nn.Module.
+    name: one of MODELS, or "module:factory", called as factory(num_classes=..., image_size=...) with those of the two
+    arguments that it accepts. Draws from torch's global generator. Raises ValueError for an unknown name or images too
+    small for the model, and TypeError for a factory that does not return an nn.Module.
     """
     if name in _SMALL:
         return Small(num_classes, image_size, _SMALL[name])
     if name == "resnet9":
         if image_size < ResNet9.SMALLEST:
             raise ValueError(
-                f"image_size is {image_size}; model 'resnet9' halves its images three times, which takes at least "
-                f"{ResNet9.SMALLEST} px; give larger ones, or model small"
+                f"image_size is {image_size}; model 'resnet9' halves its images three times and needs at least "
+                f"{ResNet9.SMALLEST} px; give larger images, or model small"
             )
         return ResNet9(num_classes)
     if name in _RESNETS:
@@ -151,7 +153,7 @@ def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
         return ResNet(depths, bottleneck, num_classes, image_size)
     model = _factory(name)(num_classes, image_size)
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model {name!r} returned a {type(model).__name__}; a factory returns a torch.nn.Module")
+        raise TypeError(f"model {name!r} returned a {type(model).__name__}; a factory must return a torch.nn.Module")
     return model
 
 
@@ -162,23 +164,23 @@ def check(name: str) -> None:
 
 
 def _factory(name: str) -> Callable[[int, int], object]:
-    ways_out = f"use one of {', '.join(MODELS)} or module:factory"
+    known = f"use one of {', '.join(MODELS)} or module:factory"
     module_name, colon, factory_name = name.partition(":")
     if not colon:
-        raise ValueError(f"model {name!r} is unknown; {ways_out}")
+        raise ValueError(f"model {name!r} is unknown; {known}")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, TypeError, ValueError) as error:  # the latter two: a relative or an empty name
-        raise ValueError(f"model {name!r}: module {module_name!r} does not import ({error}); {ways_out}") from error
+    except (ImportError, TypeError, ValueError) as error:  # the last two: a relative or an empty name
+        raise ValueError(f"model {name!r}: module {module_name!r} does not import ({error}); {known}") from error
     except AttributeError:
-        raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {ways_out}") from None
+        raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {known}") from None
     if not callable(factory):
-        raise ValueError(f"model {name!r}: {factory_name!r} is a {type(factory).__name__}, no factory; {ways_out}")
+        raise ValueError(f"model {name!r}: {factory_name!r} is a {type(factory).__name__}, not a factory; {known}")
     parameters = inspect.signature(factory).parameters
-    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    accepts_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 
     def call(num_classes: int, image_size: int) -> object:
-        offered = {"num_classes": num_classes, "image_size": image_size}
-        return factory(**{k: v for k, v in offered.items() if takes_all or k in parameters})
+        arguments = {"num_classes": num_classes, "image_size": image_size}
+        return factory(**{name: value for name, value in arguments.items() if accepts_all or name in parameters})
 
     return call

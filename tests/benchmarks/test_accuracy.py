@@ -297,7 +297,7 @@ def test_the_command_that_repeats_a_training_asks_for_that_training(modules: Any
     for name, grid in grids.GRIDS.items():
         for point in grid("cifar10" if name != "digits" else "digits"):
             script, grid_name, *words = shlex.split(tables.rerun_command(point.key()))[1:]
-            (same,) = run.asked_points([grid_name, "--data", "cifar10", *words])[1]
+            (same,) = run.parse_points([grid_name, "--data", "cifar10", *words])[1]
             assert (script, same.key()) == ("benchmarks/accuracy/run.py", point.key())
 
 

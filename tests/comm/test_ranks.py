@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 from gloo import on_ranks
 
-from dualfast.comm.ranks import Ranks, exchange, gather_rows, join
+from dualfast.comm.collectives import exchange, gather_rows
+from dualfast.comm.ranks import Ranks, join
 
 
 def agree_and_disagree() -> None:
@@ -27,18 +28,18 @@ def agree_and_disagree() -> None:
         ranks.check_same({"seed": 1, "data": "xyz" if ranks.rank == 2 else "abc"})
 
     done: list[int] = []
-    ranks.first_does("a file", lambda: done.append(ranks.rank))
-    assert done == ([0] if ranks.first else [])
+    ranks.run_on_rank0("a file", lambda: done.append(ranks.rank))
+    assert done == ([0] if ranks.is_rank0 else [])
 
     def fail() -> None:
         raise ValueError("no such file")
 
     # However long the first rank works, nobody gives up on it.
     hasty = replace(ranks, timeout_s=0.5, control=dist.new_group(backend="gloo", timeout=timedelta(seconds=0.5)))
-    hasty.first_does("a long file", lambda: time.sleep(2.5))
+    hasty.run_on_rank0("a long file", lambda: time.sleep(2.5))
 
-    with pytest.raises(ValueError if ranks.first else SystemExit, match="no such file" if ranks.first else "2"):
-        ranks.first_does("a file", fail)
+    with pytest.raises(ValueError if ranks.is_rank0 else SystemExit, match="no such file" if ranks.is_rank0 else "2"):
+        ranks.run_on_rank0("a file", fail)
 
     assert ranks.sums([0.5, ranks.rank]) == [1.5, 3.0]
     assert ranks.largest([ranks.rank, -ranks.rank]) == [2, 0]
@@ -63,8 +64,8 @@ def agree_and_disagree() -> None:
     if ranks.rank == 2:
         time.sleep(2)
     else:
-        lost = rf"rank {ranks.rank} lost another: .*; the timeout is 0\.5 s \(--rank-timeout\)"
-        with pytest.raises(TimeoutError, match=lost), hasty.meeting():
+        lost = rf"rank {ranks.rank} lost the connection to another: .*; the timeout is 0\.5 s \(--rank-timeout\)"
+        with pytest.raises(TimeoutError, match=lost), hasty.leave_group_on_exit():
             hasty.sums([1.0])
 
     # Who does not come is named. Last, since the group is of no use afterwards.
@@ -72,7 +73,9 @@ def agree_and_disagree() -> None:
         time.sleep(3)
         return
     start = time.monotonic()
-    said = r"rank 0 waited for the others at 'lunch': .*2.*--rank-timeout" if ranks.first else r"waited for the others"
+    said = (
+        r"rank 0 waited for the others at 'lunch': .*2.*--rank-timeout" if ranks.is_rank0 else r"waited for the others"
+    )
     with pytest.raises(TimeoutError, match=said):
         replace(ranks, timeout_s=1.0).barrier("lunch")
     assert time.monotonic() - start < 30
@@ -84,11 +87,12 @@ def test_three_processes_agree_and_disagree(tmp_path: Path) -> None:
 
 def score_three_images(folder: Path) -> None:
     from dualfast.config import ScoreConfig
-    from dualfast.runs import session as pipeline
+    from dualfast.runs import commands
+    from dualfast.runs.progress import NullProgress
 
     arguments = {"score_epochs": 2, "window": 2, "out": str(folder / "run"), "threads": 1}
     with pytest.raises(ValueError, match="3 images for 4 processes"):
-        pipeline.score_only(ScoreConfig(data=str(folder / "data.npz"), **arguments), pipeline.Silent())  # type: ignore[arg-type]
+        commands.score(ScoreConfig(data=str(folder / "data.npz"), **arguments), NullProgress())  # type: ignore[arg-type]
 
 
 def test_more_processes_than_images_are_refused(tmp_path: Path) -> None:
@@ -101,7 +105,9 @@ def test_more_processes_than_images_are_refused(tmp_path: Path) -> None:
 def start_differently(folder: Path) -> None:
     """Each case has one thing else on the last of three ranks, which every rank names."""
     from dualfast.config import RunConfig
-    from dualfast.runs import session as pipeline
+    from dualfast.data import beton
+    from dualfast.runs import commands, session
+    from dualfast.runs.progress import NullProgress
 
     odd = dist.get_rank() == 2
     plain: dict[str, Any] = {"score_epochs": 2, "window": 2, "epochs": 2, "prune_ratio": (0.5,), "threads": 1}
@@ -110,21 +116,21 @@ def start_differently(folder: Path) -> None:
     def refused(message: str, number: int, **other: Any) -> None:
         config = RunConfig(**plain | {"out": str(folder / f"run-{number}")} | (other if odd else {}))
         with pytest.raises(ValueError, match=f"^{message}; start all with the same command on the same data"):
-            pipeline.run(config, pipeline.Silent())
+            commands.run(config, NullProgress())
 
     refused(r"seed differs between the ranks: rank 0 has \[0, 1, 2\], rank 2 has \[3\]", 0, seed=(3,))
     refused(r"prune_ratio differs between the ranks: rank 0 has \[0.5\], rank 2 has \[0.9\]", 1, prune_ratio=(0.9,))
     other = str(folder / "other.beton")
     refused("data differs between the ranks: rank 0 has .*data.beton, rank 2 has .*other.beton", 2, data=other)
-    versions = pipeline.versions
+    versions = session.versions
     if odd:
-        pipeline.versions = lambda: versions() | {"torch": "1.0"}  # type: ignore[attr-defined]
+        session.versions = lambda: versions() | {"torch": "1.0"}  # type: ignore[attr-defined]
     refused("torch differs between the ranks: rank 0 has .*, rank 2 has 1.0", 3)
-    pipeline.versions = versions  # type: ignore[attr-defined]
+    session.versions = versions  # type: ignore[attr-defined]
     # The same name, other content, as on machines that share no folder.
-    open_beton = pipeline.beton.open_beton  # type: ignore[attr-defined]
+    open_beton = beton.open_beton
     if odd:
-        pipeline.beton.open_beton = lambda path: open_beton(other)  # type: ignore[attr-defined]
+        beton.open_beton = lambda path: open_beton(other)
     refused("the training data differs between the ranks: rank 0 has [0-9a-f]+, rank 2 has [0-9a-f]+", 4)
 
 
@@ -145,7 +151,7 @@ def test_one_process_needs_nobody() -> None:
     ranks.check_same({"seed": 1})
     assert ranks.gather("x") == ["x"]
     assert ranks.sums([1.0]) == [1.0]
-    with pytest.raises(RuntimeError, match="timed out"), ranks.meeting():
+    with pytest.raises(RuntimeError, match="timed out"), ranks.leave_group_on_exit():
         raise RuntimeError("something else timed out")
 
 
@@ -159,7 +165,7 @@ import ctypes, torch.distributed
 from dualfast.comm import ranks
 torch.distributed.destroy_process_group = lambda: ctypes.PyDLL(None).usleep(60_000_000)  # keeps the GIL
 ranks.LEAVE_S = 0.5
-with ranks.Ranks(joined=True).meeting():
+with ranks.Ranks(joined=True).leave_group_on_exit():
     print("saved", flush=True)
 """
 
@@ -170,5 +176,5 @@ def test_a_group_that_does_not_end_ends_the_process() -> None:
     assert made.stdout == "saved\n"
     assert made.returncode == 1
     assert "Timeout" in made.stderr
-    assert "meeting" in made.stderr
+    assert "leave_group_on_exit" in made.stderr
     assert time.monotonic() - start < 55

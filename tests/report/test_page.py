@@ -24,7 +24,7 @@ from dualfast.data import beton
 from dualfast.data.index_list import save_keep
 from dualfast.report import figures, summary
 from dualfast.report import page as report
-from dualfast.runs import session
+from dualfast.runs import commands, reporting
 from dualfast.runs.rundir import RunDir
 from dualfast.scoring.table import Scores
 from dualfast.selection import beta
@@ -35,7 +35,7 @@ NOTE = re.compile(r"The index list for prune ratio [\d., ]+ is missing; .* selec
 
 
 def page(run_dir: RunDir) -> str:
-    return session.report_only(run_dir.path).read_text(encoding="utf-8")
+    return commands.report(run_dir.path).read_text(encoding="utf-8")
 
 
 def items(text: str) -> dict[str, str]:
@@ -154,7 +154,7 @@ def test_a_run_that_has_only_scores_or_nothing_yet(tmp_path: Path) -> None:
     assert "The training images of this run were not found" in text
     assert not items(page(RunDir(tmp_path / "empty", {"data": "digits"})))
     with pytest.raises(ValueError, match=r"no config\.yaml"):
-        session.report_only(tmp_path)
+        commands.report(tmp_path)
 
 
 def test_the_galleries_show_the_ends_of_the_scores(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_the_page_shows_the_index_lists_of_the_run_and_draws_nothing_again(
     draw_curves = figures.beta_curves
     monkeypatch.setattr(figures, "beta_curves", beta_curves)
     monkeypatch.setattr(beta, "auto_c_d", lambda *_: pytest.fail("c_d is resolved again"))
-    monkeypatch.setattr(session, "drawn", lambda *_: pytest.fail("a selection is drawn again"))
+    monkeypatch.setattr(reporting, "select_in_memory", lambda *_: pytest.fail("a selection is drawn again"))
     text = page(run_dir)
     assert kept_counts(text) == [[20, 10, 4]] * 3
     assert curves == {0.5: 2.5, 0.8: 7.0}

@@ -191,7 +191,7 @@ def test_two_that_make_the_same_file(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "has it\n"
-        with pytest.raises(ValueError, match="is being made by another process"):
+        with pytest.raises(ValueError, match="is being written by another process"):
             write((np.zeros((N, 5, 5), np.uint8), LABELS), out)
         other.communicate()
     write((np.zeros((N, 5, 5), np.uint8), LABELS), out)

@@ -38,7 +38,7 @@ def make_run(
     for seed in seeds:
         if scored:
             columns = {name: rng.uniform(0.01, 0.99, n) for name in ("dual", "mean", "dyn_unc", "aum", "el2n")}
-            file = run_dir.scores_path(seed, seed == seeds[0])
+            file = run_dir.scores_path(seed)
             Scores(**columns).save(file, labels=np.arange(n) % classes, fingerprint=data.fingerprint)
             run_dir.append({"event": "scored", "seed": seed, "seconds": 2.0})
         trainings = [("full", 0.0)] if full else []

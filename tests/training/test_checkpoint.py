@@ -25,8 +25,10 @@ import torch
 from dualfast import Scores
 from dualfast.comm.ranks import Ranks
 from dualfast.config import Recipe, checkpoint_interval
-from dualfast.training import checkpoint
-from dualfast.training.checkpoint import Checkpoints, Damaged, Saved
+from dualfast.errors import DamagedCheckpoint, Stopped
+from dualfast.training import checkpoint_files
+from dualfast.training.checkpoint import Checkpoints
+from dualfast.training.checkpoint_resume import Saved, find_latest
 from dualfast.training.fit import CrossEntropy, _Trainer, fit
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -104,7 +106,7 @@ def test_a_signal_stops_after_the_step_and_the_command_it_prints_goes_on(
         content = bytearray(left[-1].read_bytes())
         content[len(content) // 2] ^= 1
         left[-1].write_bytes(content)
-    words = shlex.split(error.partition("to go on: ")[2])
+    words = shlex.split(error.partition("to resume: ")[2])
     assert words[0] == "dualfast"
     said = finish(command(*words[1:]), tmp_path)
     if number == signal.SIGUSR1:
@@ -127,7 +129,7 @@ def test_two_processes_stop_and_go_on_and_score_every_image(tmp_path: Path) -> N
     wait_for(lambda: max(checkpoints.glob("*rank0of2.pt"), default=latest) > latest, process)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
-    assert "to go on: torchrun --nproc-per-node=2 -m dualfast run" in error
+    assert "to resume: torchrun --nproc-per-node=2 -m dualfast run" in error
     names = sorted(path.name for path in checkpoints.iterdir())
     assert len(names) == 4
     shutil.copytree(tmp_path / "run", tmp_path / "alone")
@@ -179,16 +181,16 @@ def test_checkpoints_of_something_else_are_told_apart(tmp_path: Path) -> None:
     assert state is None
     for value in range(5):
         checkpoints.step(lambda value=value: {"value": torch.tensor(value)})  # type: ignore[misc]
-    checkpoints.rest()
+    checkpoints.finish()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["0000000004.pt", "0000000005.pt"]
     _, state = kept(tmp_path, said, what)
     assert state is not None
     assert int(state.state["value"]) == 4
-    assert not state.moved
+    assert not state.world_size_changed
     with pytest.raises(ValueError, match=r"step 5 .* has data abc, this training xyz; give another --out"):
         kept(tmp_path, said, {"training": "scoring, seed 0", "data": "xyz"})
-    payload = checkpoint.read(tmp_path / "0000000005.pt")
-    checkpoint.write(payload | {"format": checkpoint.FORMAT + 1}, tmp_path / "0000000006.pt")
+    payload = checkpoint_files.read(tmp_path / "0000000005.pt")
+    checkpoint_files.write(payload | {"format": checkpoint_files.FORMAT + 1}, tmp_path / "0000000006.pt")
     with pytest.raises(ValueError, match="update dualfast"):
         kept(tmp_path, said, what)
     (tmp_path / "0000000006.pt").unlink()
@@ -203,22 +205,69 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
     what = {"training": "scoring, seed 0", "data": "abc", "window": 10}
     checkpoints, _ = kept(tmp_path, said, what)
     checkpoints.step(lambda: {"value": torch.tensor(1)})
-    checkpoints.rest()
+    checkpoints.finish()
 
     def full(payload: dict[str, Any], path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint, "write", full)
+    monkeypatch.setattr(checkpoint_files, "write", full)
     checkpoints.step(lambda: {"value": torch.tensor(2)})
-    checkpoints.rest()
+    checkpoints.finish()
     assert len(said) == 1
-    for word in ("WARNING", "0000000002.pt", "No space left", "training goes on, the one of step 1 is kept"):
+    for word in ("WARNING", "0000000002.pt", "No space left", "training continues, the one of step 1 is kept"):
         assert word in said[0]
     _, saved = kept(tmp_path, said, what)
     assert saved is not None
     assert int(saved.state["value"]) == 1
     with pytest.raises(ValueError, match="has window 10, this training 9; give another --out"):
         kept(tmp_path, said, what | {"window": 9})
+
+
+def test_another_number_of_ranks_shares_the_parts_in_order(tmp_path: Path) -> None:
+    """Four ranks saved, and two resume: each takes over two neighbours. With a file missing there is no checkpoint."""
+    said: list[str] = []
+    for rank in range(4):
+        payload = {"format": 1, "what": {"training": "x"}, "step": 7, "state": {"rank": rank}}
+        checkpoint_files.write(payload, tmp_path / f"0000000007.rank{rank}of4.pt")
+    for rank in range(2):
+        ranks = EqualRank(rank, 2)
+        found = find_latest(checkpoint_files.CheckpointFolder(tmp_path, ranks), ranks, said.append)
+        assert found is not None
+        saved = found.saved_for(ranks)
+        assert saved.world_size_changed
+        assert saved.state == {"rank": 0}
+        assert [part["rank"] for part in saved.parts] == [2 * rank, 2 * rank + 1]
+    assert said == []
+    (tmp_path / "0000000007.rank3of4.pt").unlink()
+    ranks = EqualRank(0, 2)
+    assert find_latest(checkpoint_files.CheckpointFolder(tmp_path, ranks), ranks, said.append) is None
+    assert "the 3 checkpoint files" in said[0]
+    assert "not a complete set for 2 processes" in said[0]
+
+
+class EqualRank(Ranks):
+    """A rank whose peers find what it finds."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value] * self.size
+
+
+def test_a_signal_waits_for_the_step_of_a_training(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Checkpoints(tmp_path, "1h", Ranks(), said.append) as checkpoints:
+        checkpoints.begin({"training": "x"})
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped, match="after step 1 of x"):
+            checkpoints.step(lambda: {"value": torch.tensor(1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["0000000001.pt"]
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(10)
+
+    with Checkpoints(tmp_path, "1h", Ranks(), said.append), pytest.raises(Stopped, match="between two trainings"):
+        stop()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 class Some:
@@ -254,18 +303,18 @@ def test_a_schedule_ends_with_the_training_whatever_the_number_of_ranks(schedule
 
     # Two ranks took 10 batches an epoch and come to the fourth of the second; three take 8, of which 6 are left.
     before = trainer(Some(10, 10))
-    before.course.new_epoch(0)
+    before.state.start_epoch(0)
     for batch in before.loader:  # type: ignore[attr-defined]
         before.step(*batch)
-    before.course.new_epoch(1)
+    before.state.start_epoch(1)
     for _, batch in zip(range(3), before.loader, strict=False):  # type: ignore[call-overload]
         before.step(*batch)
     state = before.state_dict()
-    state["course"] = vars(before.course) | {"loss_sum": before.course.loss_sum.clone()}
+    state["course"] = vars(before.state) | {"loss_sum": before.state.loss_sum.clone()}
     after = trainer(Some(8, 6))
-    after.resume(Saved(state, [state, state], moved=True))
-    assert (after.course.batches, after.course.images) == (6, 12)
-    torch.testing.assert_close(after.course.loss_sum, 2 * before.course.loss_sum)
+    after.resume(Saved(state, [state, state], world_size_changed=True))
+    assert (after.state.batches, after.state.images) == (6, 12)
+    torch.testing.assert_close(after.state.loss_sum, 2 * before.state.loss_sum)
     rates = [after.optimizer.param_groups[0]["lr"]]
     for left in (6, 8):
         for _, batch in zip(range(left), after.loader, strict=False):  # type: ignore[call-overload]
@@ -275,8 +324,8 @@ def test_a_schedule_ends_with_the_training_whatever_the_number_of_ranks(schedule
     assert rates[-1] < 0.003 < rates[0]
     # A rank to which no part fell adds nothing to the epoch.
     spare = trainer(Some(8, 6))
-    spare.resume(Saved(state, [], moved=True))
-    assert (spare.course.batches, spare.course.images, float(spare.course.loss_sum)) == (0, 0, 0.0)
+    spare.resume(Saved(state, [], world_size_changed=True))
+    assert (spare.state.batches, spare.state.images, float(spare.state.loss_sum)) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
@@ -303,16 +352,16 @@ def test_a_batch_of_padding_alone_does_not_count() -> None:
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "0000000001.pt"
-    checkpoint.write({"format": 1, "what": {}, "step": 1, "state": {"x": torch.arange(10)}}, path)
+    checkpoint_files.write({"format": 1, "what": {}, "step": 1, "state": {"x": torch.arange(10)}}, path)
     content = path.read_bytes()
     for at in range(0, len(content), 7):
         path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
-        with pytest.raises(Damaged):
-            checkpoint.read(path)
+        with pytest.raises(DamagedCheckpoint):
+            checkpoint_files.read(path)
     for end in (0, 5, len(content) - 1):
         path.write_bytes(content[:end])
-        with pytest.raises(Damaged):
-            checkpoint.read(path)
+        with pytest.raises(DamagedCheckpoint):
+            checkpoint_files.read(path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""dualfast.models: shapes at every size, and the door to other people's models."""
+"""dualfast.training.models: shapes at every size, and models by import path."""
 
 from __future__ import annotations
 

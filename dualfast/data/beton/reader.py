@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dualfast.data.beton.format import JPEG, RAW
 from dualfast.data.beton.tables import Tables
 from dualfast.data.images import decode
+from dualfast.errors import DataChanged
 
 FINGERPRINT_SAMPLES = 64
 
@@ -67,7 +68,7 @@ class Beton(Tables):
         return table
 
     def check_unchanged(self) -> None:
-        """RuntimeError when the open file was written to since: its length, or its time and tables, have changed."""
+        """DataChanged when the open file was written to since: its length, or its time and tables, have changed."""
         now, before = os.fstat(self.fd), self._state
         if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
             return
@@ -76,7 +77,7 @@ class Beton(Tables):
         except ValueError:
             same = False
         if now.st_size != before.st_size or not same:
-            raise RuntimeError(f"{self.path} was changed while it was open; open it again")
+            raise DataChanged(f"{self.path} was changed while it was open; open it again")
         self._state = now
 
     @cached_property

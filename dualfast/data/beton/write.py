@@ -230,7 +230,7 @@ def _write_images(
     finished, chunks = _finished_steps(partial, _chunks(source), threads)
     if finished:
         page = json.loads(partial.steps[0])["page"]
-    partial.cut(len(finished))
+    partial.truncate_steps(len(finished))
     with progress_bar(len(source), "writing", progress) as bar:
         while True:
             rows = _Rows(source, page, skip_bad)
@@ -242,7 +242,7 @@ def _write_images(
                 return rows
             page = 1 << (too_large - 1).bit_length()
             finished, chunks = [], _chunks(source)
-            partial.cut(0)
+            partial.truncate_steps(0)
             bar.reset()
 
 

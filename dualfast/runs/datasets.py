@@ -1,0 +1,77 @@
+"""The training and test images of a run: written as .beton files into the run directory, opened and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dualfast.comm.ranks import Ranks
+from dualfast.config import Data
+from dualfast.data import beton, sources
+from dualfast.data.beton import Beton
+from dualfast.runs.progress import Progress
+from dualfast.runs.rundir import RunDir
+
+
+def open_datasets(
+    config: Data, run_dir: RunDir, ranks: Ranks, progress: Progress, *, needs_test: bool
+) -> tuple[Beton, Beton | None]:
+    """The training images and the test images, None without any.
+
+    Raises ValueError for missing test images if `needs_test`, for data other than the run directory's or other than
+    another rank's, and for test images whose classes do not match.
+    """
+    train_source, test_source = sources.splits(config.data, config.test)
+    train = _opened(train_source, run_dir.train_beton, config, ranks, progress)
+    test = None if test_source is None else _opened(test_source, run_dir.test_beton, config, ranks, progress)
+    if test is None and needs_test:
+        raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
+    ranks.check_same({"the training data": train.fingerprint})
+    noted = {"data_fingerprint": train.fingerprint}
+    noted |= {} if test is None else {"test_fingerprint": test.fingerprint}
+    ranks.run_on_rank0("comparing the data with the run's", lambda: run_dir.note(noted))
+    if train.n_samples < ranks.size:
+        raise too_few_images("the training data", train.n_samples, ranks)
+    if test is not None:
+        _check_classes(train, test)
+    return train, test
+
+
+def class_names_of(train: Beton) -> tuple[str, ...]:
+    """The names of the classes; their numbers where the data have no names."""
+    return train.class_names or tuple(map(str, range(int(train.labels.max()) + 1)))
+
+
+def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:
+    return ValueError(f"{what}: {count} images for {ranks.size} processes; start at most one process per image")
+
+
+def _opened(source: str, path: Path, config: Data, ranks: Ranks, progress: Progress) -> Beton:
+    """A .beton as it is; any other source is written to `path` first, unless it is there."""
+    if source.endswith(".beton"):
+        return beton.open_beton(source)
+
+    def write() -> None:
+        if path.exists():
+            return
+        progress.step(f"writing {path.name}")
+        written = beton.write(source, path, max_size=config.max_size, skip_bad=config.skip_bad, progress=False)
+        skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
+        progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
+
+    ranks.run_on_rank0(f"writing {path.name}", write)
+    return beton.open_beton(path)
+
+
+def _check_classes(train: Beton, test: Beton) -> None:
+    if test.class_names and train.class_names and test.class_names != train.class_names:
+        unmatched = sorted(set(test.class_names) ^ set(train.class_names))
+        raise ValueError(
+            f"the test images have {len(test.class_names)} classes and the training images {len(train.class_names)}; "
+            f"only one of them has {', '.join(unmatched[:5]) or 'this order'}"
+        )
+    n_classes = len(class_names_of(train))
+    if int(test.labels.max()) >= n_classes:
+        raise ValueError(
+            f"the test images have the label {int(test.labels.max())}; the training images have the classes 0 to "
+            f"{n_classes - 1}"
+        )

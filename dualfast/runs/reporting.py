@@ -1,0 +1,108 @@
+"""What of a run directory goes into its report.html."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dualfast.data.beton import Beton
+from dualfast.data.index_list import load_keep, read_sidecar
+from dualfast.report import page
+from dualfast.runs.rundir import RunDir
+from dualfast.runs.trial import Trial, needs_scores, trial_of
+from dualfast.scoring.table import Scores
+from dualfast.selection.beta import Beta, Statistics
+from dualfast.selection.notices import silent
+from dualfast.selection.select import select_in_memory
+from dualfast.selection.spec import SelectionSpec
+
+
+def write_report(run_dir: RunDir, train: Beton | None) -> Path:
+    """Writes report.html and returns its path. It shows what the first method kept with the first seed, and that
+    seed's scores (else those of the first scored seed)."""
+    config = run_dir.config()
+    rows = list({trial_of(row): row for row in run_dir.records("trained")}.values())
+    trials = [trial_of(row) for row in rows]
+    scored = run_dir.scored_seeds()
+    first = next((trial for trial in trials if trial.method != "full"), None)
+    seed = first.seed if first is not None and first.seed in scored else scored[0] if scored else None
+    fingerprint = None if train is None else train.fingerprint
+    scores, labels = None, None if train is None else train.labels
+    if seed is not None:
+        path = run_dir.scores_path(seed)
+        scores = Scores.load(path, fingerprint=fingerprint)
+        labels = Scores.about(path)["labels"] if labels is None else labels
+    selections = _Selections(run_dir, scores, labels, fingerprint)
+    shown: list[Trial] = []
+    if first is not None and labels is not None and (scores is not None or not needs_scores(first.method)):
+        shown = sorted((t for t in trials if (t.method, t.seed) == (first.method, first.seed)), key=_ratio)
+    content = page.Content(
+        rows=rows,
+        asked=config["asked"],
+        environment=config.get("environment", {}),
+        labels=labels,
+        data=train,
+        scores=scores,
+        scored_seed=seed,
+        densities={} if scores is None or seed is None else selections.densities(trials, seed),
+        kept={trial.prune_ratio: selections.kept(trial) for trial in shown},
+        kept_by="" if first is None else f"{first.method}, seed {first.seed}",
+        redrawn=[trial.prune_ratio for trial in shown if selections.list_of(trial) is None],
+    )
+    return page.write(run_dir.report_path, content)
+
+
+class _Selections:
+    """The selections of a run's trials, from their index lists where these are there, else drawn again."""
+
+    def __init__(
+        self, run_dir: RunDir, scores: Scores | None, labels: NDArray[Any] | None, fingerprint: str | None
+    ) -> None:
+        self.run_dir, self.scores, self.labels, self.fingerprint = run_dir, scores, labels, fingerprint
+        asked = run_dir.config()["asked"]
+        self.given = {name: asked[name] for name in ("c_d", "per_class") if name in asked}
+
+    def list_of(self, trial: Trial) -> Path | None:
+        """The index list that a trial used: the one of its own name, else keep-<ratio>.npy if its sidecar names this
+        method and seed; None if neither exists."""
+        own = self.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, first=False)
+        if own.exists():
+            return own
+        shared = self.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed)
+        spec = trial.selection(**self.given)
+        # c_D is a number in the sidecar, however it was given.
+        expected = {"method": spec.method, "seed": trial.seed, **spec.options}
+        return shared if shared.exists() and expected.items() <= read_sidecar(shared).items() else None
+
+    def spec(self, trial: Trial) -> SelectionSpec:
+        """The resolved spec: as saved beside the list, so that c_D auto is not resolved again."""
+        path = self.list_of(trial)
+        if path is not None and read_sidecar(path):
+            return SelectionSpec.read(path)[0]
+        return trial.selection(**self.given).resolve(Statistics.of(lambda: self.scores), silent)
+
+    def kept(self, trial: Trial) -> NDArray[Any]:
+        """The ids that a trial kept."""
+        assert self.labels is not None
+        path = self.list_of(trial)
+        if path is not None:
+            return load_keep(path, n_samples=len(self.labels), fingerprint=self.fingerprint)
+        scores = self.scores if needs_scores(trial.method) else len(self.labels)
+        return select_in_memory(self.spec(trial), scores, labels=self.labels)
+
+    def densities(self, trials: list[Trial], seed: int) -> dict[float, Beta]:
+        """By prune ratio, the density that the first method with one samples with, for the scores of `seed`."""
+        with_density = [t for t in trials if t.method != "full" and t.selection(**self.given).configured.fits]
+        found: dict[float, Beta] = {}
+        for ratio in sorted({t.prune_ratio for t in with_density if t.method == with_density[0].method}):
+            spec = self.spec(Trial(with_density[0].method, ratio, seed))
+            density = spec.configured.fit(Statistics.of(self.scores), ratio).density
+            if density is not None:
+                found[ratio] = density
+        return found
+
+
+def _ratio(trial: Trial) -> float:
+    return trial.prune_ratio

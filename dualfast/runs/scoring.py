@@ -1,0 +1,80 @@
+"""The scores of a run: gathered by a training of their own, once per seed, and read by every trial that needs them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dualfast.config import Scoring
+from dualfast.runs.session import RunSession
+from dualfast.scoring.loss import DualLoss
+from dualfast.scoring.sharded import ShardedTable
+from dualfast.scoring.table import Scores, ScoreTable
+
+
+def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
+    """Trains for the scoring epochs with DualLoss and writes the scores; returns the path of the Parquet table."""
+    recipe = replace(session.recipe, epochs=max(session.recipe.epochs, scoring.score_epochs))
+    if scoring.tdds and session.ranks.size > 1:
+        raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
+    table = (ScoreTable if session.ranks.size == 1 else ShardedTable)(
+        session.n_samples,
+        window=scoring.window,
+        epochs=scoring.score_epochs,
+        track_loss=True,
+        tdds=session.n_classes if scoring.tdds else None,
+        device=str(session.device),
+    )
+    criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
+    _, result = session.fit(f"scoring, seed {seed}", seed, criterion, recipe, stop_after=scoring.score_epochs)
+    path = session.run_dir.scores_path(seed)
+    scores = table.scores_on(0)
+    record = {
+        "event": "scored",
+        "seed": seed,
+        "epochs": scoring.score_epochs,
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
+        "accuracy": result.accuracy,
+        "images_per_second": result.images_per_second,
+    }
+
+    def write() -> None:
+        assert scores is not None
+        _save(session, scores, path)
+        session.run_dir.append(record)
+
+    session.record("writing the scores", write)
+    session.progress.say(
+        f"scored {session.n_samples} images, seed {seed}: {result.seconds:.1f} s, "
+        f"{result.images_per_second:,.0f} images/s, test accuracy {100 * result.accuracy:.2f}%"
+    )
+    return path
+
+
+def adopt_scores(session: RunSession, path: Path, seed: int, record: dict[str, Any]) -> None:
+    """Takes over the scores at `path`, which another run on the same data gathered and recorded as `record`. Does
+    nothing when the seed is scored. Raises ValueError for scores of other data."""
+    if seed not in session.run_dir.scored_seeds():
+        scores = Scores.load(path, fingerprint=session.train.fingerprint)
+        _save(session, scores, session.run_dir.scores_path(seed))
+        session.run_dir.append({"event": "scored", "seed": seed, "from": str(path), **_times(record)})
+
+
+def load_scores(session: RunSession, seed: int) -> Scores:
+    return Scores.load(session.run_dir.scores_path(seed), fingerprint=session.train.fingerprint)
+
+
+def score_times(session: RunSession, seed: int) -> dict[str, float]:
+    """The "seconds" and "cpu_seconds" that gathering a seed's scores took."""
+    return _times(next(record for record in session.run_dir.records("scored") if record["seed"] == seed))
+
+
+def _save(session: RunSession, scores: Scores, path: Path) -> None:
+    scores.save(path, labels=session.train.labels, fingerprint=session.train.fingerprint)
+
+
+def _times(record: dict[str, Any]) -> dict[str, float]:
+    """The times in a record; run directories of early versions lack some."""
+    return {name: record[name] for name in ("seconds", "cpu_seconds") if name in record}

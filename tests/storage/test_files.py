@@ -1,0 +1,29 @@
+"""dualfast.storage.files: what is under a final name is complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dualfast.storage.files import atomic, write_text
+
+
+def test_atomic_leaves_the_old_file_when_the_writer_fails(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def fail() -> None:
+        with atomic(path) as part:
+            part.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_names_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the folder .*nowhere' does not exist"), atomic(tmp_path / "nowhere" / "x"):
+        pass
