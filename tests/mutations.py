@@ -313,8 +313,8 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/jpeg.cpp",
-        "square ? max_shrink",
-        "true ? max_shrink",
+        "square = info.max_h_samp_factor == info.max_v_samp_factor",
+        "square = true",
         "tests/ops/test_images.py::test_large_crops_are_decoded_smaller[149-4:2:2]",
     ),
     Mutation(
