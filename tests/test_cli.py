@@ -82,7 +82,7 @@ def test_data_that_cannot_be_used_is_named(
         for name in ("a", "b")[: 1 if what == "one class" else 2]:
             (data / name).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(data / name / "1.png")
-        said = "one class only"
+        said = "only one class"
         if what == "unreadable image":
             (data / "b" / "2.png").write_bytes(b"no image at all")
             said = "2.png"
