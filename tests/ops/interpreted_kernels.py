@@ -53,15 +53,22 @@ def on_device(value: Any) -> Any:
 
 
 def run_step(
-    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, table: ScoreTable | None, **options: Any
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    table: ScoreTable | None,
+    *,
+    weight: torch.Tensor | None = None,
+    observations: ops.Observations | None = None,
+    shape: Shape | None = None,
+    **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The kernel's step on its device; what comes out is on the CPU, but for a gradient over the logits."""
-    lines = None if table is None else table.as_lines()
-    loss, grad, reduced = step_kernels.step(
-        on_device(logits), on_device(targets), on_device(index), lines, **on_device(options)
-    )
+    """The kernel's step on its device; the results are on the CPU, but for a gradient written over the logits."""
+    lines, how = None if table is None else table.as_lines(), ops.StepOptions(**options)
+    tensors = on_device([logits, targets, index, weight])
+    loss, grad, reduced = step_kernels.step(*tensors, lines, observations, how, shape=shape)
     assert lines is None or lines.status[ops.FINISHED] == 0
-    grad = grad if grad is None or options["inplace"] else grad.cpu()
+    grad = grad if grad is None or how.inplace else grad.cpu()
     return loss.cpu(), grad, None if reduced is None else reduced.cpu()
 
 
@@ -207,7 +214,7 @@ def seen_by(backend: str, table: ScoreTable, batches: int, shape: Shape | None, 
         logits[5, 0] = float("nan") if number % 4 == 3 else 0.0
         logits[torch.arange(ROWS), targets.clamp(min=0)] += number / 4
         if backend == "cpp":
-            ops.step(logits, targets, index, table.as_lines(), backend="cpp", **options)
+            ops.step(logits, targets, index, table.as_lines(), ops.StepOptions(backend="cpp", **options))
         else:
             run_step(logits, targets, index, table, **DEFAULTS | options, shape=shape)
 
@@ -265,7 +272,7 @@ def test_skipped_visits_saturate() -> None:
     tables = pair(1, window=2)
     nan, here = torch.full((1, 2), float("nan")), torch.zeros(1, dtype=torch.int64)
     for _ in range(66):
-        ops.step(nan, here, here, tables[0].as_lines(), backend="cpp")
+        ops.step(nan, here, here, tables[0].as_lines(), ops.StepOptions(backend="cpp"))
         run_step(nan, here, here, tables[1], **DEFAULTS)
     assert_same_lines(tables[1], tables[0])
     assert (tables[1].lines[0, -1] >> 26 & 63) == 63
@@ -314,10 +321,10 @@ def test_the_debug_switch_raises_at_the_step(monkeypatch: pytest.MonkeyPatch) ->
     for targets, index, words in ((here, here + 4, "2 index values"), (here + 2, here, "2 targets")):
         table = ScoreTable(5, window=2, device=DEVICE)
         batch_there = on_device([logits, targets, index])
-        ops.step(*batch_there, table.as_lines(), backend="triton")
+        ops.step(*batch_there, table.as_lines(), ops.StepOptions(backend="triton"))
         monkeypatch.setattr(step_module, "DEBUG", True)
         with pytest.raises(ValueError, match=words):
-            ops.step(*batch_there, table.as_lines(), backend="triton")
+            ops.step(*batch_there, table.as_lines(), ops.StepOptions(backend="triton"))
         monkeypatch.setattr(step_module, "DEBUG", False)
 
 
