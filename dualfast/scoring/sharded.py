@@ -139,7 +139,7 @@ class ShardedTable(ScoreTable):
         self.status[ops.BAD_TARGET] += bad_targets.to(self.status.device)
         p = torch.where(flags & CORRECT != 0, -values[0], values[0])
         floats = torch.stack([p, values[1]], 1).view(torch.int32)
-        halves = values[2:].t().half().contiguous().view(torch.int32)
+        halves = torch.stack([values[2], values[3]], 1).half().view(torch.int32)
         self._packed.append((torch.where(flags & COUNTED != 0, index, -1), torch.cat([floats, halves], 1)))
 
     def _pending(self) -> tuple[torch.Tensor, torch.Tensor]:

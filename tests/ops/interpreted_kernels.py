@@ -19,6 +19,7 @@ from dualfast.kernels.step import Shape
 from torch.nn import functional as F
 
 from dualfast import DualLoss, ScoreTable, ops
+from dualfast.ops import layout
 
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
@@ -347,6 +348,37 @@ def test_observe_equals_that_of_cpp(window: int) -> None:
     run_observe(tables[1], torch.full((20,), 9), **seen, correct=correct)
     assert torch.equal(tables[1].lines, before)
     assert tables[1].status[0] == 20
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("shape", [Shape(8, 16, 1), Shape(8, 4, 1)])
+def test_observations_equal_those_of_cpp(shape: Shape, planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
+    tables = pair(9, window=2, epochs=2)
+    for number in range(3):
+        generator = torch.Generator().manual_seed(number)
+        logits = torch.randn(ROWS, 10, generator=generator) * 3
+        targets = torch.randint(0, 10, (ROWS,), generator=generator)
+        index = torch.arange(ROWS) % 9
+        targets[3] = -100
+        logits[4, 0] = float("nan")
+        for with_lines in (False, True):
+            theirs = ops.Observations.empty(ROWS, torch.device("cpu"))
+            ours = ops.Observations.empty(ROWS, torch.device(DEVICE))
+            lines = tables[0].as_lines() if with_lines else None
+            ops.step(logits, targets, index, lines, ops.StepOptions(backend="cpp"), observations=theirs)
+            run_step(logits, targets, index, tables[1] if with_lines else None, observations=ours)
+            counted = theirs.flags & layout.COUNTED != 0
+            assert torch.equal(ours.flags.cpu()[counted], theirs.flags[counted])
+            assert torch.equal(ours.flags.cpu() & layout.COUNTED != 0, counted)
+            values = (ours.values.cpu()[:, counted], theirs.values[:, counted])
+            finite = theirs.values[0, counted].isfinite()
+            assert torch.equal(values[0][0].isfinite(), finite)
+            torch.testing.assert_close(values[0][:, finite], values[1][:, finite], rtol=1e-5, atol=2e-6)
+    targets[0] = 10
+    run_step(logits, targets, index, None, observations=ours)
+    assert ours.flags[0] & layout.WRONG_TARGET
+    assert not ours.flags[0] & layout.COUNTED
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

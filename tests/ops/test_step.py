@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dualfast import ScoreTable, ops, reference
-from dualfast.ops import step_torch
+from dualfast.ops import layout, step_torch
 
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
@@ -360,6 +360,47 @@ def test_by_products_can_be_left_out(backend: str) -> None:
     a, b = lean.scores(), full.scores()
     for name in ("dual", "dyn_unc", "mean", "forgetting", "visits"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("classes", [10, 300])
+def test_observations_are_what_the_lines_get(backend: str, classes: int) -> None:
+    """With lines and without; ignored, repeated, skipped and late rows; folding them gives the lines, bit for bit."""
+    table, folded, n = ScoreTable(12, window=2, epochs=2), ScoreTable(12, window=2, epochs=2), 16
+    for epoch in range(3):
+        logits, targets = batch(n, classes, epoch)
+        index = torch.cat([torch.arange(12), torch.arange(4)])
+        targets[1], targets[2] = -100, 0
+        logits[2, 1] = float("nan")
+        alone, beside = (ops.Observations.empty(n, logits.device) for _ in range(2))
+        step(logits, targets, index, None, backend=backend, observations=alone)
+        step(logits, targets, index, table.as_lines(), backend=backend, observations=beside)
+        kept = targets != -100
+        first = kept & (torch.arange(n) < 12) | (torch.arange(n) == 13)  # row 1, of the same sample, is ignored
+        for seen, counted in ((alone, kept), (beside, first)):
+            assert torch.equal(seen.flags & layout.COUNTED != 0, counted)
+            for row in counted.nonzero()[:, 0].tolist():
+                want = reference.visit(logits[row].double().numpy(), int(targets[row]))
+                p, margin, el2n, entropy = seen.values[:, row].tolist()
+                if want is None:
+                    assert math.isnan(p)
+                    continue
+                assert (p, margin) == pytest.approx((want.p, want.margin), rel=1e-5, abs=1e-6)
+                assert (el2n, entropy) == pytest.approx((want.el2n, want.entropy), rel=1e-5, abs=2e-6)
+                assert bool(seen.flags[row] & layout.CORRECT) == want.correct
+        assert not (alone.flags & layout.FOLDED).any()
+        late = 0 if epoch == 2 else 1  # the limit is two visits
+        visited = (beside.flags & layout.FOLDED != 0).nonzero()[:, 0].tolist()
+        assert visited == ([row for row in range(n) if first[row] and row != 2] if late else [])
+        names = ("p", "margin", "el2n", "entropy")
+        parts = dict(zip(names, alone.values, strict=True)) | {"correct": alone.flags & layout.CORRECT != 0}
+        ops.observe(folded.as_lines(), index, counted=alone.flags & layout.COUNTED != 0, **parts)
+        if backend == "cpp":
+            assert torch.equal(table.lines, folded.lines)
+            assert torch.equal(table.status, folded.status)
+    with table.paused():
+        step(logits, targets, index, table.as_lines(), backend=backend, observations=beside)
+    assert not (beside.flags & layout.COUNTED).any()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
