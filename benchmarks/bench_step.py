@@ -1,7 +1,7 @@
-"""The fused step against what people run: loss, gradient and the scores of one batch, `dualfast bench step`.
+"""The fused step against the usual alternatives: loss, gradient and scores of one batch, `dualfast bench step`.
 
-Every side gets the same logits and gives their gradient. bfloat16 logits go to torch's loss in float32, as autocast
-does. Times are of one step; on a GPU they are of many in a row, then one wait.
+Every side gets the same logits and computes their gradient. bfloat16 logits go to torch's loss in float32, as under
+autocast. Times are per step; on a GPU many steps are queued before one wait.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUICK = ("1024x10", "256x1000")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 N_SAMPLES = 200_000
 WINDOW = 10
-ROUND_S = {"cpu": 0.004, "cuda": 0.02}  # a round of one side lasts about so long
+ROUND_S = {"cpu": 0.004, "cuda": 0.02}  # about how long a round of one side lasts
 
 Step = Callable[[], Any]
 
@@ -66,7 +66,7 @@ class Eager:
 
 
 class Batches:
-    """One batch of logits; its samples change from step to step, so that their lines do not stay in the cache."""
+    """One batch of logits; its sample ids change from step to step, so that their lines do not stay in the cache."""
 
     def __init__(self, rows: int, classes: int, dtype: torch.dtype, device: str) -> None:
         torch.manual_seed(0)
@@ -87,7 +87,7 @@ def torchs_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def sides(rows: int, classes: int, dtype: torch.dtype, device: str, compiles: bool) -> dict[str, Step]:
-    """What is compared, by name; each call is one step."""
+    """The sides of the comparison by name; each call is one step."""
     batch = Batches(rows, classes, dtype, device)
     backend = {"cpu": "cpp", "cuda": "triton"}[device]
     ours, lean = (DualLoss(ScoreTable(N_SAMPLES, device=device), backend=backend, by_products=b) for b in (True, False))

@@ -11,7 +11,6 @@ from dualfast import ops
 from dualfast.ops import Reduction as Reduction
 from dualfast.ops import torch_ops as torch_ops  # registers torch.ops.dualfast
 from dualfast.scoring.table import ScoreTable
-from dualfast.scoring.trajectories import score_trajectories as score_trajectories
 
 HALF_HEADROOM = 1024.0  # float16 gradients are rounded at this scale, and divided by it once the loss scale is known
 

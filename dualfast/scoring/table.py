@@ -94,9 +94,9 @@ class ScoreTable:
             self.status[ops.PAUSED] = 0
 
     def place(self, index: torch.Tensor) -> tuple[ops.Lines | None, torch.Tensor, ops.Observations | None]:
-        """Where a step records the samples `index` (B,): the lines, the row of each sample there, and what take() is to
-        get after the step."""
-        if self.trajectories is None or self._paused or not isinstance(index, torch.Tensor):
+        """Where a step records the samples `index` (B,): lines, the row of each sample there, and observations, which
+        take() gets after the step."""
+        if self.trajectories is None or self._paused or not isinstance(index, torch.Tensor) or index.ndim != 1:
             return self.as_lines(), index, None
         return self.as_lines(), index, ops.Observations.empty(len(index), index.device)
 

@@ -85,6 +85,8 @@ def _source(function: Any) -> tuple[str, str]:
 def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
     """The registered scores of p and margin (T, N) as the fields extra and extra_keep of Scores; without margin those
     that need it are left out. ValueError for a function that returns another shape or no numbers."""
+    if not _REGISTERED:
+        return {}
     extra: dict[str, Array] = {}
     unseen = np.isnan(p).all(0)
     for one in _REGISTERED.values():
@@ -207,7 +209,7 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
             lines, index, p=p, margin=zeros, el2n=zeros, entropy=zeros, correct=wrong, counted=torch.isfinite(p)
         )
     scores = scores_of(lines.lines[:, -layout.TAIL_WORDS :], lines.window, by_products=False)
-    extra = evaluate(_by_visit(probs, epochs), None) if _REGISTERED else {}
+    extra = evaluate(_by_visit(probs, epochs), None)
     return Scores(dual=scores.dual, dyn_unc=scores.dyn_unc, mean=scores.mean, visits=scores.visits, **extra)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ N, CLASSES = 30, 5
 
 
 @pytest.fixture(autouse=True)
-def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trajectories, "_REGISTERED", {})
-    yield
 
 
 def test_an_example() -> None:
@@ -89,7 +87,9 @@ def check(table: ScoreTable, log: list[list[reference.Visit]]) -> None:
 @pytest.mark.filterwarnings("ignore:.*not finite")
 @pytest.mark.parametrize("backend", ["cpp", "torch"])
 @pytest.mark.parametrize("epochs", [None, 6])
-def test_every_visit_is_kept_and_nothing_else(backend: str, epochs: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_visit_is_kept_and_nothing_else(
+    backend: str, epochs: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trajectories, "FLUSH_ROWS", 64)
     table, plain = ScoreTable(N, window=3, epochs=epochs, trajectories=True), ScoreTable(N, window=3, epochs=epochs)
     log = logged(table, backend, 16)
@@ -148,7 +148,7 @@ def test_columns_go_through_parquet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.mean_p, scores.mean_p)
     assert again.extra_keep == {"mean_p": "low"}
     assert list(again.columns) == ["dual", "mean", "dyn_unc", "visits", "mean_p"]
-    with pytest.raises(AttributeError, match="Scores has no 'other'; it has dual.*mean_p"):
+    with pytest.raises(AttributeError, match=r"Scores has no 'other'; it has dual.*mean_p"):
         _ = again.other
 
 
@@ -209,7 +209,7 @@ def test_names_that_are_taken_or_unfit_are_refused() -> None:
 
     dualfast.score("mine")(one)
     dualfast.score("mine")(one)  # a notebook's cell, run again
-    with pytest.raises(ValueError, match="name is 'mine', which .*one has"):
+    with pytest.raises(ValueError, match=r"name is 'mine', which .*one has"):
         dualfast.score("mine")(two)
     for name in ("dual", "aum", "visits", "id", "label", "random", "ccs", "save", "extra"):
         with pytest.raises(ValueError, match=f"name is '{name}', which dualfast uses"):
@@ -229,7 +229,7 @@ def test_what_cannot_keep_trajectories_says_so() -> None:
     with pytest.raises(ValueError, match="by_products is False and the table keeps trajectories"):
         DualLoss(table, by_products=False)
     compiled = torch.compile(DualLoss(table), fullgraph=True, backend="aot_eager")
-    with pytest.raises(Exception, match="table with trajectories records outside torch.compile"):
+    with pytest.raises(Exception, match=r"table with trajectories records outside torch\.compile"):
         compiled(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.arange(4))
 
 
