@@ -36,7 +36,7 @@ class StepOptions:
         check_options(self.label_smoothing, self.reduction)
 
 
-step_options = lru_cache(maxsize=256)(StepOptions)  # 0.2 us a call, where making one takes 2
+step_options = lru_cache(maxsize=256)(StepOptions)  # a look-up takes a tenth of the time of construction
 
 
 def check_options(label_smoothing: float, reduction: str) -> None:
