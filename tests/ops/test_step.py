@@ -250,7 +250,7 @@ def test_strided_rows_and_writing_over_the_logits(backend: str) -> None:
     check(transposed, targets, backend)
 
 
-def test_the_back_end_that_was_asked_for_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_selected_back_end_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     for name in ("_step_cpp", "_step_torch"):
         real = getattr(step_module, name)
