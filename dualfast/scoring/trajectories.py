@@ -116,7 +116,7 @@ class Trajectories:
     path: the file, which is overwritten; None: a temporary one, gone with the object."""
 
     def __init__(self, n_samples: int, path: str | os.PathLike[str] | None = None) -> None:
-        self.n_samples = n_samples
+        self.n_samples, self.n_visits = n_samples, 0  # the largest number of any sample
         self._file = tempfile.TemporaryFile(prefix="dualfast-") if path is None else open(path, "w+b")  # noqa: SIM115
         self._data: Floats = np.empty((0, 2, n_samples), np.float32)
         self._waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
@@ -137,7 +137,8 @@ class Trajectories:
         self._waiting, self._rows = [], 0
         kept = visits >= 0
         index, visits, values = index[kept], visits[kept], values[:, kept]
-        self._grow(int(visits.max(initial=-1)) + 1)
+        self.n_visits = max(self.n_visits, int(visits.max(initial=-1)) + 1)
+        self._grow(self.n_visits)
         self._data[visits, 0, index] = values[0]
         self._data[visits, 1, index] = values[1]
 
@@ -155,14 +156,14 @@ class Trajectories:
     def arrays(self) -> tuple[Floats, Floats]:
         """p and margin, (T, N) float32 each, read-only; T is the largest number of visits."""
         self.flush()
-        data = self._data.view()
+        data = self._data[: self.n_visits]
         data.flags.writeable = False
         return data[:, 0], data[:, 1]
 
     def state_dict(self) -> torch.Tensor:
         """(T, 2, N) float32; it shares memory with the file."""
         self.flush()
-        return torch.from_numpy(self._data)
+        return torch.from_numpy(self._data[: self.n_visits])
 
     def load_state_dict(self, state: torch.Tensor) -> None:
         """Restores what state_dict() gave; ValueError for another number of samples."""
@@ -170,7 +171,8 @@ class Trajectories:
             raise ValueError(f"the state holds trajectories of {state.shape[2]} samples, this table {self.n_samples}")
         self._waiting, self._rows = [], 0
         saved = state.cpu().numpy()
-        self._grow(len(saved))
+        self.n_visits = len(saved)
+        self._grow(self.n_visits)
         self._data[: len(saved)] = saved
         self._data[len(saved) :] = np.nan
 

@@ -114,9 +114,12 @@ def test_a_training_resumes_with_its_trajectories(tmp_path: Path) -> None:
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     again = ScoreTable(N, window=3, trajectories=True)
-    logged(again, "cpp", 12)  # overwritten by what is loaded
+    logged(again, "cpp", 30, start=50)  # replaced by what is loaded
+    again.exchange()
     again.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     logged(again, "cpp", 5, start=7)
+    for ours, expected in zip(again.trajectories.arrays(), whole.trajectories.arrays(), strict=True):  # type: ignore[union-attr]
+        np.testing.assert_array_equal(ours, expected)
     a, b = whole.scores(), again.scores()
     np.testing.assert_array_equal(a.last_margin, b.last_margin)
     assert np.isnan(a.last_margin[-2:]).all()
