@@ -1,7 +1,7 @@
-"""The fused step against what people run: loss, gradient and the scores of one batch, `dualfast bench step`.
+"""The fused step against the usual alternatives: loss, gradient and scores of one batch, `dualfast bench step`.
 
-Every side gets the same logits and gives their gradient. bfloat16 logits go to torch's loss in float32, as autocast
-does. Times are of one step; on a GPU they are of many in a row, then one wait.
+Every side gets the same logits and computes their gradient. bfloat16 logits go to torch's loss in float32, as under
+autocast. Times are per step; on a GPU many steps are queued before one wait.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUICK = ("1024x10", "256x1000")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 N_SAMPLES = 200_000
 WINDOW = 10
-ROUND_S = {"cpu": 0.004, "cuda": 0.02}  # a round of one side lasts about so long
+ROUND_S = {"cpu": 0.004, "cuda": 0.02}  # about how long a round of one side lasts
 
 Step = Callable[[], Any]
 
@@ -66,7 +66,7 @@ class Eager:
 
 
 class Batches:
-    """One batch of logits; its samples change from step to step, so that their lines do not stay in the cache."""
+    """One batch of logits; its sample ids change from step to step, so that their lines do not stay in the cache."""
 
     def __init__(self, rows: int, classes: int, dtype: torch.dtype, device: str) -> None:
         torch.manual_seed(0)
@@ -87,7 +87,7 @@ def torchs_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def sides(rows: int, classes: int, dtype: torch.dtype, device: str, compiles: bool) -> dict[str, Step]:
-    """What is compared, by name; each call is one step."""
+    """The sides of the comparison by name; each call is one step."""
     batch = Batches(rows, classes, dtype, device)
     backend = {"cpu": "cpp", "cuda": "triton"}[device]
     ours, lean = (DualLoss(ScoreTable(N_SAMPLES, device=device), backend=backend, by_products=b) for b in (True, False))
@@ -172,7 +172,7 @@ def replay(run: Step) -> Step:
 
 
 def measure(entries: dict[str, Step], repeats: int, device: str) -> dict[str, dict[str, float]]:
-    """Seconds a step of each side, rounds in turn."""
+    """Seconds per step of each side; the sides take turns."""
 
     def wait() -> None:
         if device == "cuda":
@@ -227,30 +227,30 @@ def main() -> None:
     parser.add_argument(
         "--compile", nargs="*", default=COMPILED, help="sizes with torch.compile, 15 s each; may be none"
     )
-    asked = parser.parse_args()
-    sizes = asked.size or (QUICK if asked.quick else GPU_SIZES if asked.device == "cuda" else SIZES)
-    repeats = asked.repeats or (7 if asked.quick else 31)
-    about = origin(("triton",) if asked.device == "cuda" else ()) | {"torch_threads": torch.get_num_threads()}
+    arguments = parser.parse_args()
+    sizes = arguments.size or (QUICK if arguments.quick else GPU_SIZES if arguments.device == "cuda" else SIZES)
+    repeats = arguments.repeats or (7 if arguments.quick else 31)
+    about = origin(("triton",) if arguments.device == "cuda" else ()) | {"torch_threads": torch.get_num_threads()}
     rows: list[dict[str, Any]] = []
     for size in sizes:
         n_rows, n_classes = (int(part) for part in size.split("x"))
-        for dtype in asked.dtype:
-            setting = (n_rows, n_classes, DTYPES[dtype], asked.device)
+        for dtype in arguments.dtype:
+            setting = (n_rows, n_classes, DTYPES[dtype], arguments.device)
             check(*setting)
-            times = measure(sides(*setting, compiles=size in asked.compile), repeats, asked.device)
+            times = measure(sides(*setting, compiles=size in arguments.compile), repeats, arguments.device)
             ours = times["dualfast"]["median_s"]
             graph = times.get("dualfast, graph replay", {}).get("median_s", ours)
             for name, took in times.items():
                 row: dict[str, Any] = {"size": size, "dtype": dtype, "what": name, "repeats": repeats, **took}
                 row["times_dualfast"] = took["median_s"] / (graph if name.endswith("replay") else ours)
-                if asked.device == "cuda":
+                if arguments.device == "cuda":
                     moved = 2 * n_rows * n_classes * DTYPES[dtype].itemsize
                     row["bytes_per_s"] = moved / took["median_s"]
                 rows.append(row)
             print(table(rows[-len(times) :]), flush=True)
-            if not asked.quick:
+            if not arguments.quick:
                 path = save("step", rows, about)
-    if not asked.quick:
+    if not arguments.quick:
         print(table(rows), f"\nwritten to {path}", sep="\n")
 
 

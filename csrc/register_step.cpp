@@ -8,17 +8,14 @@
 namespace {
 
 dualfast::Line layout_of(const py::object& lines, int window, int limit) {
-    if (lines.is_none()) return {16, window, limit};
+    if (lines.is_none()) return {dualfast::kLineWords, window, limit};
     return {static_cast<int>(py::reinterpret_borrow<py::array>(lines).shape(1)), window, limit};
 }
 
-// status int32 (6,): the counters, whether the table is paused, and a word of the GPU kernels'. Null without lines.
-constexpr int kDuplicates = 2, kNonFinite = 3, kPaused = 4;
-
 void count(int32_t* status, const dualfast::Counts& counts) {
     if (!status) return;
-    status[kDuplicates] += static_cast<int32_t>(counts.duplicates);
-    status[kNonFinite] += static_cast<int32_t>(counts.non_finite);
+    status[dualfast::kStatusDuplicates] += static_cast<int32_t>(counts.duplicates);
+    status[dualfast::kStatusNonFinite] += static_cast<int32_t>(counts.non_finite);
 }
 
 void check_range(int64_t row, const char* name, const int64_t* values, const std::string& range) {
@@ -32,7 +29,8 @@ void check_range(int64_t row, const char* name, const int64_t* values, const std
 void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t classes, int64_t logits_stride,
           int64_t grad_stride, uintptr_t targets, uintptr_t index, uintptr_t loss, uintptr_t reduced, float scale,
           bool mean, uintptr_t weight, float smoothing, int64_t ignore_index, uintptr_t lines, uintptr_t status,
-          uintptr_t loss_sums, int64_t samples, int words, int window, int limit, bool by_products, int threads) {
+          uintptr_t loss_sums, int64_t samples, int words, int window, int limit, uintptr_t seen, uintptr_t flags,
+          bool by_products, int threads) {
     dualfast::Step args{};
     args.type = bfloat16 ? dualfast::Logits::kBFloat16 : dualfast::Logits::kFloat32;
     args.logits = reinterpret_cast<const void*>(logits);
@@ -53,6 +51,8 @@ void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t
     args.lines = reinterpret_cast<int32_t*>(lines);
     args.layout = {words, window, limit};
     args.loss_sums = reinterpret_cast<float*>(loss_sums);
+    args.seen = reinterpret_cast<float*>(seen);
+    args.flags = reinterpret_cast<uint8_t*>(flags);
     args.by_products = by_products;
     args.threads = threads;
     auto* state = reinterpret_cast<int32_t*>(status);
@@ -67,7 +67,11 @@ void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t
         check_range(bad_index, "index", args.index,
                     "; the score table has the samples 0 to " + std::to_string(samples - 1));
     }
-    if (state && state[kPaused]) args.lines = nullptr;
+    if (state && state[dualfast::kStatusPaused]) {
+        if (args.flags) std::fill(args.flags, args.flags + rows, uint8_t{0});
+        args.lines = nullptr;
+        args.flags = nullptr;
+    }
     std::vector<float> losses;
     if (!loss) {
         losses.resize(static_cast<size_t>(rows));
@@ -102,11 +106,11 @@ void observe(const Dense<float>& p, const Dense<float>& margin, const Dense<floa
     args.layout = layout_of(lines, window, limit);
     args.lines = optional_data<int32_t>(lines, "lines", samples * args.layout.words);
     args.threads = threads;
-    auto* state = optional_data<int32_t>(status, "status", 6);
+    auto* state = optional_data<int32_t>(status, "status", dualfast::kStatusWords);
     const auto counts_in = [&](int64_t row) { return !args.counted || args.counted[row]; };
     check_range(dualfast::first_outside(args.index, rows, samples, 0, counts_in), "index", args.index,
                 "; the score table has the samples 0 to " + std::to_string(samples - 1));
-    if (state && state[kPaused]) return;
+    if (state && state[dualfast::kStatusPaused]) return;
     dualfast::Counts counts;
     {
         py::gil_scoped_release release;

@@ -10,14 +10,15 @@
 namespace dualfast {
 namespace {
 
-constexpr int64_t kSmall = 256;     // classes up to which vector lanes are rows
-constexpr int kGroup = 16;          // classes of such a block that are summed apart
-constexpr int64_t kSerial = 16384;  // elements below which one thread is faster
-constexpr int64_t kAhead = 16;      // lines are fetched this many rows early
+constexpr int64_t kFewClasses = 256;  // up to which vector lanes are rows
+constexpr int kGroup = 16;            // classes of such a block that are summed apart
+constexpr int64_t kSerial = 16384;    // elements below which one thread is faster
+constexpr int64_t kAhead = 16;        // lines are prefetched this many rows early
 
-// Which rows are recorded: `wanted` (null: all), not ignored, and the first such row of their index in the batch. Open
-// addressing of row numbers, no allocation a row, and four slots or more a row, as a collision costs a missed branch.
-int64_t counted_rows(const int64_t* index, const int64_t* targets, int64_t ignore_index, const uint8_t* wanted,
+// Marks the rows that are recorded: `wanted` (null: all), not ignored, and the first such row of their index in the
+// batch; returns how many of them were not the first. Open addressing of row numbers, with no allocation per row and at
+// least four slots per row, as a collision costs a mispredicted branch.
+int64_t mark_counted(const int64_t* index, const int64_t* targets, int64_t ignore_index, const uint8_t* wanted,
                      int64_t rows, std::vector<uint8_t>& counted) {
     int bits = 6;
     while ((int64_t{1} << bits) < rows * 4) ++bits;
@@ -43,13 +44,13 @@ int64_t counted_rows(const int64_t* index, const int64_t* targets, int64_t ignor
     return duplicates;
 }
 
-// What the rows of a step have in common.
+// The terms of the loss that all rows share.
 struct Terms {
     float scale, hard, soft, weight_sum;  // hard, soft: the shares of the label and of each class in the target
     bool by_products;
 };
 
-// What the rows of one call share.
+// One call. counted: which rows are visits; empty when no lines are written.
 struct Work {
     Step args;
     Terms terms;
@@ -59,10 +60,10 @@ struct Work {
 }  // namespace
 }  // namespace dualfast
 
-// The rows, for three instruction sets. The whole file each time: GCC breaks vectors into what the target of the
-// function at hand has before it inlines one function into another.
+// The rows, compiled for three instruction sets. The whole file each time: before GCC inlines a function it splits
+// vectors to what that function's own target has.
 #pragma GCC push_options
-#pragma GCC optimize("fp-contract=fast")  // a sixth of the time; which digits are lost is not promised here
+#pragma GCC optimize("fp-contract=fast")  // saves a sixth of the time; the last digits of a loss are not promised
 #if defined(__x86_64__)
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
@@ -95,12 +96,12 @@ int64_t rows_at_level(const Work& work, int64_t begin, int64_t end) {
 
 // How many values lie outside [0, limit) and are not `except`.
 INLINE int64_t outside_at_level(const int64_t* values, int64_t rows, int64_t limit, int64_t except) {
-    int64_t found = 0;
-#pragma omp simd reduction(+ : found)
+    int64_t count = 0;
+#pragma omp simd reduction(+ : count)
     for (int64_t r = 0; r < rows; ++r) {
-        found += (values[r] < 0 || values[r] >= limit) && values[r] != except;
+        count += (values[r] < 0 || values[r] >= limit) && values[r] != except;
     }
-    return found;
+    return count;
 }
 AT_LEVELS(int64_t, outside, (const int64_t* values, int64_t rows, int64_t limit, int64_t except),
           (values, rows, limit, except))
@@ -128,9 +129,9 @@ double sum(const float* values, int64_t count) {
     return total;
 }
 
-Counts step(const Step& asked) {
+Counts step(const Step& given) {
     Counts counts;
-    Work work{asked, {}, {}};
+    Work work{given, {}, {}};
     Step& args = work.args;
     int64_t kept = 0;
     double weights = 0;
@@ -142,7 +143,7 @@ Counts step(const Step& asked) {
     counts.denominator = args.weight ? weights : static_cast<double>(kept);
     if (args.mean) args.scale = static_cast<float>(static_cast<double>(args.scale) / counts.denominator);
     if (args.lines) {
-        counts.duplicates = counted_rows(args.index, args.targets, args.ignore_index, nullptr, args.rows, work.counted);
+        counts.duplicates = mark_counted(args.index, args.targets, args.ignore_index, nullptr, args.rows, work.counted);
     }
     work.terms.scale = args.scale;
     work.terms.hard = 1 - args.smoothing;
@@ -154,30 +155,30 @@ Counts step(const Step& asked) {
         return counts;
     }
     const int64_t share = ((args.rows + args.threads - 1) / args.threads + kAhead - 1) / kAhead * kAhead;
-    int64_t strange = 0;
-#pragma omp parallel for schedule(static) reduction(+ : strange) num_threads(args.threads)
+    int64_t non_finite = 0;
+#pragma omp parallel for schedule(static) reduction(+ : non_finite) num_threads(args.threads)
     for (int64_t begin = 0; begin < args.rows; begin += share) {
-        strange += rows_at_level(work, begin, std::min(begin + share, args.rows));
+        non_finite += rows_at_level(work, begin, std::min(begin + share, args.rows));
     }
-    counts.non_finite = strange;
+    counts.non_finite = non_finite;
     return counts;
 }
 
 Counts observe(const Observe& args) {
     Counts counts;
     std::vector<uint8_t> counted;
-    counts.duplicates = counted_rows(args.index, nullptr, 0, args.counted, args.rows, counted);
-    int64_t strange = 0;
-#pragma omp parallel for schedule(static) reduction(+ : strange) num_threads(args.threads) if (args.rows > kSerial / 16)
+    counts.duplicates = mark_counted(args.index, nullptr, 0, args.counted, args.rows, counted);
+    int64_t non_finite = 0;
+#pragma omp parallel for schedule(static) reduction(+ : non_finite) \
+    num_threads(args.threads) if (args.rows > kSerial / 16)
     for (int64_t r = 0; r < args.rows; ++r) {
-        const auto at = static_cast<size_t>(r);
-        if (!counted[at]) continue;
+        if (!counted[static_cast<size_t>(r)]) continue;
         const bool finite = std::isfinite(args.p[r]);
         fold(args.lines + args.index[r] * args.layout.words, args.layout,
              {args.p[r], args.margin[r], args.el2n[r], args.entropy[r], args.correct[r] != 0, finite});
-        strange += !finite;
+        non_finite += !finite;
     }
-    counts.non_finite = strange;
+    counts.non_finite = non_finite;
     return counts;
 }
 

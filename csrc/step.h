@@ -16,17 +16,19 @@ struct Step {
     Logits type;
     int64_t logits_stride, grad_stride;
     const int64_t* targets;  // in [0, classes) or ignore_index
-    const int64_t* index;    // in [0, samples)
+    const int64_t* index;    // in [0, samples); read only with lines
     float* loss;             // (rows,)
     float scale;             // what the gradient is multiplied by
     bool mean;               // divide the gradient by the weights of the rows that are not ignored
     int64_t rows, classes, samples, ignore_index;
     const float* weight;  // (classes,) or null
     float smoothing;
-    int32_t* lines;  // (samples, layout.words) or null: nothing is recorded
+    int32_t* lines;  // (samples, layout.words) or null
     Line layout;
     float* loss_sums;  // (samples,) or null: plain cross-entropy summed over the visits that were folded
-    bool by_products;  // margin, EL2N and entropy too
+    float* seen;       // (4, rows): p, margin, EL2N and entropy of each row; or null
+    uint8_t* flags;    // (rows,) with `seen`: kFlag...
+    bool by_products;  // margin, EL2N and entropy too; NaN without
     int threads;
 };
 
@@ -36,8 +38,8 @@ struct Counts {
     double denominator = 0;  // what `mean` divides by
 };
 
-// The first row that counts and whose value is not in [0, limit), or -1. Rows are asked one by one only where some
-// value is neither that nor `except`, which rows that do not count may hold.
+// The first row for which counts(row) is true and whose value is not in [0, limit), or -1. counts is called only where
+// some value is neither in the range nor `except`, which rows that do not count may hold.
 int64_t first_outside(const int64_t* values, int64_t rows, int64_t limit, int64_t except,
                       const std::function<bool(int64_t)>& counts);
 
@@ -46,8 +48,8 @@ double sum(const float* values, int64_t count);
 // Runs the step. Of rows with the same index the first is recorded. Targets and indices are in range.
 Counts step(const Step& args);
 
-// The line update on its own, from by-products computed elsewhere. Same rule for repeated indices; p that is not finite
-// counts as a skipped visit.
+// The line update alone, from values computed elsewhere. Same rule for repeated indices; a p that is not finite counts
+// as a skipped visit.
 struct Observe {
     const float *p, *margin, *el2n, *entropy;
     const uint8_t *correct, *counted;  // counted: rows to fold, or null: all

@@ -123,6 +123,8 @@ def step(
     words: int,
     window: int,
     limit: int,
+    seen: int,
+    flags: int,
     by_products: bool,
     threads: int,
     /,

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from dualfast.loading.sampler import RandomSubsetSampler as RandomSubsetSampler
     from dualfast.scoring.loss import DualLoss as DualLoss
     from dualfast.scoring.loss import dual_loss as dual_loss
-    from dualfast.scoring.loss import score_trajectories as score_trajectories
+    from dualfast.scoring.scores import Scores as Scores
     from dualfast.scoring.sharded import ShardedTable as ShardedTable
-    from dualfast.scoring.table import Scores as Scores
     from dualfast.scoring.table import ScoreTable as ScoreTable
+    from dualfast.scoring.trajectories import score as score
+    from dualfast.scoring.trajectories import score_trajectories as score_trajectories
     from dualfast.selection.select import select as select
 
 _HOME = {
@@ -35,13 +36,14 @@ _HOME = {
     "image_pipelines": "loading.loader",
     "DualLoss": "scoring.loss",
     "dual_loss": "scoring.loss",
-    "score_trajectories": "scoring.loss",
+    "score": "scoring.trajectories",
+    "score_trajectories": "scoring.trajectories",
     "PageRandom": "loading.order",
     "PrunedSampler": "loading.sampler",
     "RandomSubsetSampler": "loading.sampler",
     "select": "selection.select",
     "ScoreTable": "scoring.table",
-    "Scores": "scoring.table",
+    "Scores": "scoring.scores",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -1,7 +1,7 @@
 """The specification: every operation of dualfast in plain float64 NumPy.
 
-Nothing here is fast and nothing here is clever. The compiled paths are tested against these functions, and these
-against closed forms and scipy.
+Nothing here is fast or clever. The compiled paths are tested against these functions, and these against closed forms
+and scipy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def cross_entropy(
     """Loss of each row (B,), gradient (B, C) of their sum (mean: over the denominator), and the denominator.
 
     loss_i = (1 - s) w_y (-log p_y) + s / C sum_c w_c (-log p_c) with p = softmax(logits_i) and s the label smoothing;
-    the denominator is the sum of w_y. Rows with ignore_index have a loss and gradient of 0 and no share in it.
+    the denominator is the sum of w_y. Rows with ignore_index have a loss and gradient of 0 and do not count in it.
     """
     z = np.asarray(logits, np.float64)
     y = np.asarray(targets)
@@ -41,7 +41,7 @@ def cross_entropy(
     for i in range(rows):
         if y[i] == ignore_index:
             continue
-        share = np.full(classes, label_smoothing / classes) * w  # what each -log p_c counts
+        share = np.full(classes, label_smoothing / classes) * w  # the weight of each -log p_c
         share[y[i]] += (1 - label_smoothing) * w[y[i]]
         log_p = log_softmax(z[i])
         loss[i] = -(share * log_p).sum()
@@ -59,7 +59,7 @@ def log_softmax(row: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Visit:
-    """What a sample shows in one visit: true-class probability, logit margin, EL2N, entropy (nats), argmax is true."""
+    """One visit of a sample: true-class probability, logit margin, EL2N, entropy (nats), whether argmax is correct."""
 
     p: float
     margin: float
@@ -69,7 +69,7 @@ class Visit:
 
 
 def visit(logits: Any, target: int) -> Visit | None:
-    """The by-products of one row of logits (C,); None when its loss is not finite, which is a visit not recorded.
+    """The by-products of one row of logits (C,); None when its loss is not finite: such a visit is not recorded.
 
     The margin is the true logit minus the largest other one; a tie is not correct. EL2N is the L2 norm of softmax minus
     one-hot.
@@ -81,10 +81,11 @@ def visit(logits: Any, target: int) -> Visit | None:
     if not np.isfinite(log_p[target]):
         return None
     wrong = np.delete(p, target)
-    best = np.delete(z, target).max(initial=-np.inf)
+    max_other = np.delete(z, target).max(initial=-np.inf)
     entropy = -(p * np.where(p > 0, log_p, 0.0)).sum()
     el2n = np.sqrt((wrong**2).sum() + wrong.sum() ** 2)
-    return Visit(float(p[target]), float(z[target] - best), float(el2n), float(entropy), bool(z[target] > best))
+    correct = bool(z[target] > max_other)
+    return Visit(float(p[target]), float(z[target] - max_other), float(el2n), float(entropy), correct)
 
 
 def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) -> dict[str, float]:

@@ -9,13 +9,17 @@ import triton
 import triton.language as tl
 from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, FINISHED, PAUSED, RUN_TIME, fold, repeats
 
+from dualfast.ops import layout
+
 if TYPE_CHECKING:
-    from dualfast.ops import Lines
+    from dualfast.ops import Lines, Observations, StepOptions
 
 LOG2E = tl.constexpr(1.4426950408889634)
+COUNTED, CORRECT = tl.constexpr(layout.COUNTED), tl.constexpr(layout.CORRECT)
+FOLDED, WRONG_TARGET = tl.constexpr(layout.FOLDED), tl.constexpr(layout.WRONG_TARGET)
 TOTAL_BLOCK = tl.constexpr(512)
-# Rows up to which each program reads the whole batch's targets and index itself: one launch, not two. Until then 16
-# bytes a row from the L2 cache are little; the number itself has not been measured on a GPU.
+# Rows up to which each program reads the whole batch's targets and index itself, which saves a launch and costs 16
+# bytes per row from the L2 cache. The number has not been tuned on a GPU.
 PLAN_ROWS = 1024
 
 
@@ -49,11 +53,11 @@ def weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index):
 
 @triton.jit
 def sum_by_the_last(finished_ptr, loss_ptr, count, BLOCK: tl.constexpr):
-    """(whether this program is the last of the launch to come here, the sum of the rows' losses if it is).
+    """(whether this program is the last of the launch to arrive here, the sum of the rows' losses if it is).
 
-    The order of the sum does not depend on who is last. The counter is zero again afterwards, so that the next launch
-    on the stream, or the next replay of a graph, finds it so."""
-    tl.debug_barrier()  # every warp has stored its losses before the one that counts says so
+    The order of the sum does not depend on which program is last. The counter is reset to zero for the next launch on
+    the stream, or the next replay of a graph."""
+    tl.debug_barrier()  # all warps have stored their losses before the program counts itself
     last = tl.atomic_add(finished_ptr, 1, sem="acq_rel", scope="gpu") == tl.num_programs(0) - 1
     total = tl.zeros([BLOCK], tl.float32)
     if last:
@@ -79,7 +83,8 @@ def plan_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """What step_kernel must know of the other rows, for large batches: the denominator and which rows are repeats."""
+    """What step_kernel needs to know of the other rows, for large batches: the denominator, and which rows repeat an
+    earlier index."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     if tl.program_id(0) == 0:
         total = weight_of_kept(targets_ptr, weight_ptr, count, n_classes, ignore_index)
@@ -89,6 +94,202 @@ def plan_kernel(
         end = tl.minimum((tl.program_id(0) + 1) * ROWS, count)
         again = repeats(index_ptr, targets_ptr, ignore_index, row, end, index, BLOCK)
         tl.store(again_ptr + row, again.to(tl.int8), mask=row < count)
+
+
+# Sums over a row's logits z, with e = exp(z - max_logit); (ROWS,) each:
+#   others, squares   e and e^2 over the wrong classes
+#   entropy_sum       e (z - max_logit) over the wrong classes
+#   weights           the class weights w
+#   smoothing_sum     w (z - max_logit) over all classes
+
+
+@triton.jit
+def sums_in_registers(
+    from_ptr,
+    weight_ptr,
+    in_batch,
+    true,
+    true_logit,
+    CLASSES: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    BY_PRODUCTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The sums of rows that fit a block; also e of the wrong classes, 0 at the true one, and w, for the gradient."""
+    col = tl.arange(0, BLOCK)[None, :]
+    here = in_batch[:, None] & (col < CLASSES)
+    z = tl.load(from_ptr + col, mask=here, other=float("-inf")).to(tl.float32)
+    wrong = tl.where(col == true, float("-inf"), z)
+    max_other = tl.max(wrong, axis=1)
+    max_logit = tl.maximum(true_logit, max_other)
+    e = tl.exp2((wrong - max_logit[:, None]) * LOG2E)
+    others = tl.sum(e, axis=1)
+    squares = tl.zeros([ROWS], tl.float32)
+    entropy_sum = tl.zeros([ROWS], tl.float32)
+    smoothing_sum = tl.zeros([ROWS], tl.float32)
+    weights = tl.full([ROWS], CLASSES, tl.float32)
+    w = tl.where(col < CLASSES, 1.0, 0.0)
+    if BY_PRODUCTS:
+        squares = tl.sum(e * e, axis=1)
+        entropy_sum = tl.sum(tl.where(e > 0.0, e * (wrong - max_logit[:, None]), 0.0), axis=1)
+    if SMOOTH:
+        if weight_ptr is not None:
+            w = tl.load(weight_ptr + col, mask=col < CLASSES, other=0.0)
+            weights = tl.sum(w, axis=1) + tl.zeros([ROWS], tl.float32)
+        smoothing_sum = tl.sum(tl.where(here, w * (z - max_logit[:, None]), 0.0), axis=1)
+    return max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, e, w
+
+
+@triton.jit
+def sums_in_blocks(
+    from_ptr,
+    weight_ptr,
+    in_batch,
+    true,
+    true_logit,
+    CLASSES: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    BY_PRODUCTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The sums of longer rows, block by block: one running maximum per lane; the lanes are combined after the loop."""
+    col = tl.arange(0, BLOCK)[None, :]
+    anchor = tl.where(true_logit == float("-inf"), 0.0, true_logit)  # of the smoothing sum, until the maximum is known
+    lane_max = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
+    lane_sum = tl.zeros([ROWS, BLOCK], tl.float32)
+    lane_squares = tl.zeros([ROWS, BLOCK], tl.float32)
+    lane_entropy = tl.zeros([ROWS, BLOCK], tl.float32)
+    lane_smoothing = tl.zeros([ROWS, BLOCK], tl.float32)
+    lane_weights = tl.zeros([ROWS, BLOCK], tl.float32)
+    for start in range(0, CLASSES, BLOCK):
+        cols = start + col
+        here = in_batch[:, None] & (cols < CLASSES)
+        z = tl.load(from_ptr + cols, mask=here, other=float("-inf"), eviction_policy="evict_last").to(tl.float32)
+        if SMOOTH:
+            w = tl.where(cols < CLASSES, 1.0, 0.0)
+            if weight_ptr is not None:
+                w = tl.load(weight_ptr + cols, mask=cols < CLASSES, other=0.0)
+            lane_weights += w
+            lane_smoothing += tl.where(here, w * (z - anchor[:, None]), 0.0)
+        z = tl.where(cols == true, float("-inf"), z)
+        new_max = tl.maximum(lane_max, z)
+        base = tl.where(new_max == float("-inf"), 0.0, new_max)
+        shrink = tl.exp2((lane_max - base) * LOG2E)
+        e = tl.exp2((z - base) * LOG2E)
+        if BY_PRODUCTS:
+            rebased = tl.where(lane_sum > 0.0, shrink * (lane_entropy + lane_sum * (lane_max - base)), 0.0)
+            lane_entropy = rebased + tl.where(e > 0.0, e * (z - base), 0.0)
+            lane_squares = lane_squares * shrink * shrink + e * e
+        lane_sum = lane_sum * shrink + e
+        lane_max = new_max
+    max_other = tl.max(lane_max, axis=1)
+    max_logit = tl.maximum(true_logit, max_other)
+    shrink = tl.exp2((lane_max - max_logit[:, None]) * LOG2E)
+    others = tl.sum(lane_sum * shrink, axis=1)
+    squares = tl.zeros([ROWS], tl.float32)
+    entropy_sum = tl.zeros([ROWS], tl.float32)
+    smoothing_sum = tl.zeros([ROWS], tl.float32)
+    weights = tl.full([ROWS], CLASSES, tl.float32)
+    if BY_PRODUCTS:
+        squares = tl.sum(lane_squares * shrink * shrink, axis=1)
+        rebased = shrink * (lane_entropy + lane_sum * (lane_max - max_logit[:, None]))
+        entropy_sum = tl.sum(tl.where((lane_sum > 0.0) & (shrink > 0.0), rebased, 0.0), axis=1)
+    if SMOOTH:
+        weights = tl.sum(lane_weights, axis=1)
+        smoothing_sum = tl.sum(lane_smoothing, axis=1) + weights * (anchor - max_logit)
+    return max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum
+
+
+# The gradient is a e - b w for the wrong classes and true_grad for the true one; a, b, true_grad (ROWS, 1).
+
+
+@triton.jit
+def store_gradient(to_ptr, e, w, a, b, true_grad, in_batch, kept, true, CLASSES: tl.constexpr, SMOOTH: tl.constexpr):
+    """The gradient of rows whose e and w (ROWS, BLOCK) are in registers."""
+    col = tl.arange(0, e.shape[1])[None, :]
+    # An ignored row is zero whatever its logits are; NaN times zero would not be.
+    g = tl.where(kept[:, None], a * e, 0.0)
+    if SMOOTH:
+        g -= b * w
+    g = tl.where(col == true, true_grad, g)
+    tl.store(to_ptr + col, g.to(to_ptr.dtype.element_ty), mask=in_batch[:, None] & (col < CLASSES))
+
+
+@triton.jit
+def store_gradient_in_blocks(
+    from_ptr,
+    to_ptr,
+    weight_ptr,
+    max_logit,
+    a,
+    b,
+    true_grad,
+    in_batch,
+    kept,
+    true,
+    CLASSES: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The gradient of longer rows: the logits are read a second time."""
+    col = tl.arange(0, BLOCK)[None, :]
+    for start in range(0, CLASSES, BLOCK):
+        cols = start + col
+        here = in_batch[:, None] & (cols < CLASSES)
+        z = tl.load(from_ptr + cols, mask=here, other=float("-inf"), eviction_policy="evict_first").to(tl.float32)
+        g = tl.where(kept[:, None], a * tl.exp2((z - max_logit[:, None]) * LOG2E), 0.0)
+        if SMOOTH:
+            if weight_ptr is not None:
+                g -= b * tl.load(weight_ptr + cols, mask=cols < CLASSES, other=0.0)
+            else:
+                g -= b
+        g = tl.where(cols == true, true_grad, g)
+        tl.store(to_ptr + cols, g.to(to_ptr.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def visits_of_rows(
+    targets_ptr,
+    index_ptr,
+    again_ptr,
+    status_ptr,
+    row,
+    count,
+    n_samples,
+    ignore_index,
+    in_batch,
+    kept,
+    inside,
+    PLANNED: tl.constexpr,
+    ROWS: tl.constexpr,
+    SCAN: tl.constexpr,
+):
+    """(index, a safe one where it is out of range; whether the row is a visit), and what is wrong counted in status."""
+    index = tl.load(index_ptr + row, mask=in_batch, other=0)
+    if PLANNED:
+        again = tl.load(again_ptr + row, mask=in_batch, other=0) != 0
+    else:
+        end = tl.minimum((tl.program_id(0) + 1) * ROWS, count)
+        again = repeats(index_ptr, targets_ptr, ignore_index, row, end, index, SCAN) != 0
+    known = (index >= 0) & (index < n_samples)
+    tl.atomic_add(status_ptr + BAD_TARGET + index * 0, 1, mask=kept & (inside == 0), sem="relaxed")
+    tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=kept & (known == 0), sem="relaxed")
+    # Read on the device, so that each replay of a captured graph sees its value at that time.
+    counted = kept & known & (tl.load(status_ptr + PAUSED + index * 0) == 0)
+    tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & again, sem="relaxed")
+    return tl.where(known, index, 0), counted & inside & (again == 0)
+
+
+@triton.jit
+def emit(values_ptr, flags_ptr, row, count, in_batch, p, margin, el2n, entropy, finite, flags):
+    """Writes one observation per row: values (4, count) and flags (count,)."""
+    tl.store(values_ptr + row, tl.where(finite, p, float("nan")), mask=in_batch)
+    tl.store(values_ptr + count + row, margin, mask=in_batch)
+    tl.store(values_ptr + 2 * count + row, el2n, mask=in_batch)
+    tl.store(values_ptr + 3 * count + row, entropy, mask=in_batch)
+    tl.store(flags_ptr + row, flags.to(tl.uint8), mask=in_batch)
 
 
 @triton.jit(do_not_specialize=RUN_TIME)
@@ -105,6 +306,8 @@ def step_kernel(
     lines_ptr,
     status_ptr,
     loss_sums_ptr,
+    values_ptr,
+    flags_ptr,
     count,
     ignore_index,
     n_samples,
@@ -126,105 +329,47 @@ def step_kernel(
     SCAN: tl.constexpr,
     SUM: tl.constexpr,
 ):
-    """ROWS rows a program. CLASSES <= BLOCK: the rows stay in registers. More: one row, read twice in blocks.
+    """ROWS rows per program. CLASSES <= BLOCK: the rows stay in registers. More: they are read twice, in blocks.
 
-    CLASSES and the strides are constants because Triton sees no more of a run-time 1000 than that 16 does not divide
-    it, and would read one element at a time.
+    CLASSES and the strides are constants because Triton knows of a run-time 1000 only that it is not divisible by 16,
+    and would read one element at a time.
     """
-    NEG_INF: tl.constexpr = float("-inf")
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    there = row < count
-    target = tl.load(targets_ptr + row, mask=there, other=ignore_index)
-    kept = there & (target != ignore_index)
+    in_batch = row < count
+    target = tl.load(targets_ptr + row, mask=in_batch, other=ignore_index)
+    kept = in_batch & (target != ignore_index)
     inside = (target >= 0) & (target < CLASSES)
     true = tl.where(kept & inside, target, 0)[:, None]
     from_ptr = logits_ptr + row.to(tl.int64)[:, None] * STRIDE
-    col = tl.arange(0, BLOCK)[None, :]
-    own = tl.sum(tl.load(from_ptr + true, mask=there[:, None], other=0.0).to(tl.float32), axis=1)  # the true logit
-
-    # Sums over the wrong classes of e = exp(z - best): e, e^2, e (z - best); and of w (z - best) over all classes.
-    squares = tl.zeros([ROWS], tl.float32)
-    heats = tl.zeros([ROWS], tl.float32)
-    tilt = tl.zeros([ROWS], tl.float32)
-    weights = tl.full([ROWS], CLASSES, tl.float32)
+    true_logit = tl.sum(tl.load(from_ptr + true, mask=in_batch[:, None], other=0.0).to(tl.float32), axis=1)
     if CLASSES <= BLOCK:
-        here = there[:, None] & (col < CLASSES)
-        z = tl.load(from_ptr + col, mask=here, other=NEG_INF).to(tl.float32)
-        wrong = tl.where(col == true, NEG_INF, z)
-        rival = tl.max(wrong, axis=1)
-        best = tl.maximum(own, rival)
-        e = tl.exp2((wrong - best[:, None]) * LOG2E)
-        others = tl.sum(e, axis=1)
-        if BY_PRODUCTS:
-            squares = tl.sum(e * e, axis=1)
-            heats = tl.sum(tl.where(e > 0.0, e * (wrong - best[:, None]), 0.0), axis=1)
-        if SMOOTH:
-            w = tl.where(col < CLASSES, 1.0, 0.0)
-            if weight_ptr is not None:
-                w = tl.load(weight_ptr + col, mask=col < CLASSES, other=0.0)
-                weights = tl.sum(w, axis=1) + tl.zeros([ROWS], tl.float32)
-            tilt = tl.sum(tl.where(here, w * (z - best[:, None]), 0.0), axis=1)
+        max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, e, w = sums_in_registers(
+            from_ptr, weight_ptr, in_batch, true, true_logit, CLASSES, SMOOTH, BY_PRODUCTS, ROWS, BLOCK
+        )
     else:
-        # One running maximum a lane; the lanes meet once, after the loop.
-        anchor = tl.where(own == NEG_INF, 0.0, own)
-        tops = tl.full([ROWS, BLOCK], NEG_INF, tl.float32)
-        sums = tl.zeros([ROWS, BLOCK], tl.float32)
-        sums2 = tl.zeros([ROWS, BLOCK], tl.float32)
-        sums_heat = tl.zeros([ROWS, BLOCK], tl.float32)
-        sums_tilt = tl.zeros([ROWS, BLOCK], tl.float32)
-        sums_w = tl.zeros([ROWS, BLOCK], tl.float32)
-        for start in range(0, CLASSES, BLOCK):
-            cols = start + col
-            here = there[:, None] & (cols < CLASSES)
-            z = tl.load(from_ptr + cols, mask=here, other=NEG_INF, eviction_policy="evict_last").to(tl.float32)
-            if SMOOTH:
-                w = tl.where(cols < CLASSES, 1.0, 0.0)
-                if weight_ptr is not None:
-                    w = tl.load(weight_ptr + cols, mask=cols < CLASSES, other=0.0)
-                sums_w += w
-                sums_tilt += tl.where(here, w * (z - anchor[:, None]), 0.0)
-            z = tl.where(cols == true, NEG_INF, z)
-            top = tl.maximum(tops, z)
-            base = tl.where(top == NEG_INF, 0.0, top)
-            shrink = tl.exp2((tops - base) * LOG2E)
-            e = tl.exp2((z - base) * LOG2E)
-            if BY_PRODUCTS:
-                moved = tl.where(sums > 0.0, shrink * (sums_heat + sums * (tops - base)), 0.0)
-                sums_heat = moved + tl.where(e > 0.0, e * (z - base), 0.0)
-                sums2 = sums2 * shrink * shrink + e * e
-            sums = sums * shrink + e
-            tops = top
-        rival = tl.max(tops, axis=1)
-        best = tl.maximum(own, rival)
-        shrink = tl.exp2((tops - best[:, None]) * LOG2E)
-        others = tl.sum(sums * shrink, axis=1)
-        if BY_PRODUCTS:
-            squares = tl.sum(sums2 * shrink * shrink, axis=1)
-            moved = shrink * (sums_heat + sums * (tops - best[:, None]))
-            heats = tl.sum(tl.where((sums > 0.0) & (shrink > 0.0), moved, 0.0), axis=1)
-        if SMOOTH:
-            weights = tl.sum(sums_w, axis=1)
-            tilt = tl.sum(sums_tilt, axis=1) + weights * (anchor - best)
+        max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum = sums_in_blocks(
+            from_ptr, weight_ptr, in_batch, true, true_logit, CLASSES, SMOOTH, BY_PRODUCTS, ROWS, BLOCK
+        )
 
     # q = 1 - p is formed from the wrong classes: p - 1 would lose the digits of a confident row, and so would log p.
-    own_e = tl.exp2((own - best) * LOG2E)
-    inverse = 1.0 / (others + own_e)
-    p = own_e * inverse
+    true_e = tl.exp2((true_logit - max_logit) * LOG2E)
+    inverse = 1.0 / (others + true_e)
+    p = true_e * inverse
     q = others * inverse
-    log_sum = tl.log(others + own_e)
-    correct = own > rival
-    nll = tl.where(correct, log1p_ratio(others, own_e), (best - own) + log_sum)
-    own_weight = tl.full([ROWS], 1.0, tl.float32)
+    log_sum = tl.log(others + true_e)
+    correct = true_logit > max_other
+    nll = tl.where(correct, log1p_ratio(others, true_e), (max_logit - true_logit) + log_sum)
+    true_weight = tl.full([ROWS], 1.0, tl.float32)
     if weight_ptr is not None:
-        own_weight = tl.load(weight_ptr + tl.sum(true, axis=1))
-    hard = own_weight
+        true_weight = tl.load(weight_ptr + tl.sum(true, axis=1))
+    hard = true_weight
     loss = hard * nll
     soft = 0.0
     if SMOOTH:
-        hard = (1.0 - smoothing) * own_weight
+        hard = (1.0 - smoothing) * true_weight
         soft = smoothing / CLASSES
-        loss = hard * nll + soft * (weights * log_sum - tilt)
-    tl.store(loss_ptr + row, tl.where(kept, tl.where(inside, loss, float("nan")), 0.0), mask=there)
+        loss = hard * nll + soft * (weights * log_sum - smoothing_sum)
+    tl.store(loss_ptr + row, tl.where(kept, tl.where(inside, loss, float("nan")), 0.0), mask=in_batch)
 
     denominator = 1.0
     if MEAN:
@@ -237,70 +382,41 @@ def step_kernel(
         factor = tl.where(inside, scale, float("nan")) / denominator
         a = tl.where(kept, factor * inverse * (hard + soft * weights), 0.0)[:, None]
         b = tl.where(kept, factor * soft, 0.0)[:, None]
-        true_grad = tl.where(kept, factor * (soft * (weights * p - own_weight) - hard * q), 0.0)[:, None]
+        true_grad = tl.where(kept, factor * (soft * (weights * p - true_weight) - hard * q), 0.0)[:, None]
         to_ptr = grad_ptr + row.to(tl.int64)[:, None] * GRAD_STRIDE
-        # The gradient may lie over the logits: nothing is written before every warp has read.
+        # The gradient may overwrite the logits: nothing is written before every warp has read.
         tl.debug_barrier()
         if CLASSES <= BLOCK:
-            # An ignored row is zero whatever its logits are; NaN times zero would not be.
-            g = tl.where(kept[:, None], a * e, 0.0)
-            if SMOOTH:
-                g -= b * w
-            g = tl.where(col == true, true_grad, g)
-            tl.store(to_ptr + col, g.to(grad_ptr.dtype.element_ty), mask=here)
+            store_gradient(to_ptr, e, w, a, b, true_grad, in_batch, kept, true, CLASSES, SMOOTH)
         else:
-            for start in range(0, CLASSES, BLOCK):
-                cols = start + col
-                here = there[:, None] & (cols < CLASSES)
-                z = tl.load(from_ptr + cols, mask=here, other=NEG_INF, eviction_policy="evict_first").to(tl.float32)
-                g = tl.where(kept[:, None], a * tl.exp2((z - best[:, None]) * LOG2E), 0.0)
-                if SMOOTH:
-                    if weight_ptr is not None:
-                        g -= b * tl.load(weight_ptr + cols, mask=cols < CLASSES, other=0.0)
-                    else:
-                        g -= b
-                g = tl.where(cols == true, true_grad, g)
-                tl.store(to_ptr + cols, g.to(grad_ptr.dtype.element_ty), mask=here)
+            store_gradient_in_blocks(
+                from_ptr, to_ptr, weight_ptr, max_logit, a, b, true_grad, in_batch, kept, true, CLASSES, SMOOTH, BLOCK
+            )
 
+    margin = tl.full([ROWS], float("nan"), tl.float32)
+    el2n = tl.full([ROWS], float("nan"), tl.float32)
+    entropy = tl.full([ROWS], float("nan"), tl.float32)
+    if BY_PRODUCTS:
+        margin = true_logit - max_other
+        el2n = tl.sqrt(squares * inverse * inverse + q * q)
+        entropy_sum += tl.where(true_e > 0.0, true_e * (true_logit - max_logit), 0.0)
+        entropy = tl.maximum(log_sum - entropy_sum * inverse, 0.0)
+    finite = nll < float("inf")
+    counted = kept & inside
+    folded = kept & (kept == 0)
     if lines_ptr is not None:
-        index = tl.load(index_ptr + row, mask=there, other=0)
-        if PLANNED:
-            again = tl.load(again_ptr + row, mask=there, other=0) != 0
-        else:
-            end = tl.minimum((tl.program_id(0) + 1) * ROWS, count)
-            again = repeats(index_ptr, targets_ptr, ignore_index, row, end, index, SCAN) != 0
-        known = (index >= 0) & (index < n_samples)
-        tl.atomic_add(status_ptr + BAD_TARGET + index * 0, 1, mask=kept & (inside == 0), sem="relaxed")
-        tl.atomic_add(status_ptr + BAD_INDEX + index * 0, 1, mask=kept & (known == 0), sem="relaxed")
-        # Read on the device, so that each replay of a captured graph sees it as it is then.
-        counted = kept & known & (tl.load(status_ptr + PAUSED + index * 0) == 0)
-        tl.atomic_add(status_ptr + DUPLICATES + index * 0, 1, mask=counted & again, sem="relaxed")
-        margin = tl.zeros([ROWS], tl.float32)
-        el2n = tl.zeros([ROWS], tl.float32)
-        entropy = tl.zeros([ROWS], tl.float32)
-        if BY_PRODUCTS:
-            margin = own - rival
-            el2n = tl.sqrt(squares * inverse * inverse + q * q)
-            heats += tl.where(own_e > 0.0, own_e * (own - best), 0.0)
-            entropy = tl.maximum(log_sum - heats * inverse, 0.0)
-        fold(
-            lines_ptr,
-            status_ptr,
-            loss_sums_ptr,
-            tl.where(known, index, 0),
-            counted & inside & (again == 0),
-            nll < float("inf"),
-            nll,
-            p,
-            margin,
-            el2n,
-            entropy,
-            correct,
-            limit,
-            WINDOW,
-            WORDS,
-            WIDTH,
-        )
+        index, counted = visits_of_rows(
+            targets_ptr, index_ptr, again_ptr, status_ptr, row, count, n_samples, ignore_index, in_batch, kept, inside,
+            PLANNED, ROWS, SCAN,
+        )  # fmt: skip
+        folded = fold(
+            lines_ptr, status_ptr, loss_sums_ptr, index, counted, finite, nll, p, margin, el2n, entropy, correct, limit,
+            WINDOW, WORDS, WIDTH,
+        )  # fmt: skip
+    if values_ptr is not None:
+        flags = tl.where(counted, COUNTED, 0) | tl.where(correct, CORRECT, 0) | tl.where(folded, FOLDED, 0)
+        flags = flags | tl.where(kept & (inside == 0), WRONG_TARGET, 0)
+        emit(values_ptr, flags_ptr, row, count, in_batch, p, margin, el2n, entropy, finite, flags)
 
     if reduced_ptr is not None:
         last, total = sum_by_the_last(status_ptr + FINISHED, loss_ptr, count, SUM)
@@ -330,7 +446,7 @@ def scale_grad_kernel(
 
 
 class Shape(NamedTuple):
-    """How a program is laid out: rows, classes at once, warps."""
+    """How a program is laid out: rows, classes per block, warps."""
 
     rows: int
     block: int
@@ -338,7 +454,7 @@ class Shape(NamedTuple):
 
 
 def shape_for(n_classes: int) -> Shape:
-    """A fixed table, not autotuning, which would run the step, and so record the batch, several times."""
+    """A fixed table: autotuning would run the step, and so record the batch, several times."""
     block = max(triton.next_power_of_2(n_classes), 16)
     if block <= 32:
         return Shape(4, block, 1)
@@ -352,7 +468,7 @@ def shape_for(n_classes: int) -> Shape:
 
 
 def scan_for(rows: int) -> int:
-    """Rows of the batch that a program with `rows` of its own compares with at once."""
+    """Rows of the batch that a program of `rows` rows compares its own with at once."""
     return 512 if rows == 1 else 256
 
 
@@ -360,41 +476,37 @@ def step(
     logits: torch.Tensor,
     targets: torch.Tensor,
     index: torch.Tensor,
-    lines: Lines | None,
-    *,
-    reduction: str,
-    scale: float,
     weight: torch.Tensor | None,
-    label_smoothing: float,
-    ignore_index: int,
-    by_products: bool,
-    with_grad: bool,
-    inplace: bool,
+    lines: Lines | None,
+    observations: Observations | None,
+    options: StepOptions,
+    *,
     shape: Shape | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """dualfast.ops.step without the wait: the rows' losses (B,), the gradient, and the reduced loss () but for "none".
+    """dualfast.ops.step, asynchronously: the rows' losses (B,), the gradient, and the reduced loss (), None for "none".
 
     Bad targets and bad index values are counted in lines.status and not recorded; the loss and the gradient of a row
-    with a bad target are NaN. Steps that share `lines` run on one stream. shape overrides the table's."""
+    with a bad target are NaN. Steps that share `lines` run on one stream. shape overrides shape_for's."""
     logits = logits.detach()
     count, n_classes = logits.shape
+    device, inplace = logits.device, options.inplace
     if logits.stride(1) != 1 and n_classes > 1:
         logits, inplace = logits.contiguous(), False
-    loss = torch.empty(count, dtype=torch.float32, device=logits.device)
-    reduced = None if reduction == "none" else torch.empty((), dtype=torch.float32, device=logits.device)
+    loss = torch.empty(count, dtype=torch.float32, device=device)
+    reduced = None if options.reduction == "none" else torch.empty((), dtype=torch.float32, device=device)
     grad = None
-    if with_grad:
+    if options.with_grad:
         grad = logits if inplace else torch.empty_like(logits, memory_format=torch.contiguous_format)
     targets, index = targets.contiguous(), index.contiguous()
     if weight is not None:
         weight = weight.detach().float().contiguous()
     shape = shape or shape_for(n_classes)
-    words = 16 if lines is None else lines.lines.shape[1]
+    words = layout.LINE_WORDS if lines is None else lines.lines.shape[1]
     planned = count > PLAN_ROWS
-    denominator = torch.empty((), dtype=torch.float32, device=logits.device) if planned else None
-    # Without a table nobody keeps the counter of finished programs: it costs a launch that clears it.
-    status = torch.zeros(FINISHED + 1, dtype=torch.int32, device=logits.device) if lines is None else lines.status
-    again = torch.empty(count, dtype=torch.int8, device=logits.device) if planned and lines is not None else None
+    denominator = torch.empty((), dtype=torch.float32, device=device) if planned else None
+    # The counter of finished programs lives with the lines; without them it takes a launch to clear one.
+    status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device) if lines is None else lines.status
+    again = torch.empty(count, dtype=torch.int8, device=device) if planned and lines is not None else None
     with torch.cuda.device_of(logits):
         if planned:
             plan_kernel[(triton.cdiv(count, 32) if lines is not None else 1,)](
@@ -405,7 +517,7 @@ def step(
                 denominator,
                 count,
                 n_classes,
-                ignore_index,
+                options.ignore_index,
                 ROWS=32,
                 BLOCK=128,
                 num_warps=4,
@@ -424,19 +536,21 @@ def step(
             None if lines is None else lines.lines,
             status,
             None if lines is None else lines.loss_sums,
+            None if observations is None else observations.values,
+            None if observations is None else observations.flags,
             count,
-            ignore_index,
+            options.ignore_index,
             0 if lines is None else lines.n_samples,
             0 if lines is None else lines.limit,
-            float(scale),
-            float(label_smoothing),
+            float(options.scale),
+            float(options.label_smoothing),
             CLASSES=n_classes,
             STRIDE=logits.stride(0),
             GRAD_STRIDE=0 if grad is None else grad.stride(0),
-            MEAN=reduction == "mean",
-            SMOOTH=label_smoothing != 0,
+            MEAN=options.reduction == "mean",
+            SMOOTH=options.label_smoothing != 0,
             PLANNED=planned,
-            BY_PRODUCTS=by_products and lines is not None,
+            BY_PRODUCTS=options.by_products and (lines is not None or observations is not None),
             WINDOW=10 if lines is None else lines.window,
             WORDS=words,
             WIDTH=triton.next_power_of_2(words),
@@ -451,7 +565,7 @@ def step(
 
 
 def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
-    """Multiplies grad (B, C) by upstream, a scalar or (B,), in place, and reads nothing where that is 1."""
+    """Multiplies grad (B, C) by upstream, a scalar or (B,), in place; rows whose factor is 1 are not read."""
     count, n_classes = grad.shape
     if count:
         rows, block, warps = shape_for(n_classes)

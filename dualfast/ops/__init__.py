@@ -1,4 +1,4 @@
-"""The one door to compiled code: nothing else imports _C or kernels. A module per operation."""
+"""The only package that imports _C and the kernels; a module per operation."""
 
 from dualfast.ops.crops import crop_boxes as crop_boxes
 from dualfast.ops.images import JPEG_LIBRARY as JPEG_LIBRARY
@@ -15,7 +15,6 @@ from dualfast.ops.layout import MAX_VISITS as MAX_VISITS
 from dualfast.ops.layout import NON_FINITE as NON_FINITE
 from dualfast.ops.layout import PAUSED as PAUSED
 from dualfast.ops.layout import STATUS as STATUS
-from dualfast.ops.layout import Lines as Lines
 from dualfast.ops.philox import order_keys as order_keys
 from dualfast.ops.select import ZERO_WEIGHT_KEY as ZERO_WEIGHT_KEY
 from dualfast.ops.select import Bits as Bits
@@ -31,7 +30,6 @@ from dualfast.ops.select import race_keys as race_keys
 from dualfast.ops.select import set_bits as set_bits
 from dualfast.ops.select import set_level as set_level
 from dualfast.ops.select import settle_by_ratio as settle_by_ratio
-from dualfast.ops.step import BACKENDS as BACKENDS
 from dualfast.ops.step import DEBUG as DEBUG
 from dualfast.ops.step import check_status as check_status
 from dualfast.ops.step import check_step as check_step
@@ -40,3 +38,10 @@ from dualfast.ops.step import pick_backend as pick_backend
 from dualfast.ops.step import runs_on as runs_on
 from dualfast.ops.step import scale_grad as scale_grad
 from dualfast.ops.step import step as step
+from dualfast.ops.step_args import BACKENDS as BACKENDS
+from dualfast.ops.step_args import Lines as Lines
+from dualfast.ops.step_args import Observations as Observations
+from dualfast.ops.step_args import Reduction as Reduction
+from dualfast.ops.step_args import StepOptions as StepOptions
+from dualfast.ops.step_args import check_options as check_options
+from dualfast.ops.step_args import step_options as step_options

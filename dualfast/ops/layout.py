@@ -1,27 +1,82 @@
-"""The 64-byte line of a sample and the status words of a step, as every back end sees them."""
+"""The words of a sample's line and of a step's status, declared once.
+
+Everything that reads or writes a line takes its positions from here: the C++ through csrc/line_layout.h, which
+`python -m dualfast.ops.header` writes, the Triton kernels, the torch back end and the score table.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
+from dualfast.config import MAX_VISITS as MAX_VISITS
 
+# ---- a line: int32 words, the floats as their bits -------------------------------------------------------------------
+# words 0 .. J-2   ring of the J-1 previous true-class probabilities; visit k is written to slot k mod (J-1)
+# ...              unused
+# the tail         the words below, last in the line
+
+LINE_WORDS = 16  # a line is a multiple of 64 bytes long
+TAIL = (
+    "DUAL_SUM",  # over the windows: standard deviation * (1 - mean)
+    "STD_SUM",  # over the windows: standard deviation
+    "P_SUM",
+    "MARGIN_SUM",  # NaN once a visit left out the by-products
+    "EL2N_SUM",  # over the first EL2N_VISITS visits
+    "ENTROPY",  # of the last visit
+    "COUNTERS",  # packed, see below
+)
+DUAL_SUM, STD_SUM, P_SUM, MARGIN_SUM, EL2N_SUM, ENTROPY, COUNTERS = range(len(TAIL))
+TAIL_WORDS = len(TAIL)
 EL2N_VISITS = 10
-MAX_VISITS = 4095
-MAX_SKIPPED = 63
-BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE, PAUSED, FINISHED = STATUS = range(6)  # words of Lines.status
 
 
-class Lines(NamedTuple):
-    """Where a step records: lines (n_samples, words) int32, loss_sums (n_samples,) or None, status (6,) int32: four
-    counters, 1 where nothing is to be recorded, and a counter of programs that is zero between launches."""
+class BitField(NamedTuple):
+    """Some bits of the packed counters: `max` is the largest value they hold."""
 
-    lines: torch.Tensor
-    status: torch.Tensor
-    loss_sums: torch.Tensor | None
-    window: int
-    limit: int
+    shift: int
+    max: int
 
-    @property
-    def n_samples(self) -> int:
-        return len(self.lines)
+    def of(self, packed: Any) -> Any:
+        """The value in packed, an integer or an integer array."""
+        return (packed >> self.shift) & self.max
+
+    def at(self, value: Any) -> Any:
+        """value in its place, to be combined with |."""
+        return value << self.shift
+
+
+VISITS = BitField(0, MAX_VISITS)
+FORGOTTEN = BitField(12, 0xFFF)  # how often the prediction went from correct to wrong
+LAST_CORRECT = BitField(24, 1)
+EVER_CORRECT = BitField(25, 1)
+SKIPPED = BitField(26, 0x3F)  # visits left out because the logits were not finite
+BIT_FIELDS = ("VISITS", "FORGOTTEN", "LAST_CORRECT", "EVER_CORRECT", "SKIPPED")
+
+
+def line_words(window: int) -> int:
+    """Words of a line for a window of J visits."""
+    return -(-(window - 1 + TAIL_WORDS) // LINE_WORDS) * LINE_WORDS
+
+
+# ---- the status of a step: int32 words -------------------------------------------------------------------------------
+
+STATUS = (
+    "BAD_INDEX",  # rows whose index is out of range
+    "BAD_TARGET",
+    "DUPLICATES",  # rows whose sample came earlier in the batch
+    "NON_FINITE",  # visits skipped because the logits were not finite
+    "PAUSED",  # 1: nothing is recorded
+    "FINISHED",  # GPU programs that have finished; 0 between launches
+)
+BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE, PAUSED, FINISHED = range(len(STATUS))
+
+# ---- observations: what a step saw, a column per row of the batch ----------------------------------------------------
+
+OBSERVED = ("P", "MARGIN", "EL2N", "ENTROPY")  # rows of Observations.values
+FLAGS = (
+    "COUNTED",  # a visit: neither ignored nor with a bad target, nor, where lines are written, a duplicate
+    "CORRECT",  # the true class has the largest logit
+    "FOLDED",  # the visit was folded into its line
+    "WRONG_TARGET",  # the target is out of range (on GPUs; elsewhere the step raises)
+)
+COUNTED, CORRECT, FOLDED, WRONG_TARGET = (1 << bit for bit in range(len(FLAGS)))

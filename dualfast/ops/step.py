@@ -6,18 +6,18 @@ import importlib
 import importlib.util
 import os
 import warnings
-from typing import Any
 
 import torch  # before _C, so that both share one OpenMP runtime
 
 import dualfast._C as _C
 from dualfast.ops import step_torch
-from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, Lines
+from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, WRONG_TARGET
+from dualfast.ops.step_args import BACKENDS, Lines, Observations, StepOptions
 
-BACKENDS = ("auto", "cpp", "triton", "torch")
-DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # waits for the device after each step and raises what it found
+DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # wait for the device after each step and raise its errors there
+DEFAULTS = StepOptions()
 
-# Checks and allocations are most of what a step of a small batch takes, so they are written for few calls into torch.
+# Checks and allocations dominate the step of a small batch, so they make few calls into torch.
 _KERNEL_DTYPES = {
     "cpp": (torch.float32, torch.bfloat16),
     "triton": (torch.float32, torch.bfloat16, torch.float16),
@@ -28,9 +28,9 @@ _slow_devices: set[str] = set()
 
 
 def pick_backend(backend: str, device: torch.device) -> str:
-    """The back end that runs on `device`: cpp on CPUs, triton on CUDA, torch elsewhere (slow; said once a device).
+    """The back end that runs on `device`: cpp on CPUs, triton on CUDA, torch elsewhere (slow; warns once per device).
 
-    Raises ValueError when one is asked for by name and cannot run there.
+    Raises ValueError when `backend` names one that cannot run there.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; give one of {', '.join(BACKENDS)}")
@@ -41,7 +41,7 @@ def pick_backend(backend: str, device: torch.device) -> str:
             return "triton"
         if device.type not in _slow_devices:
             _slow_devices.add(device.type)
-            why = "triton is not installed" if device.type == "cuda" else "it has no kernel of ours"
+            why = "triton is not installed" if device.type == "cuda" else "dualfast has no kernel for it"
             warnings.warn(f"device {device.type}: {why}; the plain torch path is used, which is slow", stacklevel=4)
         return "torch"
     if backend == "cpp" and device.type != "cpu":
@@ -55,7 +55,7 @@ def pick_backend(backend: str, device: torch.device) -> str:
 
 
 def runs_on(logits: torch.Tensor, backend: str = "auto") -> str:
-    """The back end that a step on `logits` takes: pick_backend's, or torch for a dtype that C++ does not have."""
+    """The back end that a step on `logits` takes: pick_backend's, or torch for a dtype without a kernel."""
     chosen = pick_backend(backend, logits.device)
     return chosen if logits.dtype in _KERNEL_DTYPES[chosen] else "torch"
 
@@ -65,62 +65,54 @@ def step(
     targets: torch.Tensor,
     index: torch.Tensor,
     lines: Lines | None,
+    options: StepOptions = DEFAULTS,
     *,
-    backend: str = "auto",
-    reduction: str = "mean",
-    scale: float = 1.0,
     weight: torch.Tensor | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int = -100,
-    by_products: bool = True,
-    with_grad: bool = True,
-    inplace: bool = False,
+    observations: Observations | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Cross-entropy, its gradient and the update of the samples' lines, in one pass over the logits.
 
-    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64. Returns the loss,
-    float32, () or for reduction="none" (B,), and the gradient of scale times it ("none": its sum), in the dtype of
-    logits (inplace: written over them), or None. by_products=False leaves out margin, EL2N and entropy. Weights,
-    smoothing and reduction as in torch.nn.functional.cross_entropy, but for the loss of an empty batch, which is 0. Of
-    rows with the same index the first is recorded, of rows with ignore_index none.
+    logits (B, C) float32, bfloat16 or float16, rows of any stride; targets and index (B,) int64; weight (C,). Returns
+    the loss, float32, () or for reduction="none" (B,), and the gradient of scale times it ("none": of its sum), in the
+    dtype of logits, or None. Weights, smoothing and reduction as in torch.nn.functional.cross_entropy, but for the loss
+    of an empty batch, which is 0. Of rows with the same index the first is recorded, of rows with ignore_index none.
+    observations, of B rows, receives what was seen in each; without lines, index is not read.
 
     Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
     """
     check_step(logits, targets, index, lines, weight)
     if not logits.shape[0]:
-        loss = torch.zeros(() if reduction != "none" else 0, device=logits.device)
-        return loss, logits.new_zeros(logits.shape) if with_grad else None
-    chosen = runs_on(logits, backend)
-    run = _step_cpp if chosen == "cpp" else _step_triton if chosen == "triton" else _step_torch
-    out = run(
-        logits,
-        targets,
-        index,
-        lines,
-        reduction=reduction,
-        scale=scale,
-        weight=weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        by_products=by_products,
-        with_grad=with_grad,
-        inplace=inplace,
-    )
-    if inplace and with_grad:
-        torch.autograd.graph.increment_version(logits)  # autograd sees who else still needs the logits
-    if DEBUG and lines is not None:
-        check_status(lines)
+        loss = torch.zeros(() if options.reduction != "none" else 0, device=logits.device)
+        return loss, logits.new_zeros(logits.shape) if options.with_grad else None
+    backend = runs_on(logits, options.backend)
+    run = _step_cpp if backend == "cpp" else _step_triton if backend == "triton" else _step_torch
+    out = run(logits, targets, index, weight, lines, observations, options)
+    if options.inplace and options.with_grad:
+        torch.autograd.graph.increment_version(logits)  # so that autograd notices who else needs the logits
+    if DEBUG:
+        _raise_what_was_counted(lines, observations)
     return out
 
 
+def _raise_what_was_counted(lines: Lines | None, observations: Observations | None) -> None:
+    if lines is not None:
+        check_status(lines)
+    elif observations is not None:
+        _raise_bad_targets(int((observations.flags & WRONG_TARGET != 0).sum()))
+
+
 def check_status(lines: Lines) -> list[int]:
-    """The counters, after waiting for the device; ValueError when an index or a target was out of range."""
+    """The status words, after waiting for the device; ValueError when an index or a target was out of range."""
     status: list[int] = lines.status.tolist()
     if status[BAD_INDEX]:
         raise ValueError(f"{status[BAD_INDEX]} index values lay outside the table of {lines.n_samples} samples")
-    if status[BAD_TARGET]:
-        raise ValueError(f"{status[BAD_TARGET]} targets lay outside the classes of the logits")
+    _raise_bad_targets(status[BAD_TARGET])
     return status
+
+
+def _raise_bad_targets(count: int) -> None:
+    if count:
+        raise ValueError(f"{count} targets lay outside the classes of the logits")
 
 
 def check_step(
@@ -163,19 +155,14 @@ def _step_cpp(
     logits: torch.Tensor,
     targets: torch.Tensor,
     index: torch.Tensor,
-    lines: Lines | None,
-    *,
-    reduction: str,
-    scale: float,
     weight: torch.Tensor | None,
-    label_smoothing: float,
-    ignore_index: int,
-    by_products: bool,
-    with_grad: bool,
-    inplace: bool,
+    lines: Lines | None,
+    observations: Observations | None,
+    options: StepOptions,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     rows, classes = logits.shape
     stride, column = logits.stride()
+    inplace = options.inplace
     if classes > 1 and column != 1:
         logits, inplace, stride = logits.contiguous(), False, classes
     targets, index = targets.contiguous(), index.contiguous()
@@ -185,11 +172,11 @@ def _step_cpp(
         weight_address = weight.data_ptr()
     grad = None
     grad_address = grad_stride = 0
-    if with_grad:
+    if options.with_grad:
         grad = logits.detach() if inplace else torch.empty_like(logits)
         grad_address, grad_stride = grad.data_ptr(), grad.stride(0)
     losses_address = reduced_address = 0
-    if reduction == "none":
+    if options.reduction == "none":
         loss = torch.empty(rows, dtype=torch.float32, device=logits.device)
         losses_address = loss.data_ptr()
     else:
@@ -202,6 +189,9 @@ def _step_cpp(
         samples, words = table.shape
         line_address, status_address = table.data_ptr(), status.data_ptr()
         sums_address = 0 if loss_sums is None else loss_sums.data_ptr()
+    values_address = flags_address = 0
+    if observations is not None:
+        values_address, flags_address = observations.values.data_ptr(), observations.flags.data_ptr()
     _C.step(
         logits.data_ptr(),
         grad_address,
@@ -214,11 +204,11 @@ def _step_cpp(
         index.data_ptr(),
         losses_address,
         reduced_address,
-        scale,
-        reduction == "mean",
+        options.scale,
+        options.reduction == "mean",
         weight_address,
-        label_smoothing,
-        ignore_index,
+        options.label_smoothing,
+        options.ignore_index,
         line_address,
         status_address,
         sums_address,
@@ -226,19 +216,38 @@ def _step_cpp(
         words,
         window,
         limit,
-        by_products and lines is not None,
+        values_address,
+        flags_address,
+        options.by_products and (line_address != 0 or values_address != 0),
         torch.get_num_threads(),
     )
     return loss, grad
 
 
-def _step_triton(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    loss, grad, reduced = importlib.import_module("dualfast.kernels.step").step(*arguments, **options)
+def _step_triton(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    weight: torch.Tensor | None,
+    lines: Lines | None,
+    observations: Observations | None,
+    options: StepOptions,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    run = importlib.import_module("dualfast.kernels.step").step
+    loss, grad, reduced = run(logits, targets, index, weight, lines, observations, options)
     return loss if reduced is None else reduced, grad
 
 
-def _step_torch(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    loss, grad, reduced = step_torch.step(*arguments, **options)
+def _step_torch(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    weight: torch.Tensor | None,
+    lines: Lines | None,
+    observations: Observations | None,
+    options: StepOptions,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    loss, grad, reduced = step_torch.step(logits, targets, index, weight, lines, observations, options)
     return loss if reduced is None else reduced, grad
 
 
@@ -247,7 +256,7 @@ def _has_kernels(tensor: torch.Tensor) -> bool:
 
 
 def scale_grad(grad: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
-    """grad (B, C) times upstream, a scalar or (B,), in place; on CUDA without waiting to learn that it is 1."""
+    """Multiplies grad (B, C) by upstream, a scalar or (B,), in place, skipping a factor of 1; never waits on CUDA."""
     if _has_kernels(grad):
         scaled: torch.Tensor = importlib.import_module("dualfast.kernels.step").scale_grad(grad, upstream)
         return scaled
@@ -267,12 +276,11 @@ def observe(
     correct: torch.Tensor,
     counted: torch.Tensor | None = None,
 ) -> None:
-    """The line update on its own: folds one visit of each sample in `index` (B,) int64 from by-products computed
-    elsewhere.
+    """The line update alone: folds one visit of each sample in `index` (B,) int64 from values computed elsewhere.
 
-    p, margin, el2n, entropy (B,) float32, correct (B,) bool; counted (B,) bool leaves rows out. A p that is not
-    finite is a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range;
-    on CUDA, where nothing waits for the device, ScoreTable.scores() raises it.
+    p, margin, el2n, entropy (B,) float32, correct (B,) bool; rows where counted (B,) bool is False are left out. A p
+    that is not finite makes a skipped visit. Of rows with the same index the first is folded. ValueError for an index
+    out of range; on CUDA, where nothing waits for the device, ScoreTable.scores() raises it.
     """
     seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
     if _has_kernels(lines.lines):

@@ -1,79 +1,99 @@
-"""The step and the line update in torch operations, for devices and dtypes without a kernel of ours."""
+"""The step and the line update in torch operations, for devices and dtypes that have no kernel."""
 
 from __future__ import annotations
 
 import torch
 
-from dualfast.ops.layout import DUPLICATES, EL2N_VISITS, MAX_SKIPPED, NON_FINITE, PAUSED, Lines
+from dualfast.ops import layout
+from dualfast.ops.layout import EVER_CORRECT, FORGOTTEN, LAST_CORRECT, SKIPPED, VISITS
+from dualfast.ops.step_args import Lines, Observations, StepOptions
 
 
 def step(
     logits: torch.Tensor,
     targets: torch.Tensor,
     index: torch.Tensor,
-    lines: Lines | None,
-    *,
-    reduction: str,
-    scale: float,
     weight: torch.Tensor | None,
-    label_smoothing: float,
-    ignore_index: int,
-    by_products: bool,
-    with_grad: bool,
-    inplace: bool,
+    lines: Lines | None,
+    observations: Observations | None,
+    options: StepOptions,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """As dualfast.kernels.step.step: losses of the rows, gradient, reduced loss. Accumulates in float32, or in float64
     for float64."""
     n_classes = logits.shape[1]
-    kept = targets != ignore_index
+    kept = targets != options.ignore_index
     check_range("targets", targets, kept, n_classes, "the logits have the classes 0 to {last}")
     if lines is not None:
         check_range("index", index, kept, lines.n_samples, "the score table has the samples 0 to {last}")
-    safe = torch.where(kept, targets, 0)
+    column = torch.where(kept, targets, 0)[:, None]
     z = logits.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
     log_p = torch.log_softmax(z, 1)
     p = log_p.exp()
-    column = safe[:, None]
+    wrong = p.scatter(1, column, 0.0)
     w = torch.ones(n_classes, dtype=z.dtype, device=z.device) if weight is None else weight.to(z.dtype)
     nll = -log_p.gather(1, column)[:, 0]
-    hard = (1 - label_smoothing) * w[safe]
-    soft = label_smoothing / n_classes
+    true_weight = w[column[:, 0]]
+    hard = (1 - options.label_smoothing) * true_weight
+    soft = options.label_smoothing / n_classes
     loss = hard * nll
     if soft:
         loss = loss - soft * (w * log_p).sum(1)
     loss = torch.where(kept, loss, 0.0)
-    denominator = torch.where(kept, w[safe], 0.0).sum()
+    denominator = torch.where(kept, true_weight, 0.0).sum()
+    mean = options.reduction == "mean"
     grad = None
-    if with_grad:
-        wrong = p.scatter(1, column, 0.0)  # the true class as minus the others' sum: p - 1 would cancel
+    if options.with_grad:  # the true class as minus the sum of the others: p - 1 would cancel
         grad = hard[:, None] * wrong.scatter(1, column, -wrong.sum(1, keepdim=True))
         if soft:
             grad = grad + soft * (w.sum() * p - w)
-        factor = scale / denominator if reduction == "mean" else torch.as_tensor(scale, device=z.device)
+        factor = options.scale / denominator if mean else torch.as_tensor(options.scale, device=z.device)
         grad = torch.where(kept[:, None], grad * factor, 0.0).to(logits.dtype)
-    if lines is not None:
-        p_true = p.gather(1, column)[:, 0]
-        others = z.scatter(1, column, float("-inf"))
-        best = others.amax(1)
-        true = z.gather(1, column)[:, 0]
-        wrong = p.scatter(1, column, 0.0)
-        seen = {
-            "p": p_true,
-            "margin": true - best,
-            "el2n": (wrong.square().sum(1) + wrong.sum(1).square()).sqrt(),
-            "entropy": torch.special.entr(p).sum(1),
-            "correct": true > best,
-        }
-        finite = torch.isfinite(nll)
-        seen["p"] = torch.where(finite, p_true, float("nan"))
-        observe(lines, index, kept, {k: v.float() if v.dtype != torch.bool else v for k, v in seen.items()}, nll)
-    if grad is not None and inplace:
+    if lines is not None or observations is not None:
+        seen = _by_products(z, column, p, wrong, nll, options.by_products)
+        folded = torch.zeros_like(kept)
+        if lines is not None:
+            kept, folded = observe(lines, index, kept, seen, nll)
+        if observations is not None:
+            _emit(observations, seen, kept, folded)
+    if grad is not None and options.inplace:
         grad = logits.detach().copy_(grad)
-    total = None if reduction == "none" else loss.sum() / denominator if reduction == "mean" else loss.sum()
+    total = None if options.reduction == "none" else loss.sum() / denominator if mean else loss.sum()
     return loss, grad, total
 
 
+def _by_products(
+    z: torch.Tensor,
+    column: torch.Tensor,
+    p: torch.Tensor,
+    wrong: torch.Tensor,
+    nll: torch.Tensor,
+    by_products: bool,
+) -> dict[str, torch.Tensor]:
+    """What a visit is made of, (B,) each: p, margin, el2n, entropy float32 and correct. wrong (B, C): p with 0 for the
+    true class, column (B, 1)."""
+    true_logit = z.gather(1, column)[:, 0]
+    max_other = z.scatter(1, column, float("-inf")).amax(1)
+    finite = torch.isfinite(nll)
+    seen = {"p": torch.where(finite, p.gather(1, column)[:, 0], float("nan"))}
+    if by_products:
+        seen["margin"] = true_logit - max_other
+        seen["el2n"] = (wrong.square().sum(1) + wrong.sum(1).square()).sqrt()
+        seen["entropy"] = torch.special.entr(p).sum(1)
+    else:
+        seen |= dict.fromkeys(("margin", "el2n", "entropy"), torch.full_like(nll, float("nan")))
+    return {name: value.float() for name, value in seen.items()} | {"correct": true_logit > max_other}
+
+
+def _emit(
+    observations: Observations, seen: dict[str, torch.Tensor], counted: torch.Tensor, folded: torch.Tensor
+) -> None:
+    observations.values.copy_(torch.stack([seen[name] for name in ("p", "margin", "el2n", "entropy")]))
+    flags = counted * layout.COUNTED + seen["correct"] * layout.CORRECT + folded * layout.FOLDED
+    observations.flags.copy_(flags)
+
+
 def check_range(name: str, values: torch.Tensor, counted: torch.Tensor, end: int, range_text: str) -> None:
+    """Raises ValueError for the first counted value that is not in [0, end)."""
     bad = counted & ((values < 0) | (values >= end))
     if bool(bad.any()):
         row = int(bad.to(torch.int8).argmax())
@@ -94,20 +114,20 @@ def observe(
     kept: torch.Tensor,
     seen: dict[str, torch.Tensor],
     nll: torch.Tensor | None,
-) -> None:
-    """fold() of csrc/line.h in torch operations."""
-    kept = kept & (lines.status[PAUSED] == 0)
-    wins = first_rows(index, kept)
-    lines.status[DUPLICATES] += (kept & ~wins).sum().to(torch.int32)
-    rows = torch.nonzero(wins)[:, 0]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """fold() of csrc/line.h in torch operations. Returns which rows counted as visits, and which were folded (B,)."""
+    kept = kept & (lines.status[layout.PAUSED] == 0)
+    first = first_rows(index, kept)
+    lines.status[layout.DUPLICATES] += (kept & ~first).sum().to(torch.int32)
+    rows = torch.nonzero(first)[:, 0]
     ids, seen = index[rows], {name: value[rows] for name, value in seen.items()}
     line = lines.lines[ids]
     words, ring = line.shape[1], lines.window - 1
-    values, packed = line.view(torch.float32), line[:, words - 1].to(torch.int64) & 0xFFFFFFFF
-    visits, forgotten = packed & 0xFFF, (packed >> 12) & 0xFFF
-    last, ever, skipped = (packed >> 24) & 1, (packed >> 25) & 1, packed >> 26
+    tail = words - layout.TAIL_WORDS
+    values, packed = line.view(torch.float32), line[:, tail + layout.COUNTERS].to(torch.int64) & 0xFFFFFFFF
+    visits = VISITS.of(packed)
     finite = torch.isfinite(seen["p"])
-    lines.status[NON_FINITE] += (~finite).sum().to(torch.int32)
+    lines.status[layout.NON_FINITE] += (~finite).sum().to(torch.int32)
     folded = finite & (visits < lines.limit)
     past = values[:, :ring]
     window = torch.cat([past, seen["p"][:, None]], 1)
@@ -117,21 +137,31 @@ def observe(
     slot = torch.nn.functional.one_hot(visits % ring, ring).bool()
     out = values.clone()
     out[:, :ring] = torch.where(slot, seen["p"][:, None], past)
-    tail = words - 7
-    out[:, tail] += torch.where(full, std * (1 - mean), 0.0)
-    out[:, tail + 1] += torch.where(full, std, 0.0)
-    out[:, tail + 2] += seen["p"]
-    out[:, tail + 3] += seen["margin"]
-    out[:, tail + 4] += torch.where(visits < EL2N_VISITS, seen["el2n"], 0.0)
-    out[:, tail + 5] = seen["entropy"]
-    correct = seen["correct"].to(torch.int64)
-    forgotten = (forgotten + (last & (1 - correct))).clamp(max=0xFFF)
-    new = (visits + 1) | (forgotten << 12) | (correct << 24) | ((ever | correct) << 25) | (skipped << 26)
-    skip = (packed & 0x3FFFFFF) | ((skipped + 1).clamp(max=MAX_SKIPPED) << 26)
-    word = torch.where(folded, new, torch.where(finite, packed, skip))
-    word = torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
+    out[:, tail + layout.DUAL_SUM] += torch.where(full, std * (1 - mean), 0.0)
+    out[:, tail + layout.STD_SUM] += torch.where(full, std, 0.0)
+    out[:, tail + layout.P_SUM] += seen["p"]
+    out[:, tail + layout.MARGIN_SUM] += seen["margin"]
+    out[:, tail + layout.EL2N_SUM] += torch.where(visits < layout.EL2N_VISITS, seen["el2n"], 0.0)
+    out[:, tail + layout.ENTROPY] = seen["entropy"]
     line = torch.where(folded[:, None], out.view(torch.int32), line)
-    line[:, words - 1] = word
+    line[:, tail + layout.COUNTERS] = _counters(packed, seen["correct"].to(torch.int64), folded, finite)
     lines.lines[ids] = line
     if lines.loss_sums is not None and nll is not None:
         lines.loss_sums[ids] += torch.where(folded, nll[rows].float(), 0.0)
+    return first, torch.zeros_like(first).scatter(0, rows, folded)
+
+
+def _counters(packed: torch.Tensor, correct: torch.Tensor, folded: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
+    """The packed counters after one visit, int32."""
+    forgotten = FORGOTTEN.of(packed) + (LAST_CORRECT.of(packed) & (1 - correct))
+    skipped = SKIPPED.of(packed)
+    visited = (
+        VISITS.at(VISITS.of(packed) + 1)
+        | FORGOTTEN.at(forgotten.clamp(max=FORGOTTEN.max))
+        | LAST_CORRECT.at(correct)
+        | EVER_CORRECT.at(EVER_CORRECT.of(packed) | correct)
+        | SKIPPED.at(skipped)
+    )
+    passed_over = packed + SKIPPED.at((skipped < SKIPPED.max).to(torch.int64))
+    word = torch.where(folded, visited, torch.where(finite, packed, passed_over))
+    return torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)

@@ -1,22 +1,19 @@
-"""DualLoss: cross-entropy that scores every sample on the way."""
+"""DualLoss: cross-entropy that also scores every sample."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from dualfast import ops
 from dualfast.errors import UnsupportedBackward
+from dualfast.ops import Reduction as Reduction
 from dualfast.ops import torch_ops as torch_ops  # registers torch.ops.dualfast
-from dualfast.scoring.table import Scores, ScoreTable
+from dualfast.scoring.table import ScoreTable
 
-Reduction = Literal["mean", "sum", "none"]
-
-
-HALF_HEADROOM = 1024.0  # float16 gradients are rounded so many times larger, and shrunk when the loss scale is known
+HALF_HEADROOM = 1024.0  # float16 gradients are rounded at this scale, and divided by it once the loss scale is known
 
 
 def dual_loss(
@@ -38,49 +35,50 @@ def dual_loss(
     logits (B, C) floating point, targets (B,) int64, index (B,) int64 in [0, table.n_samples): the samples' rows in the
     data set. label_smoothing, weight (C,), ignore_index and reduction as in torch.nn.functional.cross_entropy; the
     scores are those of the plain softmax. The loss is float32. An empty batch gives 0. backend "auto" runs C++ on CPU
-    tensors and Triton on CUDA tensors; "cpp", "triton" and "torch" ask for one and raise when it cannot run.
+    tensors and Triton on CUDA tensors; "cpp", "triton" and "torch" select one and raise when it cannot run.
 
-    by_products=False leaves out aum, el2n and entropy. inplace=True writes the gradient over the logits, where their
-    columns are adjacent: nobody, autograd included, may need the logits afterwards.
+    by_products=False leaves out aum, el2n and entropy: ScoreTable.scores() gives None for them once a recorded visit
+    lacks them. inplace=True writes the gradient over the logits, if their columns are adjacent: nothing, autograd
+    included, may need the logits afterwards.
 
     A sample that comes twice in an epoch has two visits; twice in one batch it has one, that of its first row. Rows
-    with ignore_index are no visits, whatever their index. On CUDA nothing waits for the device: an index or a target
+    with ignore_index are not visits, whatever their index. On CUDA nothing waits for the device: an index or a target
     out of range is counted there, and ScoreTable.scores() raises the ValueError; with DUALFAST_DEBUG=1 in the
     environment the step itself does.
     """
-    _check_options(table, label_smoothing, reduction)
-    if not by_products:
-        table.by_products = False
+    _check(table, by_products)
     seen = logits.detach().clone() if inplace and table.tdds is not None else logits
-    options: dict[str, Any] = {"backend": backend, "reduction": reduction, "label_smoothing": label_smoothing}
-    options |= {"ignore_index": ignore_index, "by_products": by_products}
+    with_grad = torch.is_grad_enabled() and logits.requires_grad
+    scale = 1.0
+    if logits.dtype == torch.float16:
+        scale = _headroom(weight, label_smoothing, reduction)
+    # The arguments of StepOptions, in its order.
+    how = (backend, reduction, label_smoothing, ignore_index, by_products, inplace, with_grad, scale)
     loss: torch.Tensor
     if torch.compiler.is_compiling():
-        if not table.traceable:
-            raise ValueError(f"a {type(table).__name__} records outside torch.compile; leave the loss out of it")
-        loss = _traced(logits, targets, index, table, weight, inplace, options)
+        loss = _traced(logits, targets, index, table, weight, *how)
     else:
-        lines, rows = table.place(index)
-        options |= {"lines": lines, "weight": weight, "inplace": inplace}
-        loss = _Fused.apply(logits, targets, rows, options)  # type: ignore[no-untyped-call]
+        options = ops.step_options(*how)
+        lines, rows, observations = table.place(index)
+        loss = _Fused.apply(logits, targets, rows, weight, lines, observations, options)  # type: ignore[no-untyped-call]
+        if observations is not None:
+            table.take(rows, observations)
     if table.tdds is not None:
         table.tdds.record(seen, targets, index, table.status, ignore_index)
     return loss
 
 
-def _check_options(table: ScoreTable, label_smoothing: float, reduction: str) -> None:
+def _check(table: ScoreTable, by_products: bool) -> None:
     if not isinstance(table, ScoreTable):
         raise TypeError(f"table is a {type(table).__name__}; give a dualfast.ScoreTable")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing is {label_smoothing}; give a number in [0, 1]")
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction is {reduction!r}; give mean, sum or none")
+    if table.trajectories is not None and not by_products:
+        raise ValueError("by_products is False and the table keeps trajectories, which need the margin; give True")
 
 
-def _headroom(logits: torch.Tensor, weight: torch.Tensor | None, options: dict[str, Any]) -> float:
-    """1 where class weights, which no sum of them divides, may leave no room above them."""
-    weighted = weight is not None and (options["reduction"] != "mean" or options["label_smoothing"] > 0)
-    return HALF_HEADROOM if logits.dtype == torch.float16 and not weighted else 1.0
+def _headroom(weight: torch.Tensor | None, label_smoothing: float, reduction: str) -> float:
+    """The scale of float16 gradients: 1 where class weights are not divided by their sum and may be large."""
+    weighted = weight is not None and (reduction != "mean" or label_smoothing > 0)
+    return 1.0 if weighted else HALF_HEADROOM
 
 
 class _Fused(torch.autograd.Function):
@@ -92,13 +90,14 @@ class _Fused(torch.autograd.Function):
         logits: torch.Tensor,
         targets: torch.Tensor,
         index: torch.Tensor,
-        options: dict[str, Any],
+        weight: torch.Tensor | None,
+        lines: ops.Lines | None,
+        observations: ops.Observations | None,
+        options: ops.StepOptions,
     ) -> Any:
-        ctx.headroom = _headroom(logits, options["weight"], options)
-        ctx.keeps = ops.runs_on(logits, options["backend"]) == "torch"
-        loss, ctx.grad = ops.step(
-            logits, targets, index, scale=ctx.headroom, with_grad=ctx.needs_input_grad[0], **options
-        )
+        ctx.options = options
+        ctx.keeps_grad = ops.runs_on(logits, options.backend) == "torch"
+        loss, ctx.grad = ops.step(logits, targets, index, lines, options, weight=weight, observations=observations)
         return loss
 
     @staticmethod
@@ -106,20 +105,23 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():  # once_differentiable says the same and costs 9 us
             raise UnsupportedBackward("DualLoss has no second derivative; call backward without create_graph=True")
         grad = ctx.grad
-        if ctx.headroom != 1:
-            upstream = upstream / ctx.headroom
-        if ctx.keeps:  # the plain path may go backward twice, as gradcheck does
-            return grad * (upstream[:, None] if upstream.ndim else upstream), None, None, None
-        ctx.grad = None  # autograd copies a gradient that somebody else still holds
+        if ctx.options.scale != 1:
+            upstream = upstream / ctx.options.scale
+        if ctx.keeps_grad:  # the torch back end allows a second backward, as gradcheck does
+            return grad * (upstream[:, None] if upstream.ndim else upstream), *NO_GRADIENTS
+        ctx.grad = None  # autograd copies a gradient that is referenced elsewhere
         if grad is None:
             raise UnsupportedBackward(
                 "backward through the same DualLoss twice; the gradient is kept for one pass only"
             )
-        return ops.scale_grad(grad, upstream), None, None, None
+        return ops.scale_grad(grad, upstream), *NO_GRADIENTS
+
+
+NO_GRADIENTS = (None,) * 6  # for the arguments of _Fused after the logits
 
 
 class _Scaled(torch.autograd.Function):
-    """The loss, whose gradient by the logits is known."""
+    """The loss, whose gradient with respect to the logits is already known."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, loss: torch.Tensor, grad: torch.Tensor, headroom: float) -> Any:
@@ -140,20 +142,30 @@ def _traced(
     index: torch.Tensor,
     table: ScoreTable,
     weight: torch.Tensor | None,
+    backend: str,
+    reduction: str,
+    label_smoothing: float,
+    ignore_index: int,
+    by_products: bool,
     inplace: bool,
-    options: dict[str, Any],
+    with_grad: bool,
+    scale: float,
 ) -> torch.Tensor:
     """The same under torch.compile: the step is one opaque operator, backward is fused into the graph around it."""
-    z, with_grad = logits.detach(), torch.is_grad_enabled() and logits.requires_grad
-    options |= {"scale": _headroom(logits, weight, options), "window": table.window, "limit": table.limit}
-    arguments = (z, targets, index, weight, table.lines, table.status, table.loss_sums)
+    ops.check_options(label_smoothing, reduction)
+    if not table.traceable:
+        kind = "table with trajectories" if table.trajectories is not None else type(table).__name__
+        raise ValueError(f"a {kind} records outside torch.compile; leave the loss out of it")
+    arguments = (logits.detach(), targets, index, weight, table.lines, table.status, table.loss_sums)
+    options = {"window": table.window, "limit": table.limit, "backend": backend, "reduction": reduction}
+    options |= {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "by_products": by_products}
     if inplace and with_grad:
-        grad = z
-        loss = torch.ops.dualfast.step_(*arguments, **options)
+        grad = arguments[0]
+        loss = torch.ops.dualfast.step_(*arguments, **options, scale=scale)
     else:
-        loss, grad = torch.ops.dualfast.step(*arguments, with_grad=with_grad, **options)
+        loss, grad = torch.ops.dualfast.step(*arguments, **options, scale=scale, with_grad=with_grad)
     if with_grad:
-        loss = _Scaled.apply(logits, loss, grad, options["scale"])  # type: ignore[no-untyped-call]
+        loss = _Scaled.apply(logits, loss, grad, scale)  # type: ignore[no-untyped-call]
     return loss  # type: ignore[no-any-return]
 
 
@@ -177,7 +189,8 @@ class DualLoss(nn.Module):
         inplace: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(table, label_smoothing, reduction)
+        _check(table, by_products)
+        ops.check_options(label_smoothing, reduction)
         ops.pick_backend(backend, table.lines.device)
         self.table = table
         self.label_smoothing = label_smoothing
@@ -196,7 +209,7 @@ class DualLoss(nn.Module):
             index,
             self.table,
             label_smoothing=self.label_smoothing,
-            weight=self._buffers["weight"],  # a third of the time of self.weight
+            weight=self._buffers["weight"],  # three times as fast as self.weight
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             backend=self.backend,
@@ -208,7 +221,7 @@ class DualLoss(nn.Module):
     def observe(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> None:
         """Records the visits without a loss: for mixup, CutMix or a clean second forward pass."""
         dual_loss(
-            logits.detach(),  # else a gradient would be formed, for nobody
+            logits,
             targets,
             index,
             self.table,
@@ -217,35 +230,3 @@ class DualLoss(nn.Module):
             backend=self.backend,
             by_products=self.by_products,
         )
-
-
-def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = None) -> Scores:
-    """Scores from someone else's training log: probs (T, N), the true-class probability of each sample at each epoch.
-
-    NaN marks an epoch that missed the sample. Gives dual, dyn_unc, mean and visits; the other scores need the logits
-    and are None. Raises ValueError for another shape, a probability outside [0, 1], or T < window.
-    """
-    probs = np.asarray(probs)
-    if probs.ndim != 2 or probs.dtype.kind != "f":
-        raise ValueError(
-            f"probs have shape {probs.shape} and dtype {probs.dtype}; give (epochs, samples) floating point"
-        )
-    n_epochs, n_samples = probs.shape
-    if n_epochs < window:
-        raise ValueError(
-            f"probs hold {n_epochs} epochs and window is {window}: DUAL needs at least as many; lower window"
-        )
-    with np.errstate(invalid="ignore"):
-        bad = (probs < 0) | (probs > 1)
-    if bad.any():
-        t, i = np.argwhere(bad)[0]
-        raise ValueError(f"probs[{t}, {i}] is {probs[t, i]}; probabilities lie in [0, 1]")
-    table = ScoreTable(n_samples, window=window, epochs=epochs)
-    index, zeros = torch.arange(n_samples), torch.zeros(n_samples)
-    wrong = torch.zeros(n_samples, dtype=torch.bool)
-    for row in probs:
-        p = torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32))
-        seen = torch.isfinite(p)
-        ops.observe(table.as_lines(), index, p=p, margin=zeros, el2n=zeros, entropy=zeros, correct=wrong, counted=seen)
-    scores = table.scores()
-    return Scores(dual=scores.dual, dyn_unc=scores.dyn_unc, mean=scores.mean, visits=scores.visits)

@@ -1,15 +1,13 @@
-"""Scores of a training on many processes: a sample's line lives on one rank, whoever sees the sample.
+"""Scores of a training on several processes: a sample's line lives on one rank, whichever rank sees the sample.
 
-The owner of sample i of N on W ranks is rank i mod W, line i // W there. So any subset and any order (a data set
-sorted by class, a selection) falls on all ranks alike, which contiguous blocks would not; and where a line lives
-follows from the id alone.
+Sample i belongs to rank i mod W, line i // W there. So any subset in any order (a data set sorted by class, a
+selection) spreads evenly over the ranks, as contiguous blocks would not, and the owner follows from the id alone.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -19,35 +17,36 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
-from dualfast.scoring.table import TAIL_WORDS, Scores, ScoreTable
+from dualfast.ops import layout
+from dualfast.ops.layout import CORRECT, COUNTED, COUNTERS, TAIL_WORDS, VISITS
+from dualfast.scoring.scores import Scores, has_by_products
+from dualfast.scoring.table import ScoreTable
 
 WIRE_WORDS = 4
-"""int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the sample was
-right | logit margin float32 | EL2N and entropy as two halves."""
-ROUND_ROWS = 1 << 20  # rows a rank sends at once, so that memory beyond the table and what waits stays small
-FOLD_ROWS = 8192  # observations folded in one call: the kernel's search for repeats is quadratic in it
-CLOSE_ROWS = 16384  # observations that wait in lines of 64 bytes until they are packed
+"""int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the prediction
+was correct | logit margin float32 | EL2N and entropy as two float16."""
+ROUND_ROWS = 1 << 20  # rows that a rank sends at once, which bounds the memory of an exchange
+FOLD_ROWS = 8192  # observations folded in one call: the kernel's search for duplicates is quadratic in it
+PACK_ROWS = 16384  # observations that wait as the steps left them, until they are packed for the wire
 
 
 class ShardedTable(ScoreTable):
-    """A ScoreTable over the ranks of torch.distributed: 64 bytes times n_samples / W a rank. DualLoss takes it.
+    """A ScoreTable over the ranks of torch.distributed: 64 bytes times n_samples / W per rank. DualLoss takes it.
 
-    reads "any" (DistributedSampler, Loader(distributed=True), any other): a rank keeps what it observes and
-    exchange(), called by all ranks once an epoch, sends it to the owners, 16 bytes a sample in all-to-alls of a
-    million rows a rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one visit
-    counts: the first of the lowest rank in the earliest of them. dual, dyn_unc, mean, aum, forgetting and visits are
-    those of one process with the same visits, bit for bit; EL2N and entropy travel as halves (relative error 2^-11);
-    the loss of a visit is -log p of the p that travels (2^-22 beside the exact one), for the least p, about e^-87,
-    minus the margin, which is at most log C too low.
-    reads "own": every rank visits the ids in `owned` alone (PrunedSampler(table.owned)), and records in place.
+    reads "any" (DistributedSampler, Loader(distributed=True), any other): a rank keeps what it observes, and
+    exchange(), called by all ranks once per epoch, sends it to the owners, 16 bytes per sample in all-to-alls of a
+    million rows per rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one
+    visit counts: the first of the lowest rank in the earliest all-to-all. dual, dyn_unc, mean, aum, forgetting and
+    visits are those of one process with the same visits, bit for bit. EL2N and entropy travel as float16 (relative
+    error 2^-11). The loss of a visit is -log p of the p that travels (relative error 2^-22); at the least p, about
+    e^-87, it is minus the margin, which is at most log C too low.
+    reads "own": every rank visits only the ids in `owned` (PrunedSampler(table.owned)), and records in place.
 
-    group: a torch.distributed group, None the default one. device: where the lines are; it need not be the logits'.
-    window, epochs and track_loss as in ScoreTable; load_parts() restores it on another number of ranks. Not for
-    torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer samples than ranks, and
-    for tdds, whose observations are of all classes.
+    group: a torch.distributed group; None: the default one. device: where the lines are; it may differ from the
+    logits'. window, epochs and track_loss as in ScoreTable; load_parts() restores it on another number of ranks. Not
+    for torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer samples than ranks,
+    for tdds, which needs the probabilities of all classes, and for trajectories.
     """
-
-    traceable = False
 
     def __init__(
         self,
@@ -57,6 +56,7 @@ class ShardedTable(ScoreTable):
         epochs: int | None = None,
         track_loss: bool = False,
         tdds: int | None = None,
+        trajectories: bool = False,
         device: str | torch.device = "cpu",
         group: Any = None,
         reads: Literal["any", "own"] = "any",
@@ -70,19 +70,26 @@ class ShardedTable(ScoreTable):
                 f"tdds is {tdds}: it compares the probabilities of all classes, which ranks do not exchange; gather it "
                 "on one process with ScoreTable(tdds=...), or leave tdds out"
             )
+        if trajectories:
+            raise ValueError(
+                f"trajectories is {trajectories}: ranks keep no trajectories; gather them on one process with "
+                "ScoreTable(trajectories=...), or leave trajectories out"
+            )
         self.rank, self.world_size = dist.get_rank(group), dist.get_world_size(group)
         if not isinstance(n_samples, int | np.integer) or n_samples < self.world_size:
             raise ValueError(f"n_samples is {n_samples} and there are {self.world_size} ranks; start at most as many")
         n_samples = int(n_samples)
-        mine = len(range(self.rank, n_samples, self.world_size))
-        super().__init__(mine, window=window, epochs=epochs, track_loss=track_loss, device=device)
+        n_owned = len(range(self.rank, n_samples, self.world_size))
+        super().__init__(n_owned, window=window, epochs=epochs, track_loss=track_loss, device=device)
         self.group, self.reads = group, reads
         self.total = n_samples
         self.exchanges = 0
-        self._open: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._paused = False
-        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._status = self.status
+        self._observed: list[tuple[torch.Tensor, ops.Observations]] = []  # of the latest steps
+        self._packed: list[tuple[torch.Tensor, torch.Tensor]] = []  # ids, wire words
+
+    @property
+    def traceable(self) -> bool:
+        return False
 
     @property
     def n_samples(self) -> int:
@@ -95,70 +102,59 @@ class ShardedTable(ScoreTable):
 
     # ---- recording --------------------------------------------------------------------------------------------------
 
-    def place(self, index: torch.Tensor) -> tuple[ops.Lines, torch.Tensor]:
-        """Where a step records these samples: fresh lines, one a row, whose first visit is the observation."""
+    def place(self, index: torch.Tensor) -> tuple[ops.Lines | None, torch.Tensor, ops.Observations | None]:
+        """Where a step records the samples `index` (B,): in observations, or with reads="own" in their lines."""
         if not isinstance(index, torch.Tensor) or index.dtype != torch.int64 or index.ndim != 1:
-            return self.as_lines(), index  # the step names what is wrong with it
+            return self.as_lines(), index, None  # the step raises, naming what is wrong with it
         if index.device.type == "cpu":
             _check_ids(index, self.total)
-        if self.reads == "own":
-            foreign = index % self.world_size != self.rank
-            if index.device.type == "cpu" and bool(foreign.any()):
-                stray = int(index[foreign][0])
-                raise ValueError(
-                    f"index holds sample {stray}, whose line lives on rank {stray % self.world_size}, not on "
-                    f"{self.rank}; visit table.owned alone, or make the table with reads='any'"
-                )
-            return self.as_lines(), torch.where(foreign, -1, index // self.world_size)
-        rows = index.new_zeros(len(index), 16, dtype=torch.int32)
-        if self._status is self.status or self._status.device != rows.device:
-            self._status = rows.new_zeros(len(self.status))
-        if sum(len(ids) for ids, _ in self._open) >= CLOSE_ROWS:
-            self._close()
-        self._open.append((torch.full_like(index, -1) if self._paused else index.clone(), rows))
-        return ops.Lines(rows, self._status, None, 10, 1), torch.arange(len(index), device=index.device)
+        if self.reads == "any":
+            return None, index, ops.Observations.empty(len(index), index.device)
+        foreign = index % self.world_size != self.rank
+        if index.device.type == "cpu" and bool(foreign.any()):
+            stray = int(index[foreign][0])
+            raise ValueError(
+                f"index holds sample {stray}, whose line lives on rank {stray % self.world_size}, not on {self.rank}; "
+                "visit table.owned alone, or create the table with reads='any'"
+            )
+        return self.as_lines(), torch.where(foreign, -1, index // self.world_size), None
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nothing is recorded inside."""
-        self._paused = True
-        try:
-            with super().paused():
-                yield
-        finally:
-            self._paused = False
-
-    def _close(self) -> None:
-        """Takes the observations out of the lines of the latest steps."""
-        if not self._open:
+    def take(self, index: torch.Tensor, observations: ops.Observations) -> None:
+        """Keeps what a step saw of the samples `index` (B,) for the next exchange."""
+        if self._paused:
             return
-        index, lines = (torch.cat(parts) for parts in zip(*self._open, strict=True))
-        self._open = []
-        packed = lines[:, -1]
-        values = lines[:, -TAIL_WORDS:-1].view(torch.float32)  # dual, std, p, margin, EL2N, entropy
-        p = torch.where(packed >> 24 & 1 != 0, -values[:, 2], values[:, 2])
-        p = torch.where(packed & 0xFFF != 0, p, float("nan"))  # a visit skipped, as its logits were not finite
-        halves = values[:, 4:6].half().contiguous().view(torch.int32)[:, 0]
-        floats = torch.stack([p, values[:, 3]], 1).view(torch.int32)
-        ids = torch.where(packed != 0, index, -1)  # a row with ignore_index has no observation
-        self._seen.append((ids, torch.cat([floats, halves[:, None]], 1)))
+        self._observed.append((index.clone(), observations))
+        if sum(len(ids) for ids, _ in self._observed) >= PACK_ROWS:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Packs the observations of the latest steps for the wire."""
+        if not self._observed:
+            return
+        index = torch.cat([ids for ids, _ in self._observed])
+        values = torch.cat([seen.values for _, seen in self._observed], 1)
+        flags = torch.cat([seen.flags for _, seen in self._observed])
+        self._observed = []
+        bad_targets = (flags & layout.WRONG_TARGET != 0).sum()  # a GPU counts what the CPU raises
+        self.status[ops.BAD_TARGET] += bad_targets.to(self.status.device)
+        p = torch.where(flags & CORRECT != 0, -values[0], values[0])
+        floats = torch.stack([p, values[1]], 1).view(torch.int32)
+        halves = torch.stack([values[2], values[3]], 1).half().view(torch.int32)
+        self._packed.append((torch.where(flags & COUNTED != 0, index, -1), torch.cat([floats, halves], 1)))
 
     def _pending(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(M,) int64 ids, -1 for none, and (M, 3) int32 values of what waits to be exchanged."""
-        self._close()
-        if self._status is not self.status:
-            self.status[ops.BAD_TARGET] += int(self._status[ops.BAD_TARGET])  # a GPU counts what a CPU raises
-            self._status.zero_()
-        self._seen = [_joined(self._seen)]
-        return self._seen[0]
+        """(M,) int64 ids, -1 for rows that are not visits, and (M, 3) int32 values of what waits to be exchanged."""
+        self._pack()
+        self._packed = [_joined(self._packed)]
+        return self._packed[0]
 
     def exchange(self) -> None:
         """Sends what this rank has observed since the last exchange to the owners, who fold it in. All ranks call it,
-        once an epoch."""
+        once per epoch."""
         if self.reads == "own":
             return
         ids, values = self._pending()
-        self._seen = []
+        self._packed = []
         outside = (ids < -1) | (ids >= self.total)
         if count := int(outside.sum()):
             self.status[ops.BAD_INDEX] += count
@@ -172,13 +168,13 @@ class ShardedTable(ScoreTable):
         """The scores of the samples in `owned`, after an exchange. All ranks call it. Raises and warns, on every rank,
         as scores() does."""
         self.exchange()
-        self._check_all()
-        return self._scores_of(self.lines[:, -TAIL_WORDS:].cpu(), self.loss_sums)
+        by_products = self._check_all()
+        return self._scores_of(self.lines[:, -TAIL_WORDS:], self.loss_sums, by_products)
 
     def scores(self) -> Scores:
-        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes a sample, 32 with the
-        loss. All ranks call it. Warns as ScoreTable.scores(), and when so many samples came more than once
-        between exchanges that one was forgotten."""
+        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes per sample, 32 with
+        the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many samples came more than once
+        between exchanges that one must have been forgotten."""
         gathered = self._gathered(None)
         assert gathered is not None
         return gathered
@@ -189,7 +185,7 @@ class ShardedTable(ScoreTable):
 
     def _gathered(self, to: int | None) -> Scores | None:
         self.exchange()
-        self._check_all()
+        by_products = self._check_all()
         rows, sums = self.lines[:, -TAIL_WORDS:], self.loss_sums
         if sums is not None:
             rows = torch.cat([rows, sums.view(torch.int32)[:, None]], 1)
@@ -198,11 +194,13 @@ class ShardedTable(ScoreTable):
             return None
         whole = interleaved(parts)
         sums = None if sums is None else whole[:, TAIL_WORDS].view(torch.float32)
-        return self._scores_of(whole[:, :TAIL_WORDS], sums)
+        return self._scores_of(whole[:, :TAIL_WORDS], sums, by_products)
 
-    def _check_all(self) -> None:
-        """What the ranks have counted in all, so that one rank's error ends them all."""
-        total = self.status.to(wire_device(self.group), torch.int64)
+    def _check_all(self) -> bool:
+        """Raises and warns on every rank for what any rank has counted; returns whether all visits on all ranks had
+        their by-products."""
+        lacking = not has_by_products(self.lines[:, -TAIL_WORDS:])
+        total = torch.tensor([*self.status.tolist(), lacking], dtype=torch.int64, device=wire_device(self.group))
         dist.all_reduce(total, group=self.group)
         counts = total.tolist()
         for what, word in (("index values lay outside the table", ops.BAD_INDEX), ("targets", ops.BAD_TARGET)):
@@ -210,47 +208,48 @@ class ShardedTable(ScoreTable):
                 end = f" of {self.total} samples" if word == ops.BAD_INDEX else " lay outside the classes of the logits"
                 raise ValueError(f"{counts[word]} {what}{end}")
         self._note(counts)
-        # Samplers pad with up to a batch a rank; an epoch more without an exchange repeats every sample.
+        # Samplers pad with up to a batch per rank; a second epoch without an exchange repeats every sample.
         if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * self.total / 2:
             warnings.warn(
                 f"{counts[ops.DUPLICATES]} visits repeated a sample within one exchange and were left out; call "
                 "table.exchange() at the end of every epoch",
                 stacklevel=4,
             )
+        return not counts[-1]
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """This rank's part, with what waits for the next exchange: tensors and plain numbers."""
         ids, values = self._pending()
-        mine = {"n_samples": self.total, "rank": self.rank, "world_size": self.world_size, "exchanges": self.exchanges}
-        return super().state_dict() | mine | {"pending_ids": ids, "pending_values": values}
+        part = {"n_samples": self.total, "rank": self.rank, "world_size": self.world_size, "exchanges": self.exchanges}
+        return super().state_dict() | part | {"pending_ids": ids, "pending_values": values}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what state_dict() gave on the same rank of as many; ValueError otherwise, and as ScoreTable.
-        load_parts() does for any number of ranks."""
-        for name, mine in (("n_samples", self.total), ("world_size", self.world_size), ("rank", self.rank)):
-            if state.get(name) != mine:
+        """Restores what state_dict() gave on the same rank of as many; ValueError for another, and as in ScoreTable.
+        load_parts() restores it on any number of ranks."""
+        for name, own in (("n_samples", self.total), ("world_size", self.world_size), ("rank", self.rank)):
+            if state.get(name) != own:
                 way = "" if name == "n_samples" else "; load_parts() takes the states of any number of ranks"
-                raise ValueError(f"the state has {name} {state.get(name)}, this table {mine}{way}")
+                raise ValueError(f"the state has {name} {state.get(name)}, this table {own}{way}")
         super().load_state_dict(state)
         self.exchanges = state["exchanges"]
-        self._open, self._seen = [], [(state["pending_ids"], state["pending_values"])]
+        self._observed, self._packed = [], [(state["pending_ids"], state["pending_values"])]
 
 
 def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     """Restores a table, on ranks or on one process, from what state_dict() gave on any number of ranks (a ScoreTable's
-    is that of one). Lines go to their new owners bit for bit, and what waits for an exchange waits again; one process
-    folds it in at once.
+    counts as one rank's). Lines go to their new owners bit for bit, and what waits for an exchange waits again; one
+    process folds it in at once.
 
-    parts: what this rank has read, in order of rank; over all ranks every part comes once. All ranks call it.
-    ValueError when some samples are in none of them, and as load_state_dict().
+    parts: the states that this rank has read, in order of rank; over all ranks every part comes once. All ranks call
+    it. ValueError when some samples are in none of them, and as load_state_dict().
     """
     n, words, sums = table.n_samples, table.lines.shape[1], table.loss_sums
     parts = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in part.items()} for part in parts]
     for part in parts:
-        if (theirs := part.get("n_samples", len(part["lines"]))) != n:
-            raise ValueError(f"the state has n_samples {theirs}, this table {n}")
+        if (saved := part.get("n_samples", len(part["lines"]))) != n:
+            raise ValueError(f"the state has n_samples {saved}, this table {n}")
         table.check_state(part)
     none = torch.empty(0, words + (sums is not None), dtype=torch.int32)
     ids, rows = [torch.empty(0, dtype=torch.int64)], [none]
@@ -260,21 +259,21 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
         rows.append(torch.cat(columns, 1))
     whole = torch.zeros(len(table.lines), none.shape[1], dtype=torch.int32)
     filled = torch.zeros(len(whole), dtype=torch.bool)
-    for came in _travel(table, torch.cat(ids), torch.cat(rows)):
-        whole[came[:, 0].long()] = came[:, 1:]
-        filled[came[:, 0].long()] = True
+    for arrived in _send(table, torch.cat(ids), torch.cat(rows)):
+        whole[arrived[:, 0].long()] = arrived[:, 1:]
+        filled[arrived[:, 0].long()] = True
     if not bool(filled.all()):
-        raise ValueError(f"{int((~filled).sum())} samples are in none of the states; give every rank's, once")
+        raise ValueError(f"{int((~filled).sum())} samples are in none of the states; give every rank's once")
     waiting = [(part["pending_ids"], part["pending_values"]) for part in parts if "pending_ids" in part]
     state = table.state_dict() | {"lines": whole[:, :words], "by_products": all(part["by_products"] for part in parts)}
     state["status"] = sum((part["status"] for part in parts), torch.zeros(len(ops.STATUS), dtype=torch.int32))
-    if table.tdds is not None and len(parts) == 1:  # on one process alone
-        state["tdds"] = parts[0]["tdds"]
+    if len(parts) == 1:  # these are only kept on one process
+        state |= {name: parts[0].get(name) for name in ("tdds", "trajectories")}
     if sums is not None:
         state["loss_sums"] = whole[:, words].view(torch.float32)
     pending = _joined(waiting)
     if isinstance(table, ShardedTable) and table.reads == "any":
-        state["exchanges"] = _most(max((part.get("exchanges", 0) for part in parts), default=0), table.group)
+        state["exchanges"] = _max_over_ranks(max((part.get("exchanges", 0) for part in parts), default=0), table.group)
         state["pending_ids"], state["pending_values"] = pending
         table.load_state_dict(state)
     else:
@@ -282,43 +281,43 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
         _deliver(table, *pending)
 
 
-def _joined(seen: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """All (ids, values) in one, where the latest are: a checkpoint's lie in memory."""
-    if not seen:
+def _joined(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """All (ids, values) as one pair, on the device of the last; those of a checkpoint are in memory."""
+    if not pairs:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32)
-    ids, values = zip(*seen, strict=True)
+    ids, values = zip(*pairs, strict=True)
     device = ids[-1].device
     return torch.cat([part.to(device) for part in ids]), torch.cat([part.to(device) for part in values])
 
 
-def _most(value: int, group: Any) -> int:
-    """The largest of all ranks' values."""
-    most = torch.tensor([value], device=wire_device(group))
-    dist.all_reduce(most, dist.ReduceOp.MAX, group=group)
-    return int(most)
+def _max_over_ranks(value: int, group: Any) -> int:
+    largest = torch.tensor([value], device=wire_device(group))
+    dist.all_reduce(largest, dist.ReduceOp.MAX, group=group)
+    return int(largest)
 
 
-def _travel(table: ScoreTable, ids: torch.Tensor, rows: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Sends rows (M, k) int32 of the samples ids (M,), -1 for none, to the owners of their lines; yields what came
-    here, each behind the number of its line, in rounds of at most ROUND_ROWS a rank."""
+def _send(table: ScoreTable, ids: torch.Tensor, rows: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Sends rows (M, k) int32 of the samples ids (M,), -1 for none, to the owners of their lines; yields the rows that
+    arrive here (m, 1 + k), the number of the line first, in rounds of at most ROUND_ROWS per rank."""
     sharded = table if isinstance(table, ShardedTable) else None
-    count = len(ids) if sharded is None else _most(len(ids), sharded.group)
+    count = len(ids) if sharded is None else _max_over_ranks(len(ids), sharded.group)
     for start in range(0, count, ROUND_ROWS):
-        some = ids[start : start + ROUND_ROWS]
-        there = some >= 0
-        some, values = some[there], rows[start : start + ROUND_ROWS][there]
+        part = ids[start : start + ROUND_ROWS]
+        valid = part >= 0
+        part, values = part[valid], rows[start : start + ROUND_ROWS][valid]
         size = 1 if sharded is None else sharded.world_size
-        sent = torch.cat([(some // size).to(torch.int32)[:, None], values], 1)
-        yield sent if sharded is None else exchange(sent, some % size, sharded.group)
+        sent = torch.cat([(part // size).to(torch.int32)[:, None], values], 1)
+        yield sent if sharded is None else exchange(sent, part % size, sharded.group)
 
 
 def _deliver(table: ScoreTable, ids: torch.Tensor, values: torch.Tensor) -> None:
-    """Folds observations (M, 3) of the samples ids (M,) into their lines, wherever those are: of a sample the first."""
+    """Folds observations (M, 3) of the samples ids (M,) into their lines, on whichever rank those are; of each sample
+    the first."""
     device = table.lines.device
     first = torch.full((len(table.lines),), 2**31 - 1, dtype=torch.int32, device=device)
     done = 0
-    for came in _travel(table, ids, values):
-        for rows in torch.split(came.to(device), FOLD_ROWS):
+    for arrived in _send(table, ids, values):
+        for rows in torch.split(arrived.to(device), FOLD_ROWS):
             line = rows[:, 0].long()
             at = torch.arange(done, done + len(rows), dtype=torch.int32, device=device)
             done += len(rows)
@@ -332,17 +331,18 @@ def _fold(table: ScoreTable, line: torch.Tensor, values: torch.Tensor, new: torc
     p, margin = values[:, :2].contiguous().view(torch.float32).unbind(1)
     el2n, entropy = values[:, 2:].contiguous().view(torch.float16).float().unbind(1)
     seen = {"p": p.abs(), "margin": margin, "el2n": el2n, "entropy": entropy, "correct": torch.signbit(p)}
-    before = table.lines[line, -1] if table.loss_sums is not None else None
+    counters = COUNTERS - TAIL_WORDS
+    before = table.lines[line, counters] if table.loss_sums is not None else None
     ops.observe(table.as_lines(), line, counted=new, **seen)
     if table.loss_sums is not None and before is not None:
-        folded = new & ((table.lines[line, -1] ^ before) & ops.MAX_VISITS != 0)
-        least = torch.finfo(torch.float32).tiny  # a kernel's least p lies near it, where minus the margin says more
+        folded = new & (VISITS.of(table.lines[line, counters]) != VISITS.of(before))
+        least = torch.finfo(torch.float32).tiny  # a kernel's least p is near it, where minus the margin is closer
         nll = torch.maximum(-margin, -p.abs().clamp(min=least).log())
         table.loss_sums.index_add_(0, line, torch.where(folded, nll, 0.0))
 
 
 def interleaved(parts: list[torch.Tensor]) -> torch.Tensor:
-    """The rows of all samples in order of id, from each rank's own."""
+    """The rows of all samples in order of id, from the rows that each rank owns."""
     rows = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
     for rank, part in enumerate(parts):
         rows[rank :: len(parts)] = part

@@ -19,6 +19,7 @@ from dualfast.kernels.step import Shape
 from torch.nn import functional as F
 
 from dualfast import DualLoss, ScoreTable, ops
+from dualfast.ops import layout
 
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
@@ -53,15 +54,22 @@ def on_device(value: Any) -> Any:
 
 
 def run_step(
-    logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, table: ScoreTable | None, **options: Any
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    table: ScoreTable | None,
+    *,
+    weight: torch.Tensor | None = None,
+    observations: ops.Observations | None = None,
+    shape: Shape | None = None,
+    **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The kernel's step on its device; what comes out is on the CPU, but for a gradient over the logits."""
-    lines = None if table is None else table.as_lines()
-    loss, grad, reduced = step_kernels.step(
-        on_device(logits), on_device(targets), on_device(index), lines, **on_device(options)
-    )
+    """The kernel's step on its device; the results are on the CPU, but for a gradient written over the logits."""
+    lines, how = None if table is None else table.as_lines(), ops.StepOptions(**options)
+    tensors = on_device([logits, targets, index, weight])
+    loss, grad, reduced = step_kernels.step(*tensors, lines, observations, how, shape=shape)
     assert lines is None or lines.status[ops.FINISHED] == 0
-    grad = grad if grad is None or options["inplace"] else grad.cpu()
+    grad = grad if grad is None or how.inplace else grad.cpu()
     return loss.cpu(), grad, None if reduced is None else reduced.cpu()
 
 
@@ -207,7 +215,7 @@ def seen_by(backend: str, table: ScoreTable, batches: int, shape: Shape | None, 
         logits[5, 0] = float("nan") if number % 4 == 3 else 0.0
         logits[torch.arange(ROWS), targets.clamp(min=0)] += number / 4
         if backend == "cpp":
-            ops.step(logits, targets, index, table.as_lines(), backend="cpp", **options)
+            ops.step(logits, targets, index, table.as_lines(), ops.StepOptions(backend="cpp", **options))
         else:
             run_step(logits, targets, index, table, **DEFAULTS | options, shape=shape)
 
@@ -265,7 +273,7 @@ def test_skipped_visits_saturate() -> None:
     tables = pair(1, window=2)
     nan, here = torch.full((1, 2), float("nan")), torch.zeros(1, dtype=torch.int64)
     for _ in range(66):
-        ops.step(nan, here, here, tables[0].as_lines(), backend="cpp")
+        ops.step(nan, here, here, tables[0].as_lines(), ops.StepOptions(backend="cpp"))
         run_step(nan, here, here, tables[1], **DEFAULTS)
     assert_same_lines(tables[1], tables[0])
     assert (tables[1].lines[0, -1] >> 26 & 63) == 63
@@ -314,10 +322,10 @@ def test_the_debug_switch_raises_at_the_step(monkeypatch: pytest.MonkeyPatch) ->
     for targets, index, words in ((here, here + 4, "2 index values"), (here + 2, here, "2 targets")):
         table = ScoreTable(5, window=2, device=DEVICE)
         batch_there = on_device([logits, targets, index])
-        ops.step(*batch_there, table.as_lines(), backend="triton")
+        ops.step(*batch_there, table.as_lines(), ops.StepOptions(backend="triton"))
         monkeypatch.setattr(step_module, "DEBUG", True)
         with pytest.raises(ValueError, match=words):
-            ops.step(*batch_there, table.as_lines(), backend="triton")
+            ops.step(*batch_there, table.as_lines(), ops.StepOptions(backend="triton"))
         monkeypatch.setattr(step_module, "DEBUG", False)
 
 
@@ -340,6 +348,37 @@ def test_observe_equals_that_of_cpp(window: int) -> None:
     run_observe(tables[1], torch.full((20,), 9), **seen, correct=correct)
     assert torch.equal(tables[1].lines, before)
     assert tables[1].status[0] == 20
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("shape", [Shape(8, 16, 1), Shape(8, 4, 1)])
+def test_observations_equal_those_of_cpp(shape: Shape, planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
+    tables = pair(9, window=2, epochs=2)
+    for number in range(3):
+        generator = torch.Generator().manual_seed(number)
+        logits = torch.randn(ROWS, 10, generator=generator) * 3
+        targets = torch.randint(0, 10, (ROWS,), generator=generator)
+        index = torch.arange(ROWS) % 9
+        targets[3] = -100
+        logits[4, 0] = float("nan")
+        for with_lines in (False, True):
+            theirs = ops.Observations.empty(ROWS, torch.device("cpu"))
+            ours = ops.Observations.empty(ROWS, torch.device(DEVICE))
+            lines = tables[0].as_lines() if with_lines else None
+            ops.step(logits, targets, index, lines, ops.StepOptions(backend="cpp"), observations=theirs)
+            run_step(logits, targets, index, tables[1] if with_lines else None, observations=ours)
+            counted = theirs.flags & layout.COUNTED != 0
+            assert torch.equal(ours.flags.cpu()[counted], theirs.flags[counted])
+            assert torch.equal(ours.flags.cpu() & layout.COUNTED != 0, counted)
+            values = (ours.values.cpu()[:, counted], theirs.values[:, counted])
+            finite = theirs.values[0, counted].isfinite()
+            assert torch.equal(values[0][0].isfinite(), finite)
+            torch.testing.assert_close(values[0][:, finite], values[1][:, finite], rtol=1e-5, atol=2e-6)
+    targets[0] = 10
+    run_step(logits, targets, index, None, observations=ours)
+    assert ours.flags[0] & layout.WRONG_TARGET
+    assert not ours.flags[0] & layout.COUNTED
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

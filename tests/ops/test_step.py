@@ -12,13 +12,28 @@ import pytest
 import torch
 
 from dualfast import ScoreTable, ops, reference
-from dualfast.ops import step_torch
+from dualfast.ops import layout, step_torch
 
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
 BACKENDS = ["cpp", "torch"]
 # Rounding alone, where torch happens to be exact.
 FLOOR = {torch.float32: 2e-7, torch.bfloat16: 2**-9, torch.float16: 2**-12, torch.float64: 1e-15}
+
+
+def step(
+    logits: Any,
+    targets: torch.Tensor,
+    index: torch.Tensor,
+    lines: ops.Lines | None,
+    *,
+    weight: torch.Tensor | None = None,
+    observations: ops.Observations | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """ops.step with its options as keywords."""
+    how = ops.StepOptions(**options)
+    return ops.step(logits, targets, index, lines, how, weight=weight, observations=observations)
 
 
 def batch(rows: int, classes: int, seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,8 +65,8 @@ def check(logits: torch.Tensor, targets: torch.Tensor, backend: str, **options: 
     denominator = denominator if options.get("mean", True) else 1.0
     reduction = "mean" if options.pop("mean", True) else "sum"
     options |= {"backend": backend, "index": torch.arange(len(targets)), "lines": None}
-    loss, _ = ops.step(logits.clone(), targets, **options, reduction="none")
-    total, grad = ops.step(logits.clone(), targets, **options, reduction=reduction)
+    loss, _ = step(logits.clone(), targets, **options, reduction="none")
+    total, grad = step(logits.clone(), targets, **options, reduction=reduction)
     torch.testing.assert_close(total.double(), torch.tensor(exact.sum() / denominator), rtol=1e-5, atol=1e-7)
     assert grad is not None
     assert grad.dtype == logits.dtype
@@ -112,7 +127,7 @@ def test_the_true_class_keeps_a_gradient_when_p_rounds_to_one(classes: int) -> N
     """p - 1 in float32 would be 0 or a multiple of 6e-8; the sum of the wrong probabilities has all its bits."""
     logits = torch.zeros(1, classes)
     logits[0, 3] = 25.0
-    _, grad = ops.step(logits, torch.tensor([3]), torch.tensor([0]), None)
+    _, grad = step(logits, torch.tensor([3]), torch.tensor([0]), None)
     wrong = (classes - 1) * math.exp(-25.0)
     assert grad is not None
     assert float(grad[0, 3]) == pytest.approx(-wrong / (1 + wrong), rel=1e-6)
@@ -148,7 +163,7 @@ def test_losses_of_sure_rows_keep_their_digits(level: int, classes: int, others:
         logits[:, 0] = sign * depth
         logits[:, 1] = 0.0
         zeros = torch.zeros(len(depth), dtype=torch.int64)
-        loss, grad = ops.step(logits, zeros, zeros, None, reduction="none")
+        loss, grad = step(logits, zeros, zeros, None, reduction="none")
         z = logits.double()
         rest = (z[:, 1:] - z[:, :1]).exp().sum(1).numpy()
         allowed = 3e-7 + 1e-7 * depth.numpy() + 1e-8 * classes + 1.7e-38 * classes / rest  # exp stops at e^-87
@@ -172,7 +187,7 @@ def test_by_products_of_adversarial_rows(level: int, classes: int) -> None:
     logits = torch.stack(rows)
     n = len(rows)
     table = ScoreTable(n)
-    ops.step(logits, torch.zeros(n, dtype=torch.int64), torch.arange(n), table.as_lines())
+    step(logits, torch.zeros(n, dtype=torch.int64), torch.arange(n), table.as_lines())
     log = [reference.visit(row.double().numpy(), 0) for row in logits]
     assert None not in log
     close(table, [reference.scores([seen]) for seen in log if seen is not None], logit_scale=80)
@@ -183,9 +198,9 @@ def test_by_products_of_adversarial_rows(level: int, classes: int) -> None:
 def test_an_ignored_row_is_zero_whatever_its_logits(level: int, classes: int, bad: float) -> None:
     logits, targets = batch(20, classes, 6)
     targets[3] = -100
-    clean, _ = ops.step(logits, targets, torch.arange(20), None)
+    clean, _ = step(logits, targets, torch.arange(20), None)
     logits[3, 2] = bad
-    loss, grad = ops.step(logits, targets, torch.arange(20), None)
+    loss, grad = step(logits, targets, torch.arange(20), None)
     assert grad is not None
     assert torch.equal(loss, clean)
     assert not grad[3].any()
@@ -196,9 +211,9 @@ def test_an_ignored_row_is_zero_whatever_its_logits(level: int, classes: int, ba
 def test_bfloat16_gradients_are_rounded_to_nearest_and_ties_to_even(level: int, classes: int) -> None:
     logits = torch.zeros(16, classes, dtype=torch.bfloat16)
     targets, index = torch.zeros(16, dtype=torch.int64), torch.arange(16)
-    for step in range(1, 16):
-        scale = 1 + step * 2**-9  # four for each unit in the last place of bfloat16, ties among them
-        _, grad = ops.step(logits, targets, index, None, reduction="sum", scale=scale)
+    for number in range(1, 16):
+        scale = 1 + number * 2**-9  # four for each unit in the last place of bfloat16, ties among them
+        _, grad = step(logits, targets, index, None, reduction="sum", scale=scale)
         want = torch.tensor(scale / classes).bfloat16()
         assert grad is not None
         assert grad[:, 1:].eq(want).all()
@@ -206,12 +221,12 @@ def test_bfloat16_gradients_are_rounded_to_nearest_and_ties_to_even(level: int, 
 
 def test_the_loss_is_float32_whatever_torchs_defaults() -> None:
     logits, targets = batch(20, 10, 7)
-    want, _ = ops.step(logits, targets, torch.arange(20), None)
-    rows, _ = ops.step(logits, targets, torch.arange(20), None, reduction="none")
+    want, _ = step(logits, targets, torch.arange(20), None)
+    rows, _ = step(logits, targets, torch.arange(20), None, reduction="none")
     torch.set_default_dtype(torch.float64)
     try:
-        found, _ = ops.step(logits, targets, torch.arange(20), None)
-        found_rows, _ = ops.step(logits, targets, torch.arange(20), None, reduction="none")
+        found, _ = step(logits, targets, torch.arange(20), None)
+        found_rows, _ = step(logits, targets, torch.arange(20), None, reduction="none")
     finally:
         torch.set_default_dtype(torch.float32)
     assert found.dtype == found_rows.dtype == torch.float32
@@ -225,8 +240,8 @@ def test_strided_rows_and_writing_over_the_logits(backend: str) -> None:
     logits = wide[:, :30]
     targets = targets % 30
     index = torch.arange(20)
-    _, apart = ops.step(logits, targets, index, None, backend=backend)
-    _, over = ops.step(logits, targets, index, None, backend=backend, inplace=True)
+    _, apart = step(logits, targets, index, None, backend=backend)
+    _, over = step(logits, targets, index, None, backend=backend, inplace=True)
     assert apart is not None
     assert over is not None
     assert over.data_ptr() == wide.data_ptr()
@@ -235,15 +250,15 @@ def test_strided_rows_and_writing_over_the_logits(backend: str) -> None:
     check(transposed, targets, backend)
 
 
-def test_the_back_end_that_was_asked_for_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_selected_back_end_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     for name in ("_step_cpp", "_step_torch"):
         real = getattr(step_module, name)
         monkeypatch.setattr(step_module, name, lambda *a, r=real, n=name, **k: (ran.append(n), r(*a, **k))[1])
     logits, targets = batch(4, 10)
     for backend in ("auto", "cpp", "torch"):
-        ops.step(logits, targets, torch.arange(4), None, backend=backend)
-    ops.step(logits.double(), targets, torch.arange(4), None)
+        step(logits, targets, torch.arange(4), None, backend=backend)
+    step(logits.double(), targets, torch.arange(4), None)
     assert ran == ["_step_cpp", "_step_cpp", "_step_torch", "_step_torch"]
 
 
@@ -292,7 +307,7 @@ def test_lines_agree_with_the_reference(backend: str, classes: int, dtype: torch
         targets = labels[index]
         targets[7] = -100
         rows = logits[torch.cat([torch.arange(n - epoch % 4), torch.tensor([11, 12, 13])])]
-        ops.step(rows, targets, index, table.as_lines(), backend=backend)
+        step(rows, targets, index, table.as_lines(), backend=backend)
         recorded: set[int] = set()
         for row, (i, y) in enumerate(zip(index.tolist(), targets.tolist(), strict=True)):
             if y == -100:
@@ -320,7 +335,7 @@ def test_repeats_are_counted_exactly(rows: int, spacing: int) -> None:
     index = torch.randint(0, rows, (rows,), generator=torch.Generator().manual_seed(rows)) * spacing % samples
     table = ScoreTable(samples)
     logits, targets = batch(rows, 3, 1)
-    ops.step(logits, targets, index, table.as_lines())
+    step(logits, targets, index, table.as_lines())
     different = index.unique()
     assert int(table.status[ops.DUPLICATES]) == rows - len(different)
     visits = table.lines[:, -1] & 0xFFF
@@ -341,10 +356,51 @@ def test_by_products_can_be_left_out(backend: str) -> None:
     for epoch in range(5):
         logits, targets = batch(20, 12, epoch)
         for table, by_products in ((lean, False), (full, True)):
-            ops.step(logits, targets, torch.arange(20), table.as_lines(), backend=backend, by_products=by_products)
+            step(logits, targets, torch.arange(20), table.as_lines(), backend=backend, by_products=by_products)
     a, b = lean.scores(), full.scores()
     for name in ("dual", "dyn_unc", "mean", "forgetting", "visits"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("classes", [10, 300])
+def test_observations_are_what_the_lines_get(backend: str, classes: int) -> None:
+    """With lines and without; ignored, repeated, skipped and late rows; folding them gives the lines, bit for bit."""
+    table, folded, n = ScoreTable(12, window=2, epochs=2), ScoreTable(12, window=2, epochs=2), 16
+    for epoch in range(3):
+        logits, targets = batch(n, classes, epoch)
+        index = torch.cat([torch.arange(12), torch.arange(4)])
+        targets[1], targets[2] = -100, 0
+        logits[2, 1] = float("nan")
+        alone, beside = (ops.Observations.empty(n, logits.device) for _ in range(2))
+        step(logits, targets, index, None, backend=backend, observations=alone)
+        step(logits, targets, index, table.as_lines(), backend=backend, observations=beside)
+        kept = targets != -100
+        first = kept & (torch.arange(n) < 12) | (torch.arange(n) == 13)  # row 1, of the same sample, is ignored
+        for seen, counted in ((alone, kept), (beside, first)):
+            assert torch.equal(seen.flags & layout.COUNTED != 0, counted)
+            for row in counted.nonzero()[:, 0].tolist():
+                want = reference.visit(logits[row].double().numpy(), int(targets[row]))
+                p, margin, el2n, entropy = seen.values[:, row].tolist()
+                if want is None:
+                    assert math.isnan(p)
+                    continue
+                assert (p, margin) == pytest.approx((want.p, want.margin), rel=1e-5, abs=1e-6)
+                assert (el2n, entropy) == pytest.approx((want.el2n, want.entropy), rel=1e-5, abs=2e-6)
+                assert bool(seen.flags[row] & layout.CORRECT) == want.correct
+        assert not (alone.flags & layout.FOLDED).any()
+        late = 0 if epoch == 2 else 1  # the limit is two visits
+        visited = (beside.flags & layout.FOLDED != 0).nonzero()[:, 0].tolist()
+        assert visited == ([row for row in range(n) if first[row] and row != 2] if late else [])
+        names = ("p", "margin", "el2n", "entropy")
+        parts = dict(zip(names, alone.values, strict=True)) | {"correct": alone.flags & layout.CORRECT != 0}
+        ops.observe(folded.as_lines(), index, counted=alone.flags & layout.COUNTED != 0, **parts)
+        if backend == "cpp":
+            assert torch.equal(table.lines, folded.lines)
+            assert torch.equal(table.status, folded.status)
+    with table.paused():
+        step(logits, targets, index, table.as_lines(), backend=backend, observations=beside)
+    assert not (beside.flags & layout.COUNTED).any()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -360,7 +416,7 @@ def test_any_number_of_threads_gives_the_same_lines(threads: int) -> None:
                 index = torch.arange(3000)
                 index[1500:] = index[1500:].flip(0)
                 index[2990:] = index[5]
-                ops.step(logits, targets, index, table.as_lines())
+                step(logits, targets, index, table.as_lines())
             tables.append(table)
     finally:
         torch.set_num_threads(before)
@@ -372,7 +428,7 @@ def test_observe_is_the_same_line_update() -> None:
     direct, foreign = ScoreTable(30, window=4), ScoreTable(30, window=4)
     for epoch in range(9):
         logits, targets = batch(30, 5, epoch)
-        ops.step(logits, targets, torch.arange(30), direct.as_lines())
+        step(logits, targets, torch.arange(30), direct.as_lines())
         seen = [reference.visit(z.double().numpy(), int(y)) for z, y in zip(logits, targets, strict=True)]
         ops.observe(
             foreign.as_lines(),
@@ -437,7 +493,7 @@ def test_bad_input_is_named_and_records_nothing(
         "backend": backend,
     } | change
     with pytest.raises(error, match=words):
-        ops.step(**call)
+        step(**call)
     assert not table.lines.any()
 
 
@@ -452,7 +508,7 @@ def test_the_index_of_an_ignored_row_may_be_anything(backend: str, classes: int)
     for table, other in zip(tables, (index, index.clone()), strict=True):
         if table is tables[1]:
             other[::2] = torch.tensor([-1, 40, 2**62, -(2**62)]).repeat(5)
-        ops.step(logits, targets, other, table.as_lines(), backend=backend)
+        step(logits, targets, other, table.as_lines(), backend=backend)
     assert torch.equal(tables[0].lines, tables[1].lines)
     assert int((tables[1].scores().visits == 1).sum()) == 20  # type: ignore[union-attr]
 
@@ -470,7 +526,7 @@ def test_the_index_of_what_is_not_counted_may_be_anything() -> None:
 def test_an_empty_batch_is_fine(backend: str) -> None:
     table = ScoreTable(3)
     none = torch.zeros(0, dtype=torch.int64)
-    loss, grad = ops.step(torch.zeros(0, 4), none, none, table.as_lines(), backend=backend)
+    loss, grad = step(torch.zeros(0, 4), none, none, table.as_lines(), backend=backend)
     assert float(loss) == 0
     assert grad is not None
     assert grad.shape == (0, 4)

@@ -150,6 +150,31 @@ def test_without_by_products_their_scores_are_none(backend: str) -> None:
     again = ScoreTable(20, window=2)
     again.load_state_dict(lean.state_dict())
     assert again.scores().aum is None
+    # One batch without them among batches with them is enough, unless none of it was recorded.
+    inputs, targets, index = batch(20, 3)
+    with full.paused():
+        dual_loss(layer()(inputs), targets, index, full, backend=backend, by_products=False)
+    assert full.scores().aum is not None
+    dual_loss(layer()(inputs)[:1], targets[:1], index[:1], full, backend=backend, by_products=False)
+    dual_loss(layer()(inputs), targets, index, full, backend=backend)
+    found = full.scores()
+    assert found.aum is found.el2n is found.entropy is None
+
+
+def test_a_state_of_version_01_without_by_products_stays_so() -> None:
+    """It noted them in a flag alone: its lines hold zeros."""
+    table = ScoreTable(20, window=2)
+    inputs, targets, index = batch(20)
+    dual_loss(layer()(inputs), targets, index, table)
+    state = {**table.state_dict(), "by_products": False}
+    del state["trajectories"]
+    again = ScoreTable(20, window=2)
+    again.load_state_dict(state)
+    dual_loss(layer()(inputs), targets, index, again)
+    found = again.scores()
+    assert found.aum is found.el2n is found.entropy is None
+    assert again.state_dict()["by_products"] is False
+    np.testing.assert_array_equal(found.mean, ScoreTable.scores(table).mean)
 
 
 # ---- torch.compile --------------------------------------------------------------------------------------------------

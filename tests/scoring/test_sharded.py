@@ -26,7 +26,7 @@ METHODS = ("dual+beta", "random", "dual", "forgetting", "aum", "mean")
 
 
 def logits_of(ids: torch.Tensor, epoch: int) -> torch.Tensor:
-    """What the network says of samples: of (id, epoch) alone, whoever asks."""
+    """The logits of samples, a function of (id, epoch) alone."""
     rows = [torch.randn(CLASSES, generator=torch.Generator().manual_seed(epoch * N + i)) for i in ids.tolist()]
     return 2 * torch.stack(rows) if rows else torch.empty(0, CLASSES)
 
@@ -179,7 +179,7 @@ CHAIN = (4, 2, 3, 1, 4)
 
 
 def move_from_ranks_to_ranks(folder: Path) -> None:
-    """A training that goes on in the middle of every third epoch, each time on another number of ranks."""
+    """A training that resumes in the middle of every third epoch, each time on another number of ranks."""
     warnings.simplefilter("ignore")
     me, expected = dist.get_rank(), on_one_process()
     groups = {size: dist.new_group(range(size)) for size in (2, 3, 4)}
@@ -222,7 +222,7 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
         ShardedTable(N, tdds=5)
 
 
-def test_a_table_goes_on_on_any_number_of_ranks(tmp_path: Path) -> None:
+def test_a_table_resumes_on_any_number_of_ranks(tmp_path: Path) -> None:
     on_ranks(4, move_from_ranks_to_ranks, tmp_path, tmp_path)
 
 
@@ -236,7 +236,7 @@ def forget_the_exchange() -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-def test_an_exchange_forgotten_is_said(tmp_path: Path) -> None:
+def test_a_forgotten_exchange_warns(tmp_path: Path) -> None:
     said = on_ranks(2, forget_the_exchange, tmp_path)
     assert any("call table.exchange() at the end of every epoch" in line for line in said[1])
 

@@ -122,7 +122,7 @@ def test_rows_of_a_score_file_come_in_order_of_id(tmp_path: Path) -> None:
         Scores.load(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="is no score table"):
+    with pytest.raises(ValueError, match="is not a score table"):
         Scores.load(path)
 
 

@@ -27,7 +27,7 @@ def test_reference_on_closed_forms() -> None:
 @pytest.mark.parametrize("window", [2, 3, 10])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tdds_agrees_with_the_reference(window: int, dtype: torch.dtype) -> None:
-    """Rows that are ignored, not finite, repeated or beyond the limit are no visits; samples miss epochs."""
+    """Rows that are ignored, not finite, repeated or beyond the limit are not visits; samples miss epochs."""
     n, classes, limit = 30, 7, 14
     table = ScoreTable(n, window=window, epochs=limit, tdds=classes)
     criterion = DualLoss(table, ignore_index=3)

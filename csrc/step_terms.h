@@ -1,0 +1,90 @@
+// Included by step_rows.h: from the sums over a row to its loss, its gradient and its visit.
+
+// Sums over the logits z_j of a row, with e_j = exp(z_j - max).
+template <class F>
+struct Sums {
+    F max, true_logit, max_other, true_exp;
+    F others;          // sum of e_j over the wrong classes
+    F others_squared;  // sum of e_j^2 over the wrong classes
+    F entropy_sum;     // sum of e_j (z_j - max) over all classes
+    F smoothing_sum;   // sum of w_j (z_j - max) over all classes
+    Mask<F> finite;    // the true logit is finite, and no other is NaN or +inf
+    Mask<F> nan_loss;  // some logit is NaN or +inf, or all are -inf
+};
+
+// What follows from the sums. The gradient is a e_j - b w_j, but true_gradient for the true class.
+template <class F>
+struct Row {
+    F loss, nll, a, b, true_gradient, p, margin, el2n, entropy;
+    Mask<F> correct, finite;
+};
+
+template <class F>
+INLINE Row<F> finish(const Sums<F>& sums, const Terms& terms, const F& true_weight) {
+    const F inverse = 1.0f / (sums.others + sums.true_exp);
+    const F p = sums.true_exp * inverse, q = sums.others * inverse;  // q = 1 - p without cancellation
+    Row<F> out;
+    out.p = p;
+    out.finite = sums.finite;
+    out.correct = sums.true_logit > sums.max_other;
+    // The largest of the exponentials is 1. Where it is the true class's, the others keep all their digits.
+    const F all_but_max = out.correct ? sums.others : sums.others + sums.true_exp - 1.0f;
+    const F log_total = log1p_pos(all_but_max);
+    const F hard = terms.hard * true_weight, zero{};
+    const float soft = terms.soft, nan = std::numeric_limits<float>::quiet_NaN();
+    out.nll = (sums.max - sums.true_logit) + log_total;
+    const F loss = hard * out.nll + soft * (terms.weight_sum * log_total - sums.smoothing_sum);
+    const F a = terms.scale * inverse * (hard + soft * terms.weight_sum);
+    const F true_gradient = terms.scale * (soft * (terms.weight_sum * p - true_weight) - hard * q);
+    // A true class at -inf alone has an infinite loss and an ordinary gradient, as in torch.
+    out.loss = sums.finite ? loss : zero + std::numeric_limits<float>::infinity();
+    out.loss = sums.nan_loss ? zero + nan : out.loss;
+    out.a = sums.nan_loss ? zero + nan : a;
+    out.b = sums.nan_loss ? zero + nan : zero + terms.scale * soft;
+    out.true_gradient = sums.nan_loss ? zero + nan : true_gradient;
+    out.margin = out.el2n = out.entropy = zero + nan;
+    if (terms.by_products) {
+        out.margin = sums.true_logit - sums.max_other;
+        out.el2n = root<F>(sums.others_squared * inverse * inverse + q * q);
+        const F entropy = log_total - sums.entropy_sum * inverse;
+        out.entropy = entropy > 0.0f ? entropy : zero;
+    }
+    return out;
+}
+
+INLINE void prefetch_line(const Step& args, int64_t row) {
+    if (!args.lines || row >= args.rows) return;
+    // In integers: the index of a row that does not count may be anything.
+    const uint64_t bytes = static_cast<uint64_t>(args.index[row]) * static_cast<uint64_t>(args.layout.words) * 4;
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(args.lines) + bytes), 1);
+}
+
+INLINE void emit(const Step& args, int64_t row, const Observation& seen, bool folded) {
+    float* value = args.seen + row;
+    value[0] = seen.finite ? seen.p : std::numeric_limits<float>::quiet_NaN();
+    value[args.rows] = seen.margin;
+    value[2 * args.rows] = seen.el2n;
+    value[3 * args.rows] = seen.entropy;
+    args.flags[row] = kFlagCounted | (seen.correct ? kFlagCorrect : 0) | (folded ? kFlagFolded : 0);
+}
+
+// Not inlined, and without fused multiply-add: a line has the same bytes whichever function folds into it.
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+__attribute__((noinline)) void record(const Work& work, int64_t row, const Row<float>& out, int64_t& non_finite) {
+    const Step& args = work.args;
+    if (!args.lines && !args.flags) return;
+    const bool counted = args.lines ? work.counted[static_cast<size_t>(row)] : args.targets[row] != args.ignore_index;
+    if (args.flags) args.flags[row] = 0;
+    if (!counted) return;
+    const Observation seen{out.p, out.margin, out.el2n, out.entropy, out.correct, out.finite};
+    bool folded = false;
+    if (args.lines) {
+        const int64_t id = args.index[row];
+        folded = fold(args.lines + id * args.layout.words, args.layout, seen);
+        if (folded && args.loss_sums) args.loss_sums[id] += out.nll;
+    }
+    if (args.flags) emit(args, row, seen, folded);
+    non_finite += !seen.finite;
+}
+#pragma GCC pop_options

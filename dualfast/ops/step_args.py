@@ -1,0 +1,111 @@
+"""What a step takes besides the batch: options, and where it records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from dualfast.ops import layout
+
+Reduction = Literal["mean", "sum", "none"]
+BACKENDS = ("auto", "cpp", "triton", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How a step computes; every back end takes it. Raises ValueError for values that cannot be."""
+
+    backend: str = "auto"
+    reduction: str = "mean"
+    """mean, sum or none, as in torch.nn.functional.cross_entropy; so are label_smoothing and ignore_index."""
+    label_smoothing: float = 0.0
+    ignore_index: int = -100
+    by_products: bool = True
+    """Margin, EL2N and entropy too; without them they are recorded as NaN."""
+    inplace: bool = False
+    """Write the gradient over the logits."""
+    with_grad: bool = True
+    scale: float = 1.0
+    """What the gradient is multiplied by."""
+
+    def __post_init__(self) -> None:
+        check_options(self.label_smoothing, self.reduction)
+
+
+step_options = lru_cache(maxsize=256)(StepOptions)  # a look-up takes a tenth of the time of construction
+
+
+def check_options(label_smoothing: float, reduction: str) -> None:
+    """Raises ValueError when one of them cannot be."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing is {label_smoothing}; give a number in [0, 1]")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction is {reduction!r}; give mean, sum or none")
+
+
+class Lines(NamedTuple):
+    """The lines of a table: lines (n_samples, words) int32, status int32 (layout.STATUS), loss_sums (n_samples,)
+    float32 or None, the window J, and the number of visits per sample after which none is recorded."""
+
+    lines: torch.Tensor
+    status: torch.Tensor
+    loss_sums: torch.Tensor | None
+    window: int
+    limit: int
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.lines)
+
+    @classmethod
+    def zeros(
+        cls,
+        n_samples: int,
+        window: int,
+        epochs: int | None = None,
+        *,
+        track_loss: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> Lines:
+        """Lines of samples that were never visited; visits after the `epochs`-th are not recorded. TypeError and
+        ValueError for sizes that cannot be, among them epochs < window."""
+        n_samples, window, limit = _sizes(n_samples, window, epochs)
+        lines = torch.zeros(n_samples, layout.line_words(window), dtype=torch.int32, device=device)
+        status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
+        loss_sums = torch.zeros(n_samples, dtype=torch.float32, device=device) if track_loss else None
+        return cls(lines, status, loss_sums, window, limit)
+
+
+def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, int]:
+    """n_samples, window and the limit of visits, checked."""
+    for name, value in (("n_samples", n_samples), ("window", window), ("epochs", epochs)):
+        if not isinstance(value, int | np.integer) and not (name == "epochs" and value is None):
+            raise TypeError(f"{name} is {value!r}; give an integer")
+    if n_samples < 1:
+        raise ValueError(f"n_samples is {n_samples}; give at least 1")
+    if window < 2:
+        raise ValueError(f"window is {window}; a standard deviation needs at least 2 visits")
+    if epochs is not None and not window <= epochs <= layout.MAX_VISITS:
+        raise ValueError(
+            f"epochs is {epochs} and window is {window}: DUAL needs at least as many epochs as its window, and at most "
+            f"{layout.MAX_VISITS}; raise epochs or lower window"
+        )
+    return int(n_samples), int(window), layout.MAX_VISITS if epochs is None else int(epochs)
+
+
+class Observations(NamedTuple):
+    """What a step saw in each row: values (4, B) float32 (layout.OBSERVED) and flags (B,) uint8 (layout.FLAGS).
+
+    Values are set where COUNTED is; there p is NaN when the row's loss is not finite."""
+
+    values: torch.Tensor
+    flags: torch.Tensor
+
+    @classmethod
+    def empty(cls, rows: int, device: torch.device) -> Observations:
+        values = torch.empty(len(layout.OBSERVED), rows, dtype=torch.float32, device=device)
+        return cls(values, torch.empty(rows, dtype=torch.uint8, device=device))

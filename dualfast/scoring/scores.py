@@ -1,0 +1,195 @@
+"""Scores of a data set: a column per score, in memory and in Parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from dualfast.ops import layout
+from dualfast.storage.files import atomic
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+End: TypeAlias = Literal["high", "low"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """Scores of N samples, 1-D arrays of length N; `dual` and `mean` are required, the others may be None.
+
+    dual        mean over windows of std * (1 - mean) of the true-class probability (arXiv 2502.06905); high: keep
+    dyn_unc     mean over windows of std (arXiv 2306.05175); high: keep
+    mean        mean true-class probability over the visits, in [0, 1]
+    aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
+    el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
+    entropy     of the softmax at the last visit, in nats (arXiv 1906.11829); high: keep
+    tdds        moving average of how unevenly the softmax changes from visit to visit (arXiv 2311.13613); high: keep
+    forgetting  correct to wrong transitions; a sample never right has its visits + 1 (arXiv 1812.05159); high: keep
+    loss        mean cross-entropy over the visits
+    visits      how often the sample was seen
+    extra       scores registered with dualfast.score, by name; each is also an attribute: scores.NAME
+    extra_keep  which end of each of them to keep, "high" or "low"
+
+    A score that needs more visits than a sample had is NaN. Raises TypeError and ValueError for arrays that do not fit.
+    """
+
+    dual: Array
+    mean: Array
+    dyn_unc: Array | None = None
+    aum: Array | None = None
+    el2n: Array | None = None
+    entropy: Array | None = None
+    forgetting: Array | None = None
+    loss: Array | None = None
+    tdds: Array | None = None
+    visits: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    extra: Mapping[str, Array] = field(default_factory=dict)
+    extra_keep: Mapping[str, End] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in COLUMNS:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, self._checked(name, value))
+            elif name in ("dual", "mean"):
+                raise TypeError(f"{name} is None; Scores needs dual and mean")
+        extra = {name: self._checked(name, value) for name, value in self.extra.items()}
+        object.__setattr__(self, "extra", extra)
+        object.__setattr__(self, "extra_keep", {name: self.extra_keep.get(name, "high") for name in extra})
+
+    def _checked(self, name: str, value: Any) -> Array:
+        array = np.asarray(value)
+        if array.ndim != 1 or array.dtype.kind not in "fiu":
+            raise ValueError(f"{name} has shape {array.shape} and dtype {array.dtype}; give 1-D numbers")
+        if len(array) != len(self.dual):
+            raise ValueError(f"{name} has {len(array)} samples and dual has {len(self.dual)}")
+        return array
+
+    def __getattr__(self, name: str) -> Array:
+        extra: Mapping[str, Array] = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"Scores has no {name!r}; it has {', '.join([*COLUMNS, *extra])}")
+
+    def __len__(self) -> int:
+        return len(self.dual)
+
+    @property
+    def columns(self) -> dict[str, Array]:
+        """Every score that is there, by name, extra ones too."""
+        return {name: value for name in COLUMNS if (value := getattr(self, name)) is not None} | dict(self.extra)
+
+    def save(self, path: str | os.PathLike[str], *, labels: Any = None, fingerprint: str | None = None) -> None:
+        """Writes a Parquet table with the columns id, label (when given) and one for each score, atomically."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, Any] = {"id": np.arange(len(self), dtype=np.int64)}
+        if labels is not None:
+            labels = np.asarray(labels)
+            if labels.shape != (len(self),):
+                raise ValueError(f"labels have the shape {labels.shape}; {len(self)} samples need ({len(self)},)")
+            columns["label"] = labels.astype(np.int64)
+        columns |= self.columns
+        about: dict[str, Any] = {"n_samples": len(self), "fingerprint": fingerprint}
+        if self.extra:
+            about["extra"] = dict(self.extra_keep)
+        table = pa.table(columns).replace_schema_metadata({"dualfast": json.dumps(about)})
+        with atomic(path) as part:
+            pq.write_table(table, part)
+
+    @staticmethod
+    def about(path: str | os.PathLike[str]) -> dict[str, Any]:
+        """What save() wrote besides the scores: n_samples, fingerprint or None, labels (N,) int64 in order of id or
+        None, and, if there are extra scores, extra: the end to keep of each by name."""
+        import pyarrow.parquet as pq
+
+        schema = pq.read_schema(path)
+        labels = None
+        if "label" in schema.names:
+            table = pq.read_table(path, columns=[name for name in ("id", "label") if name in schema.names])
+            labels = (table.sort_by("id") if "id" in schema.names else table)["label"].to_numpy()
+        noted = json.loads((schema.metadata or {}).get(b"dualfast", b"{}"))
+        return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, fingerprint: str | None = None) -> Scores:
+        """Reads a table that save() wrote, rows in order of id.
+
+        Raises ValueError for a missing, damaged or foreign file, and when `fingerprint` is given and the file was
+        written for other data.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ValueError(f"{os.fspath(path)!r} is not a score table: {str(error).splitlines()[0]}") from None
+        missing = {"dual", "mean"} - set(table.column_names)
+        if missing:
+            raise ValueError(
+                f"{os.fspath(path)!r} has no column {sorted(missing)[0]!r}; it has {', '.join(table.column_names)}"
+            )
+        about = json.loads((table.schema.metadata or {}).get(b"dualfast", b"{}"))
+        written = about.get("fingerprint")
+        if fingerprint is not None and written is not None and written != fingerprint:
+            raise ValueError(f"{os.fspath(path)!r} was written for the data {written}; these are {fingerprint}")
+        if "id" in table.column_names:
+            ids = table["id"].to_numpy()
+            if not np.array_equal(ids, np.arange(len(ids))):
+                table = table.sort_by("id")
+                if not np.array_equal(table["id"].to_numpy(), np.arange(len(ids))):
+                    raise ValueError(f"{os.fspath(path)!r} has gaps or repeats in its ids; they must be 0 to N-1")
+        keep = {name: end for name, end in about.get("extra", {}).items() if name in table.column_names}
+        extra = {name: table[name].to_numpy() for name in keep}
+        columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
+        return cls(**columns, extra=extra, extra_keep=keep)
+
+
+COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))
+
+
+def has_by_products(tails: torch.Tensor) -> bool:
+    """Whether every visit in the lines' tails (N, TAIL_WORDS) int32 came with margin, EL2N and entropy."""
+    return not bool(tails[:, layout.MARGIN_SUM].contiguous().view(torch.float32).isnan().any())
+
+
+def scores_of(
+    tails: torch.Tensor,
+    window: int,
+    *,
+    loss_sums: torch.Tensor | None = None,
+    by_products: bool = True,
+    **columns: Any,
+) -> Scores:
+    """Scores from the tails of lines (N, TAIL_WORDS) int32 and the sums of the loss (N,).
+
+    by_products=False leaves out aum, el2n and entropy. columns: further fields of Scores."""
+    words = tails.cpu().contiguous().numpy()
+    tail = words.view(np.float32).astype(np.float64)
+    packed = words[:, layout.COUNTERS].view(np.uint32)
+    visits = layout.VISITS.of(packed).astype(np.int64)
+    forgotten = layout.FORGOTTEN.of(packed).astype(np.float64)
+    ever_correct = layout.EVER_CORRECT.of(packed) == 1
+    windows = np.maximum(visits - window + 1, 0)
+    seen = np.where(visits > 0, visits, np.nan)
+    full = np.where(windows > 0, windows, np.nan)
+    if by_products:
+        columns["aum"] = tail[:, layout.MARGIN_SUM] / seen
+        columns["el2n"] = tail[:, layout.EL2N_SUM] / np.minimum(seen, layout.EL2N_VISITS)
+        columns["entropy"] = np.where(visits > 0, tail[:, layout.ENTROPY], np.nan)
+    return Scores(
+        dual=tail[:, layout.DUAL_SUM] / full,
+        dyn_unc=tail[:, layout.STD_SUM] / full,
+        mean=tail[:, layout.P_SUM] / seen,
+        forgetting=np.where(visits == 0, np.nan, np.where(ever_correct, forgotten, visits + 1.0)),
+        loss=None if loss_sums is None else loss_sums.cpu().numpy().astype(np.float64) / seen,
+        visits=visits,
+        **columns,
+    )

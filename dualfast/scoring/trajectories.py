@@ -1,0 +1,223 @@
+"""Scores of whole trajectories: p and margin of every visit, and functions of them that become columns of Scores."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dualfast import ops
+from dualfast.ops import layout
+from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of
+
+Floats: TypeAlias = NDArray[np.float32]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FLUSH_ROWS = 1 << 16  # observations that wait in memory until they are written to the file
+RESERVED = {"id", "label", "random", "ccs", "stratified", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
+
+# ---- registered scores -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrajectoryScore:
+    """A score registered with dualfast.score."""
+
+    name: str
+    keep: End
+    function: Callable[..., Any]
+    needs_margin: bool
+
+
+_REGISTERED: dict[str, TrajectoryScore] = {}
+
+
+def registered() -> Mapping[str, TrajectoryScore]:
+    """The scores registered with dualfast.score, by name."""
+    return MappingProxyType(_REGISTERED)
+
+
+def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:
+    """Registers a function of trajectories as a score: a column of Scores, of score files, and a method of select.
+
+    The function takes p, or p and margin: (T, N) float32 arrays, read-only and perhaps memory-mapped. p is the
+    true-class probability and margin the true logit minus the largest other; row t is each sample's t-th visit, NaN
+    where it had fewer. It returns (N,) numbers. A sample without visits gets NaN whatever it returns. keep: which end
+    select keeps. The columns are there for ScoreTable(n, trajectories=True) and, when the function takes p alone, for
+    score_trajectories.
+
+    Raises ValueError for a name that is taken or not an identifier, and for another keep; TypeError for a function of
+    other parameters.
+    """
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise ValueError(f"name is {name!r}; give a Python identifier that does not start with an underscore")
+    if name in RESERVED:
+        raise ValueError(f"name is {name!r}, which dualfast uses itself; choose another")
+    if keep not in ("high", "low"):
+        raise ValueError(f"keep is {keep!r}; give 'high' or 'low'")
+
+    def register(function: Function) -> Function:
+        before = _REGISTERED.get(name)
+        if before is not None and _source(before.function) != _source(function):  # a notebook cell may run again
+            raise ValueError(f"name is {name!r}, which {'.'.join(_source(before.function))} has; choose another")
+        parameters = len(inspect.signature(function).parameters)
+        if parameters not in (1, 2):
+            raise TypeError(f"the function of score {name!r} has {parameters} parameters; it takes (p) or (p, margin)")
+        _REGISTERED[name] = TrajectoryScore(name, keep, function, parameters == 2)
+        return function
+
+    return register
+
+
+def _source(function: Any) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
+    """The registered scores of p and margin (T, N) as the fields extra and extra_keep of Scores; without margin those
+    that need it are left out. ValueError for a function that returns another shape or no numbers."""
+    if not _REGISTERED:
+        return {}
+    extra: dict[str, Array] = {}
+    unseen = np.isnan(p).all(0)
+    for one in _REGISTERED.values():
+        if one.needs_margin and margin is None:
+            continue
+        if not len(p):
+            extra[one.name] = np.full(p.shape[1], np.nan)
+            continue
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of columns that are NaN throughout
+            values = np.asarray(one.function(p, margin) if one.needs_margin else one.function(p))
+        if values.shape != unseen.shape or values.dtype.kind not in "fiu":
+            raise ValueError(
+                f"the function of score {one.name!r} returned shape {values.shape} and dtype {values.dtype}; it must "
+                f"return {unseen.shape} numbers"
+            )
+        extra[one.name] = np.where(unseen, np.nan, values.astype(np.float64))
+    return {"extra": extra, "extra_keep": {name: _REGISTERED[name].keep for name in extra}}
+
+
+# ---- what they are computed from -------------------------------------------------------------------------------------
+
+
+class Trajectories:
+    """p and margin of every visit of N samples, 8 bytes each, in a memory-mapped file that grows by a row per visit.
+
+    path: the file, which is overwritten; None: a temporary one, gone with the object."""
+
+    def __init__(self, n_samples: int, path: str | os.PathLike[str] | None = None) -> None:
+        self.n_samples, self.n_visits = n_samples, 0  # the largest number of any sample
+        self._file = tempfile.TemporaryFile(prefix="dualfast-") if path is None else open(path, "w+b")  # noqa: SIM115
+        self._data: Floats = np.empty((0, 2, n_samples), np.float32)
+        self._waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._rows = 0
+
+    def record(self, index: torch.Tensor, visits: torch.Tensor, values: torch.Tensor) -> None:
+        """Keeps values (2, B), p and margin, of the samples index (B,) at their visits (B,), from 0; -1: none."""
+        self._waiting.append((index, visits, values))
+        self._rows += len(index)
+        if self._rows >= FLUSH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits to the file."""
+        if not self._waiting:
+            return
+        index, visits, values = (torch.cat(parts, -1).cpu().numpy() for parts in zip(*self._waiting, strict=True))
+        self._waiting, self._rows = [], 0
+        kept = visits >= 0
+        index, visits, values = index[kept], visits[kept], values[:, kept]
+        self.n_visits = max(self.n_visits, int(visits.max(initial=-1)) + 1)
+        self._grow(self.n_visits)
+        self._data[visits, 0, index] = values[0]
+        self._data[visits, 1, index] = values[1]
+
+    def _grow(self, rows: int) -> None:
+        """Makes room for so many visits, NaN until they happen."""
+        if rows <= len(self._data):
+            return
+        empty = np.full((2, self.n_samples), np.nan, np.float32)
+        self._file.seek(0, os.SEEK_END)
+        for _ in range(len(self._data), rows):
+            empty.tofile(self._file)
+        self._file.flush()
+        self._data = np.memmap(self._file, np.float32, "r+", shape=(rows, 2, self.n_samples))
+
+    def arrays(self) -> tuple[Floats, Floats]:
+        """p and margin, (T, N) float32 each, read-only; T is the largest number of visits."""
+        self.flush()
+        data = self._data[: self.n_visits]
+        data.flags.writeable = False
+        return data[:, 0], data[:, 1]
+
+    def state_dict(self) -> torch.Tensor:
+        """(T, 2, N) float32; it shares memory with the file."""
+        self.flush()
+        return torch.from_numpy(self._data[: self.n_visits])
+
+    def load_state_dict(self, state: torch.Tensor) -> None:
+        """Restores what state_dict() gave; ValueError for another number of samples."""
+        if state.shape[2] != self.n_samples:
+            raise ValueError(f"the state holds trajectories of {state.shape[2]} samples, this table {self.n_samples}")
+        self._waiting, self._rows = [], 0
+        saved = state.cpu().numpy()
+        self.n_visits = len(saved)
+        self._grow(self.n_visits)
+        self._data[: len(saved)] = saved
+        self._data[len(saved) :] = np.nan
+
+
+# ---- another training's log ------------------------------------------------------------------------------------------
+
+
+def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = None) -> Scores:
+    """Scores from existing training logs: probs (T, N), the true-class probability of each sample at each epoch.
+
+    NaN marks an epoch that missed the sample; visits after a sample's `epochs`-th do not count. Gives dual, dyn_unc,
+    mean, visits and the scores registered with dualfast.score that take p alone; the others need the logits and are
+    None. Raises ValueError for another shape, a probability outside [0, 1], or T < window.
+    """
+    probs = np.asarray(probs)
+    if probs.ndim != 2 or probs.dtype.kind != "f":
+        raise ValueError(
+            f"probs have shape {probs.shape} and dtype {probs.dtype}; give (epochs, samples) floating point"
+        )
+    n_epochs, n_samples = probs.shape
+    if n_epochs < window:
+        raise ValueError(
+            f"probs hold {n_epochs} epochs and window is {window}: DUAL needs at least as many; lower window"
+        )
+    with np.errstate(invalid="ignore"):
+        bad = (probs < 0) | (probs > 1)
+    if bad.any():
+        t, i = np.argwhere(bad)[0]
+        raise ValueError(f"probs[{t}, {i}] is {probs[t, i]}; probabilities lie in [0, 1]")
+    lines = ops.Lines.zeros(n_samples, window, epochs)
+    index, zeros = torch.arange(n_samples), torch.zeros(n_samples)
+    wrong = torch.zeros(n_samples, dtype=torch.bool)
+    for row in probs:
+        p = torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32))
+        ops.observe(
+            lines, index, p=p, margin=zeros, el2n=zeros, entropy=zeros, correct=wrong, counted=torch.isfinite(p)
+        )
+    scores = scores_of(lines.lines[:, -layout.TAIL_WORDS :], lines.window, by_products=False)
+    extra = evaluate(_by_visit(probs, epochs), None)
+    return Scores(dual=scores.dual, dyn_unc=scores.dyn_unc, mean=scores.mean, visits=scores.visits, **extra)
+
+
+def _by_visit(probs: NDArray[Any], epochs: int | None) -> Floats:
+    """probs (T, N) with each sample's visits first, as a ScoreTable keeps them: no more rows than visits."""
+    missed = np.isnan(probs)
+    most = int((~missed).sum(0).max()) if epochs is None else min(int((~missed).sum(0).max()), epochs)
+    order = np.argsort(missed, axis=0, kind="stable")[:most]
+    return np.take_along_axis(probs, order, 0).astype(np.float32)
