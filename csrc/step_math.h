@@ -14,6 +14,17 @@ INLINE To bits_as(From from) {
     return to;
 }
 
+// value << by of the bits: a signed shift would be undefined for negative values and for bits that leave the type.
+template <class I>
+INLINE I shift_left(I value, int by) {
+    if constexpr (std::is_arithmetic_v<I>) {
+        return static_cast<I>(static_cast<uint32_t>(value) << by);
+    } else {
+        typedef uint32_t Unsigned __attribute__((vector_size(sizeof(I))));
+        return (I)((Unsigned)value << by);
+    }
+}
+
 template <class To, class From>
 INLINE To convert(From from) {
     if constexpr (std::is_arithmetic_v<From>) {
@@ -46,7 +57,7 @@ INLINE F exp_neg(F x) {
     p = p * f + 2.4022651e-1f;
     p = p * f + 6.9314718e-1f;
     p = p * f + 1.0f;
-    return bits_as<F>(bits_as<Int<F>>(p) + (bits_as<Int<F>>(whole) << 23));
+    return bits_as<F>(bits_as<Int<F>>(p) + shift_left(bits_as<Int<F>>(whole), 23));
 }
 
 // log(1 + x) for x >= 0, to two units in the last place, small x too. 1 + x = 2^k (1 + f) with f in [-0.29, 0.42].
@@ -54,7 +65,7 @@ template <class F>
 INLINE F log1p_pos(F x) {
     const F u = 1.0f + x, lost = x - (u - 1.0f);               // what the sum rounds away: all of a small x
     const Int<F> k = (bits_as<Int<F>>(u) - 0x3F3504F3) >> 23;  // the bits of sqrt(1/2)
-    const F shrink = bits_as<F>((127 - k) << 23);
+    const F shrink = bits_as<F>(shift_left(Int<F>(127 - k), 23));
     const F f = (u * shrink - 1.0f) + lost * shrink;
     F p = f * 8.7004364e-2f - 1.4267487e-1f;
     p = p * f + 1.4914765e-1f;

@@ -88,6 +88,8 @@ class Select(Command):
     """.npy of ids, or of a mask, never to keep."""
     force: str | None = None
     """.npy of ids, or of a mask, to keep in any case."""
+    score_module: str | None = None
+    """Python module that registers scores of your own with @dualfast.score."""
     mislabel_cut: int = 0
     """Number of samples of lowest aum to leave out."""
     skip_bad: bool = False
@@ -280,9 +282,12 @@ def _train(args: Train) -> None:
 
 
 def _select(args: Select) -> None:
+    from dualfast.scoring.trajectories import import_scores
     from dualfast.selection.files import write_list
     from dualfast.selection.spec import SelectionSpec
 
+    if args.score_module is not None:
+        import_scores(args.score_module)
     fingerprint = None
     if args.like is not None:
         spec, fingerprint = SelectionSpec.read(args.like)

@@ -133,6 +133,8 @@ class Scoring(Checked):
     """T: epochs of the scoring pass (the paper: 30 on CIFAR, 60 on ImageNet)."""
     window: int = 10
     """J: epochs in DUAL's sliding window."""
+    score_module: str | None = None
+    """Python module that registers scores of your own with @dualfast.score; keeps 8 bytes per visit and sample."""
     tdds: bool = False
     """Also gather TDDS scores, which --method tdds needs; takes 2 bytes per class plus 4 J bytes per sample."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dualfast import cli
+from dualfast.scoring import trajectories
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,3 +56,13 @@ def test_the_program_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     kept = namespace["kept"]
     assert isinstance(kept, np.ndarray)
     assert len(kept) == 9
+
+
+def test_the_example_of_a_score_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trajectories, "_REGISTERED", {})
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scores.md").read_text(encoding="utf-8"), re.S)
+    namespace: dict[str, object] = {}
+    exec(compile(program, "scores.md", "exec"), namespace)
+    kept = namespace["kept"]
+    assert isinstance(kept, np.ndarray)
+    assert len(kept) == 30

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.report.summary import Group, base_method
+from dualfast.report.summary import Group, is_baseline
 
 if TYPE_CHECKING:
     from dualfast.scoring.table import Scores
@@ -45,10 +45,9 @@ def styles(results: list[Group]) -> dict[str, Style]:
     by_method: dict[str, Style] = {}
     coloured = 0
     for method in sorted(dict.fromkeys(group.method for group in results), key=lambda name: name != "full"):
-        base = base_method(method)
-        if base == "full":
+        if method == "full":
             by_method[method] = Style(FULL, "dash", "dashed")
-        elif base == "random":
+        elif is_baseline(method):
             by_method[method] = Style(RANDOM, "diamond", "dotted")
         else:
             slot = coloured % len(COLOURS)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dualfast.config import method_options
+from dualfast.selection.methods import uses_scores
 
 COLUMNS = ("prune ratio", "kept", "method", "accuracy %", "spread", "best %", "scoring s", "training s", "seeds")
 TOLERATED_LOSS = 1.0  # points of accuracy; the headline states the largest prune ratio that loses no more
@@ -123,7 +124,7 @@ def headline(results: list[Group]) -> tuple[str, list[str]]:
         (
             group
             for group in pruned
-            if base_method(group.method) == "random" and group.prune_ratio == chosen.prune_ratio and group is not chosen
+            if is_baseline(group.method) and group.prune_ratio == chosen.prune_ratio and group is not chosen
         ),
         None,
     )
@@ -137,6 +138,11 @@ def headline(results: list[Group]) -> tuple[str, list[str]]:
     return _sentence(chosen, full, random), notes
 
 
+def is_baseline(method: str) -> bool:
+    """Whether a method, not "full", uses no scores: what the others are compared with."""
+    return not uses_scores(method)
+
+
 def base_method(method: str) -> str:
     """The method's name without its options."""
     return method_options(method)[0]
@@ -145,7 +151,7 @@ def base_method(method: str) -> str:
 def _chosen(pruned: list[Group], full: Group | None) -> tuple[Group, str]:
     """The group that the headline is about, and why."""
     methods = list(dict.fromkeys(group.method for group in pruned))
-    method = next((name for name in methods if base_method(name) != "random"), methods[0])
+    method = next((name for name in methods if not is_baseline(name)), methods[0])
     candidates = [group for group in pruned if group.method == method]
     best = max(candidates, key=lambda group: group.accuracy)
     if full is None:
@@ -158,7 +164,7 @@ def _chosen(pruned: list[Group], full: Group | None) -> tuple[Group, str]:
 
 
 def _sentence(chosen: Group, full: Group | None, random: Group | None) -> str:
-    how = "at random" if base_method(chosen.method) == "random" else f"with {chosen.method}"
+    how = "at random" if is_baseline(chosen.method) else f"with {chosen.method}"
     share = f"{100 * chosen.kept / chosen.n_samples:.3g}%"
     sentence = f"Keeping {share} of {chosen.n_samples:,} images {how} "
     if full is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import RunConfig, ScoreConfig, TrainConfig
+from dualfast.config import RunConfig, ScoreConfig, Scoring, TrainConfig
 from dualfast.data.beton import open_beton
 from dualfast.runs.progress import Progress
 from dualfast.runs.reporting import write_report
@@ -17,6 +17,7 @@ from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import score as score_seed
 from dualfast.runs.session import RunSession, open_session
 from dualfast.runs.trial import Trial, needs_scores, planned_images, run_trial, train_on_list, trial_of
+from dualfast.scoring.trajectories import import_scores
 from dualfast.selection.select import kept_count
 from dualfast.selection.spec import SelectionSpec
 from dualfast.training import models
@@ -29,6 +30,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     after the last epoch and the best tested one), score_seconds and train_seconds.
     """
     models.check(config.model)
+    _import_scores(config)
     _check_methods(config)
     with open_session(config, progress, needs_test=True) as session:
         _check_ratios(config, session)
@@ -56,6 +58,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
 
 def score(config: ScoreConfig, progress: Progress) -> Path:
     """Gathers the scores of one seed, unless they are there; returns the path of the Parquet table."""
+    _import_scores(config)
     with open_session(config, progress, needs_test=False) as session:
         if config.seed in session.run_dir.scored_seeds():
             return session.run_dir.scores_path(config.seed)
@@ -76,6 +79,11 @@ def report(out: str | Path) -> Path:
     data = str(run_dir.config()["asked"].get("data"))
     path = Path(data) if data.endswith(".beton") else run_dir.train_beton
     return write_report(run_dir, open_beton(path) if path.exists() else None)
+
+
+def _import_scores(config: Scoring) -> None:
+    if config.score_module is not None:
+        import_scores(config.score_module)
 
 
 def _check_methods(config: RunConfig) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dualfast.config import method_options
 from dualfast.data.beton import Beton
 from dualfast.data.index_list import load_keep, read_sidecar
 from dualfast.report import page
@@ -14,6 +15,7 @@ from dualfast.runs.rundir import RunDir
 from dualfast.runs.trial import Trial, needs_scores, trial_of
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import Beta, Statistics
+from dualfast.selection.methods import METHODS
 from dualfast.selection.notices import silent
 from dualfast.selection.select import select_in_memory
 from dualfast.selection.spec import SelectionSpec
@@ -71,9 +73,10 @@ class _Selections:
         if own.exists():
             return own
         shared = self.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed)
-        spec = trial.selection(**self.given)
+        method, options = method_options(trial.method)
         # c_D is a number in the sidecar, however it was given.
-        expected = {"method": spec.method, "seed": trial.seed, **spec.options}
+        expected = {key: value for key, value in options.items() if not isinstance(value, str) or key != "c_d"}
+        expected |= {"method": method, "seed": trial.seed}
         return shared if shared.exists() and expected.items() <= read_sidecar(shared).items() else None
 
     def spec(self, trial: Trial) -> SelectionSpec:
@@ -94,7 +97,8 @@ class _Selections:
 
     def densities(self, trials: list[Trial], seed: int) -> dict[float, Beta]:
         """By prune ratio, the density that the first method with one samples with, for the scores of `seed`."""
-        with_density = [t for t in trials if t.method != "full" and t.selection(**self.given).configured.fits]
+        fitting = {name for name, kind in METHODS.items() if kind.fits}
+        with_density = [t for t in trials if method_options(t.method)[0] in fitting]
         found: dict[float, Beta] = {}
         for ratio in sorted({t.prune_ratio for t in with_density if t.method == with_density[0].method}):
             spec = self.spec(Trial(with_density[0].method, ratio, seed))

@@ -18,14 +18,16 @@ def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     recipe = replace(session.recipe, epochs=max(session.recipe.epochs, scoring.score_epochs))
     if scoring.tdds and session.ranks.size > 1:
         raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
-    table = (ScoreTable if session.ranks.size == 1 else ShardedTable)(
-        session.n_samples,
-        window=scoring.window,
-        epochs=scoring.score_epochs,
-        track_loss=True,
-        tdds=session.n_classes if scoring.tdds else None,
-        device=str(session.device),
-    )
+    if scoring.score_module is not None and session.ranks.size > 1:
+        raise ValueError("scores of your own are gathered on a single process only; leave out --score-module")
+    options: dict[str, Any] = {"window": scoring.window, "epochs": scoring.score_epochs, "track_loss": True}
+    table: ScoreTable
+    if session.ranks.size > 1:
+        table = ShardedTable(session.n_samples, device=str(session.device), **options)
+    else:
+        options["tdds"] = session.n_classes if scoring.tdds else None
+        options["trajectories"] = scoring.score_module is not None
+        table = ScoreTable(session.n_samples, device=str(session.device), **options)
     criterion = DualLoss(table, label_smoothing=recipe.label_smoothing)
     _, result = session.fit(f"scoring, seed {seed}", seed, criterion, recipe, stop_after=scoring.score_epochs)
     path = session.run_dir.scores_path(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import tempfile
@@ -23,7 +24,7 @@ Floats: TypeAlias = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FLUSH_ROWS = 1 << 16  # observations that wait in memory until they are written to the file
-RESERVED = {"id", "label", "random", "ccs", "stratified", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
+RESERVED = {"id", "label", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
 
 # ---- registered scores -----------------------------------------------------------------------------------------------
 
@@ -44,6 +45,21 @@ _REGISTERED: dict[str, TrajectoryScore] = {}
 def registered() -> Mapping[str, TrajectoryScore]:
     """The scores registered with dualfast.score, by name."""
     return MappingProxyType(_REGISTERED)
+
+
+def import_scores(module: str) -> None:
+    """Imports the module of this name, which registers scores; ValueError when it cannot be imported or registers
+    none."""
+    before = set(_REGISTERED)
+    try:
+        imported = importlib.import_module(module)
+    except (ImportError, TypeError, ValueError) as error:  # the last two: a relative or an empty name
+        raise ValueError(
+            f"score_module is {module!r}, which does not import ({error}); give a module's name"
+        ) from error
+    there = {one.name for one in _REGISTERED.values() if one.function.__module__ == imported.__name__}
+    if not there | (set(_REGISTERED) - before):
+        raise ValueError(f"score_module is {module!r}, which registers no score; decorate one with @dualfast.score")
 
 
 def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:

@@ -1,4 +1,14 @@
-"""Which samples to keep."""
+"""Which samples to keep.
+
+methods    THE registry: a selection method is one class here
+spec       SelectionSpec: everything that determines a selection; parsed, resolved, saved and read again
+select     draws it from scores in memory       streaming  from files of any size, read by shards
+sharded    from scores over ranks               files      picks the engine for score files
+beta       the Beta density and c_D             draw       the exponential race
+quotas     how many of each class               notices    warnings at the caller's line
+
+Every engine gives the same ids for the same spec.
+"""
 
 from dualfast.selection.select import Explanation as Explanation
 from dualfast.selection.select import explain as explain

@@ -214,7 +214,7 @@ def test_names_that_are_taken_or_unfit_are_refused() -> None:
     dualfast.score("mine")(one)  # a notebook's cell, run again
     with pytest.raises(ValueError, match=r"name is 'mine', which .*one has"):
         dualfast.score("mine")(two)
-    for name in ("dual", "aum", "visits", "id", "label", "random", "ccs", "save", "extra"):
+    for name in ("dual", "aum", "visits", "id", "label", "save", "extra"):
         with pytest.raises(ValueError, match=f"name is '{name}', which dualfast uses"):
             dualfast.score(name)
     for name in ("dual+beta", "", "_private", 3):
