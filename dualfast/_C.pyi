@@ -6,126 +6,53 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+# fmt: off
+
 _Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
 __version__: str
 jpeg_library: str
 
 def crop_boxes(
-    ids: NDArray[np.int64],
-    heights: NDArray[np.uint16],
-    widths: NDArray[np.uint16],
-    kind: str,
-    flip: bool,
-    out_height: int,
-    out_width: int,
-    parameters: list[float],
-    seed: int,
-    epoch: int,
+    ids: NDArray[np.int64], heights: NDArray[np.uint16], widths: NDArray[np.uint16], kind: str, flip: bool,
+    out_height: int, out_width: int, parameters: list[float], seed: int, epoch: int,
 ) -> NDArray[np.int32]: ...
 def classify(
-    mean: _Column | None,
-    score: _Column | None,
-    ids: NDArray[np.int64] | None,
-    first: int,
-    count: int,
-    a: float,
-    b: float,
-    seed: int,
-    threads: int,
-    low: float,
-    high: float,
-    prefault_buffer: NDArray[np.int64] | None,
+    mean: _Column | None, score: _Column | None, ids: NDArray[np.int64] | None, first: int, count: int, a: float,
+    b: float, seed: int, threads: int, low: float, high: float, prefault_buffer: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.uint8], int, NDArray[np.int64], NDArray[np.float32], float, int]: ...
 def largest(column: _Column, k: int, threads: int) -> NDArray[np.int64]: ...
 def load_images(
-    fd: int,
-    ptr: NDArray[np.uint64],
-    size: NDArray[np.uint64],
-    mode: NDArray[np.uint8],
-    height: NDArray[np.uint16],
-    width: NDArray[np.uint16],
-    boxes: NDArray[np.int32],
-    out: NDArray[Any],
-    table: NDArray[Any],
-    fill: NDArray[Any],
+    fd: int, ptr: NDArray[np.uint64], size: NDArray[np.uint64], mode: NDArray[np.uint8], height: NDArray[np.uint16],
+    width: NDArray[np.uint16], boxes: NDArray[np.int32], out: NDArray[Any], table: NDArray[Any], fill: NDArray[Any],
     threads: int,
 ) -> NDArray[np.int32]: ...
 def observe(
-    p: NDArray[np.float32],
-    margin: NDArray[np.float32],
-    el2n: NDArray[np.float32],
-    entropy: NDArray[np.float32],
-    correct: NDArray[np.bool_],
-    counted: NDArray[np.bool_] | None,
-    index: NDArray[np.int64],
-    lines: NDArray[np.int32] | None,
-    status: NDArray[np.int32] | None,
-    samples: int,
-    window: int,
-    limit: int,
+    p: NDArray[np.float32], margin: NDArray[np.float32], el2n: NDArray[np.float32], entropy: NDArray[np.float32],
+    correct: NDArray[np.bool_], counted: NDArray[np.bool_] | None, index: NDArray[np.int64],
+    lines: NDArray[np.int32] | None, status: NDArray[np.int32] | None, samples: int, window: int, limit: int,
     threads: int,
 ) -> None: ...
 def order_keys(ids: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.uint64]: ...
 def place_images(
-    pixels: list[NDArray[np.uint8] | None],
-    boxes: NDArray[np.int32],
-    out: NDArray[Any],
-    table: NDArray[Any],
-    fill: NDArray[Any],
-    threads: int,
+    pixels: list[NDArray[np.uint8] | None], boxes: NDArray[np.int32], out: NDArray[Any], table: NDArray[Any],
+    fill: NDArray[Any], threads: int,
 ) -> None: ...
 def positions(bits: NDArray[np.uint8], out: NDArray[np.int64], threads: int) -> None: ...
 def race_keys(
-    mean: _Column | None,
-    score: _Column | None,
-    ids: NDArray[np.int64] | None,
-    first: int,
-    count: int,
-    a: float,
-    b: float,
-    seed: int,
-    threads: int,
-    positions: NDArray[np.int64] | None,
+    mean: _Column | None, score: _Column | None, ids: NDArray[np.int64] | None, first: int, count: int, a: float,
+    b: float, seed: int, threads: int, positions: NDArray[np.int64] | None,
 ) -> NDArray[np.float64]: ...
 def set_bits(bits: NDArray[np.uint8], positions: NDArray[np.int64]) -> None: ...
 def set_level(level: int) -> None: ...
 def settle_by_ratio(
-    bits: NDArray[np.uint8],
-    undecided: NDArray[np.int64],
-    ratios: NDArray[np.float32],
-    low: float,
-    high: float,
+    bits: NDArray[np.uint8], undecided: NDArray[np.int64], ratios: NDArray[np.float32], low: float, high: float,
 ) -> tuple[int, NDArray[np.int64]]: ...
 
 # Tensors as addresses, 0 for None: see csrc/register_step.cpp.
 def step(
-    logits: int,
-    grad: int,
-    bfloat16: bool,
-    rows: int,
-    classes: int,
-    logits_stride: int,
-    grad_stride: int,
-    targets: int,
-    index: int,
-    loss: int,
-    reduced: int,
-    scale: float,
-    mean: bool,
-    weight: int,
-    smoothing: float,
-    ignore_index: int,
-    lines: int,
-    status: int,
-    loss_sums: int,
-    samples: int,
-    words: int,
-    window: int,
-    limit: int,
-    seen: int,
-    flags: int,
-    by_products: bool,
-    threads: int,
-    /,
+    logits: int, grad: int, bfloat16: bool, rows: int, classes: int, logits_stride: int, grad_stride: int,
+    targets: int, index: int, loss: int, reduced: int, scale: float, mean: bool, weight: int, smoothing: float,
+    ignore_index: int, lines: int, status: int, loss_sums: int, samples: int, words: int, window: int, limit: int,
+    seen: int, flags: int, by_products: bool, threads: int, /,
 ) -> None: ...

@@ -11,6 +11,7 @@ import pytest
 
 from dualfast import cli
 from dualfast.scoring import trajectories
+from dualfast.selection import methods
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -66,3 +67,8 @@ def test_the_example_of_a_score_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = namespace["kept"]
     assert isinstance(kept, np.ndarray)
     assert len(kept) == 30
+
+
+def test_the_table_of_methods_is_the_registry_s() -> None:
+    text = (ROOT / "docs" / "selection.md").read_text(encoding="utf-8")
+    assert f"<!-- made: methods -->\n{methods.markdown_table()}<!-- end -->" in text

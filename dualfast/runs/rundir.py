@@ -34,6 +34,10 @@ class RunDir:
         may_differ: tuple[str, ...] = (),
     ) -> None:
         self.path = Path(path)
+        self.config_path, self.metrics_path = self.path / "config.yaml", self.path / "metrics.jsonl"
+        self.train_beton, self.test_beton = self.path / "train.beton", self.path / "test.beton"
+        self.checkpoints, self.model_path = self.path / "checkpoints", self.path / "model.pt"
+        self.report_path = self.path / "report.html"
         self._metrics = Records(self.metrics_path)
         if request is None:
             if not self.config_path.is_file():
@@ -56,34 +60,6 @@ class RunDir:
                     "give another --out, or delete that folder"
                 )
         self._write_config(noted | request)
-
-    @property
-    def config_path(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def report_path(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def model_path(self) -> Path:
-        return self.path / "model.pt"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def train_beton(self) -> Path:
-        return self.path / "train.beton"
-
-    @property
-    def test_beton(self) -> Path:
-        return self.path / "test.beton"
 
     def scored_seeds(self) -> list[int]:
         """The seeds whose scores are complete, in the order they were gathered."""

@@ -219,7 +219,7 @@ class OverStrata(Method):
     """Spreads what is kept over strata of a score and draws uniformly in each."""
 
     score: str
-    strata: int
+    strata: int = field(default=50, metadata={"doc": "number of strata"})
 
     @property
     def columns(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -250,7 +250,6 @@ class Ccs(OverStrata):
 
     score: str = field(default="aum", metadata={"doc": "the score whose range is covered"})
     mis_ratio: float = field(default=0.0, metadata={"doc": "fraction of lowest score to drop beforehand"})
-    strata: int = field(default=50, metadata={"doc": "number of strata"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -282,7 +281,6 @@ class Stratified(OverStrata):
     source = "Neyman, 1934"
 
     score: str = field(default="dual", metadata={"doc": "the score whose quantiles are the strata"})
-    strata: int = field(default=50, metadata={"doc": "number of strata"})
 
     def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
         groups = [group for group in np.array_split(np.argsort(column, kind="stable"), self.strata) if len(group)]
