@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.config import GivenCD, check_c_d, method_options
 from dualfast.ops import Bits, Floats, Ints
-from dualfast.scoring.table import Scores
+from dualfast.scoring import scores
+from dualfast.scoring.trajectories import registered
 from dualfast.selection.beta import Beta, Statistics, beta_from, c_d_number
 from dualfast.selection.draw import draw, smallest, warn_if_filled_up
 from dualfast.selection.quotas import shares
@@ -291,7 +292,7 @@ class Stratified(OverStrata):
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
 
-COLUMNS = tuple(f.name for f in fields(Scores) if f.name != "visits")
+COLUMNS = tuple(name for name in scores.COLUMNS if name != "visits")
 """The columns of Scores that measure something."""
 LOW_IS_KEPT = ("mean", "aum")
 """The columns of Scores of which the low end is kept; of the others it is the high end."""
@@ -299,25 +300,15 @@ RANGES = {"mean": (0.0, 1.0), "aum": (-math.inf, math.inf)}
 """Where valid values lie: for the other columns of Scores 0 and up, for other scores anywhere. All are finite."""
 
 
-def trajectory_scores() -> Mapping[str, Any]:
-    """The registered functions of trajectories by name, each with .keep, "high" or "low"."""
-    try:
-        from dualfast.scoring import trajectories  # type: ignore[attr-defined, unused-ignore]
-    except ImportError:
-        return {}
-    registered: Mapping[str, Any] = trajectories.registered()
-    return registered
-
-
 def score_names() -> list[str]:
     """Every score that is a method of the same name."""
-    return [*COLUMNS, *trajectory_scores()]
+    return [*COLUMNS, *registered()]
 
 
 def kept_end(score: str) -> str:
     """Which end of a score is kept unless an option says otherwise, "high" or "low"."""
-    if score not in COLUMNS and score in (registered := trajectory_scores()):
-        return str(registered[score].keep)
+    if score in registered():
+        return registered()[score].keep
     return "low" if score in LOW_IS_KEPT else "high"
 
 

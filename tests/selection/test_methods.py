@@ -125,7 +125,7 @@ def test_nothing_else_tests_a_method_s_name() -> None:
 
 def test_scores_of_trajectories_are_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     registered = {"late": SimpleNamespace(keep="low"), "early": SimpleNamespace(keep="high")}
-    monkeypatch.setattr(methods, "trajectory_scores", lambda: registered)
+    monkeypatch.setattr(methods, "registered", lambda: registered)
     column = np.random.default_rng(0).normal(size=100)  # negative values are as good as any
     scores: Any = SimpleNamespace(dual=column, late=column, early=column)
     order = np.argsort(column)
