@@ -362,6 +362,7 @@ def test_observations_equal_those_of_cpp(shape: Shape, planned: bool, monkeypatc
         index = torch.arange(ROWS) % 9
         targets[3] = -100
         logits[4, 0] = float("nan")
+        logits[5, targets[5]] = float("-inf")  # p is 0, and yet the visit is skipped
         for with_lines in (False, True):
             theirs = ops.Observations.empty(ROWS, torch.device("cpu"))
             ours = ops.Observations.empty(ROWS, torch.device(DEVICE))

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import dualfast
-from dualfast import DualLoss, Scores, ScoreTable, reference, score_trajectories
+from dualfast import DualLoss, Scores, ScoreTable, reference, score_trajectories, select
 from dualfast.scoring import trajectories
+from dualfast.selection import methods
 
 N, CLASSES = 30, 5
 
@@ -36,7 +37,7 @@ def test_an_example() -> None:
         criterion(logits, torch.zeros(4, dtype=torch.int64), torch.arange(4))
     scores = table.scores()
     assert scores.variability[[0, 2]] == pytest.approx(0.0, abs=1e-6)
-    assert np.argsort(scores.variability)[2:].tolist() == [1, 3]
+    assert select(scores, 0.5, method="variability").tolist() == [1, 3]
 
 
 def logged(table: ScoreTable, backend: str, epochs: int, start: int = 0) -> list[list[reference.Visit]]:
@@ -146,6 +147,7 @@ def test_columns_go_through_parquet(tmp_path: Path) -> None:
 
     scores = score_trajectories(np.random.default_rng(0).uniform(0, 1, (12, 9)), window=3)
     scores.save(tmp_path / "scores.parquet", fingerprint="abc")
+    assert select(scores, 0.5, method="mean_p").tolist() == sorted(np.argsort(scores.mean)[:5].tolist())
     trajectories._REGISTERED.clear()  # as in a process that does not know the score
     again = Scores.load(tmp_path / "scores.parquet")
     np.testing.assert_array_equal(again.mean_p, scores.mean_p)
@@ -225,6 +227,7 @@ def test_names_that_are_taken_or_unfit_are_refused() -> None:
     with pytest.raises(TypeError, match=r"has 3 parameters; it takes \(p\) or \(p, margin\)"):
         dualfast.score("other")(lambda p, margin, entropy: p)
     assert list(trajectories.registered()) == ["mine"]
+    assert {name for name in methods.METHODS if name.isidentifier()} <= trajectories.RESERVED
 
 
 def test_what_cannot_keep_trajectories_says_so() -> None:
