@@ -12,7 +12,7 @@ from dualfast.kernels.line import BAD_INDEX, BAD_TARGET, DUPLICATES, FINISHED, P
 from dualfast.ops import layout
 
 if TYPE_CHECKING:
-    from dualfast.ops import Lines, Observations, StepOptions
+    from dualfast.ops.step_args import StepInputs, StepOptions
 
 LOG2E = tl.constexpr(1.4426950408889634)
 COUNTED, CORRECT = tl.constexpr(layout.COUNTED), tl.constexpr(layout.CORRECT)
@@ -473,20 +473,13 @@ def scan_for(rows: int) -> int:
 
 
 def step(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    weight: torch.Tensor | None,
-    lines: Lines | None,
-    observations: Observations | None,
-    options: StepOptions,
-    *,
-    shape: Shape | None = None,
+    inputs: StepInputs, options: StepOptions, *, shape: Shape | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """dualfast.ops.step, asynchronously: the rows' losses (B,), the gradient, and the reduced loss (), None for "none".
 
     Bad targets and bad index values are counted in lines.status and not recorded; the loss and the gradient of a row
     with a bad target are NaN. Steps that share `lines` run on one stream. shape overrides shape_for's."""
+    logits, targets, index, weight, lines, observations = inputs
     logits = logits.detach()
     count, n_classes = logits.shape
     device, inplace = logits.device, options.inplace

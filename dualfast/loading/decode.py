@@ -137,7 +137,8 @@ class ImageDecoder:
             status = ops.load_images(source.fd, *places, height, width, boxes, out, table, fill, threads)
             if status.any():
                 _check_read(source, ids, status)
-                _decode_with_pillow(source, ids, np.flatnonzero(status == ops.UNDECODED), boxes, out, table, fill)
+                pixels = _decode_with_pillow(source, ids, np.flatnonzero(status == ops.UNDECODED))
+                ops.place_images(pixels, boxes, out, table, fill, batch_context.threads)
 
         return decode
 
@@ -152,20 +153,14 @@ def _check_read(source: beton.Beton, ids: NDArray[np.int64], status: NDArray[np.
 
 
 def _decode_with_pillow(
-    source: beton.Beton,
-    ids: NDArray[np.int64],
-    rows: NDArray[np.intp],
-    boxes: NDArray[np.int32],
-    out: NDArray[Any],
-    table: NDArray[Any],
-    fill: NDArray[Any],
-) -> None:
-    """Decodes ids[rows] into out[rows]. ValueError for an image that Pillow cannot decode either."""
+    source: beton.Beton, ids: NDArray[np.int64], rows: NDArray[np.intp]
+) -> list[NDArray[np.uint8] | None]:
+    """The pixels of ids[rows], None for the other ids. ValueError for an image that Pillow cannot decode either."""
     pixels: list[NDArray[np.uint8] | None] = [None] * len(ids)
     with ThreadPoolExecutor(batch_context.threads) as executor:
         for row, image in zip(rows.tolist(), executor.map(source.image, ids[rows].tolist()), strict=True):
             pixels[row] = image
-    ops.place_images(pixels, boxes, out, table, fill, batch_context.threads)
+    return pixels
 
 
 def _lookup_table(mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -12,7 +12,7 @@ import torch  # before _C, so that both share one OpenMP runtime
 import dualfast._C as _C
 from dualfast.ops import step_torch
 from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, WRONG_TARGET
-from dualfast.ops.step_args import BACKENDS, Lines, Observations, StepOptions
+from dualfast.ops.step_args import BACKENDS, Lines, Observations, StepInputs, StepOptions
 
 DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # wait for the device after each step and raise its errors there
 DEFAULTS = StepOptions()
@@ -80,13 +80,14 @@ def step(
 
     Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
     """
-    check_step(logits, targets, index, lines, weight)
+    inputs = StepInputs(logits, targets, index, weight, lines, observations)
+    check_step(inputs)
     if not logits.shape[0]:
         loss = torch.zeros(() if options.reduction != "none" else 0, device=logits.device)
         return loss, logits.new_zeros(logits.shape) if options.with_grad else None
     backend = runs_on(logits, options.backend)
     run = _step_cpp if backend == "cpp" else _step_triton if backend == "triton" else _step_torch
-    out = run(logits, targets, index, weight, lines, observations, options)
+    out = run(inputs, options)
     if options.inplace and options.with_grad:
         torch.autograd.graph.increment_version(logits)  # so that autograd notices who else needs the logits
     if DEBUG:
@@ -115,13 +116,9 @@ def _raise_bad_targets(count: int) -> None:
         raise ValueError(f"{count} targets lay outside the classes of the logits")
 
 
-def check_step(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    lines: Lines | None,
-    weight: torch.Tensor | None,
-) -> None:
+def check_step(inputs: StepInputs) -> None:
+    """Raises TypeError and ValueError as step() does, for all but index and target values."""
+    logits, targets, index, weight, lines, _ = inputs
     for name, value in (("logits", logits), ("targets", targets), ("index", index)):
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor")
@@ -151,15 +148,8 @@ def _elsewhere(name: str, value: torch.Tensor, logits: torch.Tensor) -> ValueErr
     return ValueError(f"{name} is on {value.device} and the logits are on {logits.device}; move one of them")
 
 
-def _step_cpp(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    weight: torch.Tensor | None,
-    lines: Lines | None,
-    observations: Observations | None,
-    options: StepOptions,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _step_cpp(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.Tensor | None]:
+    logits, targets, index, weight, lines, observations = inputs
     rows, classes = logits.shape
     stride, column = logits.stride()
     inplace = options.inplace
@@ -224,30 +214,14 @@ def _step_cpp(
     return loss, grad
 
 
-def _step_triton(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    weight: torch.Tensor | None,
-    lines: Lines | None,
-    observations: Observations | None,
-    options: StepOptions,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _step_triton(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.Tensor | None]:
     run = importlib.import_module("dualfast.kernels.step").step
-    loss, grad, reduced = run(logits, targets, index, weight, lines, observations, options)
+    loss, grad, reduced = run(inputs, options)
     return loss if reduced is None else reduced, grad
 
 
-def _step_torch(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    weight: torch.Tensor | None,
-    lines: Lines | None,
-    observations: Observations | None,
-    options: StepOptions,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    loss, grad, reduced = step_torch.step(logits, targets, index, weight, lines, observations, options)
+def _step_torch(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.Tensor | None]:
+    loss, grad, reduced = step_torch.step(inputs, options)
     return loss if reduced is None else reduced, grad
 
 

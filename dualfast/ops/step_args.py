@@ -1,4 +1,4 @@
-"""What a step takes besides the batch: options, and where it records."""
+"""What a step takes: its tensors, its options, and where it records."""
 
 from __future__ import annotations
 
@@ -109,3 +109,15 @@ class Observations(NamedTuple):
     def empty(cls, rows: int, device: torch.device) -> Observations:
         values = torch.empty(len(layout.OBSERVED), rows, dtype=torch.float32, device=device)
         return cls(values, torch.empty(rows, dtype=torch.uint8, device=device))
+
+
+class StepInputs(NamedTuple):
+    """The tensors of a step: logits (B, C), targets and index (B,) int64, class weights (C,) or None, and where the
+    visits are recorded."""
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    index: torch.Tensor  # type: ignore[assignment]  # hides tuple.index
+    weight: torch.Tensor | None
+    lines: Lines | None
+    observations: Observations | None

@@ -6,20 +6,13 @@ import torch
 
 from dualfast.ops import layout
 from dualfast.ops.layout import EVER_CORRECT, FORGOTTEN, LAST_CORRECT, SKIPPED, VISITS
-from dualfast.ops.step_args import Lines, Observations, StepOptions
+from dualfast.ops.step_args import Lines, Observations, StepInputs, StepOptions
 
 
-def step(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    weight: torch.Tensor | None,
-    lines: Lines | None,
-    observations: Observations | None,
-    options: StepOptions,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+def step(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """As dualfast.kernels.step.step: losses of the rows, gradient, reduced loss. Accumulates in float32, or in float64
     for float64."""
+    logits, targets, index, weight, lines, observations = inputs
     n_classes = logits.shape[1]
     kept = targets != options.ignore_index
     check_range("targets", targets, kept, n_classes, "the logits have the classes 0 to {last}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dualfast.ops.step import check_step, step
-from dualfast.ops.step_args import Lines, StepOptions
+from dualfast.ops.step_args import Lines, StepInputs, StepOptions
 
 _LIBRARY: Any = torch.library.Library("dualfast", "DEF")  # type: ignore[no-untyped-call]
 _SHARED = (
@@ -52,18 +52,10 @@ def _step_inplace(logits: torch.Tensor, *arguments: Any, **options: Any) -> torc
 
 
 def _fake_step(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    index: torch.Tensor,
-    weight: torch.Tensor | None,
-    *state: torch.Tensor | None,
-    window: int,
-    limit: int,
-    reduction: str,
-    with_grad: bool,
-    **options: Any,
+    *tensors: Any, window: int, limit: int, reduction: str, with_grad: bool, **options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    check_step(logits, targets, index, _lines(state, window, limit), weight)
+    logits, targets, index, weight, *state = tensors
+    check_step(StepInputs(logits, targets, index, weight, _lines(state, window, limit), None))
     wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
     loss = logits.new_empty(logits.shape[:1] if reduction == "none" else (), dtype=wide)
     return loss, logits.new_empty(logits.shape if with_grad else 0)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from dualfast import DualLoss, ScoreTable, ops
 from dualfast.ops import layout
+from dualfast.ops.step_args import StepInputs
 
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
@@ -67,7 +68,7 @@ def run_step(
     """The kernel's step on its device; the results are on the CPU, but for a gradient written over the logits."""
     lines, how = None if table is None else table.as_lines(), ops.StepOptions(**options)
     tensors = on_device([logits, targets, index, weight])
-    loss, grad, reduced = step_kernels.step(*tensors, lines, observations, how, shape=shape)
+    loss, grad, reduced = step_kernels.step(StepInputs(*tensors, lines, observations), how, shape=shape)
     assert lines is None or lines.status[ops.FINISHED] == 0
     grad = grad if grad is None or how.inplace else grad.cpu()
     return loss.cpu(), grad, None if reduced is None else reduced.cpu()

@@ -11,18 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.beton.format import (
-    DESCRIPTOR,
-    FIELD_DTYPES,
-    FLOAT_TYPE,
-    HEADER,
-    IMAGE_TYPE,
-    INT_TYPE,
-    describe_field,
-    head,
-    row_dtype,
-    start_of_pages,
-)
+from dualfast.data.beton import format as layout
 from dualfast.data.beton.parallel import progress_bar, thread_count
 from dualfast.data.beton.publish import Written, publish
 from dualfast.data.beton.reader import Beton, open_beton
@@ -45,7 +34,7 @@ def compact(
 
     Raises ValueError for indices outside src, for fields of a type that FFCV does not define, and when dst is src."""
     source = open_beton(src)
-    custom = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in FIELD_DTYPES]
+    custom = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in layout.FIELD_DTYPES]
     if custom:
         raise ValueError(f"the field {custom[0]!r} of {src} has a custom type; compact does not know where its data is")
     if Path(dst).exists() and Path(dst).samefile(src):
@@ -73,11 +62,11 @@ def _new_places(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void]
     is_kept[ids] = True
     table = source.allocations
     table = table[is_kept[table["sample_id"]]]
-    added = 0 if ORIGINAL_INDEX in source.field_names else DESCRIPTOR.itemsize + 16 * len(ids)
-    tables = HEADER.itemsize + source.descriptors.nbytes + len(ids) * source.metadata.dtype.itemsize + added
+    added = 0 if ORIGINAL_INDEX in source.field_names else layout.DESCRIPTOR.itemsize + 16 * len(ids)
+    tables = layout.HEADER.itemsize + source.descriptors.nbytes + len(ids) * source.metadata.dtype.itemsize + added
     ends = np.cumsum(table["size"], dtype=np.uint64)
     new_ptr = np.empty(len(table), np.uint64)
-    page_start, first = start_of_pages(tables, source.page_size), 0
+    page_start, first = layout.start_of_pages(tables, source.page_size), 0
     while first < len(table):
         start = int(ends[first] - table["size"][first])
         last = int(np.searchsorted(ends, start + source.page_size, side="right"))
@@ -102,7 +91,7 @@ def _write_tables(
     file.seek(end)
     file.write(allocations.tobytes())
     file.seek(0)
-    file.write(head(descriptors, metadata, n_samples=len(ids), page_size=source.page_size, table_start=end))
+    file.write(layout.head(descriptors, metadata, n_samples=len(ids), page_size=source.page_size, table_start=end))
     file.flush()
 
 
@@ -112,8 +101,11 @@ def _rows(
     """The kept metadata rows, with their new pointers and original_index, and the field descriptors."""
     types, descriptors = list(source.field_types), source.descriptors
     if ORIGINAL_INDEX not in source.field_names:
-        types, descriptors = [*types, INT_TYPE], np.concatenate([descriptors, describe_field(ORIGINAL_INDEX, INT_TYPE)])
-    metadata = np.zeros(len(ids), row_dtype(FIELD_DTYPES[t] for t in types))
+        types, descriptors = (
+            [*types, layout.INT_TYPE],
+            np.concatenate([descriptors, layout.describe_field(ORIGINAL_INDEX, layout.INT_TYPE)]),
+        )
+    metadata = np.zeros(len(ids), layout.row_dtype(layout.FIELD_DTYPES[t] for t in types))
     old = source.metadata[ids]
     extents = 2 * kept["ptr"] + (kept["size"] > 0)  # a sort key: an empty extent has the ptr of the next one
     for at, type_id in enumerate(types):
@@ -122,10 +114,10 @@ def _rows(
             metadata[name] = ids
             continue
         metadata[name] = old[name]
-        if type_id not in (FLOAT_TYPE, INT_TYPE):
+        if type_id not in (layout.FLOAT_TYPE, layout.INT_TYPE):
             ptr: Any = metadata[name]
             not_empty: Any = True
-            if type_id == IMAGE_TYPE:
+            if type_id == layout.IMAGE_TYPE:
                 ptr = ptr["data_ptr"]
             elif ptr.dtype.names:
                 ptr, not_empty = ptr["ptr"], ptr["size"] > 0

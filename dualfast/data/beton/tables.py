@@ -223,21 +223,10 @@ class Tables:
             raise ValueError(f"{self.path} has no image field; its fields: {', '.join(self.field_names)}")
         return np.ascontiguousarray(self.metadata[f"f{self.image_field}"][name])
 
-    @cached_property
-    def mode(self) -> NDArray[np.uint8]:
-        return self._column("mode")
-
-    @cached_property
-    def width(self) -> NDArray[np.uint16]:
-        return self._column("width")
-
-    @cached_property
-    def height(self) -> NDArray[np.uint16]:
-        return self._column("height")
-
-    @cached_property
-    def ptr(self) -> NDArray[np.uint64]:
-        return self._column("data_ptr")
+    mode = cached_property(lambda self: self._column("mode"))  # (n_samples,) uint8: JPEG or RAW
+    width = cached_property(lambda self: self._column("width"))  # uint16, px
+    height = cached_property(lambda self: self._column("height"))
+    ptr = cached_property(lambda self: self._column("data_ptr"))  # uint64, bytes from the start of the file
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
