@@ -263,7 +263,6 @@ def inclusion(weights: Floats, n: int) -> Floats:
 
 Size: TypeAlias = tuple[int, int]
 Box: TypeAlias = tuple[int, int, int, int]  # top, left, height, width
-AUGMENT_STREAM, FLIP_STREAM = 0x61756700, 0x666C6970
 
 
 @dataclass(frozen=True)
@@ -279,6 +278,9 @@ class CropDraws:
         counter = np.array([[self.sample_id & 0xFFFFFFFF, self.sample_id >> 32, self.epoch, stream]], np.uint32)
         key = np.array([self.seed & 0xFFFFFFFF, self.seed >> 32], np.uint32)
         return [int(word) for word in philox4x32(counter, key)[0]]
+
+
+AUGMENT_STREAM, FLIP_STREAM = 0x61756700, 0x666C6970
 
 
 def nearest(x: float) -> int:

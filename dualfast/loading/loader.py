@@ -186,15 +186,6 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         self.set_indices(indices)
 
     @property
-    def seed(self) -> int:
-        """Seed of orders and augmentation."""
-        return self._seed
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self.set_seed(seed)
-
-    @property
     def n_samples(self) -> int:
         """Samples in the file, selected or not."""
         return self.beton.n_samples
@@ -232,6 +223,8 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         batch 0."""
         self._seed = _checked_int("seed", seed)
         self._cursor = self._cursor.restart()
+
+    seed = property(lambda self: self._seed, set_seed, doc="Seed of orders and augmentation.")
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration visits epoch `epoch` (from 0) from its start; without a call, epochs count up."""

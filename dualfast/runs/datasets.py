@@ -21,10 +21,12 @@ def open_datasets(
     another rank's, and for test images whose classes do not match.
     """
     train_source, test_source = sources.splits(config.data, config.test)
-    train = _opened(train_source, run_dir.train_beton, config, ranks, progress)
-    test = None if test_source is None else _opened(test_source, run_dir.test_beton, config, ranks, progress)
-    if test is None and needs_test:
+    paths = {run_dir.train_beton: train_source} | ({} if test_source is None else {run_dir.test_beton: test_source})
+    ranks.run_on_rank0("writing the images", lambda: _write_missing(paths, config, progress))
+    if test_source is None and needs_test:
         raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
+    opened = [beton.open_beton(source if source.endswith(".beton") else path) for path, source in paths.items()]
+    train, test = opened[0], opened[1] if len(opened) > 1 else None
     ranks.check_same({"the training data": train.fingerprint})
     noted = {"data_fingerprint": train.fingerprint}
     noted |= {} if test is None else {"test_fingerprint": test.fingerprint}
@@ -45,21 +47,15 @@ def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:
     return ValueError(f"{what}: {count} images for {ranks.size} processes; start at most one process per image")
 
 
-def _opened(source: str, path: Path, config: Data, ranks: Ranks, progress: Progress) -> Beton:
-    """A .beton as it is; any other source is written to `path` first, unless it is there."""
-    if source.endswith(".beton"):
-        return beton.open_beton(source)
-
-    def write() -> None:
-        if path.exists():
-            return
+def _write_missing(paths: dict[Path, str], config: Data, progress: Progress) -> None:
+    """Writes each source that is not a .beton to its path, unless that exists."""
+    for path, source in paths.items():
+        if source.endswith(".beton") or path.exists():
+            continue
         progress.step(f"writing {path.name}")
         written = beton.write(source, path, max_size=config.max_size, skip_bad=config.skip_bad, progress=False)
         skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
         progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
-
-    ranks.run_on_rank0(f"writing {path.name}", write)
-    return beton.open_beton(path)
 
 
 def _check_classes(train: Beton, test: Beton) -> None:

@@ -38,7 +38,6 @@ class RunDir:
         self.train_beton, self.test_beton = self.path / "train.beton", self.path / "test.beton"
         self.checkpoints, self.model_path = self.path / "checkpoints", self.path / "model.pt"
         self.report_path = self.path / "report.html"
-        self._metrics = Records(self.metrics_path)
         if request is None:
             if not self.config_path.is_file():
                 raise ValueError(f"{str(self.path)!r} is not a run directory: it has no config.yaml")
@@ -91,16 +90,11 @@ class RunDir:
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one record to metrics.jsonl, on disk when this returns."""
-        self._metrics.append(record)
+        Records(self.metrics_path).append(record)
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """The complete records of metrics.jsonl with this "event", oldest first."""
-        return [record for record in self._metrics.read() if record["event"] == event]
-
-
-def open_run_dir(config: Data) -> RunDir:
-    """The run directory of a configuration, created if missing. Raises ValueError as RunDir does."""
-    return RunDir(out_of(config), request_of(config), MAY_DIFFER)
+        return [record for record in Records(self.metrics_path).read() if record["event"] == event]
 
 
 def out_of(config: Data) -> str:

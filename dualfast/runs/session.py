@@ -20,7 +20,7 @@ from dualfast.loading.loader import Loader
 from dualfast.runs.datasets import class_names_of, open_datasets, too_few_images
 from dualfast.runs.environment import versions
 from dualfast.runs.progress import NullProgress, Progress
-from dualfast.runs.rundir import RunDir, open_run_dir, out_of, request_of
+from dualfast.runs.rundir import MAY_DIFFER, RunDir, out_of, request_of
 from dualfast.scoring.loss import DualLoss
 from dualfast.storage.locks import lock_folder
 from dualfast.training import models
@@ -41,23 +41,23 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
     Raises ValueError when the ranks were started differently, when the directory is in use or holds another run, and
     for data that cannot be trained on.
     """
-    recipe = recipe_of(config)
-    ranks = join("cuda" if pick_device(recipe).type == "cuda" else "cpu", config.rank_timeout)
+    recipe, request, out = recipe_of(config), request_of(config), out_of(config)
+    device = pick_device(recipe)
+    ranks = join("cuda" if device.type == "cuda" else "cpu", config.rank_timeout)
     progress = progress if ranks.is_rank0 else NullProgress()
-    out = out_of(config)
     with ranks.leave_group_on_exit(), ExitStack() as resources:
-        ranks.check_same(versions() | request_of(config))
+        ranks.check_same(versions() | request)
 
         def lock_and_open() -> None:
             resources.enter_context(lock_folder(out))
-            open_run_dir(config)
+            RunDir(out, request, MAY_DIFFER)
 
         ranks.run_on_rank0("opening the run directory", lock_and_open)
         run_dir = RunDir(out)
         checkpoints = Checkpoints(run_dir.checkpoints, config.checkpoint_every, ranks, progress.say)
         resources.enter_context(checkpoints)
         train, test = open_datasets(config, run_dir, ranks, progress, needs_test=needs_test)
-        yield resources.enter_context(RunSession(run_dir, recipe, train, test, ranks, checkpoints, progress))
+        yield resources.enter_context(RunSession(run_dir, recipe, device, train, test, ranks, checkpoints, progress))
 
 
 class RunSession:
@@ -71,6 +71,7 @@ class RunSession:
         self,
         run_dir: RunDir,
         recipe: Recipe,
+        device: torch.device,
         train: Beton,
         test: Beton | None,
         ranks: Ranks,
@@ -79,7 +80,7 @@ class RunSession:
     ) -> None:
         self.run_dir, self.recipe, self.train, self.test = run_dir, recipe, train, test
         self.ranks, self.checkpoints, self.progress = ranks, checkpoints, progress
-        self.device = pick_device(recipe)
+        self.device = device
         self.n_samples, self.n_classes = train.n_samples, len(class_names_of(train))
         if self.device.type == "cpu":
             self._set_threads()
@@ -140,10 +141,11 @@ class RunSession:
         the end.
         """
         count = self.n_samples if ids is None else len(ids)
+        seed = mixed_seed(seed, scoring=stop_after is not None)
         loader = self._loader_of(count, recipe.batch_size)
+        loader.set_seed(seed)
         loader.set_indices(ids)
-        loader.set_seed(mixed_seed(seed, scoring=stop_after is not None))
-        torch.manual_seed(loader.seed)
+        torch.manual_seed(seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
         if count < self.ranks.size:
             raise too_few_images(what, count, self.ranks)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import RunConfig, check_ratio
-from dualfast.data.index_list import load_keep, read_sidecar, save_keep
+from dualfast.config import RunConfig
+from dualfast.data.index_list import load_keep, prune_ratio_of, save_keep
 from dualfast.runs.scoring import load_scores, score_times
 from dualfast.runs.session import RunSession
 from dualfast.selection.beta import Statistics
@@ -19,7 +19,7 @@ from dualfast.selection.notices import silent
 from dualfast.selection.select import kept_count, select_in_memory
 from dualfast.selection.spec import SelectionSpec
 from dualfast.storage.files import atomic
-from dualfast.training.fit import CrossEntropy, TrainResult
+from dualfast.training.fit import CrossEntropy
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def needs_scores(method: str) -> bool:
 def run_trial(session: RunSession, trial: Trial, config: RunConfig) -> dict[str, Any]:
     """Trains on what a trial keeps, with plain cross-entropy, and records the result; returns the row."""
     ids = None if trial.method == "full" else keep_list(session, trial, config)
-    recipe = session.recipe.for_subset(trial.prune_ratio, _count(session, ids), session.n_samples)
+    kept = _count(session, ids)
+    recipe = session.recipe.for_subset(trial.prune_ratio, kept, session.n_samples)
     _, result = session.fit(str(trial), trial.seed, CrossEntropy(recipe.label_smoothing), recipe, ids)
     times = {"seconds": 0.0, "cpu_seconds": 0.0}
     if needs_scores(trial.method):
@@ -63,15 +64,16 @@ def run_trial(session: RunSession, trial: Trial, config: RunConfig) -> dict[str,
         "method": trial.method,
         "prune_ratio": trial.prune_ratio,
         "seed": trial.seed,
-        **_outcome(session, ids, result),
+        "kept": kept,
+        "n_samples": session.n_samples,
+        **result.columns(),
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         **{f"score_{name}": value for name, value in times.items()},
     }
     session.record("recording the result", lambda: session.run_dir.append(row))
     session.progress.say(
-        f"{trial}: kept {row['kept']} of {session.n_samples}, {result.seconds:.1f} s, "
-        f"accuracy {100 * result.accuracy:.2f}%"
+        f"{trial}: kept {kept} of {session.n_samples}, {result.seconds:.1f} s, accuracy {100 * result.accuracy:.2f}%"
     )
     return row
 
@@ -91,7 +93,9 @@ def train_on_list(session: RunSession, keep: str | None, seed: int) -> dict[str,
         "method": "full" if ids is None else "given list",
         "prune_ratio": ratio,
         "seed": seed,
-        **_outcome(session, ids, result),
+        "kept": kept,
+        "n_samples": session.n_samples,
+        **result.columns(),
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "score_seconds": 0.0,
@@ -104,19 +108,6 @@ def train_on_list(session: RunSession, keep: str | None, seed: int) -> dict[str,
 
     session.record("writing model.pt", write)
     return row
-
-
-def prune_ratio_of(keep: str, kept: int, n_samples: int) -> float:
-    """The prune ratio that the sidecar of an index list notes; without one, the fraction that the list leaves out.
-
-    Raises ValueError for an empty list, and a noted ratio outside [0, 1).
-    """
-    if not kept:
-        raise ValueError(f"{keep!r} keeps no images; give a list with at least one")
-    noted = read_sidecar(keep).get("prune_ratio")
-    ratio = float(noted) if isinstance(noted, int | float) else 1 - kept / n_samples
-    check_ratio(ratio)
-    return ratio
 
 
 def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[np.int64]:
@@ -151,17 +142,3 @@ def planned_images(session: RunSession, trial: Trial) -> int:
 
 def _count(session: RunSession, ids: NDArray[np.int64] | None) -> int:
     return session.n_samples if ids is None else len(ids)
-
-
-def _outcome(session: RunSession, ids: NDArray[np.int64] | None, result: TrainResult) -> dict[str, Any]:
-    """The columns that every result row has."""
-    return {
-        "kept": _count(session, ids),
-        "n_samples": session.n_samples,
-        "accuracy": result.accuracy,
-        "best_accuracy": result.best_accuracy,
-        "loss": result.loss,
-        "train_seconds": result.seconds,
-        "train_cpu_seconds": result.cpu_seconds,
-        "images_per_second": result.images_per_second,
-    }

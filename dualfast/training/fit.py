@@ -61,6 +61,17 @@ class TrainResult:
     cpu_seconds: float
     images_per_second: float
 
+    def columns(self) -> dict[str, float]:
+        """What a result row says of the training."""
+        return {
+            "accuracy": self.accuracy,
+            "best_accuracy": self.best_accuracy,
+            "loss": self.loss,
+            "train_seconds": self.seconds,
+            "train_cpu_seconds": self.cpu_seconds,
+            "images_per_second": self.images_per_second,
+        }
+
 
 class _Clock:
     """Wall seconds, and processor seconds of this process, since the previous lap."""

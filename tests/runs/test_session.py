@@ -196,7 +196,8 @@ def test_a_run_is_named_after_its_data(data: str, tmp_path: Path, monkeypatch: p
 
 def test_numpy_numbers_are_noted_as_numbers(tmp_path: Path) -> None:
     numbers = {"c_d": np.float32(5.5), "prune_ratio": (np.float64(0.5),), "seed": (np.int64(3),)}
-    noted = rundir.open_run_dir(asked(tmp_path / "run", **numbers)).config()["asked"]
+    config = asked(tmp_path / "run", **numbers)
+    noted = rundir.RunDir(rundir.out_of(config), rundir.request_of(config)).config()["asked"]
     assert (noted["c_d"], noted["prune_ratio"], noted["seed"]) == (5.5, [0.5], [3])
 
 

@@ -14,17 +14,14 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.beton.parallel import in_order, progress_bar
+from dualfast.data.beton.parallel import in_order
 from dualfast.storage import files
-
-if TYPE_CHECKING:
-    from dualfast.data.beton.reader import Beton
 
 MAGIC = b"beton-cr"
 FIXED = np.dtype([("page_size", "<u8"), ("length", "<u8"), ("tables", "<u8"), ("own", "<u8")])
@@ -70,13 +67,6 @@ def of_pages(
             out[page] = value
             advance(min(page_size, length - page * page_size))
     return out
-
-
-def of_beton(beton: Beton, threads: int, progress: bool) -> Checksums:
-    """Computed from the file, whatever PATH.crc says."""
-    with progress_bar(beton.bytes, "checksums", progress, unit="B") as bar:
-        pages = of_pages(beton.fd, beton.page_size, beton.bytes, threads, bar.update)
-    return Checksums(beton.page_size, beton.bytes, beton.tables_crc, pages)
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dualfast.data.beton import checksums
+from dualfast.data.beton.parallel import progress_bar
 from dualfast.data.beton.reader import open_beton
 from dualfast.storage import files
 from dualfast.storage.resumable import Partial
@@ -32,7 +33,9 @@ def publish(
     """Checks the finished `partial` and gives it the name `path`, with PATH.json, `sidecar` and the fingerprint, and
     PATH.crc. Stopped at any moment, PATH never has the class names or checksums of other data."""
     beton = open_beton(partial.path)
-    sums = checksums.of_beton(beton, threads, progress)
+    with progress_bar(beton.bytes, "checksums", progress, unit="B") as bar:
+        pages = checksums.of_pages(beton.fd, beton.page_size, beton.bytes, threads, bar.update)
+    sums = checksums.Checksums(beton.page_size, beton.bytes, beton.tables_crc, pages)
     sidecar = sidecar | {"fingerprint": beton.fingerprint}
     checksums.forget(path)
     files.write_text(f"{os.fspath(path)}.json", json.dumps(sidecar, indent=1) + "\n")
