@@ -777,7 +777,7 @@ MUTATIONS = [
         "dualfast/storage/resumable.py",
         "if first != self._request_hash or not",
         "if not",
-        "tests/storage/test_resumable.py::test_what_no_longer_agrees_is_made_again[option]",
+        "tests/storage/test_resumable.py::test_steps_that_no_longer_agree_are_written_again[option]",
     ),
     Mutation(
         "dualfast/comm/ranks.py",
