@@ -36,7 +36,7 @@ _HOME = {
     "image_pipelines": "loading.loader",
     "DualLoss": "scoring.loss",
     "dual_loss": "scoring.loss",
-    "score": "scoring.trajectories",
+    "score": "selection.methods",  # which reserves the names of methods
     "score_trajectories": "scoring.trajectories",
     "PageRandom": "loading.order",
     "PrunedSampler": "loading.sampler",

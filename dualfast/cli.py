@@ -15,7 +15,10 @@ import tyro
 from tyro.conf import Positional
 
 from dualfast.config import (
+    DATA_HELP,
+    METHOD_HELP,
     RECIPES,
+    SOURCE_HELP,
     Checked,
     GivenCD,
     Recipe,
@@ -40,18 +43,12 @@ class Command(Checked):
         pass
 
 
-METHOD_HELP = {"help": ""}
-"""Filled in from the registry when help is asked for: it imports torch, which parsing does not need."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run(Command, RunConfig):
     """Score, select, retrain and report in one run directory; the same command continues an interrupted run.
 
     --recipe default | cpu | fast | paper | imagenet presets the flags below; a flag given beside it takes precedence.
     """
-
-    method: tuple[str, ...] = field(default=RunConfig.method, metadata=METHOD_HELP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +66,19 @@ class Select(Command):
     """Draw the samples to keep from a score table of any size."""
 
     scores: tuple[str, ...]
-    """scores.parquet; several that follow each other; or a .npy for each column, named after it."""
+    """scores.parquet; its parts, in order; or a .npy for each column, named after it."""
     out: str
     """The index list to write: .npy, with a .json beside it."""
     prune_ratio: float | None = None
     """Fraction REMOVED, in [0, 1)."""
     like: str | None = None
-    """The .json of an index list: draw as it was drawn. Of the other flags only --scores and --out apply then."""
+    """The .json of an index list: repeat that selection. Of the other flags only --scores and --out apply then."""
     method: str = field(default="dual+beta", metadata=METHOD_HELP)
     seed: int = 0
     c_d: GivenCD = "auto"
     """c_D of Beta sampling: a number, a data set's published value by name, or auto, computed from the scores."""
     per_class: bool = False
-    """Every class keeps its share."""
+    """Keep the same fraction of every class."""
     where: str | None = None
     """Keep only samples for which this holds: a DuckDB expression on the table's columns, as 'aum > 0'."""
     exclude: str | None = None
@@ -108,8 +105,7 @@ class Select(Command):
 class Write(Command):
     """Write a data set as a .beton file."""
 
-    data: Positional[str]
-    """digits, a folder of class folders, a .parquet, .npz or WebDataset .tar."""
+    data: Positional[str] = field(metadata=SOURCE_HELP)
     out: Positional[str]
     """The .beton file to write."""
     max_size: int | None = None
@@ -170,6 +166,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # modules that --model and --score-module name; python -m has it already
     warnings.showwarning = lambda message, *_: _note(message)
     warnings.simplefilter("default", append=True)  # a warning that an earlier call of main showed is shown again
     try:
@@ -199,9 +197,7 @@ def _parse(argv: list[str]) -> Any:
     if argv[:1] == ["bench"] and "--" not in argv:
         argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
     if not {"-h", "--help"}.isdisjoint(argv):
-        from dualfast.selection.methods import help_text
-
-        METHOD_HELP["help"] = help_text()
+        _fill_in_help()
     recipe = _recipe(argv)
     union: Any = None
     for command in _COMMANDS:
@@ -214,6 +210,16 @@ def _parse(argv: list[str]) -> Any:
         union = Annotated[command, kind] if union is None else union | Annotated[command, kind]
     config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(union, prog="dualfast", args=argv, config=config)
+
+
+def _fill_in_help() -> None:
+    """The help texts that registries give; apart, as these import torch, which parsing does not need."""
+    from dualfast.data.sources.registry import KINDS
+    from dualfast.selection.methods import help_text
+
+    METHOD_HELP["help"] = help_text()
+    kinds = ", ".join(kind.accepts for kind in KINDS)
+    SOURCE_HELP["help"], DATA_HELP["help"] = f"Images: {kinds}.", f"Training images: {kinds}, or a .beton file."
 
 
 def _recipe(argv: list[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any, Literal, Self
 
@@ -44,8 +44,8 @@ class Checked:
     """Runs check() on construction, with NumPy scalars turned into Python numbers, which YAML and JSON can store."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+        for option in fields(self):
+            object.__setattr__(self, option.name, _plain(getattr(self, option.name)))
         self.check()
 
     def check(self) -> None:
@@ -67,20 +67,21 @@ class Recipe(Checked):
     momentum: float = 0.9
     """Nesterov momentum of SGD."""
     weight_decay: float = 5e-4
+    """Weight decay of SGD."""
     schedule: Literal["onecycle", "cosine"] = "onecycle"
-    """Of the learning rate."""
+    """Learning-rate schedule."""
     compute: Literal["epochs", "steps"] = "epochs"
-    """Retrain on a subset for as many epochs as on all images (cheaper), or for as many optimizer steps."""
+    """What stays equal when retraining on a subset: epochs (cheaper), or optimizer steps."""
     batch_rule: Literal["same", "paper"] = "same"
     """Batch size of retraining. same: batch_size; paper: half of it from prune ratio 0.8, a quarter from 0.9."""
     tests: int = 10
-    """How many times a training is tested on the test images, the last time at its end."""
+    """Evaluations on the test images per training, the last at its end."""
     label_smoothing: float = 0.0
+    """Of the cross-entropy, in [0, 1)."""
     augment: Literal["auto", "none", Augment] = "auto"
     """auto: crop below 16 px, crop+flip up to 64 px, rrc (random resized crop and flip) above."""
     image_size: int | None = None
-    """Side of the network's input in pixels; None: the images' own, if they all share one square size of at most 64 px,
-    else 224."""
+    """Side of the network's input, px; None: the images' own if square, equal and at most 64 px, else 224."""
     amp: Literal["auto", "bf16", "off"] = "auto"
     """Mixed precision. auto: bf16 on a GPU and on a CPU with AVX512_BF16 or AMX; it is slower on other CPUs."""
     device: str = "auto"
@@ -88,7 +89,7 @@ class Recipe(Checked):
     num_workers: int = -1
     """Loader threads; -1: one per core available to this process."""
     threads: int = -1
-    """torch's threads on a CPU; -1: torch's default, or one if a batch has fewer than 16,384 pixels."""
+    """torch.set_num_threads on a CPU; -1: torch's default, or one if a batch has fewer than 16,384 pixels."""
 
     def check(self) -> None:
         _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")
@@ -136,7 +137,7 @@ class Scoring(Checked):
     score_module: str | None = None
     """Python module that registers scores of your own with @dualfast.score; keeps 8 bytes per visit and sample."""
     tdds: bool = False
-    """Also gather TDDS scores, which --method tdds needs; takes 2 bytes per class plus 4 J bytes per sample."""
+    """Also gather TDDS scores, which --method tdds needs: per sample, 2 bytes per class and 4 per window epoch."""
 
     def check(self) -> None:
         _require(self.window >= 2, f"window is {self.window}; a standard deviation needs at least 2 visits")
@@ -193,13 +194,15 @@ def check_ratio(prune_ratio: Any) -> None:
     _require(0 <= prune_ratio < 1, f"prune_ratio is {prune_ratio}; it is the fraction REMOVED and lies in [0, 1)")
 
 
+DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
+"""Filled in by the command line, from the registries of data sources and methods, when help is asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data(Checked):
     """What is read, and where the results go."""
 
-    data: str = "digits"
-    """Training images: digits, a folder of class folders, or a .parquet, .npz, WebDataset .tar, CIFAR .tar.gz (binary)
-    or .beton file."""
+    data: str = field(default="digits", metadata=DATA_HELP)
     test: str | None = None
     """Test images, in any of these forms; digits, CIFAR archives and folders with train and val or test need none."""
     out: str | None = None
@@ -234,7 +237,7 @@ class Safety(Checked):
     checkpoint_every: str = "10m"
     """Interval between checkpoints: a time (30s, 10m, 2h) or a number of optimizer steps (500steps)."""
     rank_timeout: float = 600.0
-    """Seconds that a process started by torchrun waits for the others before it gives up."""
+    """Seconds that a process started by torchrun waits for the others before it stops with an error."""
 
     def check(self) -> None:
         checkpoint_interval(self.checkpoint_every)
@@ -281,15 +284,14 @@ class RunConfig(Data, Recipe, Scoring, Safety):
 
     prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
     """Fractions REMOVED."""
-    method: tuple[str, ...] = ("dual+beta", "dual", "random")
-    """Selection methods; options follow a colon, as in dual+beta:c_d=5.5."""
+    method: tuple[str, ...] = field(default=("dual+beta", "dual", "random"), metadata=METHOD_HELP)
     seed: tuple[int, ...] = (0, 1, 2)
     c_d: GivenCD = "auto"
     """c_D of Beta sampling: a number, a data set's published value by name, or auto, computed from the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     full: bool = True
-    """Also train on all images, for comparison."""
+    """Train on all images, too, for comparison; --no-full leaves that out."""
 
     def check(self) -> None:
         for part in (Data, Recipe, Scoring, Safety):

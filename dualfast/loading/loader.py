@@ -47,12 +47,12 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
 
     Takes the arguments of ffcv.loader.Loader with the same meaning, except that order defaults to "random", drop_last
     to False, and seed to 0. With pipelines left out, images come as (B, 3, height, width), normalised, channels_last,
-    and labels as (B,) int64; image_size, augment, mean, std and dtype are image_pipelines' (image_size None: the
+    and labels as (B,) int64; image_size, augment, mean, std and dtype go to image_pipelines (image_size None: the
     images' own size where it is the same for all and at most 64 px, else 224; augment True: "crop+flip" up to 64 px,
     else "rrc"). With pipelines given, each output is what FFCV makes it.
 
     order "page_random" or PageRandom(budget_bytes) is for files larger than memory: see order.PageRandom. With
-    os_cache=False, pages read in that order or in "sequential" are dropped from the kernel's cache after their visit,
+    os_cache=False, pages read in that order or in "sequential" are dropped from the page cache after their visit,
     so that the default pipelines hold no more of the file than the budget; plan() tells beforehand what an epoch reads.
 
     Every draw is a function of (seed, epoch, id): the same batches for any num_workers. distributed=True splits an
@@ -202,7 +202,7 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
 
     @property
     def fingerprint(self) -> str:
-        """Of the data set: see beton.Beton.fingerprint."""
+        """Fingerprint of the data set, as beton.Beton.fingerprint."""
         return self.beton.fingerprint
 
     def set_indices(self, indices: Any) -> None:

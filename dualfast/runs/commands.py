@@ -11,13 +11,14 @@ from typing import Any
 
 from dualfast.config import RunConfig, ScoreConfig, Scoring, TrainConfig
 from dualfast.data.beton import open_beton
+from dualfast.errors import DualfastError
 from dualfast.runs.progress import Progress
 from dualfast.runs.reporting import write_report
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import score as score_seed
 from dualfast.runs.session import RunSession, open_session
 from dualfast.runs.trial import Trial, needs_scores, planned_images, run_trial, train_on_list, trial_of
-from dualfast.scoring.trajectories import import_scores
+from dualfast.scoring.trajectories import import_scores, registered
 from dualfast.selection.select import kept_count
 from dualfast.selection.spec import SelectionSpec
 from dualfast.training import models
@@ -91,6 +92,8 @@ def _check_methods(config: RunConfig) -> None:
         needed = SelectionSpec.parse(method, prune_ratio=0).configured.columns
         if "tdds" in needed and not config.tdds:
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
+        if registered().keys() & needed and config.score_module is None:
+            raise ValueError(f"method is {method!r}, a score of visits over time; give --score-module MODULE too")
 
 
 def _check_ratios(config: RunConfig, session: RunSession) -> None:
@@ -126,3 +129,5 @@ def _report(session: RunSession) -> None:
             f"no report.html: the package {error.name!r} is not installed; pip install 'dualfast[report]', then "
             f"dualfast report {session.run_dir.path}"
         )
+    except (DualfastError, ValueError, OSError) as error:
+        session.progress.say(f"no report.html: {error}")

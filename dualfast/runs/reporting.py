@@ -91,7 +91,10 @@ class _Selections:
         assert self.labels is not None
         path = self.list_of(trial)
         if path is not None:
-            return load_keep(path, n_samples=len(self.labels), fingerprint=self.fingerprint)
+            try:
+                return load_keep(path, n_samples=len(self.labels), fingerprint=self.fingerprint)
+            except ValueError as error:
+                raise ValueError(f"{error}; delete {str(path)!r} and its .json, and the page draws it again") from None
         scores = self.scores if needs_scores(trial.method) else len(self.labels)
         return select_in_memory(self.spec(trial), scores, labels=self.labels)
 

@@ -20,6 +20,10 @@ MAY_DIFFER = (
 )
 
 
+NEW_SINCE_0_1 = {"score_module": None}
+"""What a configuration of 0.1 that gathers scores does not say, and what it meant."""
+
+
 class RunDir:
     """A run directory. request: the configuration of the call that opens it, plain values only; None to read it.
 
@@ -52,6 +56,8 @@ class RunDir:
     def note(self, request: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
         """Adds `request` to config.yaml; raises ValueError, as above, where it differs."""
         noted = self.config()["asked"] if self.config_path.is_file() else {}
+        if "score_epochs" in noted:
+            noted = NEW_SINCE_0_1 | noted
         for key in sorted(set(noted) & set(request)):
             if key not in may_differ and noted[key] != request[key]:
                 raise ValueError(
@@ -78,7 +84,10 @@ class RunDir:
         """config.yaml: {"asked": the configuration, "environment": versions, machine and commit}."""
         import yaml
 
-        loaded = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+        try:
+            loaded = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            loaded = None
         if not isinstance(loaded, dict) or not isinstance(loaded.get("asked"), dict):
             raise ValueError(f"{str(self.config_path)!r} is damaged; delete the run directory or give another --out")
         return loaded

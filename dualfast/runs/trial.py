@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast.config import RunConfig
-from dualfast.data.index_list import load_keep, prune_ratio_of, save_keep
+from dualfast.data.index_list import load_keep, prune_ratio_of, read_sidecar, save_keep
 from dualfast.runs.scoring import load_scores, score_times
 from dualfast.runs.session import RunSession
 from dualfast.selection.beta import Statistics
@@ -117,7 +117,7 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     spec = trial.selection(config.c_d, config.per_class)
     if first and path.exists():
         resolved = spec.resolve(Statistics.of(lambda: load_scores(session, trial.seed)), silent)
-        if SelectionSpec.read(path)[0].sidecar() != resolved.sidecar():
+        if not read_sidecar(path) or SelectionSpec.read(path)[0].sidecar() != resolved.sidecar():
             # An earlier call on this directory had another first method.
             path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, False)
 

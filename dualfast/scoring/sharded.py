@@ -234,7 +234,17 @@ class ShardedTable(ScoreTable):
                 raise ValueError(f"the state has {name} {state.get(name)}, this table {own}{way}")
         super().load_state_dict(state)
         self.exchanges = state["exchanges"]
-        self._observed, self._packed = [], [(state["pending_ids"], state["pending_values"])]
+        self._observed, self._packed = [], [_waiting(state)]
+
+
+def _waiting(state: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The observations of a state that wait for an exchange; without by-products their margin is NaN, where version 0.1
+    has 0."""
+    ids, values = state["pending_ids"], state["pending_values"]
+    if not state["by_products"]:
+        values = values.clone()
+        values[:, 1] = torch.full((len(values),), torch.nan).view(torch.int32)
+    return ids, values
 
 
 def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
@@ -264,7 +274,7 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
         filled[arrived[:, 0].long()] = True
     if not bool(filled.all()):
         raise ValueError(f"{int((~filled).sum())} samples are in none of the states; give every rank's once")
-    waiting = [(part["pending_ids"], part["pending_values"]) for part in parts if "pending_ids" in part]
+    waiting = [_waiting(part) for part in parts if "pending_ids" in part]
     state = table.state_dict() | {"lines": whole[:, :words], "by_products": all(part["by_products"] for part in parts)}
     state["status"] = sum((part["status"] for part in parts), torch.zeros(len(ops.STATUS), dtype=torch.int32))
     if len(parts) == 1:  # these are only kept on one process

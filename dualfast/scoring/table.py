@@ -109,7 +109,7 @@ class ScoreTable:
         self.trajectories.record(rows, torch.where(folded, visits, -1), observations.values[:2])
 
     def exchange(self) -> None:
-        """Ends an epoch; does nothing to the scores on one process. See ShardedTable."""
+        """To be called at the end of each epoch; changes no score on one process. See ShardedTable."""
         if self.trajectories is not None:
             self.trajectories.flush()
 
@@ -122,7 +122,7 @@ class ScoreTable:
         return self._scores_of(tails, self.loss_sums, has_by_products(tails))
 
     def scores_on(self, rank: int) -> Scores | None:
-        """scores(), whatever the rank; see ShardedTable."""
+        """The scores; a ShardedTable gives them to `rank` alone, None to the others."""
         return self.scores()
 
     def _scores_of(self, tails: torch.Tensor, loss_sums: torch.Tensor | None, by_products: bool) -> Scores:

@@ -24,7 +24,8 @@ Floats: TypeAlias = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FLUSH_ROWS = 1 << 16  # observations that wait in memory until they are written to the file
-RESERVED = {"id", "label", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
+RESERVED = {"id", "label", "full", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
+"""Names that no score may take; the registry of selection methods adds its own."""
 
 # ---- registered scores -----------------------------------------------------------------------------------------------
 
@@ -85,17 +86,20 @@ def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:
         before = _REGISTERED.get(name)
         if before is not None and _source(before.function) != _source(function):  # a notebook cell may run again
             raise ValueError(f"name is {name!r}, which {'.'.join(_source(before.function))} has; choose another")
-        parameters = len(inspect.signature(function).parameters)
-        if parameters not in (1, 2):
-            raise TypeError(f"the function of score {name!r} has {parameters} parameters; it takes (p) or (p, margin)")
-        _REGISTERED[name] = TrajectoryScore(name, keep, function, parameters == 2)
+        required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+        if len(required) not in (1, 2) or any(
+            p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required
+        ):
+            names = ", ".join(map(str, required))
+            raise TypeError(f"the function of score {name!r} needs ({names}); it must take (p) or (p, margin)")
+        _REGISTERED[name] = TrajectoryScore(name, keep, function, len(required) == 2)
         return function
 
     return register
 
 
 def _source(function: Any) -> tuple[str, str]:
-    return function.__module__, function.__qualname__
+    return function.__module__, getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
@@ -168,6 +172,11 @@ class Trajectories:
             empty.tofile(self._file)
         self._file.flush()
         self._data = np.memmap(self._file, np.float32, "r+", shape=(rows, 2, self.n_samples))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Trajectories:
+        copied = Trajectories(self.n_samples)  # in a temporary file of its own
+        copied.load_state_dict(self.state_dict())
+        return copied
 
     def arrays(self) -> tuple[Floats, Floats]:
         """p and margin, (T, N) float32 each, read-only; T is the largest number of visits."""

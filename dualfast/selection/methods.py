@@ -1,7 +1,10 @@
-"""The registry of selection methods: each is one class here, and nothing else knows their names.
+"""The registry of selection methods: each is one class here, and nothing else has code for one of them.
 
 A method says which columns of the scores it reads, which options it takes, and how it picks n of some samples. To add
 one, write a subclass of Method, or of a more specific base, and put @register on it:
+
+The draws are exponential races: each sample's key is the logarithm of an exponential waiting time with its weight as
+rate, and the n smallest keys are a draw without replacement (Efraimidis and Spirakis, 2006).
 
     KeyedMethod     keeps the samples with the smallest keys; a key depends on the sample's own columns, id and the seed
     WeightedMethod  draws without replacement with a weight per sample
@@ -25,6 +28,7 @@ from dualfast import ops
 from dualfast.config import GivenCD, check_c_d, method_options
 from dualfast.ops import Bits, Floats, Ints
 from dualfast.scoring import scores, trajectories
+from dualfast.scoring.trajectories import score as score
 from dualfast.selection.beta import Beta, Statistics, beta_from, c_d_number
 from dualfast.selection.draw import draw, smallest, warn_if_filled_up
 from dualfast.selection.quotas import shares
@@ -64,7 +68,7 @@ class Method(ABC):
     columns: tuple[str, ...] = ()
     """The columns of the scores it reads; none: it needs no scores."""
     density: Beta | None = None
-    """The density over the prediction mean that it samples with, once fit to the scores."""
+    """The density over the prediction mean that it samples with; fit() sets it."""
     fits: ClassVar[bool] = False
     """Whether fit looks at the statistics of all scores; it then reads dual and mean, in this order."""
     streams: ClassVar[bool] = False
@@ -139,6 +143,7 @@ METHODS: dict[str, type[Method]] = {}
 def register(cls: type[Method]) -> type[Method]:
     """Adds a method to the registry under its name."""
     METHODS[cls.name] = cls
+    trajectories.RESERVED.add(cls.name)
     return cls
 
 
@@ -157,7 +162,7 @@ class DualBeta(WeightedMethod):
     fits = True
     checks_scores = True  # the race gets both columns as they are
 
-    c_d: GivenCD = field(default=4.0, metadata={"doc": "how late, as r grows, the density moves to easy samples"})
+    c_d: GivenCD = field(default=4.0, metadata={"doc": "how fast it turns to easy samples as more are removed"})
     density: Beta | None = None
 
     def __post_init__(self) -> None:
@@ -245,11 +250,11 @@ class Ccs(OverStrata):
     """Coverage-centric selection."""
 
     name = "ccs"
-    keeps = "covers strata of equal width of a score, after dropping the hardest"
+    keeps = "equal shares of equal-width bins of a score"
     source = "arXiv 2210.15809"
 
     score: str = field(default="aum", metadata={"doc": "the score whose range is covered"})
-    mis_ratio: float = field(default=0.0, metadata={"doc": "fraction of lowest score to drop beforehand"})
+    mis_ratio: float = field(default=0.0, metadata={"doc": "fraction with the lowest score, dropped first"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -277,7 +282,7 @@ class Stratified(OverStrata):
     """Proportional stratified sampling."""
 
     name = "stratified"
-    keeps = "the same fraction of each of `strata` quantiles of a score"
+    keeps = "the same fraction of each quantile of a score"
     source = "Neyman, 1934"
 
     score: str = field(default="dual", metadata={"doc": "the score whose quantiles are the strata"})
@@ -333,7 +338,10 @@ def kind_of(name: str) -> type[Method]:
     if name in METHODS:
         return METHODS[name]
     if name not in names:
-        raise ValueError(f"method is {name!r}; give one of {', '.join(sorted({*METHODS, *names}))}")
+        raise ValueError(
+            f"method is {name!r}; give one of {', '.join(sorted({*METHODS, *names}))}; a score of your "
+            "own is known once its module is imported (--score-module)"
+        )
     return ByScore
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +33,12 @@ def select(
     c_d: GivenCD = 4.0,
     seed: int = 0,
     group: Any = None,
-    keep: Literal["high", "low"] | None = None,
+    **options: Any,
 ) -> Ints:
     """dualfast.select from scores that no process holds whole: the same ids, sorted, on every rank.
 
-    scores: this rank's ShardedTable.local_scores(). method: "dual+beta", "random" or a score by name. Only histograms
+    scores: this rank's ShardedTable.local_scores(). method: "dual+beta", "random" or a score by name; options: the
+    method's, as keep="low". Only histograms
     of keys and the ids kept travel, for c_d="auto" the dual and mean of 65,536 samples too. Raises as dualfast.select
     does, on every rank; for "ccs", "stratified" and quotas, which need all scores at once, ValueError: gather them.
     """
@@ -46,7 +47,6 @@ def select(
     if total < 1:
         raise ValueError("there are 0 samples to select from; give the scores of at least one")
     ids = rank + size * np.arange(len(scores), dtype=np.int64)
-    options = {} if keep is None else {"keep": keep}
     spec: SelectionSpec | None = None
     columns: Columns = ()
     error: Exception | None = None

@@ -43,6 +43,7 @@ class SelectionSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        methods.check_options(self.method, self.options)
         for f in fields(self):
             if f.name in self.options:
                 raise ValueError(
@@ -54,7 +55,7 @@ class SelectionSpec:
             raise ValueError(f"seed is {seed!r}; give an integer of 64 bits, 0 to 2**64 - 1")
         object.__setattr__(self, "prune_ratio", float(self.prune_ratio))  # numpy's numbers do not go into JSON
         object.__setattr__(self, "seed", int(seed))
-        _ = self.configured  # checks the method and its options
+        _ = self.configured  # checks the values of the options
         if self._takes_c_d and not isinstance(self.c_d, str):
             object.__setattr__(self, "c_d", float(self.c_d))
 

@@ -37,21 +37,20 @@ def select_files(
     method: str = "dual+beta",
     c_d: GivenCD = 4.0,
     seed: int = 0,
-    keep: str | None = None,
     fingerprint: str | None = None,
     progress: Progress = lambda _: None,
-    **how: Any,
+    **options: Any,
 ) -> tuple[int, int]:
     """Writes to `out` (.npy, with its .json) the ids that select keeps; returns (kept, removed).
 
     source: a Parquet score table, a mapping from column names to .npy files, or a list of either, shards whose ids
-    follow each other. method: "dual+beta", "random" or any score by name. `how` is noted in the sidecar; progress is
-    called with the number of samples processed, twice the total in all. Memory as described above. Nothing appears
-    under the name `out` before it is complete. ValueError as for select, and for files that cannot be read.
+    follow each other. method: "dual+beta", "random" or any score by name; options: the method's,
+    as keep="low". progress is called with the number of samples processed, twice the total in all. Memory as described
+    above. Nothing appears under the name `out` before it is complete. ValueError as for select, and for files that
+    cannot be read.
     """
-    options = {} if keep is None else {"keep": keep}
     spec = SelectionSpec(prune_ratio=prune_ratio, method=method, c_d=c_d, seed=seed, options=options)
-    return write_selection(spec, shards_of(source), out, fingerprint=fingerprint, progress=progress, **how)
+    return write_selection(spec, shards_of(source), out, fingerprint=fingerprint, progress=progress)
 
 
 def write_selection(
@@ -61,7 +60,6 @@ def write_selection(
     *,
     fingerprint: str | None = None,
     progress: Progress = lambda _: None,
-    **how: Any,
 ) -> tuple[int, int]:
     """select_files for a spec."""
     if not spec.can_stream:
@@ -80,7 +78,7 @@ def write_selection(
         chosen = settle(params, n, seconds)
         assert chosen is not None
     race.warn_if_filled_up(sum(first.positive for first in firsts), total, n)
-    about = spec.sidecar() | how
+    about = spec.sidecar()
     write_keep(out, kept_ids(seconds, chosen), n, n_samples=total, fingerprint=fingerprint, **about)
     return n, total - n
 

@@ -18,7 +18,11 @@ class Records:
         """All complete records, oldest first."""
         if not self.path.is_file():
             return []
-        return [json.loads(line) for line in self.path.read_bytes().split(b"\n")[:-1]]
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ValueError(f"{str(self.path)!r} is damaged: {error}; remove the lines that are not JSON") from None
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one record and waits until it is on disk; first removes a line that a crash cut off."""

@@ -52,7 +52,7 @@ def test_a_run_selects_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("no_such", None, "does not import"),
         ("empty", "x = 1", "registers no score"),
         (".", None, "does not import"),
-        ("taken", MODULE.format(name="random"), "a method of selection"),
+        ("taken", MODULE.format(name="random"), "which dualfast uses itself"),
     ],
 )
 def test_a_module_that_does_not_fit_is_named(
@@ -63,3 +63,26 @@ def test_a_module_that_does_not_fit_is_named(
     assert cli.main(["run", "--out", "out", "--score-module", name, *SHORT]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_that_was_scored_without_it_says_so_and_stays_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "late_scores.py").write_text(MODULE.format(name="last_margin"))
+    plain = ["run", "--out", "out", "--method", "dual", "--prune-ratio", "0.5", *SHORT]
+    assert cli.main(plain) == 0
+    config = (tmp_path / "out" / "config.yaml").read_text()
+    lines = [line for line in config.splitlines() if "score_module" not in line]  # as version 0.1 wrote it
+    (tmp_path / "out" / "config.yaml").write_text("\n".join(lines) + "\n")
+    assert cli.main([*plain, "--score-module", "late_scores"]) == 2
+    assert "score_module: None, and this one asks for late_scores" in capsys.readouterr().err
+    assert cli.main(plain) == 0
+
+
+def test_a_score_of_visits_needs_its_module(capsys: pytest.CaptureFixture[str]) -> None:
+    @trajectories.score("first_p")
+    def first_p(p: np.ndarray) -> np.ndarray:
+        return p[0]
+
+    assert cli.main(["run", "--out", "out", "--method", "first_p", *SHORT]) == 2
+    assert "give --score-module MODULE too" in capsys.readouterr().err

@@ -244,3 +244,19 @@ def test_a_forgotten_exchange_warns(tmp_path: Path) -> None:
 def test_without_a_process_group_the_way_out_is_named() -> None:
     with pytest.raises(ValueError, match="use ScoreTable"):
         ShardedTable(10)
+
+
+def load_waiting_of_0_1() -> None:
+    """A state of 0.1 in which visits without by-products wait for an exchange, their margin written as 0."""
+    table = ShardedTable(4, window=2)
+    state = table.state_dict()
+    values = torch.zeros(4, 3, dtype=torch.int32)
+    values[:, 0] = torch.full((4,), -0.5).view(torch.int32)
+    table.load_state_dict(state | {"by_products": False, "pending_ids": torch.arange(4), "pending_values": values})
+    scores = table.scores()
+    assert scores.visits.tolist() == [1] * 4
+    assert (scores.aum, scores.el2n, scores.entropy) == (None, None, None)
+
+
+def test_visits_of_0_1_that_wait_without_by_products_stay_so(tmp_path: Path) -> None:
+    on_ranks(1, load_waiting_of_0_1, tmp_path)

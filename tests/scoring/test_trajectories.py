@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -216,7 +218,7 @@ def test_names_that_are_taken_or_unfit_are_refused() -> None:
     dualfast.score("mine")(one)  # a notebook's cell, run again
     with pytest.raises(ValueError, match=r"name is 'mine', which .*one has"):
         dualfast.score("mine")(two)
-    for name in ("dual", "aum", "visits", "id", "label", "save", "extra"):
+    for name in ("dual", "aum", "visits", "id", "label", "random", "ccs", "full", "save", "extra"):
         with pytest.raises(ValueError, match=f"name is '{name}', which dualfast uses"):
             dualfast.score(name)
     for name in ("dual+beta", "", "_private", 3):
@@ -224,7 +226,7 @@ def test_names_that_are_taken_or_unfit_are_refused() -> None:
             dualfast.score(name)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="keep is 'middle'"):
         dualfast.score("other", keep="middle")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"has 3 parameters; it takes \(p\) or \(p, margin\)"):
+    with pytest.raises(TypeError, match=r"needs \(p, margin, entropy\); it must take \(p\) or \(p, margin\)"):
         dualfast.score("other")(lambda p, margin, entropy: p)
     assert list(trajectories.registered()) == ["mine"]
     assert {name for name in methods.METHODS if name.isidentifier()} <= trajectories.RESERVED
@@ -242,3 +244,27 @@ def test_what_cannot_keep_trajectories_says_so() -> None:
 def test_extra_columns_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="mine has 3 samples and dual has 2"):
         Scores(dual=np.zeros(2), mean=np.zeros(2), extra={"mine": np.zeros(3)})
+
+
+def test_parameters_with_a_default_are_not_filled_in() -> None:
+    @dualfast.score("powered")
+    def powered(p: Any, power: float = 3.0) -> Any:
+        return p[0] ** power
+
+    assert not trajectories.registered()["powered"].needs_margin
+    with pytest.raises(TypeError, match="needs"):
+        dualfast.score("by_name")(lambda p, *, k: p[0])
+    first = functools.partial(powered, power=2.0)
+    dualfast.score("squared")(first)
+    dualfast.score("squared")(first)
+
+
+def test_a_table_with_trajectories_is_copied_with_them() -> None:
+    table = ScoreTable(3, window=2, epochs=4, trajectories=True)
+    criterion = DualLoss(table)
+    criterion(torch.randn(3, 2), torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    copied = copy.deepcopy(criterion)
+    criterion(torch.randn(3, 2), torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    assert (copied.table.scores().visits == 1).all()
+    assert (table.scores().visits == 2).all()
+    assert copied.table.state_dict()["trajectories"].shape == (1, 2, 3)

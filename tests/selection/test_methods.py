@@ -64,10 +64,11 @@ def test_one_class_is_a_method_in_every_engine(scores: Scores, capsys: pytest.Ca
     assert (load_keep("again.npy") == want).all()
     assert cli.main([*command, "bad.npy", "--prune-ratio", "0.9", "--method", "near-mean:value=2"]) == 2
     assert "value is 2; give a number in [0, 1]" in capsys.readouterr().err
-    select_files("scores.parquet", 0.9, "keep.npy", method="near-mean")
+    select_files("scores.parquet", 0.9, "keep.npy", method="near-mean", value=0.25)
+    assert (load_keep("keep.npy") == want).all()
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        assert (select_sharded(scores, 0.9, method="near-mean") == load_keep("keep.npy")).all()
+        assert (select_sharded(scores, 0.9, method="near-mean", value=0.25) == want).all()
     finally:
         dist.destroy_process_group()
     assert len(select(scores, 0.9, method="near-mean", labels=np.arange(N) % 3, per_class=True)) == N // 10
