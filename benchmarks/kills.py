@@ -33,7 +33,7 @@ def results(run: Path) -> tuple[list[Any], bytes, bytes]:
     """What must be the same bit for bit: metrics, scores and indices."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     scores = Scores.load(run / "scores.parquet")
-    columns = b"".join(value.tobytes() for value in vars(scores).values() if value is not None)
+    columns = b"".join(value.tobytes() for value in scores.columns.values())
     return [[row.get(name) for name in SAME] for row in rows], columns, (run / "keep-0.5.npy").read_bytes()
 
 
