@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dualfast.config import method_options
 from dualfast.selection.methods import uses_scores
 
 COLUMNS = ("prune ratio", "kept", "method", "accuracy %", "spread", "best %", "scoring s", "training s", "seeds")
@@ -141,11 +140,6 @@ def headline(results: list[Group]) -> tuple[str, list[str]]:
 def is_baseline(method: str) -> bool:
     """Whether a method, not "full", uses no scores: what the others are compared with."""
     return not uses_scores(method)
-
-
-def base_method(method: str) -> str:
-    """The method's name without its options."""
-    return method_options(method)[0]
 
 
 def _chosen(pruned: list[Group], full: Group | None) -> tuple[Group, str]:

@@ -143,8 +143,3 @@ def open_beton(path: str | os.PathLike[str]) -> Beton:
     if beton.image_field is None or beton.label_field is None:
         raise ValueError(f"{path} needs an image and an integer field; it has {', '.join(beton.field_names)}")
     return beton
-
-
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Beton.fingerprint of the file at path."""
-    return open_beton(path).fingerprint
