@@ -154,7 +154,7 @@ PUBLISHED_C_D = {"cifar10": 5.5, "cifar100": 4.0, "imagenet": 11.0}  # arXiv 250
 
 def _is_number(value: Any) -> bool:
     """Whether it is an integer or a float, Python's or numpy's."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, float) or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def published(c_d: Any) -> Any:
@@ -165,11 +165,9 @@ def published(c_d: Any) -> Any:
 def check_c_d(c_d: Any) -> None:
     """Raises ValueError unless c_d is a positive number, "auto" or the name of a data set with a published value."""
     number = published(c_d)
-    *names, last = "auto", *PUBLISHED_C_D
-    _require(
-        number == "auto" or (_is_number(number) and 0 < number < math.inf),
-        f"c_d is {c_d!r}; give a positive number, {', '.join(names)} or {last}",
-    )
+    if number != "auto" and not (_is_number(number) and 0 < number < math.inf):
+        *names, last = "auto", *PUBLISHED_C_D
+        raise ValueError(f"c_d is {c_d!r}; give a positive number, {', '.join(names)} or {last}")
 
 
 def method_options(method: str) -> tuple[str, dict[str, int | float | str]]:

@@ -334,10 +334,9 @@ def bad_scores(name: str, column: NDArray[Any]) -> NDArray[np.bool_]:
 
 def kind_of(name: str) -> type[Method]:
     """The class of the method of this name; ValueError for an unknown one."""
-    names = score_names()
-    if name in METHODS:
+    if name in METHODS and name not in trajectories.registered():
         return METHODS[name]
-    if name not in names:
+    if name not in (names := score_names()):
         raise ValueError(
             f"method is {name!r}; give one of {', '.join(sorted({*METHODS, *names}))}; a score of your "
             "own is known once its module is imported (--score-module)"
@@ -349,8 +348,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     """ValueError for an unknown method, or an option that its text may not hold: its own, and mislabel_cut, which is an
     argument of select, where scores are used."""
     kind = kind_of(name)
-    allowed = {*kind.options(), *(["mislabel_cut"] if kind.columns != () else [])}
     for given in options:
+        allowed = {*kind.options(), *(["mislabel_cut"] if kind.columns != () else [])}
         if given not in allowed:
             takes = ", ".join(sorted(allowed)) or "none"
             raise ValueError(f"method {name!r} has no option {given!r}; it takes {takes}")

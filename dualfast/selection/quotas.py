@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Context
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from dualfast.config import check_ratio
 from dualfast.selection.notices import warn
+
+EXACT = Context(prec=400)  # digits: a float in (0, 1) has at most 341, a count 19
 
 Ints: TypeAlias = NDArray[np.int64]
 PerClass: TypeAlias = bool | Literal["equal"] | Mapping[int, int]
@@ -23,7 +26,8 @@ def kept_count(n_samples: int, prune_ratio: float) -> int:
     prune_ratio is the fraction REMOVED, in [0, 1). TypeError for anything but a number, ValueError outside the range.
     """
     check_ratio(prune_ratio)
-    return math.floor((1 - Fraction(str(float(prune_ratio)))) * n_samples + Fraction(1, 2))
+    removed = EXACT.create_decimal(repr(float(prune_ratio)))
+    return math.floor(EXACT.fma(EXACT.subtract(1, removed), n_samples, EXACT.create_decimal("0.5")))
 
 
 def class_quotas(

@@ -44,11 +44,9 @@ class SelectionSpec:
 
     def __post_init__(self) -> None:
         methods.check_options(self.method, self.options)
-        for f in fields(self):
-            if f.name in self.options:
-                raise ValueError(
-                    f"options holds {f.name!r}, which is an argument; give {f.name}={self.options[f.name]!r}"
-                )
+        for name in self.options:
+            if name == "options" or name in _DEFAULTS:
+                raise ValueError(f"options holds {name!r}, which is an argument; give {name}={self.options[name]!r}")
         check_ratio(self.prune_ratio)
         seed = self.seed
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
