@@ -505,8 +505,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/quotas.py",
-        "* n_samples + Fraction(1, 2))",
-        "* n_samples)",
+        'EXACT.create_decimal("0.5")',
+        'EXACT.create_decimal("0")',
         "tests/selection/test_select.py::test_counts_are_exact",
     ),
     Mutation(
