@@ -504,6 +504,12 @@ MUTATIONS = [
         "tests/selection/test_select.py::test_narrowing_stands_the_worst_errors",
     ),
     Mutation(
+        "dualfast/runs/trial.py",
+        "if ratio < 1 and kept_count(n_samples, ratio) == kept)",
+        "if False)",
+        "tests/runs/test_session.py::test_a_kept_list_is_trained_alike_by_run_and_by_train",
+    ),
+    Mutation(
         "dualfast/selection/quotas.py",
         'EXACT.create_decimal("0.5")',
         'EXACT.create_decimal("0")',

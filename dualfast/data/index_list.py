@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.config import check_ratio
 from dualfast.data.beton import Beton
 from dualfast.storage.files import atomic, write_text
 
@@ -105,19 +104,6 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise ValueError(f"{str(sidecar)!r} does not describe an index list; delete it to use the list without it")
     return about
-
-
-def prune_ratio_of(keep: str, kept: int, n_samples: int) -> float:
-    """The prune ratio that the sidecar of an index list notes; without one, the fraction that the list leaves out.
-
-    Raises ValueError for an empty list, and a noted ratio outside [0, 1).
-    """
-    if not kept:
-        raise ValueError(f"{keep!r} keeps no images; give a list with at least one")
-    noted = read_sidecar(keep).get("prune_ratio")
-    ratio = float(noted) if isinstance(noted, int | float) else 1 - kept / n_samples
-    check_ratio(ratio)
-    return ratio
 
 
 def check_data(
