@@ -132,6 +132,9 @@ class Scoring(Checked):
 
     score_epochs: int = 30
     """T: epochs of the scoring pass (the paper: 30 on CIFAR, 60 on ImageNet)."""
+    score_schedule_epochs: int | None = None
+    """Epochs that the learning rate of the scoring pass is planned for, of which the first T are run (the paper: 200 on
+    CIFAR); None: T, a schedule that ends with the pass."""
     window: int = 10
     """J: epochs in DUAL's sliding window."""
     score_module: str | None = None
@@ -145,6 +148,11 @@ class Scoring(Checked):
             self.window <= self.score_epochs <= MAX_VISITS,
             f"score_epochs is {self.score_epochs} and window is {self.window}: DUAL needs at least as many epochs as "
             f"its window, and at most {MAX_VISITS}; raise score_epochs or lower window",
+        )
+        _require(
+            self.score_schedule_epochs is None or self.score_schedule_epochs >= self.score_epochs,
+            f"score_schedule_epochs is {self.score_schedule_epochs} and score_epochs is {self.score_epochs}: the "
+            "schedule of the scoring pass cannot end before it; raise score_schedule_epochs, or leave it out",
         )
 
 
@@ -333,6 +341,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch_rule": "paper",
         "schedule": "cosine",
         "score_epochs": 30,
+        "score_schedule_epochs": 200,
         "c_d": "cifar10",
     },
     # ImageNet-1k as in arXiv 2502.06905: ResNet-34, scores from all of 60 epochs, and as many steps at every
@@ -345,6 +354,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "weight_decay": 1e-4,
         "score_epochs": 60,
+        "score_schedule_epochs": 60,
         "image_size": 224,
         "c_d": "imagenet",
     },

@@ -77,3 +77,16 @@ def test_method_options_are_numbers_where_they_can_be() -> None:
     assert method_options("aum:mislabel_cut=20,keep=low") == ("aum", {"mislabel_cut": 20, "keep": "low"})
     assert isinstance(method_options("aum:mislabel_cut=20")[1]["mislabel_cut"], int)
     assert method_options("dual+beta:c_d=5.5") == ("dual+beta", {"c_d": 5.5})
+
+
+def test_the_scoring_schedule_is_no_shorter_than_the_pass() -> None:
+    assert Scoring(score_epochs=30, score_schedule_epochs=30).score_schedule_epochs == 30
+    with pytest.raises(ValueError, match="score_schedule_epochs is 29 and score_epochs is 30"):
+        Scoring(score_epochs=30, score_schedule_epochs=29)
+    with pytest.raises(ValueError, match="score_schedule_epochs is 0"):
+        Scoring(score_schedule_epochs=0)
+
+
+def test_the_published_recipes_score_the_beginning_of_their_own_schedule() -> None:
+    for name in ("paper", "imagenet"):
+        assert RECIPES[name]["score_schedule_epochs"] == RECIPES[name]["epochs"]

@@ -41,6 +41,7 @@ from dualfast.selection.select import kept_count
 from dualfast.storage.locks import try_lock
 from dualfast.storage.records import Records
 
+RETRAINING = {"epochs", "compute", "batch_rule"}  # without effect on the scores: one table serves all values
 WORK = Path(__file__).resolve().parents[2] / "runs" / "accuracy"
 
 
@@ -109,13 +110,14 @@ class Runner:
             self.opened = out, self.closing.enter_context(open_session(opening, TimedLines(), needs_test=True))
         session = self.opened[1]
         method = point.method_for(session.n_samples)
-        trial = Trial(method, point.ratio, point.seed)
+        trial = Trial(method, point.ratio, point.seed, point.draw_seed)
         if scored is not None:
             adopt_scores(session, *scored)
         result = run_trial(session, trial, config)
         kept = np.arange(session.n_samples) if method == "full" else keep_list(session, trial, config)
         row = point.key() | {name: result[name] for name in result if name not in ("event", "method", "prune_ratio")}
         row |= {"as": method, "score_epochs": config.score_epochs, "n_classes": session.n_classes}
+        row |= {"draw_seed": point.draw_seed, "device": session.device.type}
         if method.endswith("c_d=auto"):
             row["c_d"] = auto_c_d(Scores.load(session.run_dir.scores_path(point.seed)), point.ratio)
         row |= {"altered": len(written.altered), "altered_kept": int(np.isin(written.altered, kept).sum())}
@@ -124,10 +126,10 @@ class Runner:
     def _score(self, point: Point, written: Written, home: Path) -> tuple[Path, int, dict[str, Any]]:
         """The scores of the point's seed, gathered unless they exist: their file, the seed, and their record."""
         model = point.score_model or point.model
-        names = {field.name for field in fields(ScoreConfig)} - {"seed", "compute", "out"}
+        names = {field.name for field in fields(ScoreConfig)} - RETRAINING - {"seed", "out"}
         config = point.config(model, **self._paths(written), **self.machine)
         shared = {name: value for name, value in asdict(config).items() if name in names}
-        how = "-".join([point.recipe, *(f"{name}{value}" for name, value in point.options)])
+        how = "-".join([point.recipe, *(f"{name}{value}" for name, value in point.options if name in names)])
         out = self.work / "scores" / home / f"{model.replace(':', '_')}-{how}"
         records = RunDir(out).records("scored") if (out / "config.yaml").exists() else []
         if all(record["seed"] != point.seed for record in records):
@@ -151,7 +153,8 @@ def cost(points: list[Point], n_samples: int) -> tuple[int, int]:
         kept = kept_count(n, point.ratio)
         images += kept * config.for_subset(point.ratio, kept, n).epochs
         passes += min(config.tests, config.epochs)
-        who = (point.scenario, point.score_model or point.model, point.recipe, point.options, point.seed)
+        options = tuple(option for option in point.options if option[0] not in RETRAINING)
+        who = (point.scenario, point.score_model or point.model, point.recipe, options, point.seed)
         if point.method not in ("full", "random") and who not in scored:
             scored.add(who)
             images += n * config.score_epochs

@@ -20,10 +20,6 @@ MAY_DIFFER = (
 )
 
 
-NEW_SINCE_0_1 = {"score_module": None}
-"""What a configuration of 0.1 that gathers scores does not say, and what it meant."""
-
-
 class RunDir:
     """A run directory. request: the configuration of the call that opens it, plain values only; None to read it.
 
@@ -55,14 +51,13 @@ class RunDir:
 
     def note(self, request: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
         """Adds `request` to config.yaml; raises ValueError, as above, where it differs."""
-        noted = self.config()["asked"] if self.config_path.is_file() else {}
-        if "score_epochs" in noted:
-            noted = NEW_SINCE_0_1 | noted
+        noted = _complete(self.config()["asked"]) if self.config_path.is_file() else {}
         for key in sorted(set(noted) & set(request)):
-            if key not in may_differ and noted[key] != request[key]:
+            before, now = _meant(noted, key), _meant(request, key)
+            if key not in may_differ and before != now:
                 raise ValueError(
-                    f"{str(self.path)!r} holds a run with {key}: {noted[key]}, and this one asks for {request[key]}; "
-                    "give another --out, or delete that folder"
+                    f"{str(self.path)!r} holds a run with {key}: {before}, and this one asks for {now}; give another "
+                    "--out, or delete that folder"
                 )
         self._write_config(noted | request)
 
@@ -104,6 +99,21 @@ class RunDir:
     def records(self, event: str) -> list[dict[str, Any]]:
         """The complete records of metrics.jsonl with this "event", oldest first."""
         return [record for record in Records(self.metrics_path).read() if record["event"] == event]
+
+
+def _complete(asked: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with what one of 0.1 that gathers scores left unsaid: they came from the beginning of a training
+    of `epochs`."""
+    if "score_epochs" not in asked:
+        return asked
+    planned = max(asked.get("epochs", 0), asked["score_epochs"])
+    return {"score_module": None, "score_schedule_epochs": planned} | asked
+
+
+def _meant(asked: dict[str, Any], key: str) -> Any:
+    """The value of a key, a score_schedule_epochs of None as its number."""
+    unset = key == "score_schedule_epochs" and asked[key] is None
+    return asked["score_epochs"] if unset else asked[key]
 
 
 def out_of(config: Data) -> str:

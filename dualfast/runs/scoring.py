@@ -15,7 +15,8 @@ from dualfast.scoring.table import Scores, ScoreTable
 
 def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     """Trains for the scoring epochs with DualLoss and writes the scores; returns the path of the Parquet table."""
-    recipe = replace(session.recipe, epochs=max(session.recipe.epochs, scoring.score_epochs))
+    planned = scoring.score_schedule_epochs or scoring.score_epochs
+    recipe = replace(session.recipe, epochs=planned)
     if scoring.tdds and session.ranks.size > 1:
         raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
     if scoring.score_module is not None and session.ranks.size > 1:
@@ -36,6 +37,7 @@ def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
         "event": "scored",
         "seed": seed,
         "epochs": scoring.score_epochs,
+        "schedule_epochs": planned,
         "seconds": result.seconds,
         "cpu_seconds": result.cpu_seconds,
         "accuracy": result.accuracy,
@@ -61,7 +63,8 @@ def adopt_scores(session: RunSession, path: Path, seed: int, record: dict[str, A
     if seed not in session.run_dir.scored_seeds():
         scores = Scores.load(path, fingerprint=session.train.fingerprint)
         _save(session, scores, session.run_dir.scores_path(seed))
-        session.run_dir.append({"event": "scored", "seed": seed, "from": str(path), **_times(record)})
+        about = {name: record[name] for name in ("epochs", "schedule_epochs") if name in record}
+        session.run_dir.append({"event": "scored", "seed": seed, "from": str(path), **about, **_times(record)})
 
 
 def load_scores(session: RunSession, seed: int) -> Scores:

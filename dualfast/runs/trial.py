@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,16 @@ from dualfast.training.fit import CrossEntropy
 
 @dataclass(frozen=True)
 class Trial:
-    """One retraining of a run: on all images ("full") or on what `method` keeps at `prune_ratio`."""
+    """One retraining of a run: on all images ("full") or on what `method` keeps at `prune_ratio`.
+
+    draw_seed: the seed that the selection is drawn with; None: `seed`. One seed draws nested random subsets at all
+    ratios.
+    """
 
     method: str
     prune_ratio: float
     seed: int
+    draw_seed: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         what = "all images" if self.method == "full" else f"{self.method} at prune ratio {self.prune_ratio:g}"
@@ -36,7 +41,8 @@ class Trial:
 
     def selection(self, c_d: Any, per_class: bool) -> SelectionSpec:
         """What it keeps. c_d: the run's, unless the method's options give one."""
-        arguments = {"seed": self.seed, "c_d": c_d, "per_class": per_class}
+        seed = self.seed if self.draw_seed is None else self.draw_seed
+        arguments = {"seed": seed, "c_d": c_d, "per_class": per_class}
         return SelectionSpec.parse(self.method, prune_ratio=self.prune_ratio, **arguments)
 
 

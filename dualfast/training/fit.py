@@ -35,14 +35,15 @@ class Batches(Protocol):
 
 
 class CrossEntropy(nn.Module):
-    """Plain cross-entropy with DualLoss's signature, for trainings that record no scores."""
+    """Plain cross-entropy with DualLoss's signature, for trainings that record no scores; in float32, as there."""
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        # The softmax of bf16 logits rounds small gradients to zero.
+        return nn.functional.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
 
 
 @dataclass(frozen=True)

@@ -240,6 +240,9 @@ def test_the_plan_counts_what_the_grid_trains_on(modules: Any) -> None:
     many = 3 * 10_000 * 30 * (1.8 * (len(grids.METHODS) - 1) + 0.6 + 1 + 1)
     assert images == pytest.approx(many)
     assert images / 3800 < 2 * 3600
+    # 30 scorings of 50,000 images a seed, and per seed the kept fractions times 200 epochs.
+    proof = 3 * (3 * 0.6 + 4 * 0.1) + 2 * (2 * (0.5 + 0.7) + 1)
+    assert run.cost(list(grids.proof("cifar10")), 50_000)[0] == pytest.approx((200 * proof + 3 * 30) * 50_000)
     assert run.cost(list(grids.c_d("cifar10")), 50_000)[0] == pytest.approx(4 * (17 * 1.1 * 18 + 45) * 10_000)
     for name, grid in grids.GRIDS.items():
         made = list(grid("cifar10"))
@@ -247,6 +250,21 @@ def test_the_plan_counts_what_the_grid_trains_on(modules: Any) -> None:
         assert len(keys) == len(made), f"{name} asks for a training twice"
         for point in made:
             point.config(point.model)
+
+
+def test_the_proof_grid_scores_once_a_seed_and_draws_each_ratio_anew(modules: Any) -> None:
+    grids = modules("grids")
+    points = list(grids.proof("elsewhere/cifar10"))
+    assert {point.data for point in points} == {"elsewhere/cifar10"}
+    assert [(p.ratio, p.seed, p.method) for p in points[:4]] == [
+        *((0.9, 0, method) for method in ("random", "dual+beta:c_d=auto", "dual+beta")),
+        (0.9, 1, "random"),
+    ]
+    config = points[0].config("small")
+    assert (config.epochs, config.score_epochs, config.score_schedule_epochs, config.c_d) == (200, 30, 30, 4.0)
+    assert [config.batch_size_at(ratio) for ratio in (0.0, 0.7, 0.8, 0.9)] == [128, 128, 64, 32]
+    draws = {(point.seed, point.ratio): point.draw_seed for point in points}
+    assert len(set(draws.values())) == len(draws)
 
 
 def test_an_invalid_point_is_refused_by_name(modules: Any) -> None:

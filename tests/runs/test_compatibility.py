@@ -88,13 +88,14 @@ def trained_by_0_1() -> list[dict[str, Any]]:
 
 
 def assert_same_results(rows: list[dict[str, Any]]) -> None:
-    """Up to the last digits of another machine's sums."""
+    """Up to the last digits of another machine's sums, and of the loss, which 0.1 computed in bfloat16 where it trained
+    in it."""
     expected = trained_by_0_1()
     exact = ("method", "prune_ratio", "seed", "kept", "n_samples", "epochs", "batch_size")
     assert [[row[name] for name in exact] for row in rows] == [[row[name] for name in exact] for row in expected]
     for row, before in zip(rows, expected, strict=True):
         assert row.keys() == before.keys()
-        assert row["loss"] == pytest.approx(before["loss"], rel=1e-3)
+        assert row["loss"] == pytest.approx(before["loss"], rel=2**-8)
         assert row["accuracy"] == pytest.approx(before["accuracy"], abs=0.02)
 
 

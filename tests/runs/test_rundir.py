@@ -41,3 +41,20 @@ def test_config_records_what_was_asked_and_where(tmp_path: Path) -> None:
     config = RunDir(tmp_path / "run", {"epochs": 3}).config()
     assert config["asked"] == {"epochs": 3}
     assert {"python", "torch", "machine", "commit"} <= set(config["environment"])
+
+
+def test_a_schedule_of_scoring_that_0_1_took_from_the_training_is_compared_as_a_number(tmp_path: Path) -> None:
+    def opened(name: str, noted: dict[str, int | None], wanted: dict[str, int | None]) -> None:
+        RunDir(tmp_path / name, {"seed": 0, **noted})
+        RunDir(tmp_path / name, {"seed": 0, **wanted})
+
+    scoring = {"epochs": 200, "score_epochs": 30}
+    opened("same", scoring, {**scoring, "score_schedule_epochs": 200})
+    opened("again", {**scoring, "score_schedule_epochs": None}, {**scoring, "score_schedule_epochs": 30})
+    opened("short", {**scoring, "epochs": 30}, {**scoring, "epochs": 30, "score_schedule_epochs": None})
+    with pytest.raises(ValueError, match="score_schedule_epochs: 200, and this one asks for 30"):
+        opened("other", scoring, {**scoring, "score_schedule_epochs": None})
+    # What 0.1 meant is kept when a command that does not score opens the directory.
+    opened("train", scoring, {"epochs": 200})
+    with pytest.raises(ValueError, match="score_schedule_epochs: 200, and this one asks for 30"):
+        RunDir(tmp_path / "train", {**scoring, "score_schedule_epochs": None})

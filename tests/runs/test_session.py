@@ -118,7 +118,10 @@ def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_p
     second = asked(tmp_path / "second", model="wide")
     with open_session(second, NullProgress(), needs_test=True) as opened:
         assert opened.run_dir.scored_seeds() == []
-        adopt_scores(opened, path, 0, {"event": "scored", "seconds": 12.5, "cpu_seconds": 9.5, "epochs": 30})
+        times = {"seconds": 12.5, "cpu_seconds": 9.5}
+        adopt_scores(opened, path, 0, {"event": "scored", **times, "epochs": 30, "schedule_epochs": 200})
+        (record,) = opened.run_dir.records("scored")
+        assert (record["epochs"], record["schedule_epochs"]) == (30, 200)
         adopt_scores(opened, path, 0, {"seconds": 99.0})
         assert (keep_list(opened, Trial("dual", 0.9, 0), second) == ours).all()
         row = run_trial(opened, Trial("dual", 0.9, 0), second)
@@ -133,6 +136,36 @@ def test_scores_of_another_run_are_adopted_once_and_only_for_the_same_data(tmp_p
         pytest.raises(ValueError, match="was written for the data"),
     ):
         adopt_scores(opened, path, 0, {"seconds": 1.0})
+
+
+def test_scores_depend_on_their_own_schedule_and_not_on_the_retraining(tmp_path: Path) -> None:
+    def scored(name: str, **options: Any) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        run_dir, _ = commands.run(asked(tmp_path / name, method=("dual",), **options), NullProgress())
+        (record,) = run_dir.records("scored")
+        return Scores.load(run_dir.scores_path(0)).mean, record
+
+    mean, record = scored("alone")
+    assert (record["epochs"], record["schedule_epochs"]) == (2, 2)
+    longer, record = scored("longer", epochs=3, batch_rule="paper", compute="steps")
+    assert (longer == mean).all()
+    assert (record["epochs"], record["schedule_epochs"]) == (2, 2)
+    start, record = scored("start", score_schedule_epochs=5)
+    assert (start != mean).any()
+    assert (record["epochs"], record["schedule_epochs"]) == (2, 5)
+
+
+def test_a_draw_seed_of_its_own_changes_the_list_alone(tmp_path: Path) -> None:
+    config = asked(tmp_path / "run", prune_ratio=(0.9, 0.8), method=("random",))
+    with open_session(config, NullProgress(), needs_test=True) as opened:
+        lists = {
+            (ratio, draw): keep_list(opened, Trial("random", ratio, seed, draw), config)
+            for ratio, seed, draw in ((0.9, 0, None), (0.8, 0, None), (0.9, 1, 7), (0.8, 1, 8))
+        }
+    assert np.isin(lists[0.9, None], lists[0.8, None]).all()  # one seed draws nested subsets
+    assert np.isin(lists[0.9, 7], lists[0.8, 8]).mean() < 0.5
+    about = json.loads((tmp_path / "run" / "keep-0.9-random-seed1.json").read_text())
+    assert about["seed"] == 7
+    assert Trial("random", 0.9, 1, 7) == Trial("random", 0.9, 1)
 
 
 def write_beton(path: Path, seed: int, n: int = 64) -> str:
