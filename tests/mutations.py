@@ -703,9 +703,27 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/rundir.py",
-        "if key not in may_differ and noted",
-        "if noted",
+        "if key not in may_differ and before",
+        "if before",
         "tests/runs/test_rundir.py::test_another_run_is_refused_with_both_values",
+    ),
+    Mutation(
+        "dualfast/runs/rundir.py",
+        'planned = max(asked.get("epochs", 0), asked["score_epochs"])',
+        'planned = asked["score_epochs"]',
+        "tests/runs/test_rundir.py::test_a_schedule_of_scoring_that_0_1_took_from_the_training_is_compared_as_a_number",
+    ),
+    Mutation(
+        "dualfast/runs/scoring.py",
+        "epochs=planned)",
+        "epochs=max(session.recipe.epochs, planned))",
+        "tests/runs/test_session.py::test_scores_depend_on_their_own_schedule_and_not_on_the_retraining",
+    ),
+    Mutation(
+        "dualfast/training/fit.py",
+        "cross_entropy(logits.float(), ",
+        "cross_entropy(logits, ",
+        "tests/training/test_fit.py",
     ),
     Mutation(
         "dualfast/training/checkpoint_files.py",

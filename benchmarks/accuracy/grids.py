@@ -147,7 +147,7 @@ PROOF = {
 
 
 def proof(data: str) -> Iterator[Point]:
-    """The published proportions on two cores: 50,000 images, 200 epochs, scores from 30 epochs of a schedule of their own.
+    """The published proportions on two cores: 50,000 images, 200 epochs, and scores from a schedule of 30 epochs.
 
     Batch size 128, 64 at ratio 0.8 and 32 at 0.9. The most informative trainings come first. A training at 0.9 takes
     1 million images and a scoring 1.5 million; the whole grid takes 138.5 million, 10 hours at 3,800 images/s.

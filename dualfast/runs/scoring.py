@@ -12,6 +12,10 @@ from dualfast.scoring.loss import DualLoss
 from dualfast.scoring.sharded import ShardedTable
 from dualfast.scoring.table import Scores, ScoreTable
 
+TIMES = ("seconds", "cpu_seconds")
+ABOUT_SCORES = ("epochs", "schedule_epochs", *TIMES)
+"""What a record of scores says wherever they are used; run directories of early versions lack some."""
+
 
 def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     """Trains for the scoring epochs with DualLoss and writes the scores; returns the path of the Parquet table."""
@@ -63,8 +67,8 @@ def adopt_scores(session: RunSession, path: Path, seed: int, record: dict[str, A
     if seed not in session.run_dir.scored_seeds():
         scores = Scores.load(path, fingerprint=session.train.fingerprint)
         _save(session, scores, session.run_dir.scores_path(seed))
-        about = {name: record[name] for name in ("epochs", "schedule_epochs") if name in record}
-        session.run_dir.append({"event": "scored", "seed": seed, "from": str(path), **about, **_times(record)})
+        known = {name: record[name] for name in ABOUT_SCORES if name in record}
+        session.run_dir.append({"event": "scored", "seed": seed, "from": str(path)} | known)
 
 
 def load_scores(session: RunSession, seed: int) -> Scores:
@@ -73,13 +77,9 @@ def load_scores(session: RunSession, seed: int) -> Scores:
 
 def score_times(session: RunSession, seed: int) -> dict[str, float]:
     """The "seconds" and "cpu_seconds" that gathering a seed's scores took."""
-    return _times(next(record for record in session.run_dir.records("scored") if record["seed"] == seed))
+    record = next(record for record in session.run_dir.records("scored") if record["seed"] == seed)
+    return {name: record[name] for name in TIMES if name in record}
 
 
 def _save(session: RunSession, scores: Scores, path: Path) -> None:
     scores.save(path, labels=session.train.labels, fingerprint=session.train.fingerprint)
-
-
-def _times(record: dict[str, Any]) -> dict[str, float]:
-    """The times in a record; run directories of early versions lack some."""
-    return {name: record[name] for name in ("seconds", "cpu_seconds") if name in record}
