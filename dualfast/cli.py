@@ -21,14 +21,16 @@ from dualfast.config import (
     SOURCE_HELP,
     Checked,
     GivenCD,
+    Reading,
     Recipe,
     RunConfig,
     ScoreConfig,
     TrainConfig,
     check_ratio,
     check_seed,
+    reading_of,
 )
-from dualfast.errors import DualfastError, Stopped
+from dualfast.errors import DualfastError, Stopped, in_flags
 from dualfast.runs.progress import Console
 
 
@@ -102,7 +104,7 @@ class Select(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Write(Command):
+class Write(Command, Reading):
     """Write a data set as a .beton file."""
 
     data: Positional[str] = field(metadata=SOURCE_HELP)
@@ -158,11 +160,12 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done or stopped by a signal with everything
     saved, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    args: Any = None
     try:
         args = _parse(argv)
         args.check()
     except (ValueError, TypeError) as error:
-        return _fail(error)
+        return _fail(error, args)
     except BrokenPipeError:  # --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -183,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     except (DualfastError, ValueError, TypeError, OSError) as error:
         if args.debug:
             raise
-        return _fail(error)
+        return _fail(error, args)
     except ModuleNotFoundError as error:
         if args.debug or error.name is None or error.name.startswith("dualfast"):
             raise
@@ -234,8 +237,9 @@ def _recipe(argv: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _fail(error: object) -> int:
-    print(f"dualfast: error: {' '.join(str(error).split())}", file=sys.stderr)
+def _fail(error: object, args: Command | None = None) -> int:
+    flags = [] if args is None else [option.name for option in fields(args) if "Positional" not in str(option.type)]
+    print(f"dualfast: error: {' '.join(in_flags(str(error), flags).split())}", file=sys.stderr)
     return 2
 
 
@@ -318,6 +322,7 @@ def _write(args: Write) -> None:
         jpeg_quality=args.jpeg_quality,
         mode=args.mode,
         skip_bad=args.skip_bad,
+        **reading_of(args),
     )
 
 

@@ -205,7 +205,22 @@ DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Checked):
+class Reading(Checked):
+    """How a data set is read: the options of write, and of every command with data."""
+
+    image_column: str | None = None
+    """Parquet column, or .npz array, that holds the images, where its name or type does not tell."""
+    label_column: str | None = None
+    """Parquet column, or .npz array, that holds the labels, likewise."""
+
+
+def reading_of(config: Reading) -> dict[str, Any]:
+    """The fields of Reading by name, as arguments of write."""
+    return {option.name: getattr(config, option.name) for option in fields(Reading)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Reading):
     """What is read, and where the results go."""
 
     data: str = field(default="digits", metadata=DATA_HELP)

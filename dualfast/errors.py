@@ -1,10 +1,12 @@
 """The errors of this package that are neither ValueError nor TypeError (bad input) nor OSError (the system's).
 
 All derive from DualfastError, and each from the built-in class that it refines, so that either catches it. The command
-line prints them as one line, without a traceback.
+line prints them as one line, without a traceback, and with its flags in place of Python's arguments.
 """
 
 from __future__ import annotations
+
+import re
 
 
 class DualfastError(Exception):
@@ -42,3 +44,22 @@ class DamagedCheckpoint(DualfastError):
 class Stopped(BaseException):
     """SIGTERM or SIGUSR1 stopped the command, and everything is saved; the text says where it stopped. No Exception,
     so that no handler of errors takes it for one."""
+
+
+def in_flags(message: str, options: list[str]) -> str:
+    """A message for Python as the command line says it: skip_bad=True is --skip-bad, seed=3 is --seed 3, "seed is 3" is
+    "--seed is 3", and batch_size anywhere --batch-size. options: the names that are flags."""
+    names = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    if not names:
+        return message
+    name = rf"(?<![\w./'\"=-])({names})"
+    message = re.sub(rf"{name}=True\b", lambda m: _flag(m[1]), message)
+    message = re.sub(rf"{name}=False\b", lambda m: _flag("no_" + m[1]), message)
+    message = re.sub(rf"{name}=(?=\S)", lambda m: _flag(m[1]) + " ", message)
+    message = re.sub(rf"(?<!the )(?<!a ){name}(?= is )", lambda m: _flag(m[1]), message)
+    message = re.sub(rf"(?<=\braise |\blower ){name}\b", lambda m: _flag(m[1]), message)
+    return re.sub(rf"{name}(?![\w./'\"=-])", lambda m: _flag(m[1]) if "_" in m[1] else m[1], message)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -648,6 +648,30 @@ MUTATIONS = [
         "tests/data/sources/test_folder.py::test_links_must_stay_inside",
     ),
     Mutation(
+        "dualfast/data/sources/labels.py",
+        "(np.floor(array) != array) | np.isinf(array)",
+        "np.isinf(array)",
+        "tests/data/sources/test_parquet.py::test_labels_that_are_not_one_class_are_named_with_their_type[float]",
+    ),
+    Mutation(
+        "dualfast/data/sources/parquet_columns.py",
+        "found = images or structs or usual",
+        "found = structs or images or usual",
+        "tests/data/sources/test_parquet_columns.py::test_the_image_column_is_the_one_that_says_so_best",
+    ),
+    Mutation(
+        "dualfast/data/sources/parquet_columns.py",
+        "if names and columns.class_names and names != columns.class_names:",
+        "if False:",
+        "tests/data/sources/test_parquet.py::test_shards_may_differ_in_the_width_of_their_integers_only",
+    ),
+    Mutation(
+        "dualfast/scoring/trajectories.py",
+        "epochs is None and n_epochs > max(n_samples, SURELY_EPOCHS)",
+        "False",
+        "tests/scoring/test_loss.py::test_bad_trajectories_are_named",
+    ),
+    Mutation(
         "dualfast/data/sources/webdataset.py",
         'base.partition(".")',
         'base.rpartition(".")',

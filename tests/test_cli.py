@@ -36,13 +36,14 @@ def images(n: int, classes: int = 2) -> tuple[np.ndarray[Any, Any], np.ndarray[A
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "--prune-ratio", "1.0"], "prune_ratio is 1.0"),
-        (["run", "--score-epochs", "5"], "score_epochs is 5 and window is 10"),
+        (["run", "--prune-ratio", "1.0"], "--prune-ratio is 1.0"),
+        (["run", "--score-epochs", "5"], "--score-epochs is 5 and --window is 10"),
         (["run", "--model", "resnet19"], "model 'resnet19' is unknown"),
         (["run", "--method", "magic"], "magic"),
         (["run", "--data", "nowhere"], "nowhere does not exist"),
         (["run", "--recipe", "magic"], "recipe is 'magic'"),
-        (["run", "--device", "cuda:7"], "device is 'cuda:7'"),
+        (["run", "--device", "cuda:7"], "--device is 'cuda:7'"),
+        (["run", "--label-column", "y"], "--label-column is 'y'"),
         (["verify", "nowhere.beton"], "nowhere.beton does not exist"),
         (["report", "nowhere"], "is not a run directory"),
         (["bench", "magic"], "bench name is 'magic'"),
@@ -91,7 +92,7 @@ def test_data_that_cannot_be_used_is_named(
     assert said in error
     assert error.count("\n") == 1
     if what == "unreadable image":
-        assert "skip" in error
+        assert "; --skip-bad leaves" in error
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,7 @@ def test_run_leaves_every_file_of_a_run_directory(tmp_path: Path) -> None:
     assert len((run / "metrics.jsonl").read_text().splitlines()) == len(rows)
     other = dualfast("run", *SHORT, "--batch-size", "128", "--out", "run", cwd=tmp_path)
     assert other.returncode == 2
-    assert "batch_size: 64, and this one asks for 128" in other.stderr
+    assert "--batch-size: 64, and this one asks for 128" in other.stderr
 
 
 def test_an_interrupted_run_continues_to_the_same_results(tmp_path: Path) -> None:

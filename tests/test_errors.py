@@ -63,3 +63,24 @@ def test_older_except_clauses_still_catch_them() -> None:
     assert issubclass(errors.MissingPackage, ImportError)
     assert issubclass(errors.UnsupportedCall, NotImplementedError)
     assert not issubclass(errors.Stopped, Exception)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
+        ("give full=False", "give --no-full"),
+        ("choose with image_column='front'", "choose with --image-column 'front'"),
+        ("seed is -1; give another", "--seed is -1; give another"),
+        (
+            "batch_size is 1 and lr is 2; raise batch_size or lower lr",
+            "--batch-size is 1 and --lr is 2; raise --batch-size or lower --lr",
+        ),
+        ("/data/batch_size/a.png is broken", "/data/batch_size/a.png is broken"),
+        ("the model is too large, score_batch_size too", "the model is too large, score_batch_size too"),
+    ],
+)
+def test_messages_in_the_words_of_the_command_line(message: str, said: str) -> None:
+    options = ["skip_bad", "full", "image_column", "seed", "batch_size", "lr", "model"]
+    assert errors.in_flags(message, options) == said
+    assert errors.in_flags(message, []) == message

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.beton import Beton
-from dualfast.storage.files import atomic, write_text
+from dualfast.storage.files import atomic, check_folder, what_is, write_text
 
 RESULT_KEYS = ("n_samples", "kept", "removed", "fingerprint", "dualfast")
 """What a sidecar says about the result; all else in it says how the list was drawn."""
@@ -43,9 +43,7 @@ def write_keep(
     **how: Any,
 ) -> None:
     """save_keep for ids that come in pieces, `count` in all: only one piece is in memory."""
-    path = Path(path)
-    if path.suffix != ".npy":
-        raise ValueError(f"{str(path)!r} is not a name for an index list; end it in .npy")
+    path = check_name(path)
     about = {
         "n_samples": n_samples,
         "kept": count,
@@ -65,6 +63,15 @@ def write_keep(
         write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
 
 
+def check_name(path: str | os.PathLike[str]) -> Path:
+    """The path of an index list to write; ValueError unless it ends in .npy, in a folder that exists."""
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise ValueError(f"{str(path)!r} is not a name for an index list; end it in .npy")
+    check_folder(path)
+    return path
+
+
 def load_keep(
     path: str | os.PathLike[str], *, n_samples: int | None = None, fingerprint: str | None = None
 ) -> NDArray[np.int64]:
@@ -77,11 +84,14 @@ def load_keep(
     try:
         ids: NDArray[np.int64] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{str(path)!r} is not an index list: {error}") from None
+        raise ValueError(f"{str(path)!r} is not an index list: {_unreadable(path, error)}") from None
     if ids.ndim != 1 or ids.dtype != np.int64:
-        raise ValueError(f"{str(path)!r} holds {ids.dtype} of shape {ids.shape}; an index list is 1-D int64")
+        raise ValueError(
+            f"{str(path)!r} holds {ids.dtype} of shape {ids.shape}; an index list is 1-D int64, as "
+            "np.unique(ids).astype(np.int64), or np.flatnonzero(mask)"
+        )
     if len(ids) and (ids[0] < 0 or not (np.diff(ids) > 0).all()):
-        raise ValueError(f"{str(path)!r} is not sorted, or holds repeats or negative ids")
+        raise ValueError(f"{str(path)!r} is not sorted, or holds repeats or negative ids; np.unique(ids) sorts them")
     about = read_sidecar(path)
     if about and about.get("kept") != len(ids):
         sidecar = path.with_suffix(".json").name
@@ -180,11 +190,19 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         try:
             loaded: NDArray[Any] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{name} is {str(path)!r}, which cannot be read: {error}") from None
+            raise ValueError(f"{name} is {str(path)!r}, which cannot be read: {_unreadable(path, error)}") from None
         return loaded
     if isinstance(given, range):
         return np.arange(given.start, given.stop, given.step, dtype=np.int64)
     return np.asarray(given)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why a file is not an .npy, for messages."""
+    kind = what_is(path)
+    if kind in (None, "an .npy file"):
+        return str(error)
+    return f"it is {kind}; np.save({path.stem + '.npy'!r}, ids) writes one"
 
 
 def _repeated(ids: NDArray[np.int64], high: int) -> int | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from dualfast.comm.ranks import Ranks
-from dualfast.config import Data
+from dualfast.config import Data, reading_of
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
 from dualfast.runs.progress import Progress
@@ -53,7 +54,8 @@ def _write_missing(paths: dict[Path, str], config: Data, progress: Progress) -> 
         if source.endswith(".beton") or path.exists():
             continue
         progress.step(f"writing {path.name}")
-        written = beton.write(source, path, max_size=config.max_size, skip_bad=config.skip_bad, progress=False)
+        options: dict[str, Any] = {"max_size": config.max_size, "skip_bad": config.skip_bad, **reading_of(config)}
+        written = beton.write(source, path, progress=False, **options)
         skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
         progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
 

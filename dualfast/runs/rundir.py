@@ -4,11 +4,11 @@ the report."""
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import Data
+from dualfast.config import Data, Reading
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
 from dualfast.storage.records import Records
@@ -102,8 +102,9 @@ class RunDir:
 
 
 def _complete(asked: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with what one of 0.1 that gathers scores left unsaid: they came from the beginning of a training
-    of `epochs`."""
+    """A configuration with what one of 0.1 left unsaid: columns were chosen by name and type, and scores came from the
+    beginning of a training of `epochs`."""
+    asked = {option.name: option.default for option in fields(Reading)} | asked
     if "score_epochs" not in asked:
         return asked
     planned = max(asked.get("epochs", 0), asked["score_epochs"])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dualfast.ops import layout
-from dualfast.storage.files import atomic
+from dualfast.storage.files import atomic, what_is
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 End: TypeAlias = Literal["high", "low"]
@@ -130,7 +130,9 @@ class Scores:
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
-            raise ValueError(f"{os.fspath(path)!r} is not a score table: {str(error).splitlines()[0]}") from None
+            kind = what_is(path)
+            why = str(error).splitlines()[0] if kind in (None, "a Parquet file") else f"it is {kind}"
+            raise ValueError(f"{os.fspath(path)!r} is not a score table: {why}") from None
         missing = {"dual", "mean"} - set(table.column_names)
         if missing:
             raise ValueError(
@@ -140,6 +142,9 @@ class Scores:
         written = about.get("fingerprint")
         if fingerprint is not None and written is not None and written != fingerprint:
             raise ValueError(f"{os.fspath(path)!r} was written for the data {written}; these are {fingerprint}")
+        for name in ("id", *COLUMNS):
+            if name in table.column_names:
+                check_column(os.fspath(path), name, table[name].type)
         if "id" in table.column_names:
             ids = table["id"].to_numpy()
             if not np.array_equal(ids, np.arange(len(ids))):
@@ -150,6 +155,15 @@ class Scores:
         extra = {name: table[name].to_numpy() for name in keep}
         columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
         return cls(**columns, extra=extra, extra_keep=keep)
+
+
+def check_column(path: str, name: str, kind: Any) -> None:
+    """ValueError when a column of a score table, of this Arrow type, does not hold numbers."""
+    import pyarrow as pa
+
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        ids = "ids are the samples' rows in the data set, 0 to N-1; drop the column if the rows are in that order"
+        raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))

@@ -23,6 +23,7 @@ from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of
 Floats: TypeAlias = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+SURELY_EPOCHS = 64  # first axes up to this long are taken for epochs, however few samples there are
 FLUSH_ROWS = 1 << 16  # observations that wait in memory until they are written to the file
 RESERVED = {"id", "label", "full", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
 """Names that no score may take; the registry of selection methods adds its own."""
@@ -208,25 +209,24 @@ class Trajectories:
 def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = None) -> Scores:
     """Scores from existing training logs: probs (T, N), the true-class probability of each sample at each epoch.
 
-    NaN marks an epoch that missed the sample; visits after a sample's `epochs`-th do not count. Gives dual, dyn_unc,
-    mean, visits and the scores registered with dualfast.score that take p alone; the others need the logits and are
-    None. Raises ValueError for another shape, a probability outside [0, 1], or T < window.
+    NaN marks an epoch that missed the sample; visits after a sample's `epochs`-th do not count. A rounding error
+    outside [0, 1] is cut off. Gives dual, dyn_unc, mean, visits and the scores registered with dualfast.score that take
+    p alone; the others need the logits and are None.
+
+    Raises ValueError for another shape, a probability outside [0, 1], T < window, and for more epochs than samples,
+    from 65 epochs on, unless `epochs` is given: it is (N, T), then, and probs.T is meant.
     """
-    probs = np.asarray(probs)
-    if probs.ndim != 2 or probs.dtype.kind != "f":
-        raise ValueError(
-            f"probs have shape {probs.shape} and dtype {probs.dtype}; give (epochs, samples) floating point"
-        )
+    probs = _probabilities(probs)
     n_epochs, n_samples = probs.shape
+    if epochs is None and n_epochs > max(n_samples, SURELY_EPOCHS):
+        raise ValueError(
+            f"probs have the shape {probs.shape}, {n_epochs} epochs of {n_samples} samples; give probs.T if the first "
+            f"axis is the samples, else epochs={n_epochs}"
+        )
     if n_epochs < window:
         raise ValueError(
             f"probs hold {n_epochs} epochs and window is {window}: DUAL needs at least as many; lower window"
         )
-    with np.errstate(invalid="ignore"):
-        bad = (probs < 0) | (probs > 1)
-    if bad.any():
-        t, i = np.argwhere(bad)[0]
-        raise ValueError(f"probs[{t}, {i}] is {probs[t, i]}; probabilities lie in [0, 1]")
     lines = ops.Lines.zeros(n_samples, window, epochs)
     index, zeros = torch.arange(n_samples), torch.zeros(n_samples)
     wrong = torch.zeros(n_samples, dtype=torch.bool)
@@ -238,6 +238,27 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
     scores = scores_of(lines.lines[:, -layout.TAIL_WORDS :], lines.window, by_products=False)
     extra = evaluate(_by_visit(probs, epochs), None)
     return Scores(dual=scores.dual, dyn_unc=scores.dyn_unc, mean=scores.mean, visits=scores.visits, **extra)
+
+
+def _probabilities(given: Any) -> NDArray[Any]:
+    """probs (T, N) as floating point in [0, 1] or NaN. ValueError for another shape, dtype or range."""
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu()
+        given = given.float() if given.dtype == torch.bfloat16 else given
+    probs = np.asarray(given)
+    if probs.ndim != 2 or probs.dtype.kind != "f":
+        of_classes = "; of each sample's classes take the true one" if probs.ndim == 3 else ""
+        raise ValueError(
+            f"probs have shape {probs.shape} and dtype {probs.dtype}; give (epochs, samples) floating point{of_classes}"
+        )
+    rounding = max(1e-6, 4 * float(np.finfo(probs.dtype).eps))
+    with np.errstate(invalid="ignore"):
+        bad = (probs < -rounding) | (probs > 1 + rounding)
+    if bad.any():
+        t, i = np.argwhere(bad)[0]
+        raise ValueError(f"probs[{t}, {i}] is {probs[t, i]}; probabilities lie in [0, 1]; softmax makes them of logits")
+    clipped: NDArray[Any] = np.clip(probs, 0, 1)
+    return clipped
 
 
 def _by_visit(probs: NDArray[Any], epochs: int | None) -> Floats:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.index_list import save_keep
-from dualfast.scoring.table import Scores
+from dualfast.data.index_list import check_name, save_keep
+from dualfast.scoring.scores import COLUMNS, Scores
 from dualfast.selection.beta import Statistics
 from dualfast.selection.select import select_in_memory
-from dualfast.selection.shards import Source, shards_of
+from dualfast.selection.shards import Shard, Source, shards_of
 from dualfast.selection.spec import SelectionSpec
 from dualfast.selection.streaming import write_selection
 
@@ -29,10 +30,11 @@ def write_list(
     """Draws from `paths`, a score table, several that follow each other, or one .npy per column named after it, and
     writes `out` with its sidecar; returns (kept, removed).
 
-    A spec that can stream takes bounded memory; the others are drawn in memory, from one score table. Raises
+    A spec that can stream takes bounded memory; the others are drawn in memory; `where` needs a single table. Raises
     ValueError as they do, and when the table is of other data than `fingerprint`. `plan` is told how many samples will
     be processed, `progress` how many more have been.
     """
+    check_name(out)
     columns = all(path.endswith(".npy") for path in paths)
     stems = [Path(path).stem for path in paths]
     twice = [path for path, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1]
@@ -51,18 +53,38 @@ def write_list(
     if spec.can_stream:
         plan(2 * sum(shard.count for shard in shards))
         return write_selection(spec, shards, out, fingerprint=shards[0].fingerprint, progress=progress)
-    if columns or len(paths) > 1:
-        raise ValueError(f"{' '.join(paths)}: sets, classes and method {spec.method!r} need one .parquet score table")
-    scores = Scores.load(paths[0])
+    if spec.where is not None and (columns or len(paths) > 1):
+        raise ValueError(f"where is {spec.where!r}, which needs one .parquet score table; there is {' '.join(paths)}")
+    scores = _load(shards, spec)
     spec = spec.resolve(Statistics.of(scores))
     kept = select_in_memory(
         spec,
         scores,
-        labels=Scores.about(paths[0])["labels"] if spec.per_class else None,
+        labels=_labels(shards) if spec.per_class else None,
         among=None if spec.where is None else ids_where(paths[0], spec.where, len(scores)),
     )
     save_keep(out, kept, n_samples=len(scores), fingerprint=shards[0].fingerprint, **spec.sidecar())
     return len(kept), len(scores) - len(kept)
+
+
+def _load(shards: list[Shard], spec: SelectionSpec) -> Scores:
+    """The scores that a spec needs, from one table in any order of ids, or from the columns of several files."""
+    if len(shards) == 1 and {"dual", "mean"} <= set(shards[0].columns) and not shards[0].arrays:
+        return Scores.load(shards[0].name)
+    needed = sorted({*spec.configured.columns, *(["aum"] if spec.mislabel_cut else [])})
+    pieces = [columns for shard in shards for _, _, columns in shard.pieces(needed)]
+    found = {name: np.concatenate([piece[at] for piece in pieces]) for at, name in enumerate(needed)}
+    absent = np.full(sum(shard.count for shard in shards), np.nan)  # never read
+    known: dict[str, Any] = {name: found.pop(name, absent) for name in ("dual", "mean")}
+    known |= {name: found.pop(name) for name in COLUMNS if name in found}
+    return Scores(extra=found, **known)
+
+
+def _labels(shards: list[Shard]) -> NDArray[Any] | None:
+    """The column label, where every file has it."""
+    if not all("label" in shard.columns for shard in shards):
+        return None
+    return np.concatenate([s.arrays["label"] if s.arrays else Scores.about(s.name)["labels"] for s in shards])
 
 
 def ids_where(path: str, expression: str, n_samples: int) -> NDArray[np.int64]:

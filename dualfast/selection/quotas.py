@@ -70,10 +70,14 @@ def class_quotas(
 
 
 def checked_labels(labels: Any, n_samples: int) -> NDArray[Any]:
-    """labels as an array; ValueError unless it holds n_samples integers."""
+    """labels as an array; ValueError unless it holds n_samples class numbers or class names."""
     array: NDArray[Any] = np.asarray(labels)
-    if array.shape != (n_samples,) or array.dtype.kind not in "iu":
-        raise ValueError(f"labels have shape {array.shape} and dtype {array.dtype}; give ({n_samples},) integers")
+    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array.ravel()):
+        array = array.astype(str)
+    if array.shape != (n_samples,) or array.dtype.kind not in "iubU":
+        raise ValueError(
+            f"labels have shape {array.shape} and dtype {array.dtype}; give ({n_samples},) integers or names"
+        )
     return array
 
 

@@ -12,7 +12,9 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.scoring.scores import check_column
 from dualfast.selection.methods import Columns
+from dualfast.storage.files import what_is
 
 Path: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = Path | Mapping[str, Path]
@@ -36,17 +38,24 @@ class Shard:
         try:
             if isinstance(source, Mapping):
                 self.arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in source.items()}
-                lengths = {name: len(array) for name, array in self.arrays.items()}
-                if len(set(lengths.values())) != 1 or any(a.ndim != 1 for a in self.arrays.values()):
-                    raise ValueError(f"columns must be 1-D and of one length; they have {lengths}")
-                self.count = next(iter(lengths.values()))
+                self.count = _common_length(self.arrays)
             else:
                 import pyarrow.parquet as pq
 
                 self.parquet = pq.ParquetFile(source, memory_map=True)
                 self.count = self.parquet.metadata.num_rows
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{self.name!r} is not a score table: {str(error).splitlines()[0]}") from None
+            why = str(error).splitlines()[0]
+            for path in source.values() if isinstance(source, Mapping) else [source]:
+                kind = what_is(path)
+                if kind not in (None, "an .npy file", "a Parquet file"):
+                    why = f"it is {kind}; save the scores as Parquet, or each column with np.save"
+            raise ValueError(f"{self.name!r} is not a score table: {why}") from None
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of its columns."""
+        return list(self.arrays) if self.parquet is None else list(self.parquet.schema_arrow.names)
 
     @property
     def fingerprint(self) -> str | None:
@@ -58,10 +67,9 @@ class Shard:
     def pieces(self, names: Sequence[str], rows: int | None = None) -> Iterator[tuple[int, int, Columns]]:
         """Piece by piece: the id of the first sample, their number, at most `rows`, and the named columns."""
         rows = rows or ROWS
-        have = list(self.arrays) if self.parquet is None else self.parquet.schema_arrow.names
         for name in names:
-            if name not in have:
-                raise ValueError(f"{self.name!r} has no column {name!r}; it has {', '.join(have)}")
+            if name not in self.columns:
+                raise ValueError(f"{self.name!r} has no column {name!r}; it has {', '.join(self.columns)}")
         if not names:
             for begin in range(0, self.count, rows):
                 yield self.first + begin, min(rows, self.count - begin), ()
@@ -89,7 +97,10 @@ class Shard:
                 yield begin, tuple(_floats(column[begin : begin + rows]) for column in columns)
 
     def _from_parquet(self, names: Sequence[str], rows: int) -> Iterator[tuple[int, Columns]]:
-        ids = ["id"] if "id" in self.parquet.schema_arrow.names else []
+        ids = ["id"] if "id" in self.columns else []
+        schema = self.parquet.schema_arrow
+        for name in [*names, *ids]:
+            check_column(self.name, name, schema.field(name).type)
         begin = 0
         try:
             for batch in self.parquet.iter_batches(rows, columns=[*names, *ids]):
@@ -109,6 +120,22 @@ def shards_of(source: Source | Sequence[Source]) -> list[Shard]:
     for one in sources:
         shards.append(Shard(one, shards[-1].first + shards[-1].count if shards else 0))
     return shards
+
+
+def _common_length(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """The length of the columns. ValueError unless they are 1-D numbers of one length."""
+    for name, array in arrays.items():
+        if array.ndim != 1:
+            raise ValueError(
+                f"{name} has the shape {array.shape}; a score is one number per sample; of a log of (epochs, samples) "
+                "dualfast.score_trajectories makes scores"
+            )
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"{name} is {array.dtype}; a score is a number")
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"columns must be of one length; they have {lengths}")
+    return next(iter(lengths.values()))
 
 
 def _floats(column: NDArray[Any]) -> NDArray[Any]:

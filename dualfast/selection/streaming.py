@@ -208,7 +208,9 @@ def _check(shard: Shard, names: Sequence[str], first: int, columns: Columns) -> 
         bad = bad_scores(name, column)
         if bad.any():
             at = int(np.argmax(bad))
-            raise ValueError(f"{shard.name!r}: {name}[{first + at}] is {column[at]:g}")
+            raise ValueError(
+                f"{shard.name!r}: {name}[{first + at}] is {column[at]:g}; skip_bad=True leaves such samples out"
+            )
 
 
 def settle(params: DrawParams, n: int, seconds: Sequence[SecondPass]) -> Ints | None:

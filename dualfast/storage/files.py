@@ -85,3 +85,25 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+SIGNATURES = (
+    (b"\x93NUMPY", "an .npy file"),
+    (b"PAR1", "a Parquet file"),
+    (b"PK\x03\x04", "a zip archive, as torch.save and np.savez write it"),
+    (b"\x80", "a pickle, which is never loaded"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"version https://git-lfs", "a Git LFS pointer; git lfs pull fetches the file"),
+)
+
+
+def what_is(path: str | os.PathLike[str]) -> str | None:
+    """What the first bytes of a file say that it is, as "a Parquet file" or "text"; None where they say nothing."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError:
+        return None
+    found = next((what for signature, what in SIGNATURES if start.startswith(signature)), None)
+    is_text = bool(start) and all(byte >= 32 or byte in b"\t\r\n" for byte in start)
+    return found or ("text" if is_text else None)

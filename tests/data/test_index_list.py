@@ -42,6 +42,7 @@ def test_round_trip_with_its_side_file(tmp_path: Path) -> None:
     ("array", "says"),
     [
         (IDS.astype(np.int32), "int32"),
+        (np.ones(100, bool), r"bool .*np\.flatnonzero\(mask\)"),
         (IDS.astype(np.float64), "float64"),
         (IDS[None], "shape"),
         (np.array([5, 1], np.int64), "not sorted"),
@@ -77,6 +78,15 @@ def test_refuses_other_data_and_damage(tmp_path: Path) -> None:
         load_keep(path)
     with pytest.raises(ValueError, match=r"end it in .npy"):
         save_keep(tmp_path / "keep.txt", IDS, n_samples=100)
+
+
+def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "keep.txt"
+    path.write_text("1\n5\n")
+    with pytest.raises(ValueError, match=r"keep\.txt' is not an index list: it is text; np\.save\('keep\.npy', ids\)"):
+        load_keep(path)
+    with pytest.raises(ValueError, match=r"force is .*it is text"):
+        as_indices(path, 5, name="force")
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{"])

@@ -27,6 +27,13 @@ def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
         RunDir(tmp_path / "run", {"epochs": 4, "seed": [0]}, may_differ=("seed",))
 
 
+def test_an_option_that_an_older_run_did_not_know_had_its_default(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run", {"epochs": 3})
+    RunDir(tmp_path / "run", {"epochs": 3, "image_column": None})
+    with pytest.raises(ValueError, match="image_column: None, and this one asks for photo"):
+        RunDir(tmp_path / "run", {"epochs": 3, "image_column": "photo"})
+
+
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match="neither empty nor a run directory"):

@@ -255,8 +255,27 @@ def test_trajectories_are_scored_as_a_table_would() -> None:
         (np.zeros((5, 4)), "5 epochs and window is 10"),
         (np.full((12, 4), 1.5), r"probs\[0, 0\] is 1.5"),
         (np.zeros((12, 4), np.int64), "int64"),
+        (np.zeros((12, 4), bool), "dtype bool"),
+        (np.zeros((12, 4, 3)), r"shape \(12, 4, 3\) .*take the true one"),
+        (np.full((12, 4), -2.0), "softmax"),
+        (np.zeros((500, 12)), r"shape \(500, 12\), 500 epochs of 12 samples; give probs\.T .* else epochs=500"),
     ],
 )
 def test_bad_trajectories_are_named(probs: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         score_trajectories(probs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_trajectories_of_every_precision_may_exceed_1_by_rounding(dtype: torch.dtype) -> None:
+    probs = torch.rand(12, 50, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    with torch.no_grad():
+        probs[:, 3] = 1 + torch.finfo(dtype).eps if dtype not in (torch.bfloat16,) else 1
+    scores = score_trajectories(probs)
+    assert scores.mean[3] == 1
+    assert scores.mean[4] == pytest.approx(float(probs[:, 4].double().mean()), abs=1e-3)
+
+
+def test_more_epochs_than_samples_are_taken_where_they_may_be_meant() -> None:
+    assert len(score_trajectories(np.full((64, 3), 0.5))) == 3
+    assert len(score_trajectories(np.full((500, 12), 0.5), epochs=500)) == 12

@@ -131,8 +131,8 @@ def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ([], "prune_ratio is missing"),
-        (["--prune-ratio", "1"], "prune_ratio is 1"),
+        ([], "--prune-ratio is missing"),
+        (["--prune-ratio", "1"], "--prune-ratio is 1"),
         (["--like", "none.json"], "does not say how a list was drawn"),
         (["--like", "empty.json"], "does not say how a list was drawn"),
         (["--like", "list.json"], "does not say how a list was drawn"),

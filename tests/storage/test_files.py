@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dualfast.storage.files import atomic, write_text
+from dualfast.storage.files import atomic, what_is, write_text
 
 
 def test_atomic_leaves_the_old_file_when_the_writer_fails(tmp_path: Path) -> None:
@@ -27,3 +27,20 @@ def test_atomic_leaves_the_old_file_when_the_writer_fails(tmp_path: Path) -> Non
 def test_atomic_names_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the folder .*nowhere' does not exist"), atomic(tmp_path / "nowhere" / "x"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"PAR1", "a Parquet file"),
+        (b"\x93NUMPY\x01", "an .npy file"),
+        (b"\x80\x04\x95", "a pickle, which is never loaded"),
+        (b"id,el2n\r\n", "text"),
+        (b"\x00\x01", None),
+        (b"", None),
+    ],
+)
+def test_the_first_bytes_say_what_a_file_is(start: bytes, what: str | None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(start)
+    assert what_is(tmp_path / "file") == what
+    assert what_is(tmp_path / "missing") is None

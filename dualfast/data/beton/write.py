@@ -14,6 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
+from dualfast.config import Reading
 from dualfast.data import sources
 from dualfast.data.beton.encode import Encoder
 from dualfast.data.beton.format import (
@@ -51,6 +52,8 @@ def write(
     progress: bool = True,
     page_size: int | None = None,
     num_workers: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
 ) -> Written:
     """Writes `source` (see sources.open_source) to `path` as a .beton with the fields image and label, with PATH.json
     and the checksums PATH.crc.
@@ -58,7 +61,8 @@ def write(
     mode "auto" stores images of up to 64 px raw and larger ones as JPEG; a JPEG that needs no change (RGB or gray,
     upright, not scaled down) keeps its bytes, anything else is encoded at jpeg_quality (1..100). max_size: scales the
     longer side down to this many pixels. page_size: bytes, a power of two from 2 MiB; it grows when an image needs
-    more. The same source gives the same bytes for any num_workers. The file appears under its name only when it is
+    more. image_column, label_column: the Parquet columns, or .npz arrays, to read, where name and type do not tell. The
+    same source gives the same bytes for any num_workers. The file appears under its name only when it is
     complete; a write that is stopped, or killed, resumes from PATH.partial when it is called again: images stored there
     are compared with the source by checksum, not encoded again.
 
@@ -72,7 +76,7 @@ def write(
         raise ValueError(f"max_size is {max_size}; give at least 1 px, or None")
     if page_size is not None and (not MIN_PAGE <= page_size <= MAX_PAGE or page_size & (page_size - 1)):
         raise ValueError(f"page_size is {page_size}; give a power of two from {MIN_PAGE} to {MAX_PAGE}")
-    opened = sources.open_source(source)
+    opened = sources.open_source(source, Reading(image_column=image_column, label_column=label_column))
     encoder = Encoder(mode, max_size, jpeg_quality)
     threads = thread_count(num_workers)
     with Partial(path, _request_hash(opened, encoder, page_size)) as partial:
@@ -188,7 +192,7 @@ class _Rows:
         if isinstance(image, _Unreadable):
             trouble = f"{self.source.describe(self.n_read)}: {image.reason}"
             if not self.skip_bad:
-                raise ValueError(f"cannot read {trouble}; skip_bad=True (--skip-bad) leaves such images out")
+                raise ValueError(f"cannot read {trouble}; skip_bad=True leaves such images out")
             self.skipped.append(trouble)
         else:
             label = self.source.labels[self.n_read]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.source import Kind, Source
 
 
@@ -22,46 +24,69 @@ def from_arrays(
     location: str = "a pair of arrays",
     class_names: Sequence[str] | None = None,
 ) -> Source:
-    """images: uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); labels: (N,) integers. Raises TypeError for other
-    dtypes, ValueError for other shapes."""
-    images, labels = np.asarray(images), np.asarray(labels)
+    """images: uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); labels: (N,) or (N, 1), numbers or names, as
+    labels_of takes them. class_names: of integer labels. Raises TypeError for other dtypes, ValueError for other shapes
+    and for labels that are not one class per image."""
+    images, labels = np.asarray(images), _as_array(labels)
     if images.dtype != np.uint8:
         raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255")
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:3]:
         raise ValueError(f"images have the shape {images.shape}; it must be (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
-    if labels.ndim != 1 or len(labels) != len(images):
-        raise ValueError(f"labels have the shape {labels.shape}; {len(images)} images need ({len(images)},)")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels are {labels.dtype}; they must be integers")
+    n = len(images)
+    one_hot = f"; of one-hot rows give labels.argmax(1), ({n},)" if labels.ndim == 2 else ""
+    words = LabelWords(
+        what=f"labels have the shape {labels.shape}" if labels.ndim != 1 else f"labels are {labels.dtype}",
+        describe=lambda row: f"image {row} of {location}",
+        way_out=f"give the {n} images' class numbers or names{one_hot}",
+    )
+    if labels.shape == (n, 1):
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise ValueError(words.refusal())
+    if len(labels) != n:
+        raise ValueError(f"labels have the shape {labels.shape}; {n} images need ({n},)")
+    numbers, names = labels_of(labels, words).numbered()
     return Source(
         kind=kind,
         location=location,
-        labels=labels.astype(np.int64),
-        class_names=tuple(class_names) if class_names is not None else None,
+        labels=numbers,
+        class_names=tuple(class_names) if class_names is not None else names,
         items=lambda: iter(images),
-        describe=lambda row: f"image {row} of {location}",
+        describe=words.describe,
     )
 
 
-def _open(path: str) -> Source:
+def _as_array(labels: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(labels)
+    except ValueError:  # lists of several lengths
+        array = np.empty(len(labels), object)
+        array[:] = labels
+        return array
+
+
+def _open(path: str, *, image_column: str = "images", label_column: str = "labels") -> Source:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{Path(path)} is not an .npz file")
     try:
         with np.load(path, allow_pickle=False) as file:
             names = list(file.keys())
-            arrays = {name: file[name] for name in ("images", "labels") if name in names}
+            arrays = {name: file[name] for name in (image_column, label_column) if name in names}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{Path(path)} cannot be read (pickled objects are never loaded): {error}") from None
-    for name in ("images", "labels"):
+    for argument, name in (("image_column", image_column), ("label_column", label_column)):
         if name not in arrays:
-            raise ValueError(f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}")
-    return from_arrays(arrays["images"], arrays["labels"], kind="npz", location=str(Path(path)))
+            raise ValueError(
+                f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; choose with {argument}=NAME"
+            )
+    return from_arrays(arrays[image_column], arrays[label_column], kind="npz", location=str(Path(path)))
 
 
 KIND = Kind(
     accepts="an .npz file",
     recognizes=lambda path: path.lower().endswith(".npz") and os.path.isfile(path),
     open=_open,
+    options=("image_column", "label_column"),
 )

@@ -1,13 +1,13 @@
-"""Parquet: one file, or a folder of shards. The columns are chosen by Hugging Face's metadata, by name and by type.
+"""Parquet: one file, or a folder of shards. parquet_columns chooses the columns.
 
-An image is binary, or a struct of bytes and path, as Hugging Face writes it; a label is an integer or a class name.
+An image is binary, or a struct of bytes and path, as Hugging Face writes it; a label is any value that names one class.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,129 +15,115 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.images import Payload
-from dualfast.data.sources import paths
-from dualfast.data.sources.source import Kind, Source, number_classes
+from dualfast.data.sources import parquet_columns, paths
+from dualfast.data.sources.labels import Labels, LabelWords, labels_of
+from dualfast.data.sources.parquet_columns import Columns
+from dualfast.data.sources.source import Kind, Source
 
-IMAGE_NAMES = ("image", "img", "jpg", "png")
-LABEL_NAMES = ("label", "labels", "fine_label", "target", "targets", "class", "cls", "y")
 BATCH_ROWS = 256
+LFS = b"version https://git-lfs"
 
 
-def _open(path: str) -> Source:
-    files = paths.check_one_split(paths.shards(path, ".parquet"))
-    image, label, declared_names = _choose_columns(files[0])
-    columns = [_read_labels(file, image, label, files[0]) for file in files]
-    starts = np.cumsum([0, *map(len, columns)])
+def _open(path: str, *, image_column: str | None = None, label_column: str | None = None) -> Source:
+    found = paths.check_one_split(paths.shards(path, ".parquet"))
+    files = [file for file in found if _n_rows(file)] or found[:1]
+    with _opened(files[0]) as file:
+        columns = parquet_columns.choose(file, files[0], image_column, label_column)
+    shards = [_read_labels(file, columns) for file in files]
+    _check_same_kind(files, shards, columns)
+    starts = np.cumsum([0, *(len(shard.values) for shard in shards)])
 
     def describe(row: int) -> str:
         shard = int(np.searchsorted(starts, row, side="right")) - 1
         return f"row {row - int(starts[shard])} of {files[shard]}"
 
-    labels, class_names = _number_labels(columns, declared_names, describe)
+    labels, class_names = _joined(shards).numbered()
     return Source(
         kind="parquet",
         location=paths.location(files),
         labels=labels,
-        class_names=class_names,
-        items=lambda: _images(files, image),
+        class_names=class_names or columns.class_names,
+        items=lambda: _images(files, columns.image),
         describe=describe,
     )
 
 
-# ---- columns --------------------------------------------------------------------------------------------------------
-
-
-def _choose_columns(file: Path) -> tuple[str, str, tuple[str, ...] | None]:
-    """The names of the image and label column, and the class names that Hugging Face's metadata declare."""
+def _opened(path: Path) -> Any:
+    """The file as a pyarrow.parquet.ParquetFile; ValueError when it is not one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(file)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{file} is not a Parquet file: {str(error).splitlines()[0]}") from None
-    features = _huggingface_features(schema.metadata)
-    columns = ", ".join(schema.names)
-    image = _image_column(schema, features)
-    if image is None:
-        raise ValueError(f"{file} has no image column (binary, or a struct of bytes and path); its columns: {columns}")
-    label = _label_column(schema, features)
-    if label is None:
-        raise ValueError(f"{file} has no label column (named label, labels, target or class); its columns: {columns}")
-    names = features.get(label, {}).get("names")
-    return image, label, tuple(map(str, names)) if names else None
-
-
-def _huggingface_features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
-    try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
-        return {}
-    return {k: v for k, v in features.items() if isinstance(v, dict)} if isinstance(features, dict) else {}
-
-
-def _image_column(schema: Any, features: dict[str, Any]) -> str | None:
-    import pyarrow as pa
-
-    def can_hold_images(field: Any) -> bool:
-        if pa.types.is_struct(field.type):
-            return any(field.type.field(i).name == "bytes" for i in range(field.type.num_fields))
-        return bool(pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
-
-    candidates = [field.name for field in schema if can_hold_images(field)]
-    declared = [name for name in candidates if features.get(name, {}).get("_type") == "Image"]
-    return next(iter([*declared, *(name for name in IMAGE_NAMES if name in candidates), *candidates]), None)
-
-
-def _label_column(schema: Any, features: dict[str, Any]) -> str | None:
-    import pyarrow as pa
-
-    def can_hold_labels(field: Any) -> bool:
-        return bool(
-            pa.types.is_integer(field.type) or pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        )
-
-    candidates = [field.name for field in schema if can_hold_labels(field)]
-    declared = [name for name in candidates if features.get(name, {}).get("_type") == "ClassLabel"]
-    named = [name for name in LABEL_NAMES if name in candidates]
-    both = [name for name in named if name in declared]
-    return next(iter([*both, *declared, *named]), None)
-
-
-# ---- rows -----------------------------------------------------------------------------------------------------------
-
-
-def _read_labels(file: Path, image: str, label: str, first: Path) -> Any:
-    import pyarrow.parquet as pq
-
-    names = pq.read_schema(file).names
-    if image not in names or label not in names:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        with open(path, "rb") as file:
+            pointer = file.read(len(LFS)) == LFS
+        if pointer:
+            raise ValueError(f"{path} is a Git LFS pointer, not the file itself; git lfs pull fetches it") from None
         raise ValueError(
-            f"{file} lacks the column {image!r} or {label!r} that {first} has; its columns: {', '.join(names)}"
-        )
-    return pq.read_table(file, columns=[label]).column(0)
+            f"{path} is not a Parquet file, or was cut off in the download: {str(error).splitlines()[0]}"
+        ) from None
 
 
-def _number_labels(
-    columns: list[Any], declared_names: tuple[str, ...] | None, describe: Callable[[int], str]
-) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+def _n_rows(path: Path) -> int:
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
+# ---- labels ---------------------------------------------------------------------------------------------------------
+
+
+def _read_labels(path: Path, columns: Columns) -> Labels:
+    """The labels of one shard. ValueError, naming it, when it lacks a column, declares other class names, or its labels
+    are not one class per image."""
+    with _opened(path) as file:
+        parquet_columns.check(file.schema_arrow, path, columns)
+        column = file.read(columns=[columns.label]).column(0)
+    words = LabelWords(
+        what=f"{path}: {columns.label} is {parquet_columns.type_text(column.type)}",
+        describe=lambda row: f"row {row} of {path}",
+        way_out=parquet_columns.LABEL_WAY_OUT,
+    )
+    if column.null_count:
+        raise words.missing(column.is_null().to_pylist().index(True))
+    return labels_of(_as_array(column), words)
+
+
+def _as_array(column: Any) -> NDArray[Any]:
+    """An Arrow column without nulls: numbers and booleans as they are, everything else as objects."""
     import pyarrow as pa
 
-    column = pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise ValueError(f"{describe(row)} has no label; remove unlabelled rows")
-    if pa.types.is_integer(column.type):
-        return column.to_numpy().astype(np.int64), declared_names
-    return number_classes(column.to_pylist())
+    kind = column.type
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        array: NDArray[Any] = column.to_numpy()
+        return array
+    array = np.empty(len(column), object)
+    array[:] = column.to_pylist()
+    return array
+
+
+def _check_same_kind(files: list[Path], shards: list[Labels], columns: Columns) -> None:
+    first = shards[0].kind
+    for path, shard in zip(files, shards, strict=True):
+        if shard.kind != first:
+            raise ValueError(
+                f"{path}: {columns.label} is {shard.kind}, and {first} in {files[0]}; write all shards with one type"
+            )
+
+
+def _joined(shards: list[Labels]) -> Labels:
+    if shards[0].kind == "text":
+        return Labels("text", list(chain.from_iterable(shard.values for shard in shards)))
+    return Labels(shards[0].kind, np.concatenate([shard.values for shard in shards]))
+
+
+# ---- images ---------------------------------------------------------------------------------------------------------
 
 
 def _images(files: list[Path], image: str) -> Iterator[Payload | Exception]:
-    import pyarrow.parquet as pq
-
     for path in files:
         folder = os.path.realpath(path.parent)
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[image]):
                 for cell in batch.column(0):
                     yield _cell_bytes(cell.as_py(), folder)
@@ -161,4 +147,5 @@ KIND = Kind(
     accepts="a .parquet file or a folder of them",
     recognizes=lambda path: bool(paths.shards(path, ".parquet")),
     open=_open,
+    options=("image_column", "label_column"),
 )

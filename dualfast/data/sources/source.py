@@ -37,17 +37,20 @@ class Kind:
     """One kind of data set that a path or name can stand for.
 
     accepts: what to give, for error messages, as "a .parquet file". recognizes(path): whether the path is of this kind;
-    it reads no more than names and magic numbers. open(path): raises ValueError when the data set cannot be read.
+    it reads no more than names and magic numbers. open(path, **options): raises ValueError when the data set cannot be
+    read. options: the fields of config.Reading that it takes.
     splits(path): the paths of its training and test parts, or None where the path does not hold both."""
 
     accepts: str
     recognizes: Callable[[str], bool]
-    open: Callable[[str], Source]
+    open: Callable[..., Source]
     splits: Callable[[str], tuple[str, str] | None] = lambda path: None
+    options: tuple[str, ...] = ()
 
 
 def check(source: Source) -> Source:
-    """The source itself. ValueError when it is empty, has a negative label, or only one class."""
+    """The source itself. ValueError when it is empty, has a label that is negative or beyond the class names, or only
+    one class."""
     if len(source) == 0:
         raise ValueError(f"{source.location} contains no images")
     low = int(source.labels.min())
@@ -56,13 +59,20 @@ def check(source: Source) -> Source:
         raise ValueError(
             f"{source.describe(row)} has the label {low}; labels start at 0 (unlabelled data cannot be used)"
         )
-    if low == int(source.labels.max()):
-        name = source.class_names[low] if source.class_names and low < len(source.class_names) else str(low)
+    high, names = int(source.labels.max()), source.class_names
+    if names is not None and high >= len(names):
+        raise ValueError(
+            f"{source.describe(int(source.labels.argmax()))} has the label {high}, and {len(names)} classes have names "
+            f"({names[0]} to {names[-1]}); labels are their numbers, from 0"
+        )
+    if low == high:
+        name = names[low] if names else str(low)
         raise ValueError(f"{source.location} has only one class ({name}); a classifier needs at least two")
     return source
 
 
 def number_classes(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Labels (n,) int64 for n class names, numbered in sorted order, and the sorted names."""
-    class_names, labels = np.unique(np.asarray(names, dtype=str), return_inverse=True)
-    return labels.astype(np.int64), tuple(map(str, class_names))
+    class_names = tuple(sorted(set(names)))
+    numbers = {name: number for number, name in enumerate(class_names)}
+    return np.fromiter((numbers[name] for name in names), np.int64, len(names)), class_names

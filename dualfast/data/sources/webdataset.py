@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dualfast.data.images import Payload
 from dualfast.data.sources import paths
 from dualfast.data.sources.folder import IMAGE_SUFFIXES
+from dualfast.data.sources.labels import ONE_CLASS
 from dualfast.data.sources.source import Kind, Source, number_classes
 
 MAX_LABEL_BYTES = 1 << 20
@@ -87,7 +88,8 @@ class _Shard:
             self.images[key] = _Member(self.path, name, data.offset_data, data.size)
         elif extension in ("cls", "json"):
             file.seek(data.offset_data)
-            label = _parse_label(file.read(min(data.size, MAX_LABEL_BYTES)), extension)
+            where = f"{name} in {self.path}"
+            label = _parse_label(file.read(min(data.size, MAX_LABEL_BYTES)), extension, where)
             if label is not None:
                 self.labels[key] = label
 
@@ -99,7 +101,8 @@ class _Shard:
             yield image, self.labels[key]
 
 
-def _parse_label(data: bytes, extension: str) -> str | None:
+def _parse_label(data: bytes, extension: str, where: str) -> str | None:
+    """The text of a label; None where a .json has none. ValueError, naming `where`, for one that is not a class."""
     text = data.decode("utf-8", "replace").strip()
     if extension == "cls":
         return text
@@ -108,7 +111,11 @@ def _parse_label(data: bytes, extension: str) -> str | None:
     except ValueError:
         return None
     value = record.get("label", record.get("cls")) if isinstance(record, dict) else None
-    return str(value) if isinstance(value, int | str) else None
+    if value is None or isinstance(value, int | str):
+        return None if value is None else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    raise ValueError(f"{where}: label is {json.dumps(value)[:40]}; {ONE_CLASS}; give a class number or name")
 
 
 def _number_labels(images: list[_Member], values: list[str]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:

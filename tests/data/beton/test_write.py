@@ -148,7 +148,7 @@ def test_unreadable_images_are_named_or_left_out(photos: Path, tmp_path: Path) -
     )  # header and end are complete
     (root / "b" / "3.jpg").write_bytes(good)
     out = tmp_path / "x.beton"
-    with pytest.raises(ValueError, match=r"a/1\.jpg.*--skip-bad") as caught:
+    with pytest.raises(ValueError, match=r"a/1\.jpg.*skip_bad=True leaves") as caught:
         beton.write(root, out)
     assert "\n" not in str(caught.value)
     assert not out.exists()

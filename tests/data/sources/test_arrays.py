@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from data_sets import assert_refused
 
+from dualfast.config import Reading
 from dualfast.data import sources
 
 
@@ -24,7 +27,7 @@ def test_npz_files_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"PKno npz")
     assert_refused(tmp_path / "broken.npz", r"is not an \.npz file")
     np.savez(tmp_path / "names.npz", x=np.zeros(3), y=np.zeros(3))
-    assert_refused(tmp_path / "names.npz", "it has x, y")
+    assert_refused(tmp_path / "names.npz", "it has x, y; choose with image_column=NAME")
     np.savez(tmp_path / "pickle.npz", images=np.array([{}], dtype=object), labels=np.zeros(1, int))
     assert_refused(tmp_path / "pickle.npz", "pickle")
     np.savez(tmp_path / "directory.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))
@@ -39,4 +42,31 @@ def test_arrays_that_are_refused() -> None:
     assert_refused((images.astype(float), labels), "uint8", TypeError)
     assert_refused((images[None], labels), "shape")
     assert_refused((images, labels[:2]), "3 images need")
-    assert_refused((images, labels.astype(float)), "integers", TypeError)
+    assert_refused((images, labels / 2), r"labels are float64 \(image 1 of .* has 0\.5\); .* one class per image")
+    assert_refused((images, labels.astype(complex)), "labels are complex128; .* one class per image", TypeError)
+    assert_refused((images, np.eye(3)), r"shape \(3, 3\); .* one class per image; .*labels\.argmax\(1\)")
+    assert_refused((images, [[0, 2], [1], []]), r"image 0 of .* has \[0, 2\]\); .* one class per image")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[True, False, True], [[1], [0], [1]], [1.0, 0.0, 1.0], np.array([1, 0, 1], object), np.array([1, 0, 1], np.uint8)],
+)
+def test_labels_of_other_types_are_numbers(labels: Any) -> None:
+    opened = sources.open_source((np.zeros((3, 4, 4), np.uint8), labels))
+    assert opened.labels.tolist() == [1, 0, 1]
+    assert opened.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("dtype", [str, object, bytes])
+def test_labels_that_are_names(dtype: type, tmp_path: Path) -> None:
+    labels = np.array(["dog", "ant", "dog"], dtype)
+    opened = sources.open_source((np.zeros((3, 4, 4), np.uint8), labels))
+    assert opened.class_names == ("ant", "dog")
+    assert opened.labels.tolist() == [1, 0, 1]
+
+
+def test_arrays_of_an_npz_may_have_other_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.arange(2))
+    opened = sources.open_source(tmp_path / "a.npz", Reading(image_column="x", label_column="y"))
+    assert opened.labels.tolist() == [0, 1]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from data_sets import assert_refused, jpeg, parquet_file
 
@@ -56,9 +59,9 @@ def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"not parquet")
     assert_refused(tmp_path / "broken.parquet", "is not a Parquet file")
     no_image = parquet_file(tmp_path / "no_image.parquet", {"text": ["a", "b"], "label": [0, 1]})
-    assert_refused(no_image, "its columns: text, label")
+    assert_refused(no_image, r"its columns: text \(string\), label \(int64\)")
     no_label = parquet_file(tmp_path / "no_label.parquet", {"image": [jpeg(0)], "size": [1.0]})
-    assert_refused(no_label, "its columns: image, size")
+    assert_refused(no_label, r"its columns: image \(binary\), size \(double\)")
     null_label = parquet_file(tmp_path / "null.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, None]})
     assert_refused(null_label, "row 1")
     shards = tmp_path / "shards"
@@ -67,4 +70,85 @@ def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
         parquet_file(shards / f"{shard}.parquet", {"image": [jpeg(0)] * 3, "label": labels})
     assert_refused(shards, r"row 1 of .*1\.parquet has no label")
     parquet_file(shards / "1.parquet", {"img": [jpeg(0)], "label": [0]})
-    assert_refused(shards, r"1\.parquet lacks the column 'image' or 'label' that .*0\.parquet has")
+    assert_refused(shards, r"1\.parquet lacks the column 'image'; its columns: img")
+    (tmp_path / "lfs.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12345\n")
+    assert_refused(tmp_path / "lfs.parquet", "git lfs pull")
+
+
+# ---- types of labels ------------------------------------------------------------------------------------------------
+
+pa = pytest.importorskip("pyarrow")
+TAKEN = {
+    "bool": (pa.array([True, False, True]), [1, 0, 1], ("False", "True")),
+    "uint8": (pa.array([2, 0, 2], pa.uint8()), [2, 0, 2], None),
+    "whole floats": (pa.array([2.0, 0.0, 2.0]), [2, 0, 2], None),
+    "whole float16": (pa.array(np.array([2, 0, 2], np.float16)), [2, 0, 2], None),
+    "decimal": (pa.array([Decimal("2.00"), Decimal("0.00"), Decimal("2.00")]), [2, 0, 2], None),
+    "large_string": (pa.array(["b", "a", "b"], pa.large_string()), [1, 0, 1], ("a", "b")),
+    "string_view": (pa.array(["b", "a", "b"], pa.string_view()), [1, 0, 1], ("a", "b")),
+    "bytes": (pa.array([b"b", b"a", b"b"]), [1, 0, 1], ("a", "b")),
+    "dictionary": (pa.array(["b", "a", "b"]).dictionary_encode(), [1, 0, 1], ("a", "b")),
+    "dictionary of numbers": (pa.array([7, 0, 7]).dictionary_encode(), [7, 0, 7], None),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_labels_of_every_type_that_names_one_class(kind: str, tmp_path: Path) -> None:
+    column, labels, names = TAKEN[kind]
+    images = [jpeg(value) for value in range(3)]
+    opened = sources.open_source(parquet_file(tmp_path / "a.parquet", {"image": images, "label": column}))
+    assert opened.labels.tolist() == labels
+    assert opened.class_names == names
+
+
+REFUSED = {
+    "list": (pa.array([[0, 2], [1]]), r"a\.parquet: label is list<int64>; this library trains one class per image"),
+    "struct": (pa.array([{"id": 1}, {"id": 0}]), "label is struct<id: int64>; this library trains one class per image"),
+    "date": (pa.array([0, 1], pa.date32()), r"label is date32\[day\]; this library trains one class"),
+    "float": (
+        pa.array([1.0, 0.5]),
+        r"label is double \(row 1 of .* has 0\.5\); .*one class per image.*label_column=NAME",
+    ),
+    "infinite": (pa.array([1.0, float("inf")]), r"row 1 of .* has inf\); "),
+    "decimal": (pa.array([Decimal("1.0"), Decimal("0.5")]), r"label is decimal128.* has 0\.5\)"),
+    "NaN": (pa.array([1.0, float("nan")]), r"row 1 of .*a\.parquet has no label"),
+    "null": (pa.array(["a", None]), r"row 1 of .*a\.parquet has no label"),
+    "null in a dictionary": (pa.array(["a", None]).dictionary_encode(), "row 1 of .* has no label"),
+    "empty": (pa.array(["a", ""]), "row 1 of .* has no label"),
+    "no UTF-8": (pa.array([b"a", b"\xff"]), "row 1 of .* has bytes that are not UTF-8 text"),
+    "too large": (pa.array([0, 2**63], pa.uint64()), f"row 1 of .* has the label {2**63}; number the classes"),
+    "beyond the names": (pa.array([0, 5]), r"row 1 of .* has the label 5, and 2 classes have names \(cat to dog\)"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_labels_that_are_not_one_class_are_named_with_their_type(kind: str, tmp_path: Path) -> None:
+    column, words = REFUSED[kind]
+    features = {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}} if kind == "beyond the names" else None
+    images = [jpeg(value) for value in range(2)]
+    assert_refused(parquet_file(tmp_path / "a.parquet", {"image": images, "label": column}, features), words)
+
+
+def shards(folder: Path, *columns: Any, features: Any = (None, None)) -> Path:
+    for number, (labels, described) in enumerate(zip(columns, features, strict=True)):
+        images = [jpeg(value) for value in range(len(labels))]
+        parquet_file(folder / f"{number}.parquet", {"image": images, "label": labels}, described)
+    return folder
+
+
+def test_shards_may_differ_in_the_width_of_their_integers_only(tmp_path: Path) -> None:
+    opened = sources.open_source(shards(tmp_path, pa.array([0, 1], pa.int32()), pa.array([2, 0], pa.int64())))
+    assert opened.labels.tolist() == [0, 1, 2, 0]
+    opened = sources.open_source(shards(tmp_path, pa.array(["b", "a"]), pa.array(["c", "a"]).dictionary_encode()))
+    assert opened.class_names == ("a", "b", "c")
+    opened = sources.open_source(shards(tmp_path, pa.array([], pa.null()), pa.array([1, 0])))
+    assert opened.labels.tolist() == [1, 0]
+    shards(tmp_path, pa.array([0, 1]), pa.array(["0", "1"]))
+    assert_refused(tmp_path, r"1\.parquet: label is text, and integer in .*0\.parquet")
+    shards(tmp_path, pa.array([0, 1]), pa.array([[0], [1]]))
+    assert_refused(tmp_path, r"1\.parquet: label is list<int64>")
+    parquet_file(tmp_path / "1.parquet", {"image": ["a.jpg"], "label": [0]})
+    assert_refused(tmp_path, r"1\.parquet: image is string")
+    features = [{"label": {"_type": "ClassLabel", "names": names}} for names in (["cat", "dog"], ["dog", "cat"])]
+    shards(tmp_path, pa.array([0, 1]), pa.array([0, 1]), features=features)
+    assert_refused(tmp_path, r"1\.parquet declares the class names dog, cat for label, and the first shard cat, dog")

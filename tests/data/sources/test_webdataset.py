@@ -68,3 +68,18 @@ def test_tar_files_that_are_refused(tmp_path: Path) -> None:
     huge = {"1.jpg": jpeg(0), "1.cls": b"1", "2.jpg": jpeg(0), "2.cls": b"1" + b"0" * 20}
     assert_refused(tar_file(tmp_path / "huge.tar", huge), r"2\.jpg in .* has the label 1000")
     assert_refused(tar_file(tmp_path / "none.tar", {"1.cls": b"0"}), "contains no images")
+    several = {"1.jpg": jpeg(0), "1.json": b'{"label": [0, 1]}'}
+    assert_refused(
+        tar_file(tmp_path / "several.tar", several), r"1\.json in .*: label is \[0, 1\]; .*one class per image"
+    )
+    real = {"1.jpg": jpeg(0), "1.json": b'{"label": 0.5}'}
+    assert_refused(tar_file(tmp_path / "real.tar", real), r"1\.json in .*: label is 0\.5; .*one class per image")
+
+
+def test_labels_in_json_may_be_whole_floats_or_booleans(tmp_path: Path) -> None:
+    for values, labels, names in ((("1.0", "0"), [1, 0], None), (("true", "false"), [1, 0], ("False", "True"))):
+        members = {"1.jpg": jpeg(0), "2.jpg": jpeg(1)}
+        members |= {f"{i}.json": b'{"label": %s}' % value.encode() for i, value in enumerate(values, 1)}
+        opened = sources.open_source(tar_file(tmp_path / "a.tar", members))
+        assert opened.labels.tolist() == labels
+        assert opened.class_names == names

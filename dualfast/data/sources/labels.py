@@ -1,0 +1,140 @@
+"""Labels of every type that means one class per image: numbers, names, booleans; and the word for all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.data.sources.source import number_classes
+
+ONE_CLASS = "this library trains one class per image"
+BOOLEAN_NAMES = ("False", "True")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelWords:
+    """What messages about labels say. what: the labels and their type, as "labels are float64". describe(row): names a
+    sample. way_out: what to give instead."""
+
+    what: str
+    describe: Callable[[int], str]
+    way_out: str
+
+    def refusal(self, seen: str = "") -> str:
+        """The message for labels that are not one class per image; seen: where that shows."""
+        return f"{self.what}{f' ({seen})' if seen else ''}; {ONE_CLASS}; {self.way_out}"
+
+    def missing(self, row: int) -> ValueError:
+        return ValueError(f"{self.describe(row)} has no label; remove unlabelled rows")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of n images. kind: bool, integer, float, decimal or text. values: (n,) int64, or for text the n class
+    names."""
+
+    kind: str
+    values: NDArray[np.int64] | list[str]
+
+    def numbered(self) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+        """Labels (n,) int64 and the class names by label, None where the labels are numbers."""
+        if isinstance(self.values, list):
+            return number_classes(self.values)
+        return self.values, BOOLEAN_NAMES if self.kind == "bool" else None
+
+
+def labels_of(values: Any, words: LabelWords) -> Labels:
+    """The labels in an array (n,): booleans, integers, whole floats, text, or objects of one of these kinds.
+
+    Raises ValueError for a label that is missing (None, NaN, empty text) or is not one class (0.5, a list), TypeError
+    for an array of another kind."""
+    array = np.asarray(values)
+    if array.dtype.kind == "O":
+        return _labels_of_objects(array, words)
+    if array.dtype.kind in "US":
+        return _text(array.tolist(), words)
+    if array.dtype.kind == "b":
+        return Labels("bool", array.astype(np.int64))
+    if array.dtype.kind in "iu":
+        return Labels("integer", _as_int64(array, words))
+    if array.dtype.kind == "f":
+        return Labels("float", _whole(array, words))
+    raise TypeError(words.refusal())
+
+
+def _labels_of_objects(array: NDArray[Any], words: LabelWords) -> Labels:
+    values = array.tolist()
+    kinds = {type(value): _kind_of(value) for value in values}
+    for row, value in enumerate(values):
+        if value is None or (isinstance(value, float) and value != value):
+            raise words.missing(row)
+        if kinds[type(value)] is None:
+            raise ValueError(words.refusal(f"{words.describe(row)} has {_shown(value)}"))
+    found = sorted({kind for kind in kinds.values() if kind is not None})
+    if len(found) > 1:
+        raise ValueError(f"{words.what}, {' and '.join(found)} mixed; give labels of one kind")
+    if found == ["text"]:
+        return _text(values, words)
+    if found == ["bool"]:
+        return Labels("bool", np.array(values, np.int64))
+    if found == ["integer"]:
+        return Labels("integer", _as_int64(values, words))
+    return Labels("".join(found), _whole(array, words))
+
+
+def _kind_of(value: object) -> str | None:
+    if isinstance(value, bool | np.bool_):
+        return "bool"
+    if isinstance(value, Integral):
+        return "integer"
+    if isinstance(value, float | np.floating):
+        return "float"
+    if isinstance(value, Decimal):
+        return "decimal"
+    return "text" if isinstance(value, str | bytes) else None
+
+
+def _text(values: list[Any], words: LabelWords) -> Labels:
+    for row, value in enumerate(values):
+        if not value:
+            raise words.missing(row)
+        if isinstance(value, bytes):
+            try:
+                values[row] = value.decode("utf-8")
+            except UnicodeDecodeError:
+                seen = f"{words.describe(row)} has bytes that are not UTF-8 text"
+                raise ValueError(words.refusal(seen)) from None
+    return Labels("text", values)
+
+
+def _whole(array: NDArray[Any], words: LabelWords) -> NDArray[np.int64]:
+    """Floats or decimals (n,) that are whole numbers, as int64."""
+    missing = array != array
+    if missing.any():
+        raise words.missing(int(np.argmax(missing)))
+    fractions = array % 1 != 0 if array.dtype.kind == "O" else (np.floor(array) != array) | np.isinf(array)
+    if fractions.any():
+        row = int(np.argmax(fractions))
+        raise ValueError(words.refusal(f"{words.describe(row)} has {array[row]}"))
+    return _as_int64([int(value) for value in array] if array.dtype.kind == "O" else array, words)
+
+
+def _as_int64(values: Any, words: LabelWords) -> NDArray[np.int64]:
+    """Whole numbers (n,) as int64. ValueError for one that does not fit."""
+    array = np.asarray(values)
+    if len(array) and array.dtype != np.int64:
+        largest = int(np.argmax(np.abs(array) if array.dtype.kind != "u" else array))
+        if not -(2**63) <= int(array[largest]) < 2**63:
+            raise ValueError(f"{words.describe(largest)} has the label {array[largest]}; number the classes from 0")
+    return array.astype(np.int64)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
