@@ -61,7 +61,7 @@ def _opened(path: Path) -> Any:
         if pointer:
             raise ValueError(f"{path} is a Git LFS pointer, not the file itself; git lfs pull fetches it") from None
         raise ValueError(
-            f"{path} is not a Parquet file, or was cut off in the download: {str(error).splitlines()[0]}"
+            f"{path} is not a Parquet file, or not one that can be read: {str(error).splitlines()[0]}"
         ) from None
 
 
@@ -76,14 +76,19 @@ def _n_rows(path: Path) -> int:
 def _read_labels(path: Path, columns: Columns) -> Labels:
     """The labels of one shard. ValueError, naming it, when it lacks a column, declares other class names, or its labels
     are not one class per image."""
+    import pyarrow as pa
+
     with _opened(path) as file:
         parquet_columns.check(file.schema_arrow, path, columns)
-        column = file.read(columns=[columns.label]).column(0)
-    words = LabelWords(
-        what=f"{path}: {columns.label} is {parquet_columns.type_text(column.type)}",
-        describe=lambda row: f"row {row} of {path}",
-        way_out=parquet_columns.LABEL_WAY_OUT,
-    )
+        words = LabelWords(
+            what=f"{path}: {columns.label} is {parquet_columns.type_text(file.schema_arrow.field(columns.label).type)}",
+            describe=lambda row: f"row {row} of {path}",
+            way_out=parquet_columns.LABEL_WAY_OUT,
+        )
+        try:
+            column = file.read(columns=[columns.label]).column(0)
+        except pa.ArrowNotImplementedError:  # categories that are pandas' intervals
+            raise ValueError(words.refusal()) from None
     if column.null_count:
         raise words.missing(column.is_null().to_pylist().index(True))
     return labels_of(_as_array(column), words)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from dualfast.data.images import Payload
 
+MAX_CLASSES = 1 << 20  # a network has an output for each number up to the largest label
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -49,8 +51,8 @@ class Kind:
 
 
 def check(source: Source) -> Source:
-    """The source itself. ValueError when it is empty, has a label that is negative or beyond the class names, or only
-    one class."""
+    """The source itself. ValueError when it is empty, has a label that is negative, beyond the class names or no class
+    number at all, or only one class."""
     if len(source) == 0:
         raise ValueError(f"{source.location} contains no images")
     low = int(source.labels.min())
@@ -64,6 +66,11 @@ def check(source: Source) -> Source:
         raise ValueError(
             f"{source.describe(int(source.labels.argmax()))} has the label {high}, and {len(names)} classes have names "
             f"({names[0]} to {names[-1]}); labels are their numbers, from 0"
+        )
+    if high >= MAX_CLASSES:
+        raise ValueError(
+            f"{source.describe(int(source.labels.argmax()))} has the label {high}; labels number the classes from 0; "
+            "give other ids as text"
         )
     if low == high:
         name = names[low] if names else str(low)

@@ -117,6 +117,7 @@ REFUSED = {
     "empty": (pa.array(["a", ""]), "row 1 of .* has no label"),
     "no UTF-8": (pa.array([b"a", b"\xff"]), "row 1 of .* has bytes that are not UTF-8 text"),
     "too large": (pa.array([0, 2**63], pa.uint64()), f"row 1 of .* has the label {2**63}; number the classes"),
+    "no class number": (pa.array([0, 2**40]), f"row 1 of .* has the label {2**40}; labels number the classes from 0"),
     "beyond the names": (pa.array([0, 5]), r"row 1 of .* has the label 5, and 2 classes have names \(cat to dog\)"),
 }
 
