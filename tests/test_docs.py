@@ -42,7 +42,6 @@ def test_flags_exist(document: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_program_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

@@ -39,7 +39,7 @@ def test_an_example_scores_every_sample_each_epoch(
 
 
 def test_an_ffcv_script_runs_with_either_import(tmp_path: Path) -> None:
-    pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    pytest.importorskip("dualfast.loading.ffcv_graph", reason="needs ffcv", exc_type=ImportError)
     from dualfast import write
 
     rng = np.random.default_rng(0)

@@ -47,7 +47,7 @@ def outcomes(group: str) -> dict[int, str | None]:
 
 @pytest.fixture(autouse=True)
 def _needs_ffcv() -> None:
-    pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    pytest.importorskip("dualfast.loading.ffcv_graph", reason="needs ffcv", exc_type=ImportError)
 
 
 @pytest.mark.parametrize("number", range(len(faults.CASES)), ids=[case.fault for case in faults.CASES])

@@ -26,7 +26,7 @@ SMALL = 64  # px: images up to this side are used at their own size
 LARGE = 224  # px: the side that other images are scaled to
 MIRRORED = 16  # px: smaller images are taken for characters, which mirroring changes
 TEST_CROP = 224 / 256
-OUTPUT_DTYPES = {
+OUTPUT_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.bfloat16: np.dtype(np.int16),  # NumPy has no bfloat16, FFCV no float16: both are carried as their bits
     torch.float16: np.dtype(np.int16),
@@ -141,6 +141,34 @@ class ImageDecoder:
                 ops.place_images(pixels, boxes, out, table, fill, batch_context.threads)
 
         return decode
+
+
+class NumberDecoder:
+    """Turns ids into the numbers of their field, (B, *shape): int64 or float64. shape: () or (1,)."""
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        self.shape = shape
+
+
+def image_pipelines(
+    image_size: int | tuple[int, int],
+    *,
+    augment: Augment | Literal[False] = False,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    dtype: torch.dtype = torch.float32,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> dict[str, list[Any]]:
+    """Pipelines for the fields image and label: (B, 3, height, width) in channels_last memory, (B,) int64.
+
+    For dualfast.Loader alone, and without FFCV as long as nothing is added to them; FFCV's operations may follow
+    in either list. image_size: the output's side, or (height, width), px. augment: False (the middle of the image),
+    "crop" (shifted by up to an eighth of the side, the outside filled with the mean), "crop+flip", or "rrc" (random
+    area `scale` and aspect `ratio`, and flip). Of a JPEG only what the crop needs is decoded, at 1/2, 1/4 or 1/8 of its
+    size where that still has as many pixels as the output. mean and std: per channel, for pixel values in 0..1. dtype:
+    float32, bfloat16, float16, or uint8 (not normalised). Raises ValueError for anything else."""
+    return {"image": [ImageDecoder(image_size, augment, mean, std, dtype, scale, ratio)], "label": [NumberDecoder()]}
 
 
 def _check_read(source: beton.Beton, ids: NDArray[np.int64], status: NDArray[np.int32]) -> None:

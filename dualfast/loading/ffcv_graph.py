@@ -1,6 +1,6 @@
 """Everything that touches FFCV: its classes, imported without side effects, and ours that derive from them.
 
-No other module of the package imports ffcv.
+No other module of the package imports ffcv, and this one is imported only for pipelines of FFCV's operations.
 """
 
 from __future__ import annotations
@@ -8,36 +8,44 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import Augment
 from dualfast.data import beton
 from dualfast.errors import MissingPackage
-from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD, ImageDecoder
+from dualfast.loading.decode import ImageDecoder, NumberDecoder
 
 
 def _import_ffcv() -> None:
     """Imports FFCV without what its import does to the process."""
-    import numba
-    import numba.typed
-
+    try:
+        import numba
+        import numba.typed
+    except ImportError as error:
+        raise _missing(error) from error
     threads, jit_threads, typed_dict = torch.get_num_threads(), numba.get_num_threads(), numba.typed.Dict
     # FFCV puts a two-entry table of constants into a typed Dict, whose compilation takes five seconds of each start.
     numba.typed.Dict = dict
     try:
         import ffcv.loader  # noqa: F401
     except ImportError as error:
-        raise MissingPackage(f"dualfast.Loader needs ffcv ({error}); pip install 'dualfast[ffcv]'") from error
+        raise _missing(error) from error
     finally:
         numba.typed.Dict = typed_dict
         torch.set_num_threads(threads)
         numba.set_num_threads(jit_threads)
+
+
+def _missing(error: ImportError) -> MissingPackage:
+    return MissingPackage(
+        f"these pipelines need ffcv ({error}); pip install 'dualfast[ffcv]', or leave out pipelines to use the default "
+        "ones"
+    )
 
 
 _import_ffcv()
@@ -53,17 +61,7 @@ from ffcv.reader import Reader  # noqa: E402
 from ffcv.transforms import ToTensor, ToTorchImage, View  # noqa: E402
 from ffcv.types import get_handlers  # noqa: E402
 
-__all__ = [
-    "AllocationQuery",
-    "CheckedGraph",
-    "CheckedReader",
-    "CompiledPipelines",
-    "MappedMemory",
-    "compile_threads",
-    "ffcv_loader",
-    "image_pipelines",
-    "pipeline_specs",
-]
+__all__ = ["AllocationQuery", "FFCVPipelines", "as_ffcv_loader", "compile_threads"]
 
 # ---- pipelines as FFCV runs them ------------------------------------------------------------------------------------
 
@@ -82,7 +80,7 @@ def compile_threads(threads: int) -> Iterator[None]:
             Compiler.num_threads = before
 
 
-def pipeline_specs(pipelines: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+def _specs(pipelines: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """FFCV's specification of each output: the file's fields in their order, then outputs made from other pipelines.
     A field that pipelines leaves out gets FFCV's default, one that is None is dropped."""
     specs: dict[str, Any] = {}
@@ -91,13 +89,22 @@ def pipeline_specs(pipelines: Mapping[str, Any], fields: Sequence[str]) -> dict[
         if pipeline is None:
             continue
         if isinstance(pipeline, Sequence) and not isinstance(pipeline, str):
-            pipeline = PipelineSpec(name, decoder=None, transforms=list(pipeline))
+            operations = [operation for given in pipeline for operation in _operations(given)]
+            pipeline = PipelineSpec(name, decoder=None, transforms=operations)
         elif not isinstance(pipeline, PipelineSpec):
             raise TypeError(f"the pipeline of {name!r} is {pipeline!r}; give a sequence of operations, or None")
         specs[name] = pipeline
     if not specs:
         raise ValueError("every field's pipeline is None; leave at least one")
     return specs
+
+
+def _operations(given: Any) -> list[Any]:
+    """FFCV's operations for one of a pipeline: several for a decoder of image_pipelines."""
+    if isinstance(given, ImageDecoder):
+        from_bits = [View(given.dtype)] if given.array_dtype == np.int16 else []
+        return [DecodeImages(given), ToTensor(), *from_bits, ToTorchImage()]
+    return [DecodeLabels(), ToTensor()] if isinstance(given, NumberDecoder) else [given]
 
 
 class CheckedGraph(Graph):  # type: ignore[misc]
@@ -119,28 +126,57 @@ class CheckedGraph(Graph):  # type: ignore[misc]
         return not all(getattr(decoder, "runs_uncompiled", False) for decoder in decoders)
 
 
-@dataclass(frozen=True)
-class CompiledPipelines:
-    """The code that a graph generated: one function per stage with the nodes it computes, and the nodes of the
-    outputs."""
+class FFCVPipelines:
+    """Pipelines of FFCV's operations, compiled by FFCV; see pipelines.Pipelines."""
 
-    code: tuple[list[tuple[Callable[..., Any], list[int]]], list[int]]
-    metadata: NDArray[Any]
-    memory: MappedMemory | None
+    def __init__(
+        self, opened: beton.Beton, pipelines: Mapping[str, Any], custom_fields: Mapping[str, Any], threads: int
+    ) -> None:
+        self.reader = CheckedReader(opened, custom_fields)
+        self.memory_manager = MappedMemory(self.reader, opened.fd)
+        self.specs = _specs(pipelines, opened.field_names)
+        self.outputs = list(self.specs)
+        self._threads = threads
+        fields = {name: at for at, name in enumerate(opened.field_names)}
+        with compile_threads(threads):
+            self.graph = CheckedGraph(self.specs, self.reader.handlers, fields, opened.metadata, None)
+            if self.graph.reads_mapped:
+                self.graph.memory_read = self.memory_manager.compile_reader()
+            self.requirements, _ = self.graph.collect_requirements()
+        self.compile()
+
+    def compile(self) -> None:
+        """Generates the code: one function per stage with the nodes it computes, and the nodes of the outputs."""
+        with compile_threads(self._threads):
+            self._stages, self._output_nodes = self.graph.codegen_all(self.graph.collect_requirements()[1])
 
     def __call__(self, ids: NDArray[np.int64], buffers: dict[str, Any]) -> tuple[torch.Tensor, ...]:
-        """The outputs for ids (B,), written into buffers: BatchBuffers.views."""
-        stages, outputs = self.code
         arguments = {
             "batch_indices": ids,
-            "metadata": self.metadata,
-            "storage_state": None if self.memory is None else self.memory.state,
+            "metadata": self.reader.metadata,
+            "storage_state": self.memory_manager.state if self.graph.reads_mapped else None,
             **buffers,
         }
-        for stage, nodes in stages:
+        for stage, nodes in self._stages:
             for node, result in zip(nodes, stage(**arguments), strict=True):
                 arguments[f"result_{node}"] = result
-        return tuple(arguments[f"result_{node}"] for node in outputs)
+        return tuple(arguments[f"result_{node}"] for node in self._output_nodes)
+
+
+class FFCVAttributes(ffcv_loader.Loader):  # type: ignore[misc]
+    """What programs written for FFCV look up in its Loader."""
+
+    reader = property(lambda self: self._pipelines.reader)
+    memory_manager = property(lambda self: self._pipelines.memory_manager)
+    graph = property(lambda self: self._pipelines.graph)
+    pipeline_specs = property(lambda self: self._pipelines.specs)
+
+
+def as_ffcv_loader(loader: type[Any]) -> type[Any]:
+    """`loader` as a subclass of ffcv.loader.Loader too."""
+    if issubclass(loader, ffcv_loader.Loader):
+        return loader
+    return type(loader.__name__, (loader, FFCVAttributes), {"__module__": loader.__module__})
 
 
 # ---- the file as FFCV reads it --------------------------------------------------------------------------------------
@@ -229,28 +265,3 @@ class DecodeLabels(IntDecoder):  # type: ignore[misc]
             return out
 
         return decode
-
-
-def image_pipelines(
-    image_size: int | tuple[int, int],
-    *,
-    augment: Augment | Literal[False] = False,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    dtype: torch.dtype = torch.float32,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> dict[str, list[Any]]:
-    """FFCV pipelines for the fields image and label: (B, 3, height, width) in channels_last memory, (B,) int64.
-
-    image_size: the output's side, or (height, width), px. augment: False (the middle of the image), "crop" (shifted by
-    up to an eighth of the side, the outside filled with the mean), "crop+flip", or "rrc" (random area `scale` and
-    aspect `ratio`, and flip). Of a JPEG only what the crop needs is decoded, at 1/2, 1/4 or 1/8 of its size where that
-    still has as many pixels as the output. mean and std: per channel, for pixel values in 0..1. dtype: float32,
-    bfloat16, float16, or uint8 (not normalised). Raises ValueError for anything else."""
-    decoder = ImageDecoder(image_size, augment, mean, std, dtype, scale, ratio)
-    from_bits = [View(dtype)] if decoder.array_dtype == np.int16 else []
-    return {
-        "image": [DecodeImages(decoder), ToTensor(), *from_bits, ToTorchImage()],
-        "label": [DecodeLabels(), ToTensor()],
-    }

@@ -26,30 +26,21 @@ from dualfast.loading import read_plan
 from dualfast.loading.buffers import BufferPool
 from dualfast.loading.cursor import Cursor
 from dualfast.loading.decode import IMAGENET_MEAN, IMAGENET_STD, default_augment, default_image_size
+from dualfast.loading.decode import image_pipelines as image_pipelines
 from dualfast.loading.epoch import BatchMaker, Epoch, EpochPlan
-from dualfast.loading.ffcv_graph import (
-    CheckedGraph,
-    CheckedReader,
-    CompiledPipelines,
-    MappedMemory,
-    compile_threads,
-    ffcv_loader,
-    image_pipelines,
-    pipeline_specs,
-)
 from dualfast.loading.order import epoch_order, n_batches, order_kind, unvisited
+from dualfast.loading.pipelines import DefaultPipelines, Pipelines, without_ffcv
 
-__all__ = ["Loader", "ffcv_loader", "image_pipelines"]
 
-
-class Loader(ffcv_loader.Loader):  # type: ignore[misc]
+class Loader:
     """Iterates (images, labels, index) over a .beton; index (B,) int64 holds the samples' ids, rows of the file.
 
     Takes the arguments of ffcv.loader.Loader with the same meaning, except that order defaults to "random", drop_last
     to False, and seed to 0. With pipelines left out, images come as (B, 3, height, width), normalised, channels_last,
     and labels as (B,) int64; image_size, augment, mean, std and dtype go to image_pipelines (image_size None: the
     images' own size where it is the same for all and at most 64 px, else 224; augment True: "crop+flip" up to 64 px,
-    else "rrc"). With pipelines given, each output is what FFCV makes it.
+    else "rrc"). With pipelines of FFCV's operations, which needs dualfast[ffcv], each output is what FFCV makes it, and
+    the loader is an ffcv.loader.Loader too.
 
     order "page_random" or PageRandom(budget_bytes) is for files larger than memory: see order.PageRandom. With
     os_cache=False, pages read in that order or in "sequential" are dropped from the page cache after their visit,
@@ -103,7 +94,6 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         self.beton = beton.Beton(self.fname, {name: kind.from_binary for name, kind in custom.items()})
         if not self.beton.n_samples:
             raise ValueError(f"{self.fname} holds no samples")
-        self.reader = CheckedReader(self.beton, custom)
         self.image_size: tuple[int, int] | None = None
         if pipelines is None:
             pipelines = self._default_pipelines(image_size, augment, mean, std, dtype)
@@ -111,7 +101,8 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             raise ValueError(
                 "image_size, augment, mean and std shape the default pipelines; leave out pipelines to use them"
             )
-        self._compile(pipelines)
+        self._pipelines = self._prepare(pipelines, custom)
+        self._pool = BufferPool(self._pipelines.requirements, self.batch_size, self.batches_ahead)
         self._indices = selected_ids(indices, self.beton)
         self._check_batches()
         self._cursor = Cursor()
@@ -140,32 +131,30 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
             std=IMAGENET_STD if std is None else std,
             dtype=dtype,
         )
-        self.image_size = made["image"][0].decoder.size
+        self.image_size = made["image"][0].size
         others: dict[str, Any] = dict.fromkeys(source.field_names)
         return others | {
             source.field_names[source.image_field]: made["image"],
             source.field_names[source.label_field]: made["label"],
         }
 
-    def _compile(self, pipelines: Mapping[str, Any]) -> None:
-        """Builds FFCV's graph of the pipelines and generates its code."""
-        fields = self.beton.field_names
-        self.pipeline_specs = pipeline_specs(pipelines, fields)
-        self.field_name_to_f_ix = {name: at for at, name in enumerate(fields)}
-        memory = MappedMemory(self.reader, self.beton.fd)
-        self.memory_manager = memory
-        with compile_threads(self.num_workers):
-            self.graph = CheckedGraph(
-                self.pipeline_specs, self.reader.handlers, self.field_name_to_f_ix, self.beton.metadata, None
-            )
-            self._memory = memory if self.graph.reads_mapped else None
-            if self._memory is not None:
-                self.graph.memory_read = memory.compile_reader()
-            self.generate_code()
-            requirements, _ = self.graph.collect_requirements()
-        self._pool = BufferPool(requirements, self.batch_size, self.batches_ahead)
-        label, outputs = self.beton.label_field, list(self.pipeline_specs)
-        self._label_output = outputs.index(fields[label]) if label is not None and fields[label] in outputs else None
+    def _prepare(self, pipelines: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> Pipelines:
+        """The pipelines ready to run; those of FFCV's operations are compiled."""
+        ours = without_ffcv(pipelines, self.beton)
+        if ours is not None:
+            return DefaultPipelines(self.beton, ours)
+        from dualfast.loading import ffcv_graph
+
+        made = ffcv_graph.FFCVPipelines(self.beton, pipelines, custom_fields, self.num_workers)
+        self.__class__ = ffcv_graph.as_ffcv_loader(type(self))  # for programs that ask isinstance
+        return made
+
+    @property
+    def _label_output(self) -> int | None:
+        """Which output holds the labels."""
+        field, outputs = self.beton.label_field, self._pipelines.outputs
+        name = None if field is None else self.beton.field_names[field]
+        return outputs.index(name) if name in outputs else None
 
     def _check_batches(self) -> None:
         if not len(self):
@@ -270,12 +259,11 @@ class Loader(ffcv_loader.Loader):  # type: ignore[misc]
         if self._closed:
             raise ValueError(f"the loader of {self.fname} is closed; make a new one")
         if self.recompile:
-            with compile_threads(self.num_workers):
-                self.generate_code()
+            self._pipelines.compile()
         self._pool = self._pool.after_fork()
         maker = BatchMaker(
             self.beton,
-            CompiledPipelines(self.code, self.beton.metadata, self._memory),
+            self._pipelines,
             self._pool,
             self.num_workers,
             self.seed,

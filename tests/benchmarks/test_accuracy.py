@@ -22,8 +22,6 @@ import torch
 
 from dualfast.training import fit as train
 
-pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
-
 ROOT = Path(__file__).resolve().parents[2]
 ACCURACY = ROOT / "benchmarks" / "accuracy"
 

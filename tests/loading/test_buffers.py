@@ -9,7 +9,7 @@ import pytest
 import torch
 from batches import MEAN, STD, normalised
 
-Loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError).Loader
+from dualfast.loading.loader import Loader
 
 
 def test_kept_batches_never_change_and_memory_is_reused(small: Path, images: np.ndarray) -> None:
@@ -29,9 +29,9 @@ def test_kept_batches_never_change_and_memory_is_reused(small: Path, images: np.
 
 def test_tensors_that_operations_ask_for_are_new_in_each_batch() -> None:
     from dualfast.loading.buffers import BatchBuffers
-    from dualfast.loading.ffcv_graph import AllocationQuery
 
-    asked = AllocationQuery((3, 2), torch.float16, torch.device("cpu"))  # as ToDevice does
+    ffcv_graph = pytest.importorskip("dualfast.loading.ffcv_graph", reason="needs ffcv", exc_type=ImportError)
+    asked = ffcv_graph.AllocationQuery((3, 2), torch.float16, torch.device("cpu"))  # as ToDevice does
     buffers = BatchBuffers({"operation": {0: asked, 1: (None, asked)}, "shared": {}}, 8)
     first, second = buffers.views(8), buffers.views(5)
     assert first["memory_0"].shape == (8, 3, 2)

@@ -11,8 +11,7 @@ from batches import N, collect
 
 from dualfast.loading import order
 from dualfast.loading.cursor import Cursor
-
-Loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError).Loader
+from dualfast.loading.loader import Loader
 
 
 def test_a_cursor_is_replaced_and_never_changed() -> None:

@@ -13,8 +13,7 @@ from batches import MEAN, SIDE, STD, N, collect, normalised
 from dualfast import ops
 from dualfast.data import beton
 from dualfast.loading.decode import default_augment, default_image_size
-
-Loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError).Loader
+from dualfast.loading.loader import Loader
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from batches import N, collect
 
 from dualfast.data.index_list import as_indices, save_keep
 from dualfast.loading import order
-
-Loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError).Loader
+from dualfast.loading.loader import Loader
 
 
 def test_the_same_batches_for_any_number_of_workers(small: Path) -> None:

@@ -17,8 +17,8 @@ import torch
 from dualfast import PageRandom
 from dualfast.data import beton
 from dualfast.loading import order, read_plan
+from dualfast.loading.loader import Loader
 
-Loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError).Loader
 pytest.importorskip("tqdm")
 
 N, SIDE, PAGE = 1500, 100, 1 << 21  # 30,000 bytes each, 69 a page

@@ -213,7 +213,8 @@ def odd_ones() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", odd_ones())
 def test_odd_files_are_left_to_pillow(name: str, tmp_path: Path) -> None:
-    loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    from dualfast.loading import loader
+
     odd, path = odd_ones()[name], tmp_path / "odd.beton"
     images = [np.asarray(picture(30, 40))] * 3
     beton.write((np.stack(images), np.arange(3) % 2), path, mode="jpeg", jpeg_quality=100, progress=False)
@@ -235,7 +236,8 @@ def test_odd_files_are_left_to_pillow(name: str, tmp_path: Path) -> None:
     ids=["no image", "cut", "another size"],
 )
 def test_a_bad_file_is_named(bad: bytes, words: str, tmp_path: Path) -> None:
-    loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    from dualfast.loading import loader
+
     path = tmp_path / "bad.beton"
     images = [np.asarray(picture(30, 40))] * 3
     beton.write((np.stack(images), np.arange(3) % 2), path, mode="jpeg", jpeg_quality=100, progress=False)
@@ -323,7 +325,8 @@ def test_every_level_of_instructions(size: tuple[int, int]) -> None:
 
 
 def test_without_the_library_pillow_decodes_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    from dualfast.loading import loader
+
     path = tmp_path / "some.beton"
     images = [np.asarray(picture(30, 40))] * 3
     beton.write((np.stack(images), np.arange(3) % 2), path, mode="jpeg", progress=False)

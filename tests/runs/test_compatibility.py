@@ -17,7 +17,6 @@ import pytest
 import torch
 import yaml
 
-pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: scores cannot be stored")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: it brings the digits")
 

@@ -10,7 +10,6 @@ import pytest
 from dualfast import Scores, cli
 from dualfast.scoring import trajectories
 
-pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
 pytest.importorskip("bokeh")
 
 SHORT = ["--epochs", "3", "--score-epochs", "3", "--window", "2", "--seed", "0", "--no-full", "--tests", "1"]

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
-
 from dualfast.config import RunConfig, TrainConfig
 from dualfast.data import beton
 from dualfast.data.index_list import save_keep

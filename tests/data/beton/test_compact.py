@@ -139,7 +139,7 @@ def test_the_source_is_never_overwritten(source: beton.Beton) -> None:
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # from FFCV's threads, which outlive the test
 def test_unmodified_ffcv_reads_every_field(tmp_path: Path) -> None:
-    pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    pytest.importorskip("dualfast.loading.ffcv_graph", reason="needs ffcv", exc_type=ImportError)
     from ffcv.fields import FloatField, IntField, NDArrayField, RGBImageField
     from ffcv.loader import Loader, OrderOption
     from ffcv.writer import DatasetWriter
@@ -165,10 +165,12 @@ def test_unmodified_ffcv_reads_every_field(tmp_path: Path) -> None:
 
 def test_empty_fields_that_ffcv_wrote(tmp_path: Path) -> None:
     """FFCV gives an empty field the place at which the next image begins."""
-    dualfast_loader = pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+    pytest.importorskip("dualfast.loading.ffcv_graph", reason="needs ffcv", exc_type=ImportError)
     from ffcv.fields import BytesField, IntField, RGBImageField
     from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
     from ffcv.writer import DatasetWriter
+
+    from dualfast.loading.loader import Loader
 
     class Rows:
         def __len__(self) -> int:
@@ -190,8 +192,8 @@ def test_empty_fields_that_ffcv_wrote(tmp_path: Path) -> None:
             ptr, size = (int(text[row][part]) for part in ("ptr", "size"))
             assert os.pread(opened.fd, size, ptr) == (b"" if i % 3 else b"caption")
             assert ((table["ptr"] == ptr) & (table["size"] == size) & (table["sample_id"] == row)).any()
-        with dualfast_loader.Loader(opened.path, 30, order="sequential", dtype=torch.uint8) as loader:
+        with Loader(opened.path, 30, order="sequential", dtype=torch.uint8) as loader:
             assert next(iter(loader))[0][:, 0, 100, 100].tolist() == list(ids)
     pipelines = {"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()], "text": None}
     with pytest.raises(ValueError, match="empty field"):
-        next(iter(dualfast_loader.Loader(opened.path, 30, pipelines=pipelines)))
+        next(iter(Loader(opened.path, 30, pipelines=pipelines)))

@@ -216,7 +216,7 @@ def test_opening_needs_little_more_memory_than_its_tables(tmp_path: Path, monkey
 )  # from FFCV's threads, which outlive the test
 def test_unmodified_ffcv_reads_it(written: beton.Beton, tmp_path: Path) -> None:
     pytest.importorskip(
-        "dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError
+        "dualfast.loading.ffcv_graph", reason="needs ffcv", exc_type=ImportError
     )  # it imports ffcv without FFCV's extras
     from ffcv.fields.decoders import CenterCropRGBImageDecoder
     from ffcv.loader import Loader, OrderOption
