@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LEAN := $(VENV)/.demo-installed
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 
-.PHONY: demo test mutations lint format results clean system
+.PHONY: demo test mutations lint format results clean compiler system
 
-demo: $(STAMP)
+demo: $(LEAN)
 	$(BIN)/dualfast run
 
 test: $(STAMP)
@@ -31,14 +32,25 @@ format: $(STAMP)
 	$(BIN)/ruff format -q .
 	$(BIN)/clang-format -i csrc/*.h csrc/*.cpp
 
-$(STAMP): $(SOURCES) | system
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+$(LEAN): $(SOURCES) | compiler
 	@test -x $(BIN)/python || { echo "make: creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "make: installing dualfast and what constraints.txt pins into $(VENV) (torch is the large one)"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@echo "make: installing dualfast[data,report] into $(VENV): torch, which is large, and about twenty small packages"
+	$(INSTALL) -e '.[data,report]'
 	@touch $@
 
+$(STAMP): $(SOURCES) | system
+	@test -x $(BIN)/python || { echo "make: creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "make: installing dualfast[all,dev] into $(VENV): all that the tests and benchmarks use, some 120 packages, 4 GB"
+	$(INSTALL) -e '.[all,dev]'
+	@touch $(LEAN) $@
+
+compiler:
+	@PYTHON=$(PYTHON) sh .ci/system-packages compiler
+
 system:
-	@PYTHON=$(PYTHON) sh .ci/system-packages
+	@PYTHON=$(PYTHON) sh .ci/system-packages compiler ffcv
 
 clean:
 	rm -rf $(VENV) build dist dualfast.egg-info dualfast/_C*.so

@@ -1,4 +1,4 @@
-"""Batches of a .beton through FFCV's pipelines, each with its samples' ids: the drop-in for ffcv.loader.Loader.
+"""Batches of a .beton, each with its samples' ids: the drop-in for ffcv.loader.Loader.
 
 Loader keeps FFCV's arguments, fields and operations and replaces what runs them: tables are checked on opening,
 subsets change without compiling, exceptions reach the caller, and a batch keeps its contents for as long as it is
