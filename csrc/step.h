@@ -25,10 +25,11 @@ struct Step {
     float smoothing;
     int32_t* lines;  // (samples, layout.words) or null
     Line layout;
-    float* loss_sums;  // (samples,) or null: plain cross-entropy summed over the visits that were folded
+    // Sums over the visits that were folded, (samples,) or null: plain cross-entropy, the margin of the probabilities.
+    float *loss_sums, *prob_margin_sums;
     float* seen;       // (4, rows): p, margin, EL2N and entropy of each row; or null
     uint8_t* flags;    // (rows,) with `seen`: kFlag...
-    bool by_products;  // margin, EL2N and entropy too; NaN without
+    bool by_products;  // the margins, EL2N and entropy too; NaN without
     int threads;
 };
 

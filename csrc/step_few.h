@@ -135,6 +135,7 @@ INLINE void run_block(const Work& work, int64_t first, int rows, int64_t& non_fi
         one.margin = out.margin[r];
         one.el2n = out.el2n[r];
         one.entropy = out.entropy[r];
+        one.prob_margin = out.prob_margin[r];
         one.correct = out.correct[r] != 0;
         one.finite = out.finite[r] != 0;
         record(work, first + r, one, non_finite);

@@ -15,7 +15,7 @@ struct Sums {
 // What follows from the sums. The gradient is a e_j - b w_j, but true_gradient for the true class.
 template <class F>
 struct Row {
-    F loss, nll, a, b, true_gradient, p, margin, el2n, entropy;
+    F loss, nll, a, b, true_gradient, p, margin, el2n, entropy, prob_margin;
     Mask<F> correct, finite;
 };
 
@@ -42,9 +42,10 @@ INLINE Row<F> finish(const Sums<F>& sums, const Terms& terms, const F& true_weig
     out.a = sums.nan_loss ? zero + nan : a;
     out.b = sums.nan_loss ? zero + nan : zero + terms.scale * soft;
     out.true_gradient = sums.nan_loss ? zero + nan : true_gradient;
-    out.margin = out.el2n = out.entropy = zero + nan;
+    out.margin = out.el2n = out.entropy = out.prob_margin = zero + nan;
     if (terms.by_products) {
         out.margin = sums.true_logit - sums.max_other;
+        out.prob_margin = (sums.true_exp - exp_neg<F>(sums.max_other - sums.max)) * inverse;
         out.el2n = root<F>(sums.others_squared * inverse * inverse + q * q);
         const F entropy = log_total - sums.entropy_sum * inverse;
         out.entropy = entropy > 0.0f ? entropy : zero;
@@ -55,8 +56,12 @@ INLINE Row<F> finish(const Sums<F>& sums, const Terms& terms, const F& true_weig
 INLINE void prefetch_line(const Step& args, int64_t row) {
     if (!args.lines || row >= args.rows) return;
     // In integers: the index of a row that does not count may be anything.
-    const uint64_t bytes = static_cast<uint64_t>(args.index[row]) * static_cast<uint64_t>(args.layout.words) * 4;
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(args.lines) + bytes), 1);
+    const auto ahead = [id = static_cast<uint64_t>(args.index[row])](const void* base, uint64_t bytes) {
+        if (base) __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(base) + id * bytes), 1);
+    };
+    ahead(args.lines, static_cast<uint64_t>(args.layout.words) * 4);
+    ahead(args.loss_sums, sizeof(float));
+    ahead(args.prob_margin_sums, sizeof(float));
 }
 
 INLINE void emit(const Step& args, int64_t row, const Observation& seen, bool folded) {
@@ -83,6 +88,7 @@ __attribute__((noinline)) void record(const Work& work, int64_t row, const Row<f
         const int64_t id = args.index[row];
         folded = fold(args.lines + id * args.layout.words, args.layout, seen);
         if (folded && args.loss_sums) args.loss_sums[id] += out.nll;
+        if (folded && args.prob_margin_sums) args.prob_margin_sums[id] += out.prob_margin;
     }
     if (args.flags) emit(args, row, seen, folded);
     non_finite += !seen.finite;

@@ -52,10 +52,12 @@ def fold(
     lines_ptr,
     status_ptr,
     loss_sums_ptr,
+    prob_margin_sums_ptr,
     index,
     counted,
     finite,
     nll,
+    prob_margin,
     p,
     margin,
     el2n,
@@ -107,11 +109,15 @@ def fold(
     new = tl.where(word == TAIL + COUNTERS, tl.where(folded, visited, passed_over)[:, None], new)
     if loss_sums_ptr is not None:
         loss_sum = tl.load(loss_sums_ptr + index, mask=folded, other=0.0) + nll
+    if prob_margin_sums_ptr is not None:
+        prob_margin_sum = tl.load(prob_margin_sums_ptr + index, mask=folded, other=0.0) + prob_margin
     # Triton may load a line twice, in two layouts; without the barrier a slow warp could read what a fast one wrote.
     tl.debug_barrier()
     tl.store(at, new, mask=(folded | non_finite)[:, None] & (word < WORDS))
     if loss_sums_ptr is not None:
         tl.store(loss_sums_ptr + index, loss_sum, mask=folded)
+    if prob_margin_sums_ptr is not None:
+        tl.store(prob_margin_sums_ptr + index, prob_margin_sum, mask=folded)
     tl.atomic_add(status_ptr + NON_FINITE + index * 0, 1, mask=non_finite, sem="relaxed")
     return folded
 
@@ -151,9 +157,11 @@ def observe_kernel(
         lines_ptr,
         status_ptr,
         None,
+        None,
         tl.where(inside, index, 0),
         counted & (again == 0),
         tl.abs(p) < float("inf"),
+        p,
         p,
         p,
         tl.load(margin_ptr + row, mask=in_batch, other=0.0),

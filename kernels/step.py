@@ -306,6 +306,7 @@ def step_kernel(
     lines_ptr,
     status_ptr,
     loss_sums_ptr,
+    prob_margin_sums_ptr,
     values_ptr,
     flags_ptr,
     count,
@@ -396,8 +397,10 @@ def step_kernel(
     margin = tl.full([ROWS], float("nan"), tl.float32)
     el2n = tl.full([ROWS], float("nan"), tl.float32)
     entropy = tl.full([ROWS], float("nan"), tl.float32)
+    prob_margin = tl.full([ROWS], float("nan"), tl.float32)
     if BY_PRODUCTS:
         margin = true_logit - max_other
+        prob_margin = p - tl.exp2(tl.minimum(-margin, 0.0) * LOG2E) * inverse
         el2n = tl.sqrt(squares * inverse * inverse + q * q)
         entropy_sum += tl.where(true_e > 0.0, true_e * (true_logit - max_logit), 0.0)
         entropy = tl.maximum(log_sum - entropy_sum * inverse, 0.0)
@@ -410,8 +413,8 @@ def step_kernel(
             PLANNED, ROWS, SCAN,
         )  # fmt: skip
         folded = fold(
-            lines_ptr, status_ptr, loss_sums_ptr, index, counted, finite, nll, p, margin, el2n, entropy, correct, limit,
-            WINDOW, WORDS, WIDTH,
+            lines_ptr, status_ptr, loss_sums_ptr, prob_margin_sums_ptr, index, counted, finite, nll, prob_margin,
+            p, margin, el2n, entropy, correct, limit, WINDOW, WORDS, WIDTH,
         )  # fmt: skip
     if values_ptr is not None:
         flags = tl.where(counted, COUNTED, 0) | tl.where(correct, CORRECT, 0) | tl.where(folded, FOLDED, 0)
@@ -529,6 +532,7 @@ def step(
             None if lines is None else lines.lines,
             status,
             None if lines is None else lines.loss_sums,
+            None if lines is None else lines.prob_margin_sums,
             None if observations is None else observations.values,
             None if observations is None else observations.flags,
             count,

@@ -13,7 +13,7 @@ import dualfast
 
 # name: parameters in order; "*" begins those that are given by name.
 SIGNATURES = {
-    "ScoreTable": "n_samples * window epochs track_loss device",
+    "ScoreTable": "n_samples * window epochs track_loss track_aum_prob device",
     "ScoreTable.scores": "self",
     "ScoreTable.state_dict": "self",
     "ScoreTable.load_state_dict": "self state",
@@ -36,7 +36,7 @@ SIGNATURES = {
     "Loader.close": "self",
 }
 DEFAULTS = {
-    "ScoreTable": {"window": 10, "epochs": None, "track_loss": False, "device": "cpu"},
+    "ScoreTable": {"window": 10, "epochs": None, "track_loss": False, "track_aum_prob": False, "device": "cpu"},
     "DualLoss": {
         "label_smoothing": 0.0,
         "weight": None,
@@ -49,7 +49,7 @@ DEFAULTS = {
     "write": {"max_size": None, "jpeg_quality": 90, "mode": "auto"},
     "Loader": {"indices": None, "drop_last": False, "pipelines": None},
 }
-SCORES = ("dual", "dyn_unc", "mean", "aum", "el2n", "entropy", "forgetting", "loss", "visits")
+SCORES = ("dual", "dyn_unc", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "loss", "visits")
 DOCUMENTED = {
     "dualfast": "DualLoss Loader PageRandom PrunedSampler RandomSubsetSampler ScoreTable Scores ShardedTable compact "
     "dual_loss image_pipelines score_trajectories select verify write",

@@ -50,6 +50,22 @@ def test_two_classes_in_closed_form() -> None:
     assert seen.entropy == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
 
 
+@pytest.mark.parametrize(("target", "margin"), [(0, 0.2), (1, -0.2), (2, -0.3)])
+def test_the_margin_of_probabilities(target: int, margin: float) -> None:
+    seen = reference.visit(np.log([0.5, 0.3, 0.2]), target)
+    assert seen is not None
+    assert seen.prob_margin == pytest.approx(margin)
+
+
+@pytest.mark.parametrize(
+    ("logits", "margin"), [([-900.0, 0.0, 0.0], -0.5), ([-900.0, 0.0, -900.0], -1.0), ([5.0], 1.0)]
+)
+def test_the_margin_of_probabilities_at_its_ends(logits: list[float], margin: float) -> None:
+    seen = reference.visit(logits, 0)
+    assert seen is not None
+    assert seen.prob_margin == margin
+
+
 def test_what_is_not_finite_is_no_visit() -> None:
     assert reference.visit([np.nan, 0.0], 1) is None
     assert reference.visit([np.inf, 0.0], 0) is None
@@ -59,7 +75,7 @@ def test_what_is_not_finite_is_no_visit() -> None:
 
 def visits(ps: list[float], correct: list[bool] | None = None) -> list[Visit]:
     correct = [p > 0.5 for p in ps] if correct is None else correct
-    return [Visit(p, 2 * p, 1 - p, p / 2, c) for p, c in zip(ps, correct, strict=True)]
+    return [Visit(p, 2 * p, 1 - p, p / 2, c, p - 1) for p, c in zip(ps, correct, strict=True)]
 
 
 def test_alternating_probabilities_in_closed_form() -> None:
@@ -67,7 +83,8 @@ def test_alternating_probabilities_in_closed_form() -> None:
     found = reference.scores(visits([0.0, 1.0, 0.0, 1.0]), window=2)
     assert found["dyn_unc"] == pytest.approx(math.sqrt(0.5))
     assert found["dual"] == pytest.approx(math.sqrt(0.5) / 2)
-    assert (found["mean"], found["aum"], found["el2n"], found["entropy"]) == (0.5, 1.0, 0.5, 0.5)
+    assert (found["mean"], found["aum"], found["aum_prob"]) == (0.5, 1.0, -0.5)
+    assert (found["el2n"], found["entropy"]) == (0.5, 0.5)
     assert found["forgetting"] == 1
 
 

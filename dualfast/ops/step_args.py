@@ -25,7 +25,7 @@ class StepOptions:
     label_smoothing: float = 0.0
     ignore_index: int = -100
     by_products: bool = True
-    """Margin, EL2N and entropy too; without them they are recorded as NaN."""
+    """The margins, EL2N and entropy too; without them they are recorded as NaN."""
     inplace: bool = False
     """Write the gradient over the logits."""
     with_grad: bool = True
@@ -48,12 +48,14 @@ def check_options(label_smoothing: float, reduction: str) -> None:
 
 
 class Lines(NamedTuple):
-    """The lines of a table: lines (n_samples, words) int32, status int32 (layout.STATUS), loss_sums (n_samples,)
-    float32 or None, the window J, and the number of visits per sample after which none is recorded."""
+    """The lines of a table: lines (n_samples, words) int32, status int32 (layout.STATUS), the sums over the visits of
+    the cross-entropy and of the probabilities' margin, (n_samples,) float32 or None each, the window J, and the number
+    of visits per sample after which none is recorded."""
 
     lines: torch.Tensor
     status: torch.Tensor
     loss_sums: torch.Tensor | None
+    prob_margin_sums: torch.Tensor | None
     window: int
     limit: int
 
@@ -69,6 +71,7 @@ class Lines(NamedTuple):
         epochs: int | None = None,
         *,
         track_loss: bool = False,
+        track_aum_prob: bool = False,
         device: str | torch.device = "cpu",
     ) -> Lines:
         """Lines of samples that were never visited; visits after the `epochs`-th are not recorded. TypeError and
@@ -76,8 +79,11 @@ class Lines(NamedTuple):
         n_samples, window, limit = _sizes(n_samples, window, epochs)
         lines = torch.zeros(n_samples, layout.line_words(window), dtype=torch.int32, device=device)
         status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
-        loss_sums = torch.zeros(n_samples, dtype=torch.float32, device=device) if track_loss else None
-        return cls(lines, status, loss_sums, window, limit)
+        loss_sums, prob_margin_sums = (
+            torch.zeros(n_samples, dtype=torch.float32, device=device) if tracked else None
+            for tracked in (track_loss, track_aum_prob)
+        )
+        return cls(lines, status, loss_sums, prob_margin_sums, window, limit)
 
 
 def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, int]:

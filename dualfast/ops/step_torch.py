@@ -45,7 +45,7 @@ def step(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.
         seen = _by_products(z, column, p, wrong, nll, options.by_products)
         folded = torch.zeros_like(kept)
         if lines is not None:
-            kept, folded = observe(lines, index, kept, seen, nll)
+            kept, folded = observe(lines, index, kept, seen | {"nll": nll.float()})
         if observations is not None:
             _emit(observations, seen, kept, folded)
     if grad is not None and options.inplace:
@@ -62,18 +62,19 @@ def _by_products(
     nll: torch.Tensor,
     by_products: bool,
 ) -> dict[str, torch.Tensor]:
-    """What a visit is made of, (B,) each: p, margin, el2n, entropy float32 and correct. wrong (B, C): p with 0 for the
-    true class, column (B, 1)."""
-    true_logit = z.gather(1, column)[:, 0]
+    """What a visit is made of, (B,) each: p, margin, el2n, entropy, prob_margin float32 and correct. wrong (B, C): p
+    with 0 for the true class, column (B, 1)."""
+    true_logit, true_p = z.gather(1, column)[:, 0], p.gather(1, column)[:, 0]
     max_other = z.scatter(1, column, float("-inf")).amax(1)
     finite = torch.isfinite(nll)
-    seen = {"p": torch.where(finite, p.gather(1, column)[:, 0], float("nan"))}
+    seen = {"p": torch.where(finite, true_p, float("nan"))}
     if by_products:
         seen["margin"] = true_logit - max_other
+        seen["prob_margin"] = true_p - wrong.amax(1)
         seen["el2n"] = (wrong.square().sum(1) + wrong.sum(1).square()).sqrt()
         seen["entropy"] = torch.special.entr(p).sum(1)
     else:
-        seen |= dict.fromkeys(("margin", "el2n", "entropy"), torch.full_like(nll, float("nan")))
+        seen |= dict.fromkeys(("margin", "prob_margin", "el2n", "entropy"), torch.full_like(nll, float("nan")))
     return {name: value.float() for name, value in seen.items()} | {"correct": true_logit > max_other}
 
 
@@ -106,9 +107,9 @@ def observe(
     index: torch.Tensor,
     kept: torch.Tensor,
     seen: dict[str, torch.Tensor],
-    nll: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """fold() of csrc/line.h in torch operations. Returns which rows counted as visits, and which were folded (B,)."""
+    """fold() of csrc/line.h in torch operations, and the sums beside the lines of what is in seen. Returns which rows
+    counted as visits, and which were folded (B,)."""
     kept = kept & (lines.status[layout.PAUSED] == 0)
     first = first_rows(index, kept)
     lines.status[layout.DUPLICATES] += (kept & ~first).sum().to(torch.int32)
@@ -139,9 +140,28 @@ def observe(
     line = torch.where(folded[:, None], out.view(torch.int32), line)
     line[:, tail + layout.COUNTERS] = _counters(packed, seen["correct"].to(torch.int64), folded, finite)
     lines.lines[ids] = line
-    if lines.loss_sums is not None and nll is not None:
-        lines.loss_sums[ids] += torch.where(folded, nll[rows].float(), 0.0)
+    for sums, name in ((lines.loss_sums, "nll"), (lines.prob_margin_sums, "prob_margin")):
+        if sums is not None and name in seen:
+            sums[ids] += torch.where(folded, seen[name], 0.0)
     return first, torch.zeros_like(first).scatter(0, rows, folded)
+
+
+def visits(lines: Lines, ids: torch.Tensor) -> torch.Tensor:
+    """How many visits of the samples ids (B,) were folded, (B,)."""
+    counters: torch.Tensor = VISITS.of(lines.lines[ids, layout.COUNTERS - layout.TAIL_WORDS])
+    return counters
+
+
+def add_derived(lines: Lines, ids: torch.Tensor, folded: torch.Tensor, p: torch.Tensor, margin: torch.Tensor) -> None:
+    """Adds to the sums beside the lines what follows from p and margin (B,) of the visits that were folded (B,)."""
+    p, margin = p.detach(), margin.detach()
+    least = p.clamp(min=torch.finfo(torch.float32).tiny)  # a kernel's least p is near it
+    if lines.loss_sums is not None:
+        nll = torch.maximum(-margin, -least.log())
+        lines.loss_sums.index_add_(0, ids, torch.where(folded, nll, 0.0))
+    if lines.prob_margin_sums is not None:
+        other = (least.double() * (-margin.double()).exp()).clamp(max=1.0)
+        lines.prob_margin_sums.index_add_(0, ids, torch.where(folded, (p - other).float(), 0.0))
 
 
 def _counters(packed: torch.Tensor, correct: torch.Tensor, folded: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,8 @@ def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
         raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
     if scoring.score_module is not None and session.ranks.size > 1:
         raise ValueError("scores of your own are gathered on a single process only; leave out --score-module")
-    options: dict[str, Any] = {"window": scoring.window, "epochs": scoring.score_epochs, "track_loss": True}
+    options: dict[str, Any] = {"window": scoring.window, "epochs": scoring.score_epochs}
+    options |= {"track_loss": True, "track_aum_prob": True}
     table: ScoreTable
     if session.ranks.size > 1:
         table = ShardedTable(session.n_samples, device=str(session.device), **options)

@@ -37,9 +37,9 @@ def dual_loss(
     scores are those of the plain softmax. The loss is float32. An empty batch gives 0. backend "auto" runs C++ on CPU
     tensors and Triton on CUDA tensors; "cpp", "triton" and "torch" select one and raise when it cannot run.
 
-    by_products=False leaves out aum, el2n and entropy: ScoreTable.scores() gives None for them once a recorded visit
-    lacks them. inplace=True writes the gradient over the logits, if their columns are adjacent: nothing, autograd
-    included, may need the logits afterwards.
+    by_products=False leaves out aum, aum_prob, el2n and entropy: ScoreTable.scores() gives None for them once a
+    recorded visit lacks them. inplace=True writes the gradient over the logits, if their columns are adjacent: nothing,
+    autograd included, may need the logits afterwards.
 
     A sample that comes twice in an epoch has two visits; twice in one batch it has one, that of its first row. Rows
     with ignore_index are not visits, whatever their index. On CUDA nothing waits for the device: an index or a target
@@ -156,7 +156,8 @@ def _traced(
     if not table.traceable:
         kind = "table with trajectories" if table.trajectories is not None else type(table).__name__
         raise ValueError(f"a {kind} records outside torch.compile; leave the loss out of it")
-    arguments = (logits.detach(), targets, index, weight, table.lines, table.status, table.loss_sums)
+    state = (table.lines, table.status, table.loss_sums, table.prob_margin_sums)
+    arguments = (logits.detach(), targets, index, weight, *state)
     options = {"window": table.window, "limit": table.limit, "backend": backend, "reduction": reduction}
     options |= {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "by_products": by_products}
     if inplace and with_grad:

@@ -26,6 +26,7 @@ class Scores:
     dyn_unc     mean over windows of std (arXiv 2306.05175); high: keep
     mean        mean true-class probability over the visits, in [0, 1]
     aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
+    aum_prob    the same of probabilities, in [-1, 1]: what CCS's authors call AUM (arXiv 2210.15809); low: as aum
     el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
     entropy     of the softmax at the last visit, in nats (arXiv 1906.11829); high: keep
     tdds        moving average of how unevenly the softmax changes from visit to visit (arXiv 2311.13613); high: keep
@@ -42,6 +43,7 @@ class Scores:
     mean: Array
     dyn_unc: Array | None = None
     aum: Array | None = None
+    aum_prob: Array | None = None
     el2n: Array | None = None
     entropy: Array | None = None
     forgetting: Array | None = None
@@ -178,13 +180,13 @@ def scores_of(
     tails: torch.Tensor,
     window: int,
     *,
-    loss_sums: torch.Tensor | None = None,
+    sums: Mapping[str, torch.Tensor] | None = None,
     by_products: bool = True,
     **columns: Any,
 ) -> Scores:
-    """Scores from the tails of lines (N, TAIL_WORDS) int32 and the sums of the loss (N,).
+    """Scores from the tails of lines (N, TAIL_WORDS) int32 and the sums beside them (N,), by the names in ops.Lines.
 
-    by_products=False leaves out aum, el2n and entropy. columns: further fields of Scores."""
+    by_products=False leaves out aum, aum_prob, el2n and entropy. columns: further fields of Scores."""
     words = tails.cpu().contiguous().numpy()
     tail = words.view(np.float32).astype(np.float64)
     packed = words[:, layout.COUNTERS].view(np.uint32)
@@ -198,12 +200,14 @@ def scores_of(
         columns["aum"] = tail[:, layout.MARGIN_SUM] / seen
         columns["el2n"] = tail[:, layout.EL2N_SUM] / np.minimum(seen, layout.EL2N_VISITS)
         columns["entropy"] = np.where(visits > 0, tail[:, layout.ENTROPY], np.nan)
+    means = {name: value.cpu().numpy().astype(np.float64) / seen for name, value in (sums or {}).items()}
     return Scores(
         dual=tail[:, layout.DUAL_SUM] / full,
         dyn_unc=tail[:, layout.STD_SUM] / full,
         mean=tail[:, layout.P_SUM] / seen,
         forgetting=np.where(visits == 0, np.nan, np.where(ever_correct, forgotten, visits + 1.0)),
-        loss=None if loss_sums is None else loss_sums.cpu().numpy().astype(np.float64) / seen,
+        loss=means.get("loss_sums"),
+        aum_prob=means.get("prob_margin_sums") if by_products else None,
         visits=visits,
         **columns,
     )

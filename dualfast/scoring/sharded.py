@@ -7,7 +7,7 @@ selection) spreads evenly over the ranks, as contiguous blocks would not, and th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
 from dualfast.ops import layout
-from dualfast.ops.layout import CORRECT, COUNTED, COUNTERS, TAIL_WORDS, VISITS
+from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
 from dualfast.scoring.scores import Scores, has_by_products
-from dualfast.scoring.table import ScoreTable
+from dualfast.scoring.table import SUMS, ScoreTable
 
 WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the prediction
@@ -38,14 +38,13 @@ class ShardedTable(ScoreTable):
     million rows per rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one
     visit counts: the first of the lowest rank in the earliest all-to-all. dual, dyn_unc, mean, aum, forgetting and
     visits are those of one process with the same visits, bit for bit. EL2N and entropy travel as float16 (relative
-    error 2^-11). The loss of a visit is -log p of the p that travels (relative error 2^-22); at the least p, about
-    e^-87, it is minus the margin, which is at most log C too low.
+    error 2^-11). The loss and aum_prob follow from p and margin, as ops.observe says.
     reads "own": every rank visits only the ids in `owned` (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group; None: the default one. device: where the lines are; it may differ from the
-    logits'. window, epochs and track_loss as in ScoreTable; load_parts() restores it on another number of ranks. Not
-    for torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer samples than ranks,
-    for tdds, which needs the probabilities of all classes, and for trajectories.
+    logits'. window, epochs, track_loss and track_aum_prob as in ScoreTable; load_parts() restores it on another number
+    of ranks. Not for torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer
+    samples than ranks, for tdds, which needs the probabilities of all classes, and for trajectories.
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class ShardedTable(ScoreTable):
         window: int = 10,
         epochs: int | None = None,
         track_loss: bool = False,
+        track_aum_prob: bool = False,
         tdds: int | None = None,
         trajectories: bool = False,
         device: str | torch.device = "cpu",
@@ -80,7 +80,14 @@ class ShardedTable(ScoreTable):
             raise ValueError(f"n_samples is {n_samples} and there are {self.world_size} ranks; start at most as many")
         n_samples = int(n_samples)
         n_owned = len(range(self.rank, n_samples, self.world_size))
-        super().__init__(n_owned, window=window, epochs=epochs, track_loss=track_loss, device=device)
+        super().__init__(
+            n_owned,
+            window=window,
+            epochs=epochs,
+            track_loss=track_loss,
+            track_aum_prob=track_aum_prob,
+            device=device,
+        )
         self.group, self.reads = group, reads
         self.total = n_samples
         self.exchanges = 0
@@ -169,12 +176,12 @@ class ShardedTable(ScoreTable):
         as scores() does."""
         self.exchange()
         by_products = self._check_all()
-        return self._scores_of(self.lines[:, -TAIL_WORDS:], self.loss_sums, by_products)
+        return self._scores_of(self.lines[:, -TAIL_WORDS:], self.sums, by_products)
 
     def scores(self) -> Scores:
-        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes per sample, 32 with
-        the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many samples came more than once
-        between exchanges that one must have been forgotten."""
+        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes per sample, and 4 each
+        for aum_prob and the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many samples came
+        more than once between exchanges that one must have been forgotten."""
         gathered = self._gathered(None)
         assert gathered is not None
         return gathered
@@ -186,15 +193,11 @@ class ShardedTable(ScoreTable):
     def _gathered(self, to: int | None) -> Scores | None:
         self.exchange()
         by_products = self._check_all()
-        rows, sums = self.lines[:, -TAIL_WORDS:], self.loss_sums
-        if sums is not None:
-            rows = torch.cat([rows, sums.view(torch.int32)[:, None]], 1)
-        parts = gather_rows(rows, self.group, to)
+        parts = gather_rows(_with_sums(self.lines[:, -TAIL_WORDS:], self.sums), self.group, to)
         if parts is None:
             return None
-        whole = interleaved(parts)
-        sums = None if sums is None else whole[:, TAIL_WORDS].view(torch.float32)
-        return self._scores_of(whole[:, :TAIL_WORDS], sums, by_products)
+        tails, sums = _without_sums(interleaved(parts), self.sums)
+        return self._scores_of(tails, sums, by_products)
 
     def _check_all(self) -> bool:
         """Raises and warns on every rank for what any rank has counted; returns whether all visits on all ranks had
@@ -255,18 +258,18 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     parts: the states that this rank has read, in order of rank; over all ranks every part comes once. All ranks call
     it. ValueError when some samples are in none of them, and as load_state_dict().
     """
-    n, words, sums = table.n_samples, table.lines.shape[1], table.loss_sums
+    n = table.n_samples
     parts = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in part.items()} for part in parts]
     for part in parts:
         if (saved := part.get("n_samples", len(part["lines"]))) != n:
             raise ValueError(f"the state has n_samples {saved}, this table {n}")
         table.check_state(part)
-    none = torch.empty(0, words + (sums is not None), dtype=torch.int32)
+    names = [name for name in table.sums if all(name in part for part in parts)]
+    none = torch.empty(0, table.lines.shape[1] + len(names), dtype=torch.int32)
     ids, rows = [torch.empty(0, dtype=torch.int64)], [none]
     for part in parts:
         ids.append(torch.arange(part.get("rank", 0), n, part.get("world_size", 1)))
-        columns = [part["lines"]] if sums is None else [part["lines"], part["loss_sums"].view(torch.int32)[:, None]]
-        rows.append(torch.cat(columns, 1))
+        rows.append(_with_sums(part["lines"], {name: part[name] for name in names}))
     whole = torch.zeros(len(table.lines), none.shape[1], dtype=torch.int32)
     filled = torch.zeros(len(whole), dtype=torch.bool)
     for arrived in _send(table, torch.cat(ids), torch.cat(rows)):
@@ -275,12 +278,12 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     if not bool(filled.all()):
         raise ValueError(f"{int((~filled).sum())} samples are in none of the states; give every rank's once")
     waiting = [_waiting(part) for part in parts if "pending_ids" in part]
-    state = table.state_dict() | {"lines": whole[:, :words], "by_products": all(part["by_products"] for part in parts)}
+    lines, sums = _without_sums(whole, names)
+    state = {name: value for name, value in table.state_dict().items() if name not in SUMS} | sums
+    state |= {"lines": lines, "by_products": all(part["by_products"] for part in parts)}
     state["status"] = sum((part["status"] for part in parts), torch.zeros(len(ops.STATUS), dtype=torch.int32))
     if len(parts) == 1:  # these are only kept on one process
         state |= {name: parts[0].get(name) for name in ("tdds", "trajectories")}
-    if sums is not None:
-        state["loss_sums"] = whole[:, words].view(torch.float32)
     pending = _joined(waiting)
     if isinstance(table, ShardedTable) and table.reads == "any":
         state["exchanges"] = _max_over_ranks(max((part.get("exchanges", 0) for part in parts), default=0), table.group)
@@ -341,14 +344,19 @@ def _fold(table: ScoreTable, line: torch.Tensor, values: torch.Tensor, new: torc
     p, margin = values[:, :2].contiguous().view(torch.float32).unbind(1)
     el2n, entropy = values[:, 2:].contiguous().view(torch.float16).float().unbind(1)
     seen = {"p": p.abs(), "margin": margin, "el2n": el2n, "entropy": entropy, "correct": torch.signbit(p)}
-    counters = COUNTERS - TAIL_WORDS
-    before = table.lines[line, counters] if table.loss_sums is not None else None
     ops.observe(table.as_lines(), line, counted=new, **seen)
-    if table.loss_sums is not None and before is not None:
-        folded = new & (VISITS.of(table.lines[line, counters]) != VISITS.of(before))
-        least = torch.finfo(torch.float32).tiny  # a kernel's least p is near it, where minus the margin is closer
-        nll = torch.maximum(-margin, -p.abs().clamp(min=least).log())
-        table.loss_sums.index_add_(0, line, torch.where(folded, nll, 0.0))
+
+
+def _with_sums(lines: torch.Tensor, sums: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """lines (N, words) int32 and the bits of sums (N,) float32 as further columns."""
+    return torch.cat([lines, *(value.view(torch.int32)[:, None] for value in sums.values())], 1)
+
+
+def _without_sums(rows: torch.Tensor, names: Iterable[str]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """What _with_sums() joined: lines (N, words) int32, and the sums by their names."""
+    names = list(names)
+    words = rows.shape[1] - len(names)
+    return rows[:, :words], {name: rows[:, words + i].view(torch.float32) for i, name in enumerate(names)}
 
 
 def interleaved(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -18,17 +18,20 @@ from dualfast.scoring.scores import has_by_products, scores_of
 from dualfast.scoring.tdds import Tdds
 from dualfast.scoring.trajectories import Trajectories, evaluate
 
+SUMS = ("loss_sums", "prob_margin_sums")
+"""The sums that a table may keep beside its lines, by their names in ops.Lines."""
+
 
 class ScoreTable:
     """The state of N samples while they are scored: 64 bytes each for a window of up to 10 visits.
 
     window J (at least 2): visits in DUAL's sliding window; J > 10 takes longer lines, in multiples of 64 bytes. epochs
-    T: visits after a sample's T-th are not recorded; None: all are, up to 4,095. track_loss keeps the mean loss too, 4
-    bytes per sample. tdds, the number of classes C, keeps that score too, 2 C + 4 J bytes per sample; more than
-    tdds_bytes (2 GiB) in all are refused. trajectories keeps p and margin of every visit for the scores registered with
-    dualfast.score: 8 bytes per sample and visit, in a memory-mapped file, which is temporary for True and else at the
-    given path; not under torch.compile or CUDA graphs. Checkpoints contain them. Raises ValueError for sizes that
-    cannot be, among them epochs < window.
+    T: visits after a sample's T-th are not recorded; None: all are, up to 4,095. track_loss and track_aum_prob keep the
+    mean loss and aum_prob too, 4 bytes per sample each. tdds, the number of classes C, keeps that score too, 2 C +
+    4 J bytes per sample; more than tdds_bytes (2 GiB) in all are refused. trajectories keeps p and margin of every
+    visit for the scores registered with dualfast.score: 8 bytes per sample and visit, in a memory-mapped file, which is
+    temporary for True and else at the given path; not under torch.compile or CUDA graphs. Checkpoints contain them.
+    Raises ValueError for sizes that cannot be, among them epochs < window.
     """
 
     def __init__(
@@ -38,13 +41,16 @@ class ScoreTable:
         window: int = 10,
         epochs: int | None = None,
         track_loss: bool = False,
+        track_aum_prob: bool = False,
         tdds: int | None = None,
         tdds_bytes: int = 2**31,
         trajectories: bool | str | os.PathLike[str] = False,
         device: str | torch.device = "cpu",
     ) -> None:
-        lines = ops.Lines.zeros(n_samples, window, epochs, track_loss=track_loss, device=device)
-        self.lines, self.status, self.loss_sums, self.window, self.limit = lines
+        lines = ops.Lines.zeros(
+            n_samples, window, epochs, track_loss=track_loss, track_aum_prob=track_aum_prob, device=device
+        )
+        self.lines, self.status, self.loss_sums, self.prob_margin_sums, self.window, self.limit = lines
         self.epochs = None if epochs is None else self.limit
         self.trajectories = None
         if trajectories:
@@ -76,7 +82,12 @@ class ScoreTable:
 
     def as_lines(self) -> ops.Lines:
         """The lines as the operations take them."""
-        return ops.Lines(self.lines, self.status, self.loss_sums, self.window, self.limit)
+        return ops.Lines(self.lines, self.status, self.loss_sums, self.prob_margin_sums, self.window, self.limit)
+
+    @property
+    def sums(self) -> dict[str, torch.Tensor]:
+        """The sums beside the lines that the table keeps, (N,) float32 each, by their names in ops.Lines."""
+        return {name: value for name in SUMS if (value := getattr(self, name)) is not None}
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -116,21 +127,21 @@ class ScoreTable:
     def scores(self) -> Scores:
         """The scores so far, float64; warns when visits were skipped because their logits were not finite.
 
-        aum, el2n and entropy are None when a step left them out of some visit (by_products=False)."""
+        aum, aum_prob, el2n and entropy are None when a step left them out of some visit (by_products=False)."""
         self._note(ops.check_status(self.as_lines()))
         tails = self.lines[:, -layout.TAIL_WORDS :]
-        return self._scores_of(tails, self.loss_sums, has_by_products(tails))
+        return self._scores_of(tails, self.sums, has_by_products(tails))
 
     def scores_on(self, rank: int) -> Scores | None:
         """The scores; a ShardedTable gives them to `rank` alone, None to the others."""
         return self.scores()
 
-    def _scores_of(self, tails: torch.Tensor, loss_sums: torch.Tensor | None, by_products: bool) -> Scores:
-        """Scores from the lines' tails (N, TAIL_WORDS) and the sums of the loss (N,)."""
+    def _scores_of(self, tails: torch.Tensor, sums: Mapping[str, torch.Tensor], by_products: bool) -> Scores:
+        """Scores from the lines' tails (N, TAIL_WORDS) and the sums beside them (N,)."""
         columns: dict[str, Any] = {"tdds": None if self.tdds is None else self.tdds.scores().cpu().numpy()}
         if self.trajectories is not None:
             columns |= evaluate(*self.trajectories.arrays())
-        return scores_of(tails, self.window, loss_sums=loss_sums, by_products=by_products, **columns)
+        return scores_of(tails, self.window, sums=sums, by_products=by_products, **columns)
 
     def _note(self, status: list[int]) -> None:
         if status[ops.NON_FINITE]:
@@ -143,7 +154,7 @@ class ScoreTable:
         return {
             "lines": self.lines,
             "status": self.status,
-            "loss_sums": self.loss_sums,
+            **{name: getattr(self, name) for name in SUMS},
             "by_products": has_by_products(self.lines[:, -layout.TAIL_WORDS :]),
             "tdds": None if self.tdds is None else self.tdds.state_dict(),
             "trajectories": None if self.trajectories is None else self.trajectories.state_dict(),
@@ -156,23 +167,30 @@ class ScoreTable:
         for name in ("window", "epochs"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"the state has {name} {state[name]}, this table {getattr(self, name)}")
-        if (state["loss_sums"] is None) != (self.loss_sums is None):
-            raise ValueError("only one of the state and this table tracks the loss; give track_loss the same value")
+        for name, what, flag in (
+            ("loss_sums", "the loss", "track_loss"),
+            ("prob_margin_sums", "aum_prob", "track_aum_prob"),
+        ):
+            if name in state and (state[name] is None) != (getattr(self, name) is None):
+                raise ValueError(f"only one of the state and this table tracks {what}; give {flag} the same value")
         if (state["tdds"] is None) != (self.tdds is None):
             raise ValueError("only one of the state and this table keeps tdds; give tdds the same value")
         if (state.get("trajectories") is None) != (self.trajectories is None):
             raise ValueError("only one of the state and this table keeps trajectories; give trajectories to both")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what state_dict() gave; ValueError when its size, window, epochs or kept scores differ."""
+        """Restores what state_dict() gave; ValueError when its size, window, epochs or kept scores differ. A state of
+        version 0.1 has no aum_prob: the table keeps none from then on."""
         lines = state["lines"]
         if tuple(lines.shape) != tuple(self.lines.shape):
             raise ValueError(f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}")
         self.check_state(state)
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
-        if self.loss_sums is not None:
-            self.loss_sums.copy_(state["loss_sums"])
+        if "prob_margin_sums" not in state:
+            self.prob_margin_sums = None
+        for name, sums in self.sums.items():
+            sums.copy_(state[name])
         tails = self.lines[:, -layout.TAIL_WORDS :]
         if not state["by_products"] and has_by_products(tails):  # version 0.1 noted it nowhere else
             visited = layout.VISITS.of(tails[:, layout.COUNTERS]) > 0

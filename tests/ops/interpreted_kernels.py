@@ -228,9 +228,9 @@ def assert_same_lines(ours: ScoreTable, theirs: ScoreTable) -> None:
     assert torch.equal(ours.lines[:, -1].cpu(), theirs.lines[:, -1])
     floats = [table.lines[:, :-1].cpu().contiguous().view(torch.float32) for table in (ours, theirs)]
     torch.testing.assert_close(floats[0], floats[1], rtol=1e-5, atol=2e-6)
-    if theirs.loss_sums is not None:
-        assert ours.loss_sums is not None
-        torch.testing.assert_close(ours.loss_sums.cpu(), theirs.loss_sums, rtol=1e-5, atol=1e-6)
+    assert [*ours.sums] == [*theirs.sums]
+    for name, sums in theirs.sums.items():
+        torch.testing.assert_close(ours.sums[name].cpu(), sums, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("planned", [False, True])
@@ -240,7 +240,7 @@ def test_step_lines_equal_those_of_cpp(
     window: int, shape: Shape, planned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
-    tables = pair(12, window=window, epochs=12, track_loss=True)
+    tables = pair(12, window=window, epochs=12, track_loss=True, track_aum_prob=True)
     seen_by("cpp", tables[0], 15, None, 10, label_smoothing=0.1)
     seen_by("triton", tables[1], 15, shape, 10, label_smoothing=0.1)
     assert_same_lines(tables[1], tables[0])
@@ -255,7 +255,7 @@ def test_step_lines_equal_those_of_cpp(
 @pytest.mark.parametrize(("n_classes", "shape"), [(100, None), (300, None), (9001, None), (9001, Shape(4, 512, 4))])
 def test_step_as_it_is_laid_out(n_classes: int, shape: Shape | None) -> None:
     """The shapes the table picks, and the loop in many rounds: lines, losses and gradient equal those of C++."""
-    tables = pair(12, window=2)
+    tables = pair(12, window=2, track_aum_prob=True)
     seen_by("cpp", tables[0], 3, None, n_classes)
     seen_by("triton", tables[1], 3, shape, n_classes)
     assert_same_lines(tables[1], tables[0])
@@ -301,17 +301,19 @@ def test_bad_rows_are_counted_and_not_recorded(planned: bool, monkeypatch: pytes
 @pytest.mark.parametrize("planned", [False, True])
 def test_a_paused_table_is_left_as_it_is(planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
-    table = ScoreTable(12, window=2, track_loss=True, device=DEVICE)
+    table = ScoreTable(12, window=2, track_loss=True, track_aum_prob=True, device=DEVICE)
     seen_by("triton", table, 1, None, 10)
     assert table.loss_sums is not None
-    before = table.lines.clone(), table.status.clone(), table.loss_sums.clone()
+    assert table.prob_margin_sums is not None
+    state = (table.lines, table.status, table.loss_sums, table.prob_margin_sums)
+    before = [part.clone() for part in state]
     logits, targets = batch(10, torch.float32)
     index = torch.arange(ROWS) % 12
     seen = {name: torch.rand(ROWS) for name in ("p", "margin", "el2n", "entropy")}
     with table.paused():
         run_step(logits, targets, index, table, **DEFAULTS)
         run_observe(table, index, **seen, correct=targets > 3)
-    for now, then in zip((table.lines, table.status, table.loss_sums), before, strict=True):
+    for now, then in zip(state, before, strict=True):
         assert torch.equal(now, then)
     run_step(logits, targets, index, table, **DEFAULTS)
     run_observe(table, index, **seen, correct=targets > 3)

@@ -186,7 +186,7 @@ def test_by_products_of_adversarial_rows(level: int, classes: int) -> None:
             rows.append(tie)
     logits = torch.stack(rows)
     n = len(rows)
-    table = ScoreTable(n)
+    table = ScoreTable(n, track_aum_prob=True)
     step(logits, torch.zeros(n, dtype=torch.int64), torch.arange(n), table.as_lines())
     log = [reference.visit(row.double().numpy(), 0) for row in logits]
     assert None not in log
@@ -275,6 +275,7 @@ def close(table: ScoreTable, want: list[dict[str, float]], logit_scale: float = 
         ("dyn_unc", 1e-4, 1e-7),
         ("mean", 1e-5, 1e-7),
         ("aum", 1e-5, 2e-6 * logit_scale),
+        ("aum_prob", 1e-5, 1e-6),
         ("el2n", 1e-5, 1e-6),
         ("entropy", 1e-5, 2e-6),
     ):
@@ -287,7 +288,7 @@ def close(table: ScoreTable, want: list[dict[str, float]], logit_scale: float = 
 def test_lines_agree_with_the_reference(backend: str, classes: int, dtype: torch.dtype, window: int) -> None:
     """Adversarial epochs: +-80, equal logits, ties, rows that are not finite, repeats, ignored rows, missed samples."""
     n, epochs = 40, 25
-    table = ScoreTable(n, window=window, epochs=20)
+    table = ScoreTable(n, window=window, epochs=20, track_aum_prob=True)
     labels = batch(n, classes, 9)[1]
     log: list[list[reference.Visit]] = [[] for _ in range(n)]
     skipped = repeated = 0
@@ -345,8 +346,8 @@ def test_repeats_are_counted_exactly(rows: int, spacing: int) -> None:
 
 def table_quiet(table: ScoreTable) -> ScoreTable:
     """The same table, without its warning of skipped visits."""
-    quiet = ScoreTable(table.n_samples, window=table.window, epochs=table.epochs)
-    quiet.lines.copy_(table.lines)
+    quiet = ScoreTable(table.n_samples, window=table.window, epochs=table.epochs, track_aum_prob=True)
+    quiet.load_state_dict(table.state_dict() | {"status": torch.zeros_like(table.status)})
     return quiet
 
 
@@ -426,7 +427,7 @@ def test_any_number_of_threads_gives_the_same_lines(threads: int) -> None:
 
 
 def test_observe_is_the_same_line_update() -> None:
-    direct, foreign = ScoreTable(30, window=4), ScoreTable(30, window=4)
+    direct, foreign = (ScoreTable(30, window=4, track_loss=True, track_aum_prob=True) for _ in range(2))
     for epoch in range(9):
         logits, targets = batch(30, 5, epoch)
         step(logits, targets, torch.arange(30), direct.as_lines())
@@ -441,8 +442,30 @@ def test_observe_is_the_same_line_update() -> None:
             correct=torch.tensor([v.correct for v in seen if v]),
         )
     a, b = direct.scores(), foreign.scores()
-    for name in ("dual", "dyn_unc", "mean", "aum", "el2n", "entropy", "forgetting", "visits"):
+    for name in ("dual", "dyn_unc", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "loss", "visits"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_margins_of_probabilities_from_p_and_the_logit_margin(backend: str) -> None:
+    """Within 2e-5 down to the least p of a kernel; beyond it the best other class is taken to have all the rest."""
+    logits = torch.tensor([[a, 0.0, b] for b in (0.0, -1.0, -9.0) for a in (-84.0, -60.0, -16.0, -1.0, 0.0, 1.0, 90.0)])
+    logits = torch.cat([logits, torch.tensor([[-300.0, 0.0, -300.0], [-2e4, 0.0, -40.0], [-300.0, 0.0, 0.0]])])
+    n = len(logits)
+    table, derived = ScoreTable(n, track_aum_prob=True), ScoreTable(n, track_aum_prob=True)
+    where = ops.Observations.empty(n, torch.device("cpu"))
+    targets, index = torch.zeros(n, dtype=torch.int64), torch.arange(n)
+    step(logits, targets, index, table.as_lines(), backend=backend, observations=where)
+    p, margin, el2n, entropy = where.values
+    correct = where.flags & ops.layout.CORRECT != 0
+    twice = torch.cat([index, index])  # of a repeated sample the first row counts
+    seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
+    ops.observe(derived.as_lines(), twice, **{name: torch.cat([value, value]) for name, value in seen.items()})
+    want = [v.prob_margin for v in (reference.visit(row.double().numpy(), 0) for row in logits) if v]
+    np.testing.assert_allclose(table.scores().aum_prob, want, rtol=0, atol=1e-7)
+    want[-1] = -1.0  # -0.5, which p and the margin no longer tell
+    np.testing.assert_allclose(derived.scores().aum_prob, want, rtol=0, atol=2e-5)
+    assert derived.scores().visits.tolist() == [1] * n  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("device", ["cpp", "torch"])
@@ -455,7 +478,7 @@ def test_a_row_that_is_left_out_does_not_hide_a_later_one(device: str) -> None:
     if device == "cpp":
         ops.observe(table.as_lines(), index, counted=counted, **seen)
     else:
-        step_torch.observe(table.as_lines(), index, counted, seen, None)
+        step_torch.observe(table.as_lines(), index, counted, seen)
     scores = table.scores()
     assert scores.mean[1] == 0.5
     assert table.status.tolist() == [0, 0, 1, 0, 0, 0]

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from dualfast import DualLoss, ScoreTable, reference, score_trajectories
 
-SCORES = ("dual", "dyn_unc", "mean", "aum", "el2n", "entropy", "forgetting", "visits")
+SCORES = ("dual", "dyn_unc", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "visits")
 
 
 def batch(rows: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -189,7 +189,7 @@ def test_a_run_on_real_digits_agrees_with_post_hoc_scoring(tmp_path: Path) -> No
     torch.manual_seed(0)
     model = models.build("small", num_classes=10, image_size=8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    table = ScoreTable(written.n_samples, window=4, epochs=8)
+    table = ScoreTable(written.n_samples, window=4, epochs=8, track_aum_prob=True)
     criterion = DualLoss(table)
     log: list[list[reference.Visit]] = [[] for _ in range(written.n_samples)]
     with Loader(written.path, 128, image_size=8, augment="crop") as loader:
@@ -215,7 +215,7 @@ def test_a_run_on_real_digits_agrees_with_post_hoc_scoring(tmp_path: Path) -> No
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_adversarial_epochs_agree_with_post_hoc_scoring(dtype: torch.dtype) -> None:
     n, classes = 60, 10
-    table = ScoreTable(n, window=5, epochs=20)
+    table = ScoreTable(n, window=5, epochs=20, track_aum_prob=True)
     criterion = DualLoss(table)
     labels = batch(n, classes, 77)[1]
     log: list[list[reference.Visit]] = [[] for _ in range(n)]
@@ -238,11 +238,11 @@ def test_trajectories_are_scored_as_a_table_would() -> None:
     probs[3, :5] = np.nan  # an epoch that missed them
     found = score_trajectories(probs, window=4, epochs=9)
     for i in range(50):
-        visits = [reference.Visit(p, 0, 0, 0, False) for p in probs[:, i] if np.isfinite(p)]
+        visits = [reference.Visit(p, 0, 0, 0, False, 0) for p in probs[:, i] if np.isfinite(p)]
         want = reference.scores(visits, window=4, epochs=9)
         assert found.dual[i] == pytest.approx(want["dual"], rel=1e-4)
         assert found.mean[i] == pytest.approx(want["mean"], rel=1e-6)
-    assert found.aum is None
+    assert found.aum is found.aum_prob is None
     assert found.visits is not None
     assert found.visits.tolist() == [9] * 50
 

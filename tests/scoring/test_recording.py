@@ -139,15 +139,15 @@ def test_inplace_is_noticed_by_who_needs_the_logits() -> None:
 
 @pytest.mark.parametrize("backend", ["cpp", "torch"])
 def test_without_by_products_their_scores_are_none(backend: str) -> None:
-    lean, full = ScoreTable(20, window=2), ScoreTable(20, window=2)
+    lean, full = (ScoreTable(20, window=2, track_aum_prob=True) for _ in range(2))
     for seed in range(3):
         inputs, targets, index = batch(20, seed)
         for table in (lean, full):
             dual_loss(layer()(inputs), targets, index, table, backend=backend, by_products=table is full)
     found, want = lean.scores(), full.scores()
-    assert found.aum is found.el2n is found.entropy is None
+    assert found.aum is found.aum_prob is found.el2n is found.entropy is None
     np.testing.assert_allclose(found.dual, want.dual, rtol=1e-6)
-    again = ScoreTable(20, window=2)
+    again = ScoreTable(20, window=2, track_aum_prob=True)
     again.load_state_dict(lean.state_dict())
     assert again.scores().aum is None
     # One batch without them among batches with them is enough, unless none of it was recorded.
@@ -158,7 +158,7 @@ def test_without_by_products_their_scores_are_none(backend: str) -> None:
     dual_loss(layer()(inputs)[:1], targets[:1], index[:1], full, backend=backend, by_products=False)
     dual_loss(layer()(inputs), targets, index, full, backend=backend)
     found = full.scores()
-    assert found.aum is found.el2n is found.entropy is None
+    assert found.aum is found.aum_prob is found.el2n is found.entropy is None
 
 
 def test_a_state_of_version_01_without_by_products_stays_so() -> None:
@@ -172,7 +172,7 @@ def test_a_state_of_version_01_without_by_products_stays_so() -> None:
     again.load_state_dict(state)
     dual_loss(layer()(inputs), targets, index, again)
     found = again.scores()
-    assert found.aum is found.el2n is found.entropy is None
+    assert found.aum is found.aum_prob is found.el2n is found.entropy is None
     assert again.state_dict()["by_products"] is False
     np.testing.assert_array_equal(found.mean, ScoreTable.scores(table).mean)
 
@@ -186,7 +186,7 @@ def compiled(compiler: str, dtype: torch.dtype, tolerance: float, **options: Any
     ends = []
     for compile_it in (False, True):
         torch.compiler.reset()
-        model, table = layer(), ScoreTable(30, window=2, track_loss=True)
+        model, table = layer(), ScoreTable(30, window=2, track_loss=True, track_aum_prob=True)
         criterion = DualLoss(table, weight=weight, label_smoothing=0.1, **options)
 
         def step(
@@ -204,7 +204,8 @@ def compiled(compiler: str, dtype: torch.dtype, tolerance: float, **options: Any
     for eager, ours in zip(ends[0][:2], ends[1][:2], strict=True):
         torch.testing.assert_close(ours, eager, rtol=tolerance, atol=tolerance)
     assert torch.equal(ends[0][2].lines, ends[1][2].lines)
-    assert torch.equal(ends[0][2].loss_sums, ends[1][2].loss_sums)
+    for name, sums in ends[0][2].sums.items():
+        torch.testing.assert_close(ends[1][2].sums[name], sums, rtol=0, atol=0, equal_nan=True, msg=name)
     assert recorded(ends[1][2]) == [3] * 30
 
 
@@ -226,9 +227,9 @@ def test_compiles_with_inductor() -> None:
 
 def test_the_operator_is_declared_as_it_behaves() -> None:
     """torch's own check of schema, mutation and fake tensors."""
-    table = ScoreTable(6, window=2, track_loss=True)
+    table = ScoreTable(6, window=2, track_loss=True, track_aum_prob=True)
     inputs, targets, index = batch(6)
-    state = (table.lines, table.status, table.loss_sums)
+    state = (table.lines, table.status, table.loss_sums, table.prob_margin_sums)
     options: dict[str, Any] = {"window": 2, "limit": 99, "backend": "auto", "reduction": "mean", "scale": 1.0}
     options |= {"label_smoothing": 0.1, "ignore_index": -100, "by_products": True}
     tests = ("test_schema", "test_faketensor")

@@ -42,7 +42,7 @@ def visit(table: ScoreTable, ids: torch.Tensor, epoch: int) -> None:
 
 
 def on_one_process(n: int = N) -> ScoreTable:
-    table = ScoreTable(n, window=4, epochs=12, track_loss=True)
+    table = ScoreTable(n, window=4, epochs=12, track_loss=True, track_aum_prob=True)
     for epoch in range(EPOCHS):
         visit(table, torch.arange(n), epoch)
     return table
@@ -56,6 +56,7 @@ def same(scores: Scores, expected: Scores, half: bool) -> None:
         else:
             np.testing.assert_array_equal(mine, theirs, err_msg=name)
     np.testing.assert_allclose(scores.loss, expected.loss, rtol=1e-6, atol=2.0**-22)
+    np.testing.assert_allclose(scores.aum_prob, expected.aum_prob, rtol=0, atol=1e-6 if half else 0)
 
 
 def score_and_select() -> dict[str, Any]:
@@ -65,7 +66,7 @@ def score_and_select() -> dict[str, Any]:
     one = expected.scores()
 
     # Any sampler, its padding left out; the middle of an epoch saved and restored.
-    table = ShardedTable(N, window=4, epochs=12, track_loss=True)
+    table = ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True)
     assert table.lines.nbytes == 64 * len(range(rank, N, size))
     sampler: DistributedSampler[int] = DistributedSampler(range(N), shuffle=True, seed=1)  # type: ignore[arg-type]
     sent = []
@@ -83,7 +84,7 @@ def score_and_select() -> dict[str, Any]:
         if epoch == 5:
             saved = io.BytesIO()
             torch.save(table.state_dict(), saved)
-            table = ShardedTable(N, window=4, epochs=12, track_loss=True)
+            table = ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True)
             table.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
         visit(table, ids[20:], epoch)
         sent.clear()
@@ -95,7 +96,7 @@ def score_and_select() -> dict[str, Any]:
     assert (on_last is None) == (rank != size - 1)
 
     # Ranks that visit what they own: every bit.
-    own = ShardedTable(N, window=4, epochs=12, track_loss=True, reads="own")
+    own = ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True, reads="own")
     mine = PrunedSampler(own.owned, seed=3)
     for epoch in range(EPOCHS):
         mine.set_epoch(epoch)
@@ -103,6 +104,7 @@ def score_and_select() -> dict[str, Any]:
     same(own.scores(), one, half=False)
     torch.testing.assert_close(own.lines, expected.lines[rank::size], rtol=0, atol=0)
     np.testing.assert_array_equal(own.local_scores().loss, one.loss[rank::size])  # type: ignore[index]
+    np.testing.assert_array_equal(own.local_scores().aum_prob, one.aum_prob[rank::size])  # type: ignore[index]
     if size > 1:
         with pytest.raises(ValueError, match=f"sample {(rank + 1) % size}, whose line lives on rank"):
             visit(own, torch.tensor([(rank + 1) % size]), 0)
@@ -151,13 +153,16 @@ def test_scores_and_selection_are_those_of_one_process(size: int, tmp_path: Path
 def lose_much() -> None:
     """A true class so unlikely that its probability has no float32 of its own; one process's state on one process."""
     logits = torch.tensor([[0.0, 200.0, 0.0], [0.0, 95.0, 0.0], [1.0, 2.0, 3.0], [0.0, 86.9, 0.0]])
-    table, whole = ShardedTable(4, window=2, track_loss=True), ScoreTable(4, window=2, track_loss=True, tdds=3)
+    table, whole = (
+        ShardedTable(4, window=2, track_loss=True, track_aum_prob=True),
+        ScoreTable(4, window=2, track_loss=True, track_aum_prob=True, tdds=3),
+    )
     for _ in range(3):
         for one in (table, whole):
             DualLoss(one).observe(logits, torch.zeros(4, dtype=torch.int64), torch.arange(4))
         table.exchange()
     np.testing.assert_allclose(table.scores().loss, whole.scores().loss, rtol=1e-6)
-    moved = ScoreTable(4, window=2, track_loss=True, tdds=3)
+    moved = ScoreTable(4, window=2, track_loss=True, track_aum_prob=True, tdds=3)
     load_parts(moved, [whole.state_dict()])
     np.testing.assert_array_equal(moved.scores().tdds, whole.scores().tdds)
     few = Scores(dual=np.array([0.1, 0, 0, 0]), mean=np.full(4, 0.5))
@@ -187,7 +192,7 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
         dist.barrier()
         if me >= size:
             continue
-        options: dict[str, Any] = {"window": 4, "epochs": 12, "track_loss": True}
+        options: dict[str, Any] = {"window": 4, "epochs": 12, "track_loss": True, "track_aum_prob": True}
         table = ScoreTable(N, **options) if size == 1 else ShardedTable(N, group=groups[size], **options)
         if stage:
             before = CHAIN[stage - 1]
@@ -205,19 +210,29 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
         torch.save(table.state_dict(), folder / f"{stage}-{me}")
     same(table.scores(), expected.scores(), half=True)
 
+    # States of 0.1 have no aum_prob.
+    parts = [torch.load(folder / f"1-{rank}", weights_only=True) for rank in range(2)]
+    for old in parts:
+        del old["prob_margin_sums"]
+    early = ScoreTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True)
+    load_parts(early, parts)
+    assert early.scores().aum_prob is None
+    assert early.scores().loss is not None
+
     # What cannot be put together is refused.
     part = torch.load(folder / "1-0", weights_only=True)
     for wrong, message in (
         (part | {"n_samples": N + 1}, f"n_samples {N + 1}, this table {N}"),
         (part | {"window": 5}, "window 5, this table 4"),
         (part | {"loss_sums": None}, "track_loss"),
+        (part | {"prob_margin_sums": None}, "track_aum_prob"),
     ):
         with pytest.raises(ValueError, match=message):
-            load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True), [wrong])
+            load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True), [wrong])
     with pytest.raises(ValueError, match="105 samples are in none of the states"):
-        load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True), [part])
+        load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True), [part])
     with pytest.raises(ValueError, match=r"world_size 2, this table 4; load_parts\(\) takes"):
-        ShardedTable(N, window=4, epochs=12, track_loss=True).load_state_dict(part)
+        ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True).load_state_dict(part)
     with pytest.raises(ValueError, match=r"tdds is 5.*ScoreTable\(tdds=\.\.\.\)"):
         ShardedTable(N, tdds=5)
 

@@ -65,14 +65,14 @@ def test_visits_stop_counting_before_they_overflow() -> None:
 
 
 def test_state_goes_through_a_weights_only_file() -> None:
-    table = filled(window=3, epochs=5, track_loss=True)
+    table = filled(window=3, epochs=5, track_loss=True, track_aum_prob=True)
     file = io.BytesIO()
     torch.save(table.state_dict(), file)
     file.seek(0)
-    again = ScoreTable(20, window=3, track_loss=True)
+    again = ScoreTable(20, window=3, track_loss=True, track_aum_prob=True)
     again.load_state_dict(torch.load(file, weights_only=True))
     a, b = table.scores(), again.scores()
-    for name in ("dual", "mean", "loss", "visits"):
+    for name in ("dual", "mean", "aum_prob", "loss", "visits"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
@@ -82,7 +82,8 @@ def test_state_goes_through_a_weights_only_file() -> None:
         ({"n_samples": 21, "window": 3, "epochs": None}, "lines"),
         ({"n_samples": 20, "window": 4, "epochs": None}, "window 3, this table 4"),
         ({"n_samples": 20, "window": 3, "epochs": 9}, "epochs None, this table 9"),
-        ({"n_samples": 20, "window": 3, "epochs": None, "track_loss": True}, "tracks the loss"),
+        ({"n_samples": 20, "window": 3, "epochs": None, "track_loss": True}, "tracks the loss; give track_loss"),
+        ({"n_samples": 20, "window": 3, "track_aum_prob": True}, "tracks aum_prob; give track_aum_prob"),
     ],
 )
 def test_state_of_another_table_is_refused(other: dict[str, Any], words: str) -> None:
@@ -90,13 +91,24 @@ def test_state_of_another_table_is_refused(other: dict[str, Any], words: str) ->
         ScoreTable(**other).load_state_dict(filled(window=3).state_dict())
 
 
+def test_a_state_of_version_01_has_no_aum_prob() -> None:
+    state = filled(window=3).state_dict()
+    del state["prob_margin_sums"]
+    table = ScoreTable(20, window=3, track_aum_prob=True)
+    table.load_state_dict(state)
+    DualLoss(table).observe(torch.zeros(20, 4), torch.zeros(20, dtype=torch.int64), torch.arange(20))
+    scores = table.scores()
+    assert scores.aum is not None
+    assert scores.aum_prob is None
+
+
 def test_scores_go_through_parquet(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    scores = filled().scores()
+    scores = filled(track_aum_prob=True).scores()
     path = tmp_path / "scores.parquet"
     scores.save(path, labels=np.arange(20) % 4, fingerprint="abc")
     again = Scores.load(path, fingerprint="abc")
-    for name in ("dual", "mean", "aum", "el2n", "entropy", "forgetting", "visits"):
+    for name in ("dual", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "visits"):
         np.testing.assert_array_equal(getattr(scores, name), getattr(again, name))
     about = Scores.about(path)
     assert (about["fingerprint"], about["n_samples"], about["labels"].tolist()) == ("abc", 20, [0, 1, 2, 3] * 5)
