@@ -301,7 +301,7 @@ def data_map(scores: Scores, labels: NDArray[np.int64] | None, names: list[str])
     if labels is not None:
         columns["label"] = [names[label] if label < len(names) else str(label) for label in labels[shown].tolist()]
         tips.append(("label", "@label"))
-    for name in ("dual", "mean", "dyn_unc", "aum", "el2n", "entropy", "forgetting"):
+    for name in ("dual", "mean", "dyn_unc", "aum", "aum_prob", "el2n", "entropy", "forgetting"):
         values = getattr(scores, name)
         if values is not None:
             columns[name] = values[shown].astype(np.float32)

@@ -168,7 +168,15 @@ def check_column(path: str, name: str, kind: Any) -> None:
         raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
+TRACKED = {"loss": "track_loss=True", "aum_prob": "track_aum_prob=True", "tdds": "tdds=n_classes"}
+"""The columns that a ScoreTable keeps when it is told to, and how."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))
+
+
+def lacks(name: str, instead: str = "") -> ValueError:
+    """The error for scores that have no such column; instead: what else one may give."""
+    how = f"with ScoreTable({TRACKED[name]})" if name in TRACKED else "with DualLoss"
+    return ValueError(f"the scores have no {name}; gather it {how}{', or ' * bool(instead)}{instead}")
 
 
 def has_by_products(tails: torch.Tensor) -> bool:

@@ -19,6 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -75,6 +76,10 @@ class Method(ABC):
     """Whether it can draw from files and over ranks: a KeyedMethod can."""
     checks_scores: ClassVar[bool] = False
     """Whether picking raises ValueError for a score out of range, so that no pass of its own has to look for them."""
+    instead: ClassVar[str] = ""
+    """What one may give where the scores lack its columns."""
+    unsaid: ClassVar[Mapping[str, Any]] = {}
+    """Options whose default has changed since 0.1, with that of 0.1, which sidecars that leave them out mean."""
 
     def fit(self, statistics: Statistics, prune_ratio: float) -> Method:
         """The method with what depends on the scores of all samples."""
@@ -252,8 +257,10 @@ class Ccs(OverStrata):
     name = "ccs"
     keeps = "equal shares of equal-width bins of a score"
     source = "arXiv 2210.15809"
+    instead = "give score='aum' (ccs:score=aum), the margin of logits"
+    unsaid = MappingProxyType({"score": "aum"})
 
-    score: str = field(default="aum", metadata={"doc": "the score whose range is covered"})
+    score: str = field(default="aum_prob", metadata={"doc": "the score whose range is covered"})
     mis_ratio: float = field(default=0.0, metadata={"doc": "fraction with the lowest score, dropped first"})
 
     def __post_init__(self) -> None:
@@ -296,9 +303,9 @@ class Stratified(OverStrata):
 
 COLUMNS = tuple(name for name in scores.COLUMNS if name != "visits")
 """The columns of Scores that measure something."""
-LOW_IS_KEPT = ("mean", "aum")
+LOW_IS_KEPT = ("mean", "aum", "aum_prob")
 """The columns of Scores of which the low end is kept; of the others it is the high end."""
-RANGES = {"mean": (0.0, 1.0), "aum": (-math.inf, math.inf)}
+RANGES = {"mean": (0.0, 1.0), "aum": (-math.inf, math.inf), "aum_prob": (-1.0, 1.0)}
 """Where valid values lie: for the other columns of Scores 0 and up, for other scores anywhere. All are finite."""
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dualfast.config import GivenCD
 from dualfast.data.index_list import as_indices
 from dualfast.ops import Ints
+from dualfast.scoring.scores import lacks
 from dualfast.selection import beta
 from dualfast.selection.draw import smallest
 from dualfast.selection.methods import Method, Samples, bad_scores
@@ -43,7 +44,7 @@ def select(
     columns, memory-mapped ones too, are not copied by "dual+beta". prune_ratio: the fraction REMOVED, in [0, 1).
     method: "dual+beta" draws without replacement with weights BetaPDF(mean) * dual (arXiv 2502.06905; c_d a positive
     number, "cifar10", "cifar100" or "imagenet" for the published one, or "auto", see beta.auto_c_d); "random"
-    uniformly; "ccs" covers strata of a score after dropping the hardest (arXiv 2210.15809; options score="aum",
+    uniformly; "ccs" covers strata of a score after dropping the hardest (arXiv 2210.15809; options score="aum_prob",
     mis_ratio=0.0, strata=50); "stratified" draws uniformly from strata of equal size along a score, from each its share
     (Neyman, 1934; options score="dual", strata=50); any score by name, "dual" among them, keeps its usual end, or
     keep="high" | "low".
@@ -157,7 +158,7 @@ class _Columns:
     """The columns that a method needs, from scores in memory."""
 
     def __init__(self, scores: Any, n_samples: int, method: Method) -> None:
-        self.scores, self.n_samples, self.needed = scores, n_samples, method.columns
+        self.scores, self.n_samples, self.method, self.needed = scores, n_samples, method, method.columns
         if self.needed and isinstance(scores, int | np.integer):
             raise TypeError(f"scores is {scores}; method {method.name!r} needs Scores")
         self._all = tuple(self[name] for name in self.needed)
@@ -165,7 +166,7 @@ class _Columns:
     def __getitem__(self, name: str) -> NDArray[Any]:
         column = getattr(self.scores, name, None)
         if column is None:
-            raise ValueError(f"the scores have no {name}; gather them with DualLoss")
+            raise lacks(name, self.method.instead if name in self.needed else "")
         column = np.asarray(column)
         if column.shape != (self.n_samples,):
             raise ValueError(f"{name} has the shape {column.shape}; {self.n_samples} samples need ({self.n_samples},)")

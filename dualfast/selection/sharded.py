@@ -14,6 +14,7 @@ from dualfast import ops
 from dualfast.comm.collectives import gather_rows, wire_device
 from dualfast.config import GivenCD
 from dualfast.ops import Floats, Ints
+from dualfast.scoring.scores import lacks
 from dualfast.scoring.table import Scores
 from dualfast.selection import beta
 from dualfast.selection.draw import warn_if_filled_up
@@ -98,7 +99,7 @@ def _columns(scores: Scores, ids: Ints, spec: SelectionSpec) -> Columns:
     for name in spec.configured.columns:
         column = getattr(scores, name)
         if column is None:
-            raise ValueError(f"the scores have no {name}; gather them with DualLoss")
+            raise lacks(name)
         bad = bad_scores(name, column)
         if bad.any():
             at = int(np.argmax(bad))

@@ -100,7 +100,8 @@ class SelectionSpec:
             always.add("c_d")
         noted = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("options", "c_d")}
         noted = {name: value for name, value in noted.items() if name in always or value != _DEFAULTS[name]}
-        return noted | ({"c_d": self.c_d} if self._takes_c_d else {}) | dict(self.options)
+        unsaid = {name: getattr(self.configured, name) for name in self.configured.unsaid}
+        return noted | ({"c_d": self.c_d} if self._takes_c_d else {}) | unsaid | dict(self.options)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> tuple[SelectionSpec, str | None]:
@@ -113,7 +114,8 @@ class SelectionSpec:
             about = json.loads(path.read_text(encoding="utf-8"))
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
-            return cls(**arguments, options=options), about.get("fingerprint")
+            unsaid = methods.kind_of(arguments.get("method", _DEFAULTS["method"])).unsaid
+            return cls(**arguments, options={**unsaid, **options}), about.get("fingerprint")
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} does not say how a list was drawn: {error}") from None
 

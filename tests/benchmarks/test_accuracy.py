@@ -114,7 +114,7 @@ def test_points_share_scores_across_methods_compute_modes_and_networks(tmp_path:
     assert [row["kept"] for row in rows] == [144] * 5
     assert {row["batch_size"] for row in rows} == {16}
     assert rows[1]["as"] == "aum:mislabel_cut=431"  # 0.3 of 1,437: the published cut is above the rate of the noise
-    assert rows[2]["as"] == "ccs:mis_ratio=0.3"
+    assert rows[2]["as"] == "ccs:score=aum_prob,mis_ratio=0.3"
     assert rows[1]["altered"] == rows[2]["altered"] == 287
     noisy = np.load(tmp_path / "work" / "data" / "digits-all" / "noise=0.2" / "altered.npy")
     folder = next((tmp_path / "work" / "runs" / "digits-all" / "noise=0.2").iterdir())
@@ -239,7 +239,7 @@ def test_the_plan_counts_what_the_grid_trains_on(modules: Any) -> None:
     assert images == pytest.approx(many)
     assert images / 3800 < 2 * 3600
     # 30 scorings of 50,000 images a seed, and per seed the kept fractions times 200 epochs.
-    proof = 3 * (3 * 0.6 + 4 * 0.1) + 2 * (2 * (0.5 + 0.7) + 1)
+    proof = 3 * (4 * 0.6 + 4 * 0.1) + 2 * (2 * (0.5 + 0.7) + 1)
     assert run.cost(list(grids.proof("cifar10")), 50_000)[0] == pytest.approx((200 * proof + 3 * 30) * 50_000)
     assert run.cost(list(grids.c_d("cifar10")), 50_000)[0] == pytest.approx(4 * (17 * 1.1 * 18 + 45) * 10_000)
     for name, grid in grids.GRIDS.items():
@@ -254,10 +254,13 @@ def test_the_proof_grid_scores_once_a_seed_and_draws_each_ratio_anew(modules: An
     grids = modules("grids")
     points = list(grids.proof("elsewhere/cifar10"))
     assert {point.data for point in points} == {"elsewhere/cifar10"}
-    assert [(p.ratio, p.seed, p.method) for p in points[:4]] == [
-        *((0.9, 0, method) for method in ("random", "dual+beta:c_d=auto", "dual+beta")),
+    assert [(p.ratio, p.seed, p.method) for p in points[:5]] == [
+        *((0.9, 0, method) for method in ("random", "dual+beta:c_d=auto", "dual+beta", "ccs")),
         (0.9, 1, "random"),
     ]
+    # The cuts that CCS's authors give for CIFAR-10.
+    cuts = {p.ratio: p.method_for(50_000) for p in points if p.method == "ccs"}
+    assert cuts == {ratio: f"ccs:score=aum_prob,mis_ratio={cut}" for ratio, cut in ((0.9, 0.3), (0.8, 0.1), (0.7, 0.1))}
     config = points[0].config("small")
     assert (config.epochs, config.score_epochs, config.score_schedule_epochs, config.c_d) == (200, 30, 30, 4.0)
     assert [config.batch_size_at(ratio) for ratio in (0.0, 0.7, 0.8, 0.9)] == [128, 128, 64, 32]

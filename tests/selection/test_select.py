@@ -24,7 +24,8 @@ def scores_of(n: int, seed: int = 0, dtype: Any = np.float64) -> dualfast.Scores
     rng = np.random.default_rng(seed)
     mean = rng.beta(4, 2, n)
     dual = mean * (1 - mean) * rng.random(n)
-    return dualfast.Scores(dual=dual.astype(dtype), mean=mean.astype(dtype), aum=rng.normal(0, 3, n).astype(dtype))
+    aum = rng.normal(0, 3, n).astype(dtype)
+    return dualfast.Scores(dual=dual.astype(dtype), mean=mean.astype(dtype), aum=aum, aum_prob=np.tanh(aum))
 
 
 def mask_of(bits: np.ndarray, n: int) -> np.ndarray:
@@ -265,15 +266,17 @@ def test_smallest_and_largest_break_ties_by_position() -> None:
 def test_strata_equal_the_reference(method: str) -> None:
     scores = scores_of(3000)
     for ratio, options in ((0.5, {}), (0.9, {"strata": 7}), (0.9, {"strata": 5000}), (0.0, {})):
-        column = np.asarray(scores.aum if method == "ccs" else scores.dual)
+        column = np.asarray(scores.aum_prob if method == "ccs" else scores.dual)
         want = getattr(reference, method)(column, np.arange(3000), kept_count(3000, ratio), seed=3, **options)
         assert (select(scores, ratio, method=method, seed=3, **options) == want).all()
     if method == "ccs":
-        want = reference.ccs(np.asarray(scores.aum), np.arange(3000), 300, seed=0, mis_ratio=0.3)
+        want = reference.ccs(np.asarray(scores.aum_prob), np.arange(3000), 300, seed=0, mis_ratio=0.3)
         kept = select(scores, 0.9, method="ccs", mis_ratio=0.3)
         assert (kept == want).all()
-        assert not np.isin(kept, np.argsort(scores.aum)[:900]).any()
-    constant = dualfast.Scores(dual=np.ones(100), mean=np.ones(100), aum=np.ones(100))
+        assert not np.isin(kept, np.argsort(scores.aum_prob)[:900]).any()
+        want = reference.ccs(np.asarray(scores.aum), np.arange(3000), 300, seed=0)
+        assert (select(scores, 0.9, method="ccs", score="aum") == want).all()
+    constant = dualfast.Scores(dual=np.ones(100), mean=np.ones(100), aum_prob=np.ones(100))
     assert len(select(constant, 0.7, method=method)) == 30
 
 
@@ -582,7 +585,7 @@ GOOD = np.full(100, 0.5)
 
 def _with(value: float, name: str = "dual") -> dualfast.Scores:
     columns = {"dual": GOOD.copy(), "mean": GOOD.copy()}
-    columns[name][[7, 9]] = value
+    columns.setdefault(name, GOOD.copy())[[7, 9]] = value
     return dualfast.Scores(**columns)
 
 
@@ -612,7 +615,9 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"c_d": "4"}, ValueError, "c_d is '4'; .*auto, cifar10, cifar100 or imagenet"),
         (_with(0.5), 0.5, {"method": "best"}, ValueError, "method is 'best'"),
         (_with(0.5), 0.5, {"method": "el2n"}, ValueError, "no el2n"),
-        (_with(0.5), 0.5, {"method": "ccs"}, ValueError, "no aum"),
+        (_with(0.5), 0.5, {"method": "ccs"}, ValueError, r"no aum_prob; .*ScoreTable\(track_aum_prob=True\), or .*'aum'"),
+        (_with(0.5), 0.5, {"method": "ccs", "score": "loss"}, ValueError, r"no loss; .*ScoreTable\(track_loss=True\)"),
+        (_with(1.5, "aum_prob"), 0.5, {"method": "ccs"}, ValueError, r"aum_prob\[7\] is 1.5 \(out of its range\)"),
         (_with(0.5), 0.5, {"keep": "low"}, ValueError, "no option 'keep'"),
         (_with(0.5), 0.5, {"method": "dual", "keep": "both"}, ValueError, "keep is 'both'"),
         (_with(0.5), 0.5, {"method": "ccs", "score": "dual", "mis_ratio": 1}, ValueError, "mis_ratio is 1"),

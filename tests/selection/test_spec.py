@@ -24,7 +24,7 @@ LABELS = np.arange(N) % 3
 def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
     rng = np.random.default_rng(0)
     mean = rng.beta(4, 2, N)
-    made = dualfast.Scores(dual=mean * (1 - mean) * rng.random(N), mean=mean, aum=rng.normal(size=N))
+    made = dualfast.Scores(dual=mean * (1 - mean) * rng.random(N), mean=mean, aum=rng.normal(size=N), aum_prob=2 * mean - 1)
     monkeypatch.chdir(tmp_path)
     made.save("scores.parquet", labels=LABELS, fingerprint="f")
     for name in ("dual", "mean"):
@@ -186,7 +186,15 @@ OLD = {
  "fingerprint": "f",
  "dualfast": "0.1.0"
 }
-""": {"method": "ccs", "per_class": True, "labels": LABELS, "exclude": range(50), "mislabel_cut": 100, "strata": 7},
+""": {
+        "method": "ccs",
+        "score": "aum",  # what 0.1 covered, and its sidecars do not say
+        "per_class": True,
+        "labels": LABELS,
+        "exclude": range(50),
+        "mislabel_cut": 100,
+        "strata": 7,
+    },
 }
 
 
@@ -198,6 +206,7 @@ def test_a_list_of_version_0_1_is_drawn_again(scores: dualfast.Scores, text: str
     before, now = json.loads(text), json.loads(Path("keep.json").read_text())
     if before["method"] == "ccs":
         del before["c_d"]  # it plays no part in such a draw
+        before["score"] = "aum"
     assert now == before | {"dualfast": now["dualfast"]}
 
 
@@ -229,6 +238,16 @@ def test_the_sidecar_is_read_as_it_was_written(scores: dualfast.Scores) -> None:
     Path("keep.json").write_text(json.dumps(spec.sidecar() | {"fingerprint": "f", "kept": 9}))
     assert SelectionSpec.read("keep.json") == (spec, "f")
     assert SelectionSpec.read("keep.npy") == (spec, "f")
+
+
+def test_ccs_of_0_1_covered_aum(tmp_path: Path) -> None:
+    """Its sidecars leave the score out, whose default was aum."""
+    spec = SelectionSpec.parse("ccs:mis_ratio=0.3", prune_ratio=0.5)
+    assert (spec.configured.columns, spec.sidecar()["score"]) == (("aum_prob",), "aum_prob")
+    old = {name: value for name, value in spec.sidecar().items() if name != "score"}
+    for saved, column in ((old, "aum"), (spec.sidecar(), "aum_prob"), (spec.sidecar() | {"score": "dual"}, "dual")):
+        (tmp_path / "keep.json").write_text(json.dumps(saved))
+        assert SelectionSpec.read(tmp_path / "keep.json")[0].configured.columns == (column,)
 
 
 def test_which_specs_can_stream() -> None:
