@@ -91,6 +91,8 @@ def sides(rows: int, classes: int, dtype: torch.dtype, device: str, compiles: bo
     batch = Batches(rows, classes, dtype, device)
     backend = {"cpu": "cpp", "cuda": "triton"}[device]
     ours, lean = (DualLoss(ScoreTable(N_SAMPLES, device=device), backend=backend, by_products=b) for b in (True, False))
+    tracking = ScoreTable(N_SAMPLES, track_loss=True, track_aum_prob=True, device=device)
+    every = DualLoss(tracking, backend=backend)
     assert ops.runs_on(batch.logits) == backend
 
     def plain() -> None:
@@ -119,6 +121,7 @@ def sides(rows: int, classes: int, dtype: torch.dtype, device: str, compiles: bo
         run, compiled_scores = torch.compile(eager_step, fullgraph=True), Eager(device)
         entries["the eager scores, torch.compile"] = lambda: run(*batch(), compiled_scores).backward()
     entries["dualfast, DUAL only"] = lambda: lean(*batch()).backward()
+    entries["dualfast, with loss and aum_prob"] = lambda: every(*batch()).backward()
     entries["dualfast"] = lambda: ours(*batch()).backward()
     if device == "cuda":
         entries |= on_gpu(batch, plain, entries["dualfast"])

@@ -859,7 +859,7 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/step_terms.h",
-        "out.margin = out.el2n = out.entropy = zero + nan;",
+        "out.margin = out.el2n = out.entropy = out.prob_margin = zero + nan;",
         "out.margin = out.el2n = out.entropy = zero;",
         TRAINING + "test_without_by_products_their_scores_are_none",
     ),

@@ -285,8 +285,13 @@ def _observe(lines: Lines, index: torch.Tensor, seen: dict[str, torch.Tensor], c
         step_torch.check_range("index", index, counted, lines.n_samples, "the score table has the samples 0 to {last}")
         step_torch.observe(lines, index, counted, seen)
         return
+    p, margin, el2n, entropy, correct = (value.detach().contiguous().numpy() for value in seen.values())
     _C.observe(
-        *(seen[name].detach().contiguous().numpy() for name in ("p", "margin", "el2n", "entropy", "correct")),
+        p,
+        margin,
+        el2n,
+        entropy,
+        correct,
         None if counted is None else counted.contiguous().numpy(),
         index.contiguous().numpy(),
         lines.lines.numpy(),

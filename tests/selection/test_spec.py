@@ -24,7 +24,9 @@ LABELS = np.arange(N) % 3
 def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
     rng = np.random.default_rng(0)
     mean = rng.beta(4, 2, N)
-    made = dualfast.Scores(dual=mean * (1 - mean) * rng.random(N), mean=mean, aum=rng.normal(size=N), aum_prob=2 * mean - 1)
+    made = dualfast.Scores(
+        dual=mean * (1 - mean) * rng.random(N), mean=mean, aum=rng.normal(size=N), aum_prob=2 * mean - 1
+    )
     monkeypatch.chdir(tmp_path)
     made.save("scores.parquet", labels=LABELS, fingerprint="f")
     for name in ("dual", "mean"):
