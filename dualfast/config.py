@@ -28,6 +28,13 @@ CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
 (height, width)."""
 
 
+MAX_IMAGE_BYTES = 1 << 29
+"""Of one image while it is decoded: its pixels as RGB (178,956,970 of them, where Pillow refuses too), or, of a JPEG in
+several scans, the coefficients that they are collected in."""
+MAX_JPEG_SCANS = 100
+"""A progressive JPEG usually has 10. Each takes as long as a pass over the image, however few bytes it has."""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
