@@ -83,7 +83,7 @@ class _Selections:
         """The resolved spec: as saved beside the list, so that c_D auto is not resolved again."""
         path = self.list_of(trial)
         if path is not None and read_sidecar(path):
-            return SelectionSpec.read(path)[0]
+            return SelectionSpec.read(path, trust=True)[0]  # nothing is drawn from it
         return trial.selection(**self.given).resolve(Statistics.of(lambda: self.scores), silent)
 
     def kept(self, trial: Trial) -> NDArray[Any]:

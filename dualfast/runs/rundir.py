@@ -11,6 +11,7 @@ from typing import Any
 from dualfast.config import Data, Reading
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
+from dualfast.storage.plain import read_yaml
 from dualfast.storage.records import Records
 
 # What may differ between two calls on the same run directory.
@@ -77,15 +78,16 @@ class RunDir:
 
     def config(self) -> dict[str, Any]:
         """config.yaml: {"asked": the configuration, "environment": versions, machine and commit}."""
-        import yaml
-
+        why = "it is not a configuration"
         try:
-            loaded = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            loaded = None
-        if not isinstance(loaded, dict) or not isinstance(loaded.get("asked"), dict):
-            raise ValueError(f"{str(self.config_path)!r} is damaged; delete the run directory or give another --out")
-        return loaded
+            loaded = read_yaml(self.config_path)
+            if isinstance(loaded, dict) and isinstance(loaded.get("asked"), dict):
+                return loaded
+        except ValueError as error:
+            why = str(error)
+        raise ValueError(
+            f"{str(self.config_path)!r} is damaged ({why}); delete the run directory or give another --out"
+        )
 
     def _write_config(self, request: dict[str, Any]) -> None:
         import yaml

@@ -139,7 +139,7 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     spec = trial.selection(config.c_d, config.per_class)
     if first and path.exists():
         resolved = spec.resolve(Statistics.of(lambda: load_scores(session, trial.seed)), silent)
-        if not read_sidecar(path) or SelectionSpec.read(path)[0].sidecar() != resolved.sidecar():
+        if not read_sidecar(path) or SelectionSpec.read(path, trust=True)[0].sidecar() != resolved.sidecar():
             # An earlier call on this directory had another first method.
             path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, False)
 
