@@ -207,6 +207,12 @@ def check_ratio(prune_ratio: Any) -> None:
     _require(0 <= prune_ratio < 1, f"prune_ratio is {prune_ratio}; it is the fraction REMOVED and lies in [0, 1)")
 
 
+def ratio_text(prune_ratio: float) -> str:
+    """A prune ratio as names and messages show it: in six digits, or in as many as tell it from all others."""
+    short = f"{prune_ratio:g}"
+    return short if float(short) == prune_ratio else repr(float(prune_ratio))
+
+
 DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
 """Filled in by the command line, from the registries of data sources and methods, when help is asked for."""
 

@@ -21,8 +21,8 @@ FORMATS = (
     *("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000"),
     *("ICO", "ICNS", "DIB", "DDS", "PCX", "PSD", "QOI", "SGI", "SUN", "XBM", "XPM", "TGA"),
 )
-"""The formats that are opened, by Pillow's names; a file is recognized by its content. Left out: EPS, which Pillow hands
-to Ghostscript; BUFR, GRIB, HDF5 and WMF, to other programs' code; FPX, IPTC and MIC, which open files inside the file;
+"""The formats that are opened, by Pillow's names; a file is recognized by its content. Left out: EPS, which Pillow
+hands to Ghostscript; BUFR, GRIB, HDF5 and WMF, to code of other packages; FPX, IPTC and MIC, which hold another file;
 FITS, which unpacks without limit."""
 
 MAX_PIXELS = MAX_IMAGE_BYTES // 3
@@ -55,7 +55,7 @@ def open_image(data: bytes, *, max_size: int | None = None) -> Image.Image:
 
 def decode(payload: Payload, *, max_size: int | None = None) -> Image.Image:
     """An RGB Pillow image: gray, CMYK, palette and 16-bit inputs converted, EXIF orientation applied, scaled down to
-    max_size (longer side, pixels) when larger. Raises as open_image does, and what Pillow raises for a damaged image."""
+    max_size (longer side, pixels) when larger. Raises as open_image does, and as Pillow for a damaged image."""
     from PIL import Image, ImageOps
 
     if isinstance(payload, np.ndarray):

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import Data, Reading
+from dualfast.config import Data, Reading, ratio_text
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
 from dualfast.storage.plain import read_yaml
@@ -74,7 +74,8 @@ class RunDir:
     def keep_path(self, ratio: float, method: str, seed: int, first: bool = True) -> Path:
         """keep-<ratio>.npy for the run's first method and seed, keep-<ratio>-<method>-seed<k>.npy for the others."""
         method = method.replace("/", "_").replace(":", "_")
-        return self.path / (f"keep-{ratio:g}.npy" if first else f"keep-{ratio:g}-{method}-seed{seed}.npy")
+        name = f"keep-{ratio_text(ratio)}"
+        return self.path / (f"{name}.npy" if first else f"{name}-{method}-seed{seed}.npy")
 
     def config(self) -> dict[str, Any]:
         """config.yaml: {"asked": the configuration, "environment": versions, machine and commit}."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import RunConfig, check_ratio
+from dualfast.config import RunConfig, check_ratio, ratio_text
 from dualfast.data.index_list import load_keep, read_sidecar, save_keep
 from dualfast.runs.scoring import load_scores, score_times
 from dualfast.runs.session import RunSession
@@ -36,7 +36,7 @@ class Trial:
     draw_seed: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        what = "all images" if self.method == "full" else f"{self.method} at prune ratio {self.prune_ratio:g}"
+        what = "all images" if self.method == "full" else f"{self.method} at prune ratio {ratio_text(self.prune_ratio)}"
         return f"{what}, seed {self.seed}"
 
     def selection(self, c_d: Any, per_class: bool) -> SelectionSpec:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfast.config import GivenCD, check_ratio, method_options
+from dualfast.config import GivenCD, check_ratio, method_options, ratio_text
 from dualfast.data.index_list import RESULT_KEYS
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
@@ -90,7 +90,7 @@ class SelectionSpec:
             return self
         c_d = c_d_number(self.c_d, statistics, self.prune_ratio)
         if self.c_d == "auto":
-            say(f"c_d auto is {c_d:g} for these scores at prune ratio {self.prune_ratio:g}")
+            say(f"c_d auto is {c_d:g} for these scores at prune ratio {ratio_text(self.prune_ratio)}")
         return replace(self, c_d=c_d)
 
     def sidecar(self) -> dict[str, Any]:
@@ -122,7 +122,9 @@ class SelectionSpec:
         reads = {name: getattr(spec, name) for name in ("where", "exclude", "force")}
         if not trust and any(value is not None for value in reads.values()):
             named = ", ".join(f"{name} {value!r}" for name, value in reads.items() if value is not None)
-            raise ValueError(f"{str(path)!r} restricts the selection by {named}; give --trust if you know who wrote that")
+            raise ValueError(
+                f"{str(path)!r} restricts the selection by {named}; give --trust if you know who wrote that"
+            )
         return spec, about.get("fingerprint")
 
 

@@ -19,11 +19,17 @@ TOKEN = re.compile(
     | (?P<word>[A-Za-z_]\w*)(?!') | (?P<sign><=|>=|<>|!=|=|<|>|\+|-(?!-)|\*|/(?!\*)|%|\(|\)|,))""",
     re.VERBOSE,
 )
-KEYWORDS = frozenset("and or not is null in between like true false case when then else end".split())
-FUNCTIONS = frozenset("abs ceil coalesce exp floor greatest isfinite isinf isnan least ln log10 log2 pow round sqrt".split())
+KEYWORDS = (
+    *("and", "or", "not", "is", "null", "in", "between", "like"),
+    *("true", "false", "case", "when", "then", "else", "end"),
+)
+FUNCTIONS = (
+    *("abs", "ceil", "coalesce", "exp", "floor", "greatest", "isfinite", "isinf", "isnan"),
+    *("least", "ln", "log10", "log2", "pow", "round", "sqrt"),
+)
 HELP = (
     "write a condition on columns, as 'aum > 0 and label <> 3', with numbers, 'text', comparisons, arithmetic, "
-    f"parentheses, {', '.join(sorted(KEYWORDS))} and {', '.join(sorted(FUNCTIONS))}"
+    f"parentheses, {', '.join(KEYWORDS)} and {', '.join(FUNCTIONS)}"
 )
 
 

@@ -61,9 +61,16 @@ def array_bytes(arguments: NDArray[np.uint8]) -> int:
         dtype = np.dtype(kind) if name == "" and isinstance(kind, str) else None
     except (ValueError, TypeError, RecursionError):
         dtype = None
-    if dtype is None or dtype.kind not in "biufcSUmM" or dtype.subdtype or not dtype.itemsize or 0 in sides or not sides:
+    if (
+        dtype is None
+        or dtype.kind not in "biufcSUmM"
+        or dtype.subdtype
+        or not dtype.itemsize
+        or 0 in sides
+        or not sides
+    ):
         raise ValueError("its arguments describe no array")
-    return prod(sides) * dtype.itemsize
+    return int(prod(sides) * dtype.itemsize)
 
 
 def row_dtype(fields: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
