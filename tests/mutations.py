@@ -698,13 +698,13 @@ MUTATIONS = [
     Mutation(
         "csrc/jpeg.cpp",
         "info->input_scan_number > static_cast<Decoder*>(info->client_data)->max_scans",
-        "false",
+        "info->input_scan_number > (1 << 20)",
         "tests/ops/test_images.py::test_limits_on_scans_pixels_and_memory",
     ),
     Mutation(
         "csrc/jpeg.cpp",
         "max_memory_to_use = static_cast<long>(max_bytes)",
-        "max_memory_to_use = 0",
+        "max_memory_to_use = static_cast<long>(max_bytes) * 0",
         "tests/ops/test_images.py::test_limits_on_scans_pixels_and_memory",
     ),
     Mutation(
@@ -751,8 +751,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/where.py",
-        'if token["quoted"] or word.lower()',
-        "if word.lower()",
+        "if word.lower() not in FUNCTIONS:",
+        "if False:",
         "tests/selection/test_where.py::test_all_else_is_refused",
     ),
     Mutation(

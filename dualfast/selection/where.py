@@ -52,7 +52,7 @@ def columns_of(expression: str, columns: Iterable[str]) -> list[str]:
         if word is None or (token["word"] and word.lower() in KEYWORDS):
             continue
         if text[at:].lstrip().startswith("("):
-            if token["quoted"] or word.lower() not in FUNCTIONS:
+            if word.lower() not in FUNCTIONS:
                 raise ValueError(f"where is {expression!r}: {word!r} is not a function that can be used; {HELP}")
         elif word.lower() not in by_name:
             raise ValueError(f"where is {expression!r}: there is no column {word!r}; there is {', '.join(columns)}")
