@@ -42,13 +42,15 @@ def open_image(data: bytes, *, max_size: int | None = None) -> Image.Image:
     except UnidentifiedImageError:  # its message is the address of the BytesIO
         raise ValueError("unrecognized image format") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{str(error).partition(',')[0]}; make it smaller, or a JPEG and give --max-size") from None
+        raise ValueError(
+            f"{str(error).partition(',')[0]}; make it smaller, or save it as JPEG and give max_size"
+        ) from None
     width, height = image.size
     shrink = 1
     if max_size is not None and image.format in ("JPEG", "MPO"):
         shrink = next(n for n in (8, 4, 2, 1) if min(image.size) // int(REDUCING_GAP * max_size) >= n or n == 1)
     if -(-width // shrink) * -(-height // shrink) > MAX_PIXELS:
-        way_out = "max_size (--max-size) reads a JPEG at a fraction of its size" if shrink == 1 else "make it smaller"
+        way_out = "max_size reads a JPEG at a fraction of its size" if shrink == 1 else "make it smaller"
         raise ValueError(f"{width} x {height} px is more than the {MAX_PIXELS:,} px that are decoded; {way_out}")
     return image
 

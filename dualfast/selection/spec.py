@@ -123,7 +123,7 @@ class SelectionSpec:
         if not trust and any(value is not None for value in reads.values()):
             named = ", ".join(f"{name} {value!r}" for name, value in reads.items() if value is not None)
             raise ValueError(
-                f"{str(path)!r} restricts the selection by {named}; give --trust if you know who wrote that"
+                f"{str(path)!r} restricts the selection by {named}; give trust=True if you know who wrote that"
             )
         return spec, about.get("fingerprint")
 

@@ -20,7 +20,7 @@ def test_labels_may_have_gaps_but_not_be_sparse() -> None:
     for bad in ([0, FREE], [0, 2**31 - 1], [0, 2**62], np.arange(0, 5 * FREE, 5)):
         labels = np.asarray(bad, np.int64)
         high, distinct = int(labels.max()), len(labels)
-        words = f"{int(labels.argmax())} has the label {high}; labels number the classes from 0, and only {distinct:,} occur"
+        words = f"{int(labels.argmax())} has the label {high}; labels number .* only {distinct:,} occur"
         with pytest.raises(ValueError, match=words):
             check_labels(labels, str)
     with pytest.raises(ValueError, match="1 has the label -1"):
