@@ -7,7 +7,6 @@
 #include <new>
 #include <vector>
 
-#include "jpeg.h"
 #include "parallel.h"
 #include "resize.h"
 
@@ -125,7 +124,7 @@ Status read_all(int fd, uint8_t* to, size_t size, uint64_t offset) {
     return kDone;
 }
 
-Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& scratch) {
+Status load_one(int fd, const Samples& s, const Output& out, const JpegLimits& limits, size_t i, Scratch& scratch) {
     const bool jpeg = s.mode[i] != kRaw;
     if (jpeg && *jpeg_library() == 0) return kUndecoded;
     if (scratch.file.size() < s.size[i]) scratch.file.resize(s.size[i]);
@@ -135,8 +134,9 @@ Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& 
     Tile tile{};
     if (!jpeg) {
         tile = tile_of(scratch.file.data(), s.width[i], overlap.source);
-    } else if (overlap.any() && !decode_jpeg({scratch.file.data(), s.size[i], s.height[i], s.width[i]}, overlap.source,
-                                             overlap.y1 - overlap.y0, overlap.x1 - overlap.x0, scratch.pixels, tile)) {
+    } else if (overlap.any() &&
+               !decode_jpeg({scratch.file.data(), s.size[i], s.height[i], s.width[i]}, limits, overlap.source,
+                            overlap.y1 - overlap.y0, overlap.x1 - overlap.x0, scratch.pixels, tile)) {
         return kUndecoded;
     }
     place_any(tile, overlap, s.boxes[i], out, i, scratch);
@@ -145,12 +145,13 @@ Status load_one(int fd, const Samples& s, const Output& out, size_t i, Scratch& 
 
 }  // namespace
 
-void load_images(int fd, const Samples& samples, const Output& out, int threads, int32_t* status) {
+void load_images(int fd, const Samples& samples, const Output& out, const JpegLimits& limits, int threads,
+                 int32_t* status) {
     // A JPEG takes about a millisecond: taken one by one, so that no thread waits long for the last.
     const bool any_jpeg = std::find(samples.mode, samples.mode + samples.n, 0) != samples.mode + samples.n;
     for_samples(samples.n, any_jpeg ? 1 : 8, threads, [&](size_t i, Scratch& scratch) {
         try {
-            status[i] = load_one(fd, samples, out, i, scratch);
+            status[i] = load_one(fd, samples, out, limits, i, scratch);
         } catch (const std::bad_alloc&) {
             status[i] = kNoMemory;
         }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "crops.h"
+#include "jpeg.h"
 
 namespace dualfast {
 
@@ -30,7 +31,8 @@ struct Output {
 
 // Fills out.data and status, one code per sample; kUndecoded is a JPEG that decode_jpeg rejects, for the caller to
 // decode. The result is the same for any number of threads.
-void load_images(int fd, const Samples& samples, const Output& out, int threads, int32_t* status);
+void load_images(int fd, const Samples& samples, const Output& out, const JpegLimits& limits, int threads,
+                 int32_t* status);
 
 // The same from decoded images: pixels[i] is height x width x 3 bytes, or null to leave out.data[i] alone.
 void place_images(const uint8_t* const* pixels, const Samples& samples, const Output& out, int threads);

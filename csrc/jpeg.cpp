@@ -20,9 +20,11 @@ namespace {
 struct Decoder {
     jpeg_decompress_struct info{};
     jpeg_error_mgr errors{};
+    jpeg_progress_mgr progress{};
+    int32_t max_scans;
     std::jmp_buf failed;
 
-    Decoder() {
+    explicit Decoder(int32_t scans) : max_scans(scans) {
         info.err = jpeg_std_error(&errors);
         info.client_data = this;
         errors.error_exit = [](j_common_ptr common) {
@@ -32,6 +34,12 @@ struct Decoder {
             if (level < 0)
                 common->err->error_exit(common);  // a warning: the file is damaged and some pixels are guessed
         };
+        progress.progress_monitor = [](j_common_ptr common) {  // called at least once per scan
+            auto* info = reinterpret_cast<j_decompress_ptr>(common);
+            if (info->input_scan_number > static_cast<Decoder*>(info->client_data)->max_scans) {
+                common->err->error_exit(common);
+            }
+        };
     }
     Decoder(const Decoder&) = delete;
     Decoder& operator=(const Decoder&) = delete;
@@ -39,12 +47,14 @@ struct Decoder {
 };
 
 // On an error libjpeg jumps to the setjmp in this function, so it must not construct anything with a destructor.
-bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t max_shrink, std::vector<uint8_t>& buffer,
-            Tile& tile) {
+bool decode(Decoder& decoder, const Jpeg& jpeg, int64_t max_bytes, const Region& region, int32_t max_shrink,
+            std::vector<uint8_t>& buffer, Tile& tile) {
     jpeg_decompress_struct& info = decoder.info;
     if (setjmp(decoder.failed) != 0) return false;
     jpeg_create_decompress(&info);
     info.client_data = &decoder;
+    info.progress = &decoder.progress;
+    info.mem->max_memory_to_use = static_cast<long>(max_bytes);
     jpeg_mem_src(&info, jpeg.data, jpeg.size);
     jpeg_read_header(&info, TRUE);
     const bool known = info.jpeg_color_space == JCS_GRAYSCALE || info.jpeg_color_space == JCS_YCbCr ||
@@ -93,13 +103,14 @@ bool decode(Decoder& decoder, const Jpeg& jpeg, const Region& region, int32_t ma
 
 const char* jpeg_library() { return LIBRARY_NAME(LIBJPEG_TURBO_VERSION); }
 
-bool decode_jpeg(const Jpeg& jpeg, const Region& region, int32_t out_height, int32_t out_width,
-                 std::vector<uint8_t>& buffer, Tile& tile) {
+bool decode_jpeg(const Jpeg& jpeg, const JpegLimits& limits, const Region& region, int32_t out_height,
+                 int32_t out_width, std::vector<uint8_t>& buffer, Tile& tile) {
+    if (int64_t{3} * jpeg.height * jpeg.width > limits.bytes) return false;
     const auto times = [&](int32_t n) {
         return region.bottom - region.top >= n * out_height && region.right - region.left >= n * out_width;
     };
-    Decoder decoder;
-    return decode(decoder, jpeg, region, times(8) ? 8 : times(4) ? 4 : times(2) ? 2 : 1, buffer, tile);
+    Decoder decoder(limits.scans);
+    return decode(decoder, jpeg, limits.bytes, region, times(8) ? 8 : times(4) ? 4 : times(2) ? 2 : 1, buffer, tile);
 }
 
 }  // namespace dualfast
@@ -110,7 +121,9 @@ namespace dualfast {
 
 const char* jpeg_library() { return ""; }
 
-bool decode_jpeg(const Jpeg&, const Region&, int32_t, int32_t, std::vector<uint8_t>&, Tile&) { return false; }
+bool decode_jpeg(const Jpeg&, const JpegLimits&, const Region&, int32_t, int32_t, std::vector<uint8_t>&, Tile&) {
+    return false;
+}
 
 }  // namespace dualfast
 

@@ -33,7 +33,8 @@ dualfast::Output output_of(py::array& out, const py::array& table, const py::arr
 
 Dense<int32_t> load_images(int fd, const Dense<uint64_t>& ptr, const Dense<uint64_t>& size, const Dense<uint8_t>& mode,
                            const Dense<uint16_t>& height, const Dense<uint16_t>& width, const Dense<int32_t>& boxes,
-                           py::array out, const py::array& table, const py::array& fill, int threads) {
+                           py::array out, const py::array& table, const py::array& fill, int64_t max_bytes,
+                           int max_scans, int threads) {
     const py::ssize_t n = ptr.size();
     check_size("size", size.size(), n);
     check_size("mode", mode.size(), n);
@@ -58,7 +59,7 @@ Dense<int32_t> load_images(int fd, const Dense<uint64_t>& ptr, const Dense<uint6
     Dense<int32_t> status(n);
     int32_t* codes = status.mutable_data();
     py::gil_scoped_release release;
-    dualfast::load_images(fd, samples, output, threads, codes);
+    dualfast::load_images(fd, samples, output, {max_bytes, max_scans}, threads, codes);
     return status;
 }
 
@@ -97,7 +98,8 @@ void register_images(py::module_& m) {
     m.attr("jpeg_library") = dualfast::jpeg_library();
     m.def("load_images", &load_images, py::arg("fd"), py::arg("ptr").noconvert(), py::arg("size").noconvert(),
           py::arg("mode").noconvert(), py::arg("height").noconvert(), py::arg("width").noconvert(),
-          py::arg("boxes").noconvert(), py::arg("out"), py::arg("table"), py::arg("fill"), py::arg("threads"));
+          py::arg("boxes").noconvert(), py::arg("out"), py::arg("table"), py::arg("fill"), py::arg("max_bytes"),
+          py::arg("max_scans"), py::arg("threads"));
     m.def("place_images", &place_images, py::arg("pixels"), py::arg("boxes").noconvert(), py::arg("out"),
           py::arg("table"), py::arg("fill"), py::arg("threads"));
 }

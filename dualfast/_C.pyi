@@ -25,7 +25,7 @@ def largest(column: _Column, k: int, threads: int) -> NDArray[np.int64]: ...
 def load_images(
     fd: int, ptr: NDArray[np.uint64], size: NDArray[np.uint64], mode: NDArray[np.uint8], height: NDArray[np.uint16],
     width: NDArray[np.uint16], boxes: NDArray[np.int32], out: NDArray[Any], table: NDArray[Any], fill: NDArray[Any],
-    threads: int,
+    max_bytes: int, max_scans: int, threads: int,
 ) -> NDArray[np.int32]: ...
 def observe(
     p: NDArray[np.float32], margin: NDArray[np.float32], el2n: NDArray[np.float32], entropy: NDArray[np.float32],

@@ -74,7 +74,9 @@ class Select(Command):
     prune_ratio: float | None = None
     """Fraction REMOVED, in [0, 1)."""
     like: str | None = None
-    """The .json of an index list: repeat that selection. Of the other flags only --scores and --out apply then."""
+    """The .json of an index list: repeat that selection. Of the other flags only --scores, --out and --trust apply."""
+    trust: bool = False
+    """With --like: evaluate its where and read the files that its exclude and force name, as you know who wrote it."""
     method: str = field(default="dual+beta", metadata=METHOD_HELP)
     seed: int = 0
     c_d: GivenCD = "auto"
@@ -82,7 +84,7 @@ class Select(Command):
     per_class: bool = False
     """Keep the same fraction of every class."""
     where: str | None = None
-    """Keep only samples for which this holds: a DuckDB expression on the table's columns, as 'aum > 0'."""
+    """Keep only samples for which this holds: a condition on the table's columns, as 'aum > 0 and label <> 3'."""
     exclude: str | None = None
     """.npy of ids, or of a mask, never to keep."""
     force: str | None = None
@@ -300,7 +302,7 @@ def _select(args: Select) -> None:
         import_scores(args.score_module)
     fingerprint = None
     if args.like is not None:
-        spec, fingerprint = SelectionSpec.read(args.like)
+        spec, fingerprint = SelectionSpec.read(args.like, trust=args.trust)
     else:
         names = ("prune_ratio", "seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
         spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in names})

@@ -28,6 +28,13 @@ CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
 (height, width)."""
 
 
+MAX_IMAGE_BYTES = 1 << 29
+"""Of one image while it is decoded: its pixels as RGB (178,956,970 of them, where Pillow refuses too), or, of a JPEG in
+several scans, the coefficients that they are collected in."""
+MAX_JPEG_SCANS = 100
+"""A progressive JPEG usually has 10. Each takes as long as a pass over the image, however few bytes it has."""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -198,6 +205,12 @@ def check_ratio(prune_ratio: Any) -> None:
     if not _is_number(prune_ratio):
         raise TypeError(f"prune_ratio is {prune_ratio!r}; give a number in [0, 1), the fraction REMOVED")
     _require(0 <= prune_ratio < 1, f"prune_ratio is {prune_ratio}; it is the fraction REMOVED and lies in [0, 1)")
+
+
+def ratio_text(prune_ratio: float) -> str:
+    """A prune ratio as names and messages show it: in six digits, or in as many as tell it from all others."""
+    short = f"{prune_ratio:g}"
+    return short if float(short) == prune_ratio else repr(float(prune_ratio))
 
 
 DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}

@@ -3,7 +3,8 @@
 sources     one module per kind of data set; each yields encoded images and labels lazily
 beton       the file: writing, reading, checking, shrinking
 index_list  ids, masks and .npy paths, parsed in one place; keep-*.npy with its .json sidecar
-images      decoding one image to RGB
+images      opening and decoding one image: which formats, and how large
+classes     which numbers labels may have
 
 A sample's id is its row in the .beton, from 0. Everything above speaks of samples by this id.
 """

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dualfast.data.beton import Beton
 from dualfast.storage.files import atomic, check_folder, what_is, write_text
+from dualfast.storage.plain import read_json
 
 RESULT_KEYS = ("n_samples", "kept", "removed", "fingerprint", "dualfast")
 """What a sidecar says about the result; all else in it says how the list was drawn."""
@@ -106,7 +107,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What the sidecar says of the index list at `path`; empty where there is none. ValueError when it is damaged."""
     sidecar = Path(path).with_suffix(".json")
     try:
-        about = json.loads(sidecar.read_text(encoding="utf-8"))
+        about = read_json(sidecar)
     except FileNotFoundError:
         return {}
     except ValueError:

@@ -5,6 +5,7 @@ Needs neither FFCV nor just-in-time compilation. ops.JPEG_LIBRARY decodes the JP
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -105,6 +106,10 @@ class ImageDecoder:
                 raise ValueError(
                     f"{name} is {tuple(value)}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
                 )
+        for name, bounds, most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
+            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most or math.isinf(bounds[1]):
+                until = " <= 1" if most == 1 else ""
+                raise ValueError(f"{name} is {tuple(bounds)}; give two numbers, 0 < low <= high{until}")
         self.dtype = dtype
         self.shape, self.array_dtype = (*self.size, 3), OUTPUT_DTYPES[dtype]
         self._kind, self._flip = AUGMENTS[augment] if augment else ("center", False)

@@ -34,6 +34,7 @@ from dualfast.ops.step import DEBUG as DEBUG
 from dualfast.ops.step import check_status as check_status
 from dualfast.ops.step import check_step as check_step
 from dualfast.ops.step import observe as observe
+from dualfast.ops.step import overlaps_itself as overlaps_itself
 from dualfast.ops.step import pick_backend as pick_backend
 from dualfast.ops.step import runs_on as runs_on
 from dualfast.ops.step import scale_grad as scale_grad

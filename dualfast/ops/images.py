@@ -9,6 +9,7 @@ import torch  # noqa: F401  before _C, so that both share one OpenMP runtime
 from numpy.typing import NDArray
 
 import dualfast._C as _C
+from dualfast.config import MAX_IMAGE_BYTES, MAX_JPEG_SCANS
 
 READ_STATUS = (
     "done",
@@ -41,9 +42,12 @@ def load_images(
     as many pixels as the output.
 
     Returns (n,) codes into READ_STATUS, or UNDECODED for a JPEG to decode in another way and pass to place_images: not
-    of one or three components, damaged, not of this height and width, or any without JPEG_LIBRARY. ValueError or
-    TypeError when shapes or element sizes (1, 2 or 4 bytes) disagree."""
-    status: NDArray[np.int32] = _C.load_images(fd, ptr, size, mode, height, width, boxes, out, table, fill, threads)
+    of one or three components, damaged, not of this height and width, beyond the limits of dualfast.config, or any
+    without JPEG_LIBRARY. ValueError or TypeError when shapes or element sizes (1, 2 or 4 bytes) disagree."""
+    limits = MAX_IMAGE_BYTES, MAX_JPEG_SCANS
+    status: NDArray[np.int32] = _C.load_images(
+        fd, ptr, size, mode, height, width, boxes, out, table, fill, *limits, threads
+    )
     return status
 
 

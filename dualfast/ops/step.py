@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import warnings
+from dataclasses import replace
 
 import torch  # before _C, so that both share one OpenMP runtime
 
@@ -85,6 +86,8 @@ def step(
     if not logits.shape[0]:
         loss = torch.zeros(() if options.reduction != "none" else 0, device=logits.device)
         return loss, logits.new_zeros(logits.shape) if options.with_grad else None
+    if options.inplace and overlaps_itself(logits):
+        options = replace(options, inplace=False)
     backend = runs_on(logits, options.backend)
     run = _step_cpp if backend == "cpp" else _step_triton if backend == "triton" else _step_torch
     out = run(inputs, options)
@@ -93,6 +96,16 @@ def step(
     if DEBUG:
         _raise_what_was_counted(lines, observations)
     return out
+
+
+def overlaps_itself(logits: torch.Tensor) -> bool:
+    """Whether two elements of logits (B, C) may share memory, as after expand: no gradient fits there."""
+    (rows, classes), (row, column) = logits.shape, logits.stride()
+    if rows == 1:
+        return classes > 1 and column == 0
+    if classes == 1:
+        return row == 0
+    return min(row, column) == 0 or (row <= column * (classes - 1) and column <= row * (rows - 1))
 
 
 def _raise_what_was_counted(lines: Lines | None, observations: Observations | None) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.config import ratio_text
 from dualfast.report.summary import Group, is_baseline
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _columns(results: list[Group], x: list[float]) -> dict[str, Any]:
         "low": accuracy - spread,
         "high": accuracy + spread,
         "method": [group.method for group in results],
-        "ratio": [f"{group.prune_ratio:g}" for group in results],
+        "ratio": [ratio_text(group.prune_ratio) for group in results],
         "kept": [f"{group.kept:,} of {group.n_samples:,}" for group in results],
         "text": [_accuracy(group) for group in results],
         "times": [f"{group.score_seconds:.1f} + {group.train_seconds:.1f} s" for group in results],
@@ -199,7 +200,7 @@ def accuracy_by_ratio(results: list[Group], style: Mapping[str, Style]) -> Any:
         _level(picture, full)
     _lines(picture, pruned, x, style)
     picture.xaxis.ticker = FixedTicker(ticks=ratios)
-    picture.xaxis.major_label_overrides = {ratio: f"{ratio:g}" for ratio in ratios}
+    picture.xaxis.major_label_overrides = {ratio: ratio_text(ratio) for ratio in ratios}
     picture.xaxis.major_label_policy = _no_overlap()
     margin = 0.08 * (ratios[-1] - ratios[0] or 1.0)
     picture.x_range.start, picture.x_range.end = ratios[0] - margin, ratios[-1] + margin
@@ -271,7 +272,12 @@ def beta_curves(mean: NDArray[np.float64], betas: list[tuple[float, Beta]]) -> A
     colours = ratio_colours([ratio for ratio, _ in betas])
     lines = [
         picture.line(
-            x, densities[ratio], y_range_name="density", line_color=colours[ratio], line_width=2.5, name=f"{ratio:g}"
+            x,
+            densities[ratio],
+            y_range_name="density",
+            line_color=colours[ratio],
+            line_width=2.5,
+            name=ratio_text(ratio),
         )
         for ratio, _ in betas
     ]
@@ -353,7 +359,7 @@ def class_histogram(counts: Mapping[float, NDArray[np.int64]]) -> Any:
         height, _ = np.histogram(count, bins=edges)
         x = np.repeat(edges, 2)
         y = np.concatenate([[0], np.repeat(height, 2), [0]])
-        lines.append(picture.line(x, y, line_color=colours[ratio], line_width=2, name=f"{ratio:g}"))
+        lines.append(picture.line(x, y, line_color=colours[ratio], line_width=2, name=ratio_text(ratio)))
     _hover(picture, lines, [("prune ratio", "$name"), ("images kept", "$x{0}"), ("classes", "@y{0,0}")])
     picture.y_range.start = 0
     return picture

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.config import RunConfig, ScoreConfig, TrainConfig
+from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import Beta
@@ -113,7 +113,7 @@ def render(content: Content) -> str:
         classes=classes,
         class_names=names if len(names) <= TABLE_CLASSES else [],
         kept_by=content.kept_by,
-        redrawn=[f"{ratio:g}" for ratio in content.redrawn],
+        redrawn=[ratio_text(ratio) for ratio in content.redrawn],
         command=command(content.asked, content.rows),
         asked={key: _plain(value) for key, value in content.asked.items()},
         environment=content.environment,

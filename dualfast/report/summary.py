@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dualfast.config import ratio_text
 from dualfast.selection.methods import uses_scores
 
 COLUMNS = ("prune ratio", "kept", "method", "accuracy %", "spread", "best %", "scoring s", "training s", "seeds")
@@ -66,7 +67,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[list[str]]:
     """The results table: for each group of rows, its cells as text in the order of COLUMNS."""
     return [
         [
-            f"{group.prune_ratio:g}",
+            ratio_text(group.prune_ratio),
             str(group.kept),
             group.method,
             f"{group.accuracy:.2f}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import RunConfig, ScoreConfig, Scoring, TrainConfig
+from dualfast.config import RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
 from dualfast.data.beton import open_beton
 from dualfast.errors import DualfastError
 from dualfast.runs.progress import Progress
@@ -101,12 +101,12 @@ def _check_ratios(config: RunConfig, session: RunSession) -> None:
         kept = kept_count(session.n_samples, ratio)
         if kept < session.ranks.size:
             raise ValueError(
-                f"prune_ratio {ratio:g} keeps {kept} of {session.n_samples} images, and a training needs at least "
-                f"{session.ranks.size}, one per process; lower prune_ratio"
+                f"prune_ratio {ratio_text(ratio)} keeps {kept} of {session.n_samples} images, and a training needs at "
+                f"least {session.ranks.size}, one per process; lower prune_ratio"
             )
         if kept < session.n_classes:
             session.progress.say(
-                f"prune ratio {ratio:g} keeps {kept} images of {session.n_classes} classes: some get none"
+                f"prune ratio {ratio_text(ratio)} keeps {kept} images of {session.n_classes} classes: some get none"
             )
 
 

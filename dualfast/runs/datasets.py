@@ -9,6 +9,7 @@ from dualfast.comm.ranks import Ranks
 from dualfast.config import Data, reading_of
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
+from dualfast.data.classes import check_labels
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
@@ -28,6 +29,11 @@ def open_datasets(
         raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
     opened = [beton.open_beton(source if source.endswith(".beton") else path) for path, source in paths.items()]
     train, test = opened[0], opened[1] if len(opened) > 1 else None
+    check_labels(train.labels, lambda row: f"sample {row} of {train.path}")
+    if train.class_names and len(train.class_names) <= (high := int(train.labels.max())):
+        raise ValueError(
+            f"{train.path} has the label {high} and names {len(train.class_names)} classes; write it again"
+        )
     ranks.check_same({"the training data": train.fingerprint})
     noted = {"data_fingerprint": train.fingerprint}
     noted |= {} if test is None else {"test_fingerprint": test.fingerprint}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dualfast.config import method_options
 from dualfast.data.beton import Beton
+from dualfast.data.classes import check_labels
 from dualfast.data.index_list import load_keep, read_sidecar
 from dualfast.report import page
 from dualfast.runs.rundir import RunDir
@@ -36,6 +37,8 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
         path = run_dir.scores_path(seed)
         scores = Scores.load(path, fingerprint=fingerprint)
         labels = Scores.about(path)["labels"] if labels is None else labels
+    if labels is not None:
+        check_labels(labels, lambda row: f"sample {row} of {run_dir.path}")
     selections = _Selections(run_dir, scores, labels, fingerprint)
     shown: list[Trial] = []
     if first is not None and labels is not None and (scores is not None or not needs_scores(first.method)):
@@ -83,7 +86,7 @@ class _Selections:
         """The resolved spec: as saved beside the list, so that c_D auto is not resolved again."""
         path = self.list_of(trial)
         if path is not None and read_sidecar(path):
-            return SelectionSpec.read(path)[0]
+            return SelectionSpec.read(path, trust=True)[0]  # nothing is drawn from it
         return trial.selection(**self.given).resolve(Statistics.of(lambda: self.scores), silent)
 
     def kept(self, trial: Trial) -> NDArray[Any]:

@@ -8,9 +8,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import Data, Reading
+from dualfast.config import Data, Reading, ratio_text
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
+from dualfast.storage.plain import read_yaml
 from dualfast.storage.records import Records
 
 # What may differ between two calls on the same run directory.
@@ -73,19 +74,21 @@ class RunDir:
     def keep_path(self, ratio: float, method: str, seed: int, first: bool = True) -> Path:
         """keep-<ratio>.npy for the run's first method and seed, keep-<ratio>-<method>-seed<k>.npy for the others."""
         method = method.replace("/", "_").replace(":", "_")
-        return self.path / (f"keep-{ratio:g}.npy" if first else f"keep-{ratio:g}-{method}-seed{seed}.npy")
+        name = f"keep-{ratio_text(ratio)}"
+        return self.path / (f"{name}.npy" if first else f"{name}-{method}-seed{seed}.npy")
 
     def config(self) -> dict[str, Any]:
         """config.yaml: {"asked": the configuration, "environment": versions, machine and commit}."""
-        import yaml
-
+        why = "it is not a configuration"
         try:
-            loaded = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            loaded = None
-        if not isinstance(loaded, dict) or not isinstance(loaded.get("asked"), dict):
-            raise ValueError(f"{str(self.config_path)!r} is damaged; delete the run directory or give another --out")
-        return loaded
+            loaded = read_yaml(self.config_path)
+            if isinstance(loaded, dict) and isinstance(loaded.get("asked"), dict):
+                return loaded
+        except ValueError as error:
+            why = str(error)
+        raise ValueError(
+            f"{str(self.config_path)!r} is damaged ({why}); delete the run directory or give another --out"
+        )
 
     def _write_config(self, request: dict[str, Any]) -> None:
         import yaml

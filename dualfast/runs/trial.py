@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import RunConfig, check_ratio
+from dualfast.config import RunConfig, check_ratio, ratio_text
 from dualfast.data.index_list import load_keep, read_sidecar, save_keep
 from dualfast.runs.scoring import load_scores, score_times
 from dualfast.runs.session import RunSession
@@ -36,7 +36,7 @@ class Trial:
     draw_seed: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        what = "all images" if self.method == "full" else f"{self.method} at prune ratio {self.prune_ratio:g}"
+        what = "all images" if self.method == "full" else f"{self.method} at prune ratio {ratio_text(self.prune_ratio)}"
         return f"{what}, seed {self.seed}"
 
     def selection(self, c_d: Any, per_class: bool) -> SelectionSpec:
@@ -139,7 +139,7 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     spec = trial.selection(config.c_d, config.per_class)
     if first and path.exists():
         resolved = spec.resolve(Statistics.of(lambda: load_scores(session, trial.seed)), silent)
-        if not read_sidecar(path) or SelectionSpec.read(path)[0].sidecar() != resolved.sidecar():
+        if not read_sidecar(path) or SelectionSpec.read(path, trust=True)[0].sidecar() != resolved.sidecar():
             # An earlier call on this directory had another first method.
             path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, False)
 

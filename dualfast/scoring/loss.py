@@ -38,8 +38,8 @@ def dual_loss(
     tensors and Triton on CUDA tensors; "cpp", "triton" and "torch" select one and raise when it cannot run.
 
     by_products=False leaves out aum, aum_prob, el2n and entropy: ScoreTable.scores() gives None for them once a
-    recorded visit lacks them. inplace=True writes the gradient over the logits, if their columns are adjacent: nothing,
-    autograd included, may need the logits afterwards.
+    recorded visit lacks them. inplace=True writes the gradient over the logits, if their columns are adjacent and no
+    two rows share memory: nothing, autograd included, may need the logits afterwards.
 
     A sample that comes twice in an epoch has two visits; twice in one batch it has one, that of its first row. Rows
     with ignore_index are not visits, whatever their index. On CUDA nothing waits for the device: an index or a target
@@ -160,7 +160,7 @@ def _traced(
     arguments = (logits.detach(), targets, index, weight, *state)
     options = {"window": table.window, "limit": table.limit, "backend": backend, "reduction": reduction}
     options |= {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "by_products": by_products}
-    if inplace and with_grad:
+    if inplace and with_grad and not ops.overlaps_itself(logits):
         grad = arguments[0]
         loss = torch.ops.dualfast.step_(*arguments, **options, scale=scale)
     else:

@@ -16,6 +16,7 @@ from dualfast.selection.select import select_in_memory
 from dualfast.selection.shards import Shard, Source, shards_of
 from dualfast.selection.spec import SelectionSpec
 from dualfast.selection.streaming import write_selection
+from dualfast.selection.where import ids_where
 
 
 def write_list(
@@ -61,7 +62,7 @@ def write_list(
         spec,
         scores,
         labels=_labels(shards) if spec.per_class else None,
-        among=None if spec.where is None else ids_where(paths[0], spec.where, len(scores)),
+        among=None if spec.where is None else ids_where(paths[0], spec.where),
     )
     save_keep(out, kept, n_samples=len(scores), fingerprint=shards[0].fingerprint, **spec.sidecar())
     return len(kept), len(scores) - len(kept)
@@ -85,19 +86,3 @@ def _labels(shards: list[Shard]) -> NDArray[Any] | None:
     if not all("label" in shard.columns for shard in shards):
         return None
     return np.concatenate([s.arrays["label"] if s.arrays else Scores.about(s.name)["labels"] for s in shards])
-
-
-def ids_where(path: str, expression: str, n_samples: int) -> NDArray[np.int64]:
-    """The ids of the samples for which a DuckDB expression on the columns of a score table holds, ascending."""
-    import duckdb
-
-    try:
-        with duckdb.connect() as database:
-            # file_row_number: without an id column, a sample's id is its row.
-            rows = database.read_parquet(path, file_row_number=True)
-            number = "id" if "id" in rows.columns else "file_row_number"
-            ids = rows.filter(expression).project(number).fetchnumpy()[number]
-    except duckdb.Error as error:
-        raise ValueError(f"where is {expression!r}: {str(error).splitlines()[0]}") from None
-    assert ids.max(initial=0) < n_samples
-    return np.sort(np.asarray(ids, np.int64))

@@ -236,8 +236,9 @@ class OverStrata(Method):
         return (self.score,)
 
     def __post_init__(self) -> None:
-        if isinstance(self.strata, bool) or not isinstance(self.strata, int | np.integer) or self.strata < 1:
-            raise ValueError(f"strata is {self.strata!r}; give an integer, at least 1")
+        given = self.strata
+        if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 1 <= given < 2**31:
+            raise ValueError(f"strata is {given!r}; give an integer from 1 to 2**31 - 1")
 
     def pick(self, samples: Samples, n: int) -> Ints:
         keys = ops.race_keys(samples.uniform())
@@ -295,7 +296,7 @@ class Stratified(OverStrata):
     score: str = field(default="dual", metadata={"doc": "the score whose quantiles are the strata"})
 
     def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
-        groups = [group for group in np.array_split(np.argsort(column, kind="stable"), self.strata) if len(group)]
+        groups = np.array_split(np.argsort(column, kind="stable"), min(self.strata, len(column)))
         yield from zip(groups, shares([len(group) for group in groups], n), strict=True)
 
 

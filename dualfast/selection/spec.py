@@ -3,7 +3,6 @@ from it what it can (memory: select, files: streaming, ranks: sharded)."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -13,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from dualfast.config import GivenCD, check_ratio, method_options
+from dualfast.config import GivenCD, check_ratio, method_options, ratio_text
 from dualfast.data.index_list import RESULT_KEYS
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
 from dualfast.selection.notices import warn
 from dualfast.selection.quotas import PerClass
+from dualfast.storage.plain import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionSpec:
     """The arguments of select by name, checked when it is made.
 
-    exclude and force: ids, a mask, or the path of an .npy with either; only paths can be saved. where: a DuckDB
-    expression over the columns of a score table. options: those of the method. Raises ValueError and TypeError as
+    exclude and force: ids, a mask, or the path of an .npy with either; only paths can be saved. where: a condition on
+    the columns of a score table. options: those of the method. Raises ValueError and TypeError as
     select does.
     """
 
@@ -48,6 +48,8 @@ class SelectionSpec:
             if name == "options" or name in _DEFAULTS:
                 raise ValueError(f"options holds {name!r}, which is an argument; give {name}={self.options[name]!r}")
         check_ratio(self.prune_ratio)
+        if not isinstance(self.where, str | None):
+            raise TypeError(f"where is {self.where!r}; give a condition as text, as 'aum > 0'")
         seed = self.seed
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed!r}; give an integer of 64 bits, 0 to 2**64 - 1")
@@ -88,7 +90,7 @@ class SelectionSpec:
             return self
         c_d = c_d_number(self.c_d, statistics, self.prune_ratio)
         if self.c_d == "auto":
-            say(f"c_d auto is {c_d:g} for these scores at prune ratio {self.prune_ratio:g}")
+            say(f"c_d auto is {c_d:g} for these scores at prune ratio {ratio_text(self.prune_ratio)}")
         return replace(self, c_d=c_d)
 
     def sidecar(self) -> dict[str, Any]:
@@ -104,20 +106,28 @@ class SelectionSpec:
         return noted | ({"c_d": self.c_d} if self._takes_c_d else {}) | unsaid | dict(self.options)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> tuple[SelectionSpec, str | None]:
+    def read(cls, path: str | os.PathLike[str], *, trust: bool = False) -> tuple[SelectionSpec, str | None]:
         """The spec that a sidecar (.json, or the .npy beside it) holds, and the fingerprint of its data.
 
-        Raises ValueError for a file that does not hold one.
+        trust: whether drawing it may evaluate its `where` and read the files that its `exclude` and `force` name.
+        Raises ValueError for a file that does not hold a spec, and, unless trust, for one with any of these.
         """
         path = Path(path).with_suffix(".json")
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = read_json(path)
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
             unsaid = methods.kind_of(arguments.get("method", _DEFAULTS["method"])).unsaid
-            return cls(**arguments, options={**unsaid, **options}), about.get("fingerprint")
+            spec = cls(**arguments, options={**unsaid, **options})
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} does not say how a list was drawn: {error}") from None
+        reads = {name: getattr(spec, name) for name in ("where", "exclude", "force")}
+        if not trust and any(value is not None for value in reads.values()):
+            named = ", ".join(f"{name} {value!r}" for name, value in reads.items() if value is not None)
+            raise ValueError(
+                f"{str(path)!r} restricts the selection by {named}; give trust=True if you know who wrote that"
+            )
+        return spec, about.get("fingerprint")
 
 
 _DEFAULTS = {f.name: f.default for f in fields(SelectionSpec) if f.name != "options"}

@@ -15,7 +15,7 @@ from batches import N, collect
 
 from dualfast.data.index_list import as_indices, save_keep
 from dualfast.loading import order
-from dualfast.loading.loader import Loader
+from dualfast.loading.loader import Loader, image_pipelines
 
 
 def test_the_same_batches_for_any_number_of_workers(small: Path) -> None:
@@ -143,3 +143,16 @@ def test_two_iterations_at_once(small: Path) -> None:
 def test_bad_arguments_are_named(small: Path, options: dict[str, Any], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         Loader(small, **{"batch_size": 32, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        *[("scale", bounds) for bounds in ((0, 1), (0.5, 0.1), (0.1, 1.1), (0.1, float("nan")), (0.1,), (-1, 1))],
+        *[("ratio", bounds) for bounds in ((0, 1), (2, 1), (float("nan"), 1), (1, float("inf")), (1, 1, 1))],
+    ],
+)
+def test_bounds_of_random_crops_are_checked(name: str, bounds: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} is .*; give two numbers, 0 < low <= high"):
+        image_pipelines(8, augment="rrc", **{name: bounds})
+    assert image_pipelines(8, augment="rrc", scale=(0.2, 0.2), ratio=(0.1, 30))

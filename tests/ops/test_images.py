@@ -3,21 +3,25 @@ error, never a crash; resizing gives the same bits for every instruction set."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hostile import progressive_jpeg
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.config import MAX_JPEG_SCANS
 from dualfast.data import beton
 from dualfast.data.beton import checksums
 
@@ -296,6 +300,24 @@ def test_damaged_files_give_an_image_or_are_left_and_never_crash() -> None:
     decoded, left = map(int, done.stdout.split())
     assert decoded > 500
     assert left > 500
+
+
+@needs_library
+def test_limits_on_scans_pixels_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond them a JPEG is left to the caller, however cheap it would be to decode."""
+    start = time.perf_counter()
+    box = boxes_at([0], [0], 64, 64)
+    for scans, code in ((MAX_JPEG_SCANS - 1, 0), (5000, ops.UNDECODED)):
+        status, _ = load(progressive_jpeg(2048, scans), (2048, 2048), box, (64, 64))
+        assert status[0] == code
+    assert time.perf_counter() - start < 5
+    whole = encode(picture(100, 120), "4:4:4")
+    in_scans = encode(picture(100, 120), "4:4:4", progressive=True)
+    limits = importlib.import_module("dualfast.ops.images")
+    for limit, baseline, progressive in ((300_000, 0, 0), (60_000, 0, 4), (35_999, 4, 4)):
+        monkeypatch.setattr(limits, "MAX_IMAGE_BYTES", limit)
+        for data, code in ((whole, baseline), (in_scans, progressive)):
+            assert load(data, (100, 120), box, (64, 64))[0][0] == code, (limit, code)
 
 
 # ---- the same bits everywhere ---------------------------------------------------------------------------------------

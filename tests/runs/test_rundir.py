@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dualfast.runs.rundir import RunDir
+from dualfast.runs.trial import Trial
 
 
 def test_records_survive_a_line_cut_off_by_a_crash(tmp_path: Path) -> None:
@@ -42,6 +43,26 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
         RunDir(tmp_path / "thesis.tex", {"epochs": 3})
     with pytest.raises(ValueError, match=r"no config\.yaml"):
         RunDir(tmp_path)
+
+
+def test_ratios_that_differ_have_lists_of_their_own(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    ratios = (0.5, 0.123456, 0.1234561, 0.1234562, 0.12345620000000001)
+    assert [run_dir.keep_path(ratio, "dual", 0).name for ratio in ratios[:3]] == [
+        "keep-0.5.npy",
+        "keep-0.123456.npy",
+        "keep-0.1234561.npy",
+    ]
+    for first in (True, False):
+        assert len({run_dir.keep_path(ratio, "dual", 0, first) for ratio in ratios}) == len(ratios)
+    assert len({str(Trial("dual", ratio, 0)) for ratio in ratios}) == len(ratios)  # names checkpoints
+
+
+@pytest.mark.parametrize("text", ["asked: {a: &a [1], b: *a}", "asked: " + "[" * 20000, "[1]", "asked: 3", ""])
+def test_a_configuration_of_another_kind_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml' is damaged \(.*delete the run directory"):
+        RunDir(tmp_path).config()
 
 
 def test_config_records_what_was_asked_and_where(tmp_path: Path) -> None:

@@ -129,6 +129,28 @@ def test_inplace_gradients_lie_over_the_logits_and_the_scores_are_the_same(backe
     assert torch.equal(tables[0].lines, tables[1].lines)
 
 
+@pytest.mark.parametrize("how", ["cpp", "torch", "traced"])
+@pytest.mark.parametrize("shape", ["one row for all", "rows that overlap", "one column for all"])
+def test_inplace_leaves_logits_alone_whose_rows_share_memory(how: str, shape: str) -> None:
+    _, targets, index = batch(20)
+    strides = {"one row for all": (0, 1), "rows that overlap": (3, 1), "one column for all": (1, 0)}[shape]
+    memory = torch.randn(3 * 20 + CLASSES, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    ends = []
+    for inplace in (False, True):
+        table = ScoreTable(20, window=2)
+
+        def step(memory: torch.Tensor, table: ScoreTable = table, inplace: bool = inplace) -> torch.Tensor:
+            logits = (memory * 2).as_strided((20, CLASSES), strides)
+            backend = "auto" if how == "traced" else how
+            return dual_loss(logits, targets, index, table, backend=backend, inplace=inplace)
+
+        run = torch.compile(step, fullgraph=True, backend="aot_eager") if how == "traced" else step
+        loss = run(memory)
+        ends.append((loss.detach(), *torch.autograd.grad(loss, memory), table.lines))
+    for plain, ours in zip(*ends, strict=True):
+        assert torch.equal(plain, ours)
+
+
 def test_inplace_is_noticed_by_who_needs_the_logits() -> None:
     inputs, targets, index = batch(6)
     logits = layer()(inputs).tanh()  # whose own backward reads what it gave

@@ -628,6 +628,7 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"method": "dual", "keep": "both"}, ValueError, "keep is 'both'"),
         (_with(0.5), 0.5, {"method": "ccs", "score": "dual", "mis_ratio": 1}, ValueError, "mis_ratio is 1"),
         (_with(0.5), 0.5, {"method": "ccs", "score": "dual", "strata": 0}, ValueError, "strata is 0"),
+        (_with(0.5), 0.5, {"method": "stratified", "strata": 10**12}, ValueError, "strata is 1000000000000; give"),
         (_with(0.5), 0.5, {"per_class": True}, ValueError, "needs labels"),
         (_with(0.5), 0.5, {"per_class": True, "labels": np.zeros(99, int)}, ValueError, r"shape \(99,\)"),
         (_with(0.5), 0.5, {"per_class": True, "labels": GOOD}, ValueError, "float64"),

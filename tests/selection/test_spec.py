@@ -66,7 +66,10 @@ def test_select_and_select_like_it(
     assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", *flags]) == 0
     assert "kept 400 of 2000, removed 1600" in capsys.readouterr().out
     assert (load_keep("keep.npy", n_samples=N, fingerprint="f") == want).all()
-    assert cli.main([*command, "again.npy", "--like", "keep.json"]) == 0
+    if {"--exclude", "--force"} & set(flags):  # files that the sidecar names
+        assert cli.main([*command, "again.npy", "--like", "keep.json"]) == 2
+        assert "give --trust" in capsys.readouterr().err
+    assert cli.main([*command, "again.npy", "--like", "keep.json", "--trust"]) == 0
     assert Path("again.npy").read_bytes() == Path("keep.npy").read_bytes()
     assert Path("again.json").read_text() == Path("keep.json").read_text()
 
@@ -77,7 +80,9 @@ def test_an_expression_on_the_table(scores: dualfast.Scores, capsys: pytest.Capt
     assert cli.main([*command, "keep.npy", "--prune-ratio", "0.8", "--where", "aum > 0 AND label <> 1"]) == 0
     want = select(scores, 0.8, c_d="auto", among=(np.asarray(scores.aum) > 0) & (LABELS != 1))
     assert (load_keep("keep.npy") == want).all()
-    assert cli.main([*command, "again.npy", "--like", "keep.npy"]) == 0
+    assert cli.main([*command, "again.npy", "--like", "keep.npy"]) == 2
+    assert "restricts the selection by where 'aum > 0 AND label <> 1'; give --trust" in capsys.readouterr().err
+    assert cli.main([*command, "again.npy", "--like", "keep.npy", "--trust"]) == 0
     assert (load_keep("again.npy") == want).all()
     for expression, says in (("aum >", "where is 'aum >'"), ("size > 1", "where is 'size > 1'")):
         assert cli.main([*command, "bad.npy", "--prune-ratio", "0.8", "--where", expression]) == 2
@@ -203,7 +208,8 @@ OLD = {
 @pytest.mark.parametrize("text", OLD)
 def test_a_list_of_version_0_1_is_drawn_again(scores: dualfast.Scores, text: str) -> None:
     Path("old.json").write_text(text)
-    assert cli.main(["select", "--scores", "scores.parquet", "--out", "keep.npy", "--like", "old.json"]) == 0
+    trust = ["--trust"] if "exclude" in text else []
+    assert cli.main(["select", "--scores", "scores.parquet", "--out", "keep.npy", "--like", "old.json", *trust]) == 0
     assert (load_keep("keep.npy", fingerprint="f") == select(scores, 0.8, **OLD[text])).all()
     before, now = json.loads(text), json.loads(Path("keep.json").read_text())
     if before["method"] == "ccs":
@@ -238,8 +244,15 @@ def test_the_sidecar_is_read_as_it_was_written(scores: dualfast.Scores) -> None:
         exclude="out.npy",
     )
     Path("keep.json").write_text(json.dumps(spec.sidecar() | {"fingerprint": "f", "kept": 9}))
-    assert SelectionSpec.read("keep.json") == (spec, "f")
-    assert SelectionSpec.read("keep.npy") == (spec, "f")
+    assert SelectionSpec.read("keep.json", trust=True) == (spec, "f")
+    assert SelectionSpec.read("keep.npy", trust=True) == (spec, "f")
+    for name, value in (("where", "aum > 0"), ("exclude", "out.npy"), ("force", [3])):
+        Path("keep.json").write_text(json.dumps({"prune_ratio": 0.5, name: value}))
+        with pytest.raises(ValueError, match=f"restricts the selection by {name} "):
+            SelectionSpec.read("keep.json")
+    Path("keep.json").write_text('{"prune_ratio": 0.5, "where": 3}')
+    with pytest.raises(ValueError, match="does not say how a list was drawn: where is 3"):
+        SelectionSpec.read("keep.json", trust=True)
 
 
 def test_ccs_of_0_1_covered_aum(tmp_path: Path) -> None:

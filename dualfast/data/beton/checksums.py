@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from dualfast.data.beton.parallel import in_order
 from dualfast.storage import files
+from dualfast.storage.plain import read_regular
 
 MAGIC = b"beton-cr"
 FIXED = np.dtype([("page_size", "<u8"), ("length", "<u8"), ("tables", "<u8"), ("own", "<u8")])
+MIN_PAGE = 1 << 12  # bytes; of a file with checksums, which bounds their number
 READ_BYTES = 1 << 20  # read at once
 
 
@@ -87,19 +89,24 @@ def save(path: str | os.PathLike[str], sums: Checksums) -> None:
         part.write_bytes(MAGIC + fixed.tobytes() + pages)
 
 
-def load(path: str | os.PathLike[str]) -> Checksums | None:
-    """The checksums of the .beton at path, or None when it has none. ValueError when PATH.crc is damaged."""
+def load(path: str | os.PathLike[str], n_bytes: int) -> Checksums | None:
+    """The checksums of the .beton at path, which has n_bytes, or None when it has none. ValueError when PATH.crc is
+    damaged, or larger than the checksums of such a file."""
     file = path_of(path)
+    damaged = f"{file} is damaged; delete it to continue without checksums"
+    start = len(MAGIC) + FIXED.itemsize
     try:
-        data = file.read_bytes()
+        data = read_regular(file, start + 4 * -(-n_bytes // MIN_PAGE))
     except FileNotFoundError:
         return None
-    start = len(MAGIC) + FIXED.itemsize
+    except ValueError as error:
+        raise ValueError(f"{damaged} ({error})") from None
     pages = data[start:]
     if data[: len(MAGIC)] == MAGIC and len(data) >= start and len(pages) % 4 == 0:
         fixed = np.frombuffer(data, FIXED, 1, len(MAGIC)).copy()
         own, page_size, length = (int(fixed[name][0]) for name in ("own", "page_size", "length"))
         fixed["own"] = 0
-        if own == crc32(pages, crc32(fixed.tobytes())) and len(pages) // 4 == -(-length // page_size):
+        fits = page_size >= MIN_PAGE and len(pages) // 4 == -(-length // page_size)
+        if fits and own == crc32(pages, crc32(fixed.tobytes())):
             return Checksums(page_size, length, int(fixed["tables"][0]), np.frombuffer(pages, "<u4"))
-    raise ValueError(f"{file} is damaged; delete it to continue without checksums")
+    raise ValueError(damaged)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from dualfast.data.beton.format import JPEG, RAW
-from dualfast.data.images import Payload, decode
+from dualfast.data.images import Payload, decode, open_image
 
 RAW_MAX_SIDE = 64  # px; mode "auto" stores images up to this size raw
 FORMAT_MAX_SIDE = 0xFFFF
@@ -41,9 +41,9 @@ class Encoder:
         """A JPEG's own bytes when no option asks for a change; else None."""
         if self.mode == "raw" or not isinstance(payload, bytes) or payload[:2] != b"\xff\xd8":
             return None
-        from PIL import ExifTags, Image
+        from PIL import ExifTags
 
-        with Image.open(io.BytesIO(payload)) as image:
+        with open_image(payload, max_size=self.max_size) as image:
             width, height = image.size
             longest = max(width, height)
             if (

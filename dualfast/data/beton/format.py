@@ -11,7 +11,9 @@ Two sidecars hold what the format has no room for: PATH.json class names and the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -32,16 +34,43 @@ DESCRIPTOR = np.dtype([("type_id", "<u1"), ("name", "<u1", 16), ("arguments", "<
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 EXTENT = np.dtype([("ptr", "<u8"), ("size", "<u8")])
-FLOAT_TYPE, INT_TYPE, IMAGE_TYPE = 0, 1, 2
+FLOAT_TYPE, INT_TYPE, IMAGE_TYPE, CUSTOM_TYPE = 0, 1, 2, 255
+ARRAY_TYPES = (4, 6)  # NumPy's and torch's
 FIELD_DTYPES = {
     FLOAT_TYPE: np.dtype("<f8"),
     INT_TYPE: np.dtype("<i8"),
     IMAGE_TYPE: IMAGE,
     3: EXTENT,  # bytes
-    4: np.dtype("<u8"),  # array
+    4: np.dtype("<u8"),
     5: EXTENT,  # JSON
-    6: np.dtype("<u8"),  # tensor
+    6: np.dtype("<u8"),
 }
+ARRAY_ARGUMENTS = np.dtype([("shape", "<u8", 32), ("type_length", "<u8")])  # then the dtype, as JSON of dtype.descr
+
+
+def array_bytes(arguments: NDArray[np.uint8]) -> int:
+    """The bytes of each value of an array field, by its arguments (1024,). ValueError when they describe no array of
+    plain values."""
+    fixed = arguments[: ARRAY_ARGUMENTS.itemsize].view(ARRAY_ARGUMENTS)[0]
+    sides = fixed["shape"].tolist()
+    while sides and sides[-1] == 0:
+        sides.pop()
+    text = arguments[ARRAY_ARGUMENTS.itemsize :][: min(int(fixed["type_length"]), len(arguments))].tobytes()
+    try:
+        ((name, kind),) = json.loads(text)
+        dtype = np.dtype(kind) if name == "" and isinstance(kind, str) else None
+    except (ValueError, TypeError, RecursionError):
+        dtype = None
+    if (
+        dtype is None
+        or dtype.kind not in "biufcSUmM"
+        or dtype.subdtype
+        or not dtype.itemsize
+        or 0 in sides
+        or not sides
+    ):
+        raise ValueError("its arguments describe no array")
+    return int(prod(sides) * dtype.itemsize)
 
 
 def row_dtype(fields: Iterable[np.dtype[Any]]) -> np.dtype[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import weakref
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from dualfast.data.beton.format import JPEG, RAW
 from dualfast.data.beton.tables import Tables
 from dualfast.data.images import decode
 from dualfast.errors import DataChanged
+from dualfast.storage.plain import read_json
 
 FINGERPRINT_SAMPLES = 64
 
@@ -82,11 +82,14 @@ class Beton(Tables):
 
     @cached_property
     def sidecar(self) -> dict[str, Any]:
-        """The content of PATH.json; empty when it does not exist or belongs to other data."""
+        """The content of PATH.json; empty when it does not exist or belongs to other data. ValueError when it is
+        damaged."""
         try:
-            content = json.loads(Path(f"{self.path}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json(f"{self.path}.json")
+        except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it to continue without class names") from None
         if not isinstance(content, dict) or content.get("n_samples") != self.n_samples:
             return {}
         return content if content.get("fingerprint") == self.fingerprint else {}

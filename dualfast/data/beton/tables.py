@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 from dualfast.data.beton import checksums
 from dualfast.data.beton.format import (
     ALLOCATION,
+    ARRAY_TYPES,
+    CUSTOM_TYPE,
     DESCRIPTOR,
+    EXTENT,
     FIELD_DTYPES,
     HEADER,
+    IMAGE,
     IMAGE_TYPE,
     INT_TYPE,
     RAW,
     VERSION,
+    array_bytes,
     row_dtype,
     start_of_pages,
 )
@@ -32,8 +37,9 @@ CHUNK_ROWS = 1 << 14  # checked at once: they fit into the cache
 
 class Tables:
     """Header, field descriptors and metadata of a .beton in memory. ValueError when they, or the allocation table,
-    contradict each other or the file's length, so that nothing read later can lie outside the file, or when they differ
-    from their checksum in PATH.crc.
+    contradict each other or the file's length, so that nothing read later can lie outside the file or be larger than
+    its row and its field say, or when they differ from their checksum in PATH.crc. Of a custom field only the pointers
+    are checked, where its rows are like those of FFCV's image or bytes fields; the rest is up to custom_fields.
 
     n_samples; page_size, bytes (the file's), data_start, table_start (bytes); field_names, field_types, descriptors
     (n_fields,); metadata (n,), the rows as stored; labels (n,) int64; per sample mode uint8 (0 JPEG, 1 raw), width and
@@ -49,11 +55,15 @@ class Tables:
         self.tables_crc = checksums.of_tables(tables)
         if self.sums is not None and (self.sums.length, self.sums.tables) != (self.bytes, self.tables_crc):
             raise self.checksum_error("its tables differ")
-        sizes = self._sizes_in_order(file)
+        others = [at for at in range(len(self.field_types)) if self._points(at) and at != self.image_field]
+        sizes = None if others else self._sizes_in_order(file)
         if sizes is None:
-            sizes = self._sizes_by_search(self._sorted_allocations(file))
+            allocations = self._sorted_allocations(file)
+            for at in others:
+                self._check_field(at, allocations)
+            sizes = self._sizes_of(self.image_field, allocations)
         if self.image_field is not None:
-            self._check_images(sizes)
+            self._check_images(self.image_field, sizes)
             self.size = sizes
 
     # ---- reading ----------------------------------------------------------------------------------------------------
@@ -65,12 +75,14 @@ class Tables:
             raise self.damaged(f"its format version is {version}, not {VERSION}")
         if not 0 < n_fields <= 4096:
             raise self.damaged(f"it claims {n_fields} fields")
-        if self.page_size == 0 or self.page_size & (self.page_size - 1):
-            raise self.damaged(f"its page size {self.page_size} is not a power of two")
+        if self.page_size < checksums.MIN_PAGE or self.page_size & (self.page_size - 1):
+            raise self.damaged(f"its page size {self.page_size} is not a power of two from {checksums.MIN_PAGE}")
         self.descriptors: NDArray[np.void] = self._read_array(file, DESCRIPTOR, n_fields, HEADER.itemsize)
         self.field_types = [int(type_id) for type_id in self.descriptors["type_id"]]
         names = self.descriptors["name"]
         self.field_names = [bytes(name).split(b"\0")[0].decode("ascii", "replace") for name in names]
+        if len(set(self.field_names)) < n_fields:
+            raise self.damaged("two of its fields have one name")
         return header
 
     def _read_rows(self, file: io.BufferedReader) -> None:
@@ -88,7 +100,7 @@ class Tables:
 
     def _field_dtype(self, at: int) -> np.dtype[Any]:
         name, type_id = self.field_names[at], self.field_types[at]
-        if name in self._custom_fields:
+        if name in self._custom_fields and type_id in (*FIELD_DTYPES, CUSTOM_TYPE):
             metadata_type: np.dtype[Any] = self._custom_fields[name](self.descriptors[at]["arguments"]).metadata_type
             return metadata_type
         if type_id not in FIELD_DTYPES:
@@ -122,7 +134,7 @@ class Tables:
     @cached_property
     def sums(self) -> checksums.Checksums | None:
         """The content of PATH.crc; None when it does not exist."""
-        return checksums.load(self.path)
+        return checksums.load(self.path, self.bytes)
 
     # ---- checking ---------------------------------------------------------------------------------------------------
 
@@ -173,28 +185,58 @@ class Tables:
             first = rows.stop
         return sizes
 
-    def _sizes_by_search(self, table: NDArray[np.void]) -> NDArray[np.uint64]:
-        """The same from a table by ascending ptr that may hold rows of other fields; each image has a row of its
-        own."""
+    def _points(self, at: int) -> bool:
+        """Whether the rows of a field hold pointers."""
+        is_array = self.field_types[at] in ARRAY_TYPES and self.field_names[at] not in self._custom_fields
+        return is_array or self.metadata.dtype[at] in (IMAGE, EXTENT)
+
+    def _sizes_of(self, at: int | None, table: NDArray[np.void]) -> NDArray[np.uint64]:
+        """Bytes of each sample's value of a field, by the allocation table by ascending ptr, in which each value has a
+        row of its own."""
         sizes = np.empty(self.n_samples, np.uint64)
-        if self.image_field is None or not self.n_samples:
+        if at is None or not self.n_samples:
             return sizes
         if not len(table):
             raise self.damaged("its allocation table is empty")
+        column = self.metadata[f"f{at}"]
+        starts = np.ascontiguousarray(table["ptr"])
         for first in range(0, self.n_samples, CHUNK_ROWS):
-            ptr = self.ptr[first : first + CHUNK_ROWS]
-            rows = table[np.searchsorted(table["ptr"], ptr, side="right") - 1]  # the last: those before it are empty
-            samples = np.arange(first, first + len(ptr), dtype=np.uint64)
-            if (rows["ptr"] != ptr).any() or (rows["sample_id"] != samples).any():
-                raise self.damaged("an image's pointer and the allocation table disagree")
+            chunk = column[first : first + CHUNK_ROWS]
+            ptr = chunk[{IMAGE: "data_ptr", EXTENT: "ptr"}[chunk.dtype]] if chunk.dtype.names else chunk
+            found = np.searchsorted(starts, ptr, side="right") - 1  # the last: those before it are empty
+            sample = np.arange(first, first + len(ptr), dtype=np.uint64)
+            if chunk.dtype == EXTENT and (empty := chunk["size"] == 0).any():
+                found[empty] = np.searchsorted(starts, ptr[empty]) % len(table)
+                sample[empty] = table["sample_id"][found[empty]]  # empty values of several samples may have one ptr
+            rows = table[found]
+            if (rows["ptr"] != ptr).any() or (rows["sample_id"] != sample).any():
+                name = self.field_names[at]
+                raise self.damaged(f"the pointers of the field {name!r} and the allocation table disagree")
             sizes[first : first + CHUNK_ROWS] = rows["size"]
         return sizes
 
-    def _check_images(self, sizes: NDArray[np.uint64]) -> None:
+    def _check_field(self, at: int, table: NDArray[np.void]) -> None:
+        """Checks a field that the default pipelines do not read: FFCV's decoders copy as many bytes as the allocation
+        table says to where as many as the row, or the field's arguments, say have room."""
+        sizes, type_id, name = self._sizes_of(at, table), self.field_types[at], self.field_names[at]
+        if name in self._custom_fields:
+            return
+        if type_id == IMAGE_TYPE:
+            self._check_images(at, sizes)
+            return
+        try:
+            wanted = array_bytes(self.descriptors[at]["arguments"]) if type_id in ARRAY_TYPES else None
+        except ValueError as error:
+            raise self.damaged(f"the field {name!r}: {error}") from None
+        if (sizes != (self.metadata[f"f{at}"]["size"] if wanted is None else wanted)).any():
+            raise self.damaged(f"the sizes of the field {name!r} and the allocation table disagree")
+
+    def _check_images(self, at: int, sizes: NDArray[np.uint64]) -> None:
+        column = self.metadata[f"f{at}"]
         for first in range(0, self.n_samples, CHUNK_ROWS):
-            rows = slice(first, first + CHUNK_ROWS)
-            mode, size = self.mode[rows], sizes[rows]
-            pixels = np.multiply(self.width[rows], self.height[rows], dtype=np.uint64) * np.uint64(3)
+            chunk, size = column[first : first + CHUNK_ROWS], sizes[first : first + CHUNK_ROWS]
+            mode = np.ascontiguousarray(chunk["mode"])
+            pixels = np.multiply(chunk["width"], chunk["height"], dtype=np.uint64) * np.uint64(3)
             if mode.max() > RAW:
                 raise self.damaged("an image is neither JPEG nor raw")
             if pixels.min() == 0 or size.min() == 0:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.classes import check_labels
 from dualfast.data.images import Payload
-
-MAX_CLASSES = 1 << 20  # a network has an output for each number up to the largest label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,26 +50,16 @@ class Kind:
 
 
 def check(source: Source) -> Source:
-    """The source itself. ValueError when it is empty, has a label that is negative, beyond the class names or no class
-    number at all, or only one class."""
+    """The source itself. ValueError when it is empty, has labels that check_labels refuses, a label beyond the class
+    names, or only one class."""
     if len(source) == 0:
         raise ValueError(f"{source.location} contains no images")
-    low = int(source.labels.min())
-    if low < 0:
-        row = int(np.argmax(source.labels < 0))
-        raise ValueError(
-            f"{source.describe(row)} has the label {low}; labels start at 0 (unlabelled data cannot be used)"
-        )
-    high, names = int(source.labels.max()), source.class_names
+    check_labels(source.labels, source.describe)
+    low, high, names = int(source.labels.min()), int(source.labels.max()), source.class_names
     if names is not None and high >= len(names):
         raise ValueError(
             f"{source.describe(int(source.labels.argmax()))} has the label {high}, and {len(names)} classes have names "
             f"({names[0]} to {names[-1]}); labels are their numbers, from 0"
-        )
-    if high >= MAX_CLASSES:
-        raise ValueError(
-            f"{source.describe(int(source.labels.argmax()))} has the label {high}; labels number the classes from 0; "
-            "give other ids as text"
         )
     if low == high:
         name = names[low] if names else str(low)

@@ -80,6 +80,20 @@ def test_a_damaged_or_truncated_crc_file_is_refused(made: beton.Beton) -> None:
     beton.open_beton(made.path)
 
 
+def test_sizes_in_the_crc_file_are_bounded_by_the_file(made: beton.Beton) -> None:
+    crc = checksums.path_of(made.path)
+    assert made.sums is not None
+    for page_size, length in ((0, made.bytes), (1, made.bytes), (PAGE, 1 << 60), (1 << 62, 1 << 62)):
+        pages = np.zeros(3 if page_size else 0, np.uint32)
+        checksums.save(made.path, checksums.Checksums(page_size, length, made.sums.tables, pages))
+        with pytest.raises(ValueError, match=r"a\.beton"):
+            beton.open_beton(made.path)
+    with open(crc, "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"a\.beton\.crc is damaged; .* has more than [\d,]+ bytes"):
+        beton.open_beton(made.path)
+
+
 def test_writing_and_compacting_replace_them(made: beton.Beton) -> None:
     compact(made.path, range(0, N, 2), made.path.with_name("half.beton"))
     compact(made.path, range(10), made.path.with_name("half.beton"))

@@ -86,6 +86,9 @@ def test_the_same_source_gives_the_same_bytes(photos: Path, written: beton.Beton
     assert sidecar["class_names"] == ["a", "b"]
     os.remove(tmp_path / "again.beton.json")
     assert beton.open_beton(tmp_path / "again.beton").class_names is None
+    (tmp_path / "again.beton.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"again\.beton\.json' is nested too deeply; delete it to continue without"):
+        _ = beton.open_beton(tmp_path / "again.beton").class_names
 
 
 def test_fingerprint_depends_on_the_data_alone(tmp_path: Path) -> None:
@@ -189,12 +192,12 @@ def test_a_file_that_is_not_a_beton_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_image_larger_than_a_page_is_refused(tmp_path: Path) -> None:
-    made = beton.write((np.zeros((20, 8, 8, 3), np.uint8), np.arange(20)), tmp_path / "x.beton", page_size=1 << 21)
+    made = beton.write((np.zeros((20, 40, 40, 3), np.uint8), np.arange(20)), tmp_path / "x.beton", page_size=1 << 21)
     (tmp_path / "x.beton.crc").unlink()
     data = bytearray(made.path.read_bytes())
-    data[4:8] = (128).to_bytes(4, "little")
+    data[4:8] = (4096).to_bytes(4, "little")
     made.path.write_bytes(data)
-    with pytest.raises(ValueError, match="larger than its pages of 128 bytes"):
+    with pytest.raises(ValueError, match="larger than its pages of 4096 bytes"):
         beton.open_beton(made.path)
 
 
