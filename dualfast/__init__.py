@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dualfast import _moved
+
 if TYPE_CHECKING:
     from dualfast.data.beton.compact import compact as compact
     from dualfast.data.beton.verify import verify as verify
@@ -45,6 +47,8 @@ _HOME = {
     "ScoreTable": "scoring.table",
     "Scores": "scoring.scores",
 }
+
+_moved.install()
 
 __all__ = sorted([*_HOME, "__version__"])
 

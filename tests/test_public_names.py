@@ -6,10 +6,12 @@ import importlib
 import inspect
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 import dualfast
+from dualfast import _moved
 
 # name: parameters in order; "*" begins those that are given by name.
 SIGNATURES = {
@@ -99,3 +101,25 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", _moved.MOVED)
+def test_modules_of_0_1_still_import_and_say_where_they_went(name: str) -> None:
+    sys.modules.pop(f"dualfast.{name}", None)
+    with pytest.warns(DeprecationWarning, match=f"dualfast.{name} is a module of version 0.1; import from dualfast"):
+        module = importlib.import_module(f"dualfast.{name}")
+    with pytest.raises(AttributeError, match="'nothing' is gone"):
+        _ = module.nothing
+
+
+def test_names_of_moved_modules_are_those_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from dualfast import checksums
+        from dualfast.beton import Beton, open_beton, verify, write
+        from dualfast.keep import load_keep
+    assert (verify, write) == (dualfast.verify, dualfast.write)
+    assert open_beton.__module__ == Beton.__module__ == "dualfast.data.beton.reader"
+    assert load_keep.__module__ == "dualfast.data.index_list"
+    monkeypatch.setattr(checksums, "FIXED", "set under the old name")
+    assert importlib.import_module("dualfast.data.beton.checksums").FIXED == "set under the old name"
