@@ -49,10 +49,10 @@ class MovedModule(ModuleType):
         return next((home for home in homes if hasattr(home, name)), None)
 
     def __getattr__(self, name: str) -> Any:
-        home = None if name.startswith("__") else self._home(name)
-        if home is None:
-            raise AttributeError(f"module {self.__name__!r} of version 0.1 has moved, and {name!r} is gone")
-        return getattr(home, name)
+        for now in () if name.startswith("__") else (name, name.removeprefix("_")):  # some names are public now
+            if (home := self._home(now)) is not None:
+                return getattr(home, now)
+        raise AttributeError(f"module {self.__name__!r} of version 0.1 has moved, and {name!r} is gone")
 
     def __setattr__(self, name: str, value: Any) -> None:
         home = None if name.startswith("__") else self._home(name)
