@@ -1061,6 +1061,60 @@ MUTATIONS = [
         "pass",
         "tests/scoring/test_trajectories.py::test_columns_go_through_parquet",
     ),
+    Mutation(
+        "csrc/step_terms.h",
+        "(sums.true_exp - exp_neg<F>(sums.max_other - sums.max)) * inverse",
+        "(sums.true_exp - sums.others) * inverse",
+        STEP + "test_by_products_of_adversarial_rows",
+    ),
+    Mutation(
+        "csrc/step_terms.h",
+        "if (folded && args.prob_margin_sums)",
+        "if (args.prob_margin_sums)",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "prob_margin = p - tl.exp2(tl.minimum(-margin, 0.0) * LOG2E) * inverse",
+        "prob_margin = p - q",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "tl.store(prob_margin_sums_ptr + index, prob_margin_sum, mask=folded)",
+        "tl.store(prob_margin_sums_ptr + index, prob_margin_sum, mask=counted)",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "dualfast/ops/step_torch.py",
+        "true_p - wrong.amax(1)",
+        "true_p - wrong.sum(1)",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-torch]",
+    ),
+    Mutation(
+        "dualfast/ops/step_torch.py",
+        "(-margin.double()).exp()).clamp(max=1.0)",
+        "(-margin.double()).exp())",
+        STEP + "test_margins_of_probabilities_from_p_and_the_logit_margin",
+    ),
+    Mutation(
+        "dualfast/scoring/table.py",
+        "            self.prob_margin_sums = None\n",
+        "            pass\n",
+        "tests/scoring/test_table.py::test_a_state_of_version_01_has_no_aum_prob",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
+        'default="aum_prob"',
+        'default="aum"',
+        "tests/scoring/test_baselines.py::test_ccs_takes_as_many_of_each_stratum_as_its_authors",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "{**unsaid, **options}",
+        "options",
+        "tests/selection/test_spec.py::test_ccs_of_0_1_covered_aum",
+    ),
 ]
 
 
