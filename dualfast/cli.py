@@ -304,7 +304,7 @@ def _select(args: Select) -> None:
     if args.like is not None:
         spec, fingerprint = SelectionSpec.read(args.like, trust=args.trust)
     else:
-        names = ("prune_ratio", "seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
+        names = {f.name for f in fields(SelectionSpec)} & {f.name for f in fields(args)} - {"method"}
         spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in names})
     with Console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}

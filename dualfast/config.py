@@ -382,7 +382,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "weight_decay": 1e-4,
         "score_epochs": 60,
-        "score_schedule_epochs": 60,
         "image_size": 224,
         "c_d": "imagenet",
     },

@@ -97,6 +97,8 @@ class Loader:
         self.image_size: tuple[int, int] | None = None
         if pipelines is None:
             pipelines = self._default_pipelines(image_size, augment, mean, std, dtype)
+        elif not isinstance(pipelines, Mapping):
+            raise TypeError(f"pipelines is {pipelines!r}; give a dict from fields to lists of operations")
         elif image_size is not None or augment or mean is not None or std is not None:
             raise ValueError(
                 "image_size, augment, mean and std shape the default pipelines; leave out pipelines to use them"
@@ -322,6 +324,8 @@ class Loader:
         """The next iteration continues where `state` was taken, batch for batch. Another number of processes, which
         may have another batch size, shares what is left of the epoch. ValueError when the loader differs in seed,
         selection, or, on as many processes, in batch size."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}; give what state_dict() returned")
         own = self.state_dict()
         missing = sorted(own.keys() - state.keys())
         if missing:

@@ -119,7 +119,12 @@ def select_in_memory(spec: SelectionSpec, scores: Any, *, labels: Any = None, am
 
 
 def _count(scores: Any) -> int:
-    return int(scores) if isinstance(scores, int | np.integer) else len(scores.dual)
+    if isinstance(scores, int | np.integer):
+        return int(scores)
+    if not hasattr(scores, "dual"):
+        what = repr(scores) if isinstance(scores, float) else f"a {type(scores).__name__}"
+        raise TypeError(f"scores is {what}; give Scores, or an object with its arrays, or a number of samples")
+    return len(scores.dual)
 
 
 def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -> NDArray[np.bool_] | None:
@@ -213,7 +218,7 @@ class Explanation:
 def explain(scores: Any, prune_ratio: float, *, c_d: GivenCD = 4.0, labels: Any = None) -> Explanation:
     """What select(scores, prune_ratio, method="dual+beta", c_d=c_d) would keep; arguments and errors as there."""
     spec = SelectionSpec(prune_ratio=prune_ratio, c_d=c_d)
-    n_samples = len(scores.dual)
+    n_samples = _count(scores)
     _Columns(scores, n_samples, spec.configured).check()
     n = kept_count(n_samples, prune_ratio)
     density = beta.beta_of(scores, spec.prune_ratio, c_d)

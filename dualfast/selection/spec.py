@@ -115,6 +115,8 @@ class SelectionSpec:
         path = Path(path).with_suffix(".json")
         try:
             about = read_json(path)
+            if not isinstance(about, dict) or not isinstance(about.get("method", ""), str):
+                raise ValueError("it is not an object with a method")
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
             unsaid = methods.kind_of(arguments.get("method", _DEFAULTS["method"])).unsaid
