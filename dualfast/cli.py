@@ -21,14 +21,15 @@ from dualfast.config import (
     SOURCE_HELP,
     Checked,
     GivenCD,
-    Reading,
     Recipe,
     RunConfig,
     ScoreConfig,
+    Storing,
     TrainConfig,
     check_ratio,
     check_seed,
     reading_of,
+    storing_of,
 )
 from dualfast.errors import DualfastError, Stopped, in_flags
 from dualfast.runs.progress import Console
@@ -106,20 +107,18 @@ class Select(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Write(Command, Reading):
+class Write(Command, Storing):
     """Write a data set as a .beton file."""
 
     data: Positional[str] = field(metadata=SOURCE_HELP)
     out: Positional[str]
     """The .beton file to write."""
-    max_size: int | None = None
-    """Shrink images whose longer side exceeds this many pixels."""
     jpeg_quality: int = 90
     """1 to 100, of images that are not JPEG files already."""
     mode: Literal["auto", "raw", "jpeg"] = "auto"
     """auto: raw pixels up to 64 px, JPEG above."""
-    skip_bad: bool = False
-    """Leave out images that cannot be read, instead of stopping."""
+    rewrite: bool = False
+    """Replace a .beton that was made of other data, or of these before they changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())  # modules that --model and --score-module name; python -m has it already
-    warnings.showwarning = lambda message, *_: _note(message)
+    warnings.showwarning = lambda message, *_: _note(_in_flags(message, args))
     warnings.simplefilter("default", append=True)  # a warning that an earlier call of main showed is shown again
     try:
         _COMMANDS[type(args)](args)
@@ -240,9 +239,13 @@ def _recipe(argv: list[str]) -> dict[str, Any]:
 
 
 def _fail(error: object, args: Command | None = None) -> int:
-    flags = [] if args is None else [option.name for option in fields(args) if "Positional" not in str(option.type)]
-    print(f"dualfast: error: {' '.join(in_flags(str(error), flags).split())}", file=sys.stderr)
+    print(f"dualfast: error: {' '.join(_in_flags(error, args).split())}", file=sys.stderr)
     return 2
+
+
+def _in_flags(message: object, args: Command | None) -> str:
+    flags = [] if args is None else [option.name for option in fields(args) if "Positional" not in str(option.type)]
+    return in_flags(str(message), flags)
 
 
 def _is_rank0() -> bool:
@@ -316,16 +319,10 @@ def _write(args: Write) -> None:
     from dualfast.data import sources
     from dualfast.data.beton import write
 
-    source: Any = sources.digits("train") if args.data == "digits" else args.data
-    write(
-        source,
-        args.out,
-        max_size=args.max_size,
-        jpeg_quality=args.jpeg_quality,
-        mode=args.mode,
-        skip_bad=args.skip_bad,
-        **reading_of(args),
-    )
+    source = sources.open_source(args.data, reading_of(args))
+    print(source)
+    about = {"jpeg_quality": args.jpeg_quality, "mode": args.mode, "rewrite": args.rewrite}
+    print(write(source, args.out, **about, **storing_of(args)))
 
 
 def _verify(args: Verify) -> None:

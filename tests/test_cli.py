@@ -41,6 +41,8 @@ def images(n: int, classes: int = 2) -> tuple[np.ndarray[Any, Any], np.ndarray[A
         (["run", "--model", "resnet19"], "model 'resnet19' is unknown"),
         (["run", "--method", "magic"], "magic"),
         (["run", "--data", "nowhere"], "nowhere does not exist"),
+        (["run", "--data", ""], "data is an empty path"),
+        (["write", "", "x.beton"], "path of the data is empty"),
         (["run", "--recipe", "magic"], "recipe is 'magic'"),
         (["run", "--device", "cuda:7"], "--device is 'cuda:7'"),
         (["run", "--label-column", "y"], "--label-column is 'y'"),

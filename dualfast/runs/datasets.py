@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from dualfast.comm.ranks import Ranks
-from dualfast.config import Data, reading_of
+from dualfast.config import Data, reading_of, storing_of
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
+
+
+def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> None:
+    """Compares the data with what the run directory's images were written from. Where they have changed: ValueError
+    that says what, or with config.rewrite a run directory that starts over."""
+    changed = [
+        f"{source}: {change}"
+        for path, source in _paths(config, run_dir).items()
+        if path.exists() and (change := _changes(path, source, progress))
+    ]
+    if not changed:
+        return
+    what = f"the data have changed since they were written to {run_dir.path}: {'; '.join(changed)}"
+    if not config.rewrite:
+        raise ValueError(
+            f"{what}. Give another --out, or --rewrite, which writes the images again and starts this run over (its "
+            f"{len(run_dir.records('trained'))} finished trainings are deleted)"
+        )
+    progress.say(f"{what}; starting over")
+    run_dir.start_over()
 
 
 def open_datasets(
@@ -22,10 +41,9 @@ def open_datasets(
     Raises ValueError for missing test images if `needs_test`, for data other than the run directory's or other than
     another rank's, and for test images whose classes do not match.
     """
-    train_source, test_source = sources.splits(config.data, config.test)
-    paths = {run_dir.train_beton: train_source} | ({} if test_source is None else {run_dir.test_beton: test_source})
+    paths = _paths(config, run_dir)
     ranks.run_on_rank0("writing the images", lambda: _write_missing(paths, config, progress))
-    if test_source is None and needs_test:
+    if run_dir.test_beton not in paths and needs_test:
         raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
     opened = [beton.open_beton(source if source.endswith(".beton") else path) for path, source in paths.items()]
     train, test = opened[0], opened[1] if len(opened) > 1 else None
@@ -45,6 +63,26 @@ def open_datasets(
     return train, test
 
 
+def _paths(config: Data, run_dir: RunDir) -> dict[Path, str]:
+    """The source of the training images, and of the test images if there are any, by the path of their .beton."""
+    train, test = sources.splits(config.data, config.test)
+    return {run_dir.train_beton: train} | ({} if test is None else {run_dir.test_beton: test})
+
+
+def _changes(path: Path, source: str, progress: Progress) -> str | None:
+    """What differs between the files that the .beton at `path` was written from and the source as it is now."""
+    if source.endswith(".beton"):
+        return None
+    written = beton.open_beton(path)
+    if written.names is None or not len(written.names.files):
+        return None
+    now = sources.files_of(source)
+    if len(now) and (now.sizes < 0).all():
+        progress.say(f"{source} is not there any more; using {path}, which was written from it")
+        return None
+    return written.changes_since(now)
+
+
 def class_names_of(train: Beton) -> tuple[str, ...]:
     """The names of the classes; their numbers where the data have no names."""
     return train.class_names or tuple(map(str, range(int(train.labels.max()) + 1)))
@@ -60,10 +98,9 @@ def _write_missing(paths: dict[Path, str], config: Data, progress: Progress) -> 
         if source.endswith(".beton") or path.exists():
             continue
         progress.step(f"writing {path.name}")
-        options: dict[str, Any] = {"max_size": config.max_size, "skip_bad": config.skip_bad, **reading_of(config)}
-        written = beton.write(source, path, progress=False, **options)
-        skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
-        progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
+        opened = sources.open_source(source, reading_of(config))
+        progress.say(str(opened))
+        progress.say(str(beton.write(opened, path, **storing_of(config), progress=False)))
 
 
 def _check_classes(train: Beton, test: Beton) -> None:

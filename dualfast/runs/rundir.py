@@ -4,6 +4,7 @@ the report."""
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ MAY_DIFFER = (
     *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
     *("checkpoint_every", "rank_timeout"),
 )
+MADE_BY_RUNS = (
+    *("metrics.jsonl", "scores*.parquet", "keep-*", "report.html", "model.pt", "checkpoints"),
+    *("train.beton*", "test.beton*"),
+)
+"""What start_over deletes."""
 
 
 class RunDir:
@@ -61,6 +67,14 @@ class RunDir:
                     "--out, or delete that folder"
                 )
         self._write_config(noted | request)
+
+    def start_over(self) -> None:
+        """Deletes all results, index lists and images, which are of data that have changed. The configuration stays,
+        but for what it notes of the data."""
+        for path in (path for pattern in MADE_BY_RUNS for path in self.path.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        asked = self.config()["asked"]
+        self._write_config({key: value for key, value in asked.items() if not key.endswith("_fingerprint")})
 
     def scored_seeds(self) -> list[int]:
         """The seeds whose scores are complete, in the order they were gathered."""
@@ -107,7 +121,7 @@ class RunDir:
 def _complete(asked: dict[str, Any]) -> dict[str, Any]:
     """A configuration with what one of 0.1 left unsaid: columns were chosen by name and type, and scores came from the
     beginning of a training of `epochs`."""
-    asked = {option.name: option.default for option in fields(Reading)} | asked
+    asked = {option.name: option.default for option in fields(Reading)} | {"background": "white"} | asked
     if "score_epochs" not in asked:
         return asked
     planned = max(asked.get("epochs", 0), asked["score_epochs"])
@@ -127,5 +141,6 @@ def out_of(config: Data) -> str:
 
 def request_of(config: Data) -> dict[str, Any]:
     """A configuration as config.yaml stores it."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+    this_call_only = ("debug", "rewrite")
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in this_call_only}
     return plain | {"out": str(out_of(config))}

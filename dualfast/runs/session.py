@@ -17,7 +17,7 @@ from dualfast.config import Recipe, RunConfig, ScoreConfig, TrainConfig
 from dualfast.data.beton import Beton
 from dualfast.loading.decode import default_augment, default_image_size
 from dualfast.loading.loader import Loader
-from dualfast.runs.datasets import class_names_of, open_datasets, too_few_images
+from dualfast.runs.datasets import check_sources, class_names_of, open_datasets, too_few_images
 from dualfast.runs.environment import versions
 from dualfast.runs.progress import NullProgress, Progress
 from dualfast.runs.rundir import MAY_DIFFER, RunDir, out_of, request_of
@@ -50,7 +50,7 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
 
         def lock_and_open() -> None:
             resources.enter_context(lock_folder(out))
-            RunDir(out, request, MAY_DIFFER)
+            check_sources(config, RunDir(out, request, MAY_DIFFER), progress)
 
         ranks.run_on_rank0("opening the run directory", lock_and_open)
         run_dir = RunDir(out)

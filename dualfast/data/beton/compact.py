@@ -47,7 +47,9 @@ def compact(
         source.check_unchanged()
         sidecar = source.sidecar | {"n_samples": len(ids), "fingerprint": "", "skipped": []}
         sidecar["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
-        return publish(partial, dst, sidecar, thread_count(None), progress)
+        sidecar.pop("inventory", None)
+        names = None if source.names is None else source.names.take(ids)
+        return publish(partial, dst, sidecar, names, thread_count(None), progress)
 
 
 def _request_hash(source: Beton, ids: NDArray[np.int64]) -> str:

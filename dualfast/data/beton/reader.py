@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data import names
 from dualfast.data.beton.format import JPEG, RAW
 from dualfast.data.beton.tables import Tables
 from dualfast.data.images import decode
+from dualfast.data.inventory import Files, changes
+from dualfast.data.names import Names
 from dualfast.errors import DataChanged
 from dualfast.storage.plain import read_json
 
@@ -99,6 +102,17 @@ class Beton(Tables):
         """From the sidecar, by label; None when it has none."""
         names = self.sidecar.get("class_names")
         return tuple(map(str, names)) if isinstance(names, list) else None
+
+    @cached_property
+    def names(self) -> Names | None:
+        """The names of the samples, from PATH.names.parquet; None when it does not exist or belongs to other data."""
+        return names.load(self.path, self.n_samples, self.fingerprint)
+
+    def changes_since(self, now: Files) -> str | None:
+        """What differs between the files that this .beton was made of and the files `now`, in words; None when nothing
+        does, or when either is not known."""
+        made_of = Files.none() if self.names is None else self.names.files
+        return changes(made_of, now) if len(made_of) and len(now) else None
 
     def payload(self, row: int) -> bytes:
         """The stored bytes of one image. OSError or ValueError when they cannot be read."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.images import Payload
+from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources import parquet_columns, paths
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
@@ -25,7 +26,7 @@ LFS = b"version https://git-lfs"
 
 
 def _open(path: str, *, image_column: str | None = None, label_column: str | None = None) -> Source:
-    found = paths.check_one_split(paths.shards(path, ".parquet"))
+    found = _files(path)
     files = [file for file in found if _n_rows(file)] or found[:1]
     with _opened(files[0]) as file:
         columns = parquet_columns.choose(file, files[0], image_column, label_column)
@@ -44,8 +45,16 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
         labels=labels,
         class_names=class_names or columns.class_names,
         items=lambda: _images(files, columns.image),
+        names=lambda: text_array(
+            [f"{file.name}:{row}" for file, shard in zip(files, shards, strict=True) for row in range(len(shard.values))]
+        ),
         describe=describe,
+        inventory=Inventory(files=Files.of(files)),
     )
+
+
+def _files(path: str) -> list[Path]:
+    return paths.check_one_split(paths.shards(path, ".parquet"))
 
 
 def _opened(path: Path) -> Any:
@@ -153,4 +162,5 @@ KIND = Kind(
     recognizes=lambda path: bool(paths.shards(path, ".parquet")),
     open=_open,
     options=("image_column", "label_column"),
+    files=lambda path: Files.of(_files(path)),
 )

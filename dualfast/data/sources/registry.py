@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dualfast.config import Reading
+from dualfast.data.inventory import Files
 from dualfast.data.sources import arrays, cifar, folder, parquet, sklearn_digits, webdataset
 from dualfast.data.sources.source import Kind, Source, check
 
@@ -46,7 +47,16 @@ def find_kind(path: str) -> Kind | None:
     return next((kind for kind in KINDS if kind.recognizes(path)), None)
 
 
+def files_of(path: str) -> Files:
+    """The files that open_source would read the data set at `path` from, by name, size and time; nothing is decoded.
+    None for what does not lie in files, and a size of -1 for one that is not there."""
+    kind = find_kind(path)
+    return Files.of([path]) if kind is None else kind.files(path)
+
+
 def _open_path(path: str, given: dict[str, Any]) -> Source:
+    if not path:
+        raise ValueError('the path of the data is empty (""); was a shell variable unset?')
     kind = find_kind(path)
     if kind is None:
         problem = "is not a data set that can be read" if os.path.exists(path) else "does not exist"
