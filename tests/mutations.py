@@ -21,6 +21,7 @@ KERNELS = "tests/ops/interpreted_kernels.py::"
 TRAINING = "tests/scoring/test_recording.py::"
 STEP = "tests/ops/test_step.py::"
 LOADING = "tests/loading/"
+INVENTORY = "tests/data/test_inventory.py::"
 RESUMABLE = "tests/storage/test_resumable.py::"
 
 
@@ -676,6 +677,54 @@ MUTATIONS = [
         'base.partition(".")',
         'base.rpartition(".")',
         "tests/data/sources/test_webdataset.py::test_tar_files_that_are_refused",
+    ),
+    Mutation(
+        "dualfast/data/sources/folder.py",
+        " or is_image(entry.path)",
+        "",
+        INVENTORY + "test_images_are_read_whatever_their_suffix",
+    ),
+    Mutation(
+        "dualfast/data/sources/paths.py",
+        'name.startswith("._") or ',
+        "",
+        INVENTORY + "test_what_systems_and_archivers_leave_is_skipped_and_other_empty_folders_are_named",
+    ),
+    Mutation(
+        "dualfast/data/inventory.py",
+        " | (before.times[old] != now.times[is_old])",
+        "",
+        INVENTORY + "test_a_beton_of_other_files_is_replaced_only_on_request[parquet]",
+    ),
+    Mutation(
+        "dualfast/data/names.py",
+        'if about["fingerprint"] != fingerprint:',
+        "if False:",
+        "tests/data/test_names.py::test_names_of_other_data_or_damaged",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "if not config.rewrite:",
+        "if False:",
+        "tests/runs/test_datasets.py::test_data_that_changed_are_refused_until_rewrite",
+    ),
+    Mutation(
+        "dualfast/selection/quotas.py",
+        "if count > -2:",
+        "if count > -1:",
+        "tests/selection/test_select.py::test_one_of_each",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "(*background, 255)",
+        "(0, 0, 0, 255)",
+        "tests/data/test_images.py::test_transparent_parts_show_the_background",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "if high <= 1:",
+        "if False:",
+        "tests/data/test_images.py::test_floats_are_taken_from_0_to_1_or_to_255",
     ),
     Mutation(
         "dualfast/data/images.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,13 +75,22 @@ def select(
         options=options,
     )
     ids = select_in_memory(spec, scores, labels=labels, among=among)
-    if labels is not None and (lost := without_samples(class_counts(labels), class_counts(np.asarray(labels)[ids]))):
-        warn(lost)
+    if labels is not None and not isinstance(per_class, Mapping):
+        _warn_of_lost_classes(np.asarray(labels), ids, among, exclude)
     if not as_mask:
         return ids
     mask = np.zeros(_count(scores), np.bool_)
     mask[ids] = True
     return mask
+
+
+def _warn_of_lost_classes(labels: NDArray[Any], kept: Ints, among: Any, exclude: Any) -> None:
+    """Names the classes that keep no sample, of those that might."""
+    might = as_indices(among, len(labels), name="among", as_set=True)
+    if exclude is not None:
+        might = np.setdiff1d(might, as_indices(exclude, len(labels), name="exclude", as_set=True))
+    if lost := without_samples(class_counts(labels[might]), class_counts(labels[kept])):
+        warn(lost)
 
 
 def select_in_memory(spec: SelectionSpec, scores: Any, *, labels: Any = None, among: Any = None) -> Ints:

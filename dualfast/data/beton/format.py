@@ -6,7 +6,8 @@
     pages         page-aligned; no sample crosses a page boundary; image mode 0 is JPEG bytes, 1 raw RGB pixels
     allocations   to the end of the file: (sample_id, ptr, size), 24 bytes each
 
-Two sidecars hold what the format has no room for: PATH.json class names and the source, PATH.crc checksums.
+Sidecars hold what the format has no room for: PATH.json class names and the source, PATH.names.parquet the names of the
+samples and the files they came from, PATH.crc checksums.
 """
 
 from __future__ import annotations
