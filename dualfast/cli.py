@@ -321,8 +321,16 @@ def _write(args: Write) -> None:
 
     source = sources.open_source(args.data, reading_of(args))
     print(source)
-    about = {"jpeg_quality": args.jpeg_quality, "mode": args.mode, "rewrite": args.rewrite}
-    print(write(source, args.out, **about, **storing_of(args)))
+    print(
+        write(
+            source,
+            args.out,
+            jpeg_quality=args.jpeg_quality,
+            mode=args.mode,
+            rewrite=args.rewrite,
+            **storing_of(args),
+        )
+    )
 
 
 def _verify(args: Verify) -> None:

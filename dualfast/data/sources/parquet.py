@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
         class_names=class_names or columns.class_names,
         items=lambda: _images(files, columns.image),
         names=lambda: text_array(
-            [f"{file.name}:{row}" for file, shard in zip(files, shards, strict=True) for row in range(len(shard.values))]
+            [
+                f"{file.name}:{row}"
+                for file, shard in zip(files, shards, strict=True)
+                for row in range(len(shard.values))
+            ]
         ),
         describe=describe,
         inventory=Inventory(files=Files.of(files)),
@@ -74,6 +79,17 @@ def _opened(path: Path) -> Any:
         ) from None
 
 
+@contextmanager
+def _naming(path: Path, column: str) -> Iterator[None]:
+    """Turns what Arrow raises for damaged data into a ValueError that names the file and the column."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: the column {column} cannot be read: {str(error).splitlines()[0]}") from None
+
+
 def _n_rows(path: Path) -> int:
     with _opened(path) as file:
         return int(file.metadata.num_rows)
@@ -95,7 +111,8 @@ def _read_labels(path: Path, columns: Columns) -> Labels:
             way_out=parquet_columns.LABEL_WAY_OUT,
         )
         try:
-            column = file.read(columns=[columns.label]).column(0)
+            with _naming(path, columns.label):
+                column = file.read(columns=[columns.label]).column(0)
         except pa.ArrowNotImplementedError:  # categories that are pandas' intervals
             raise ValueError(words.refusal()) from None
     if column.null_count:
@@ -137,7 +154,7 @@ def _joined(shards: list[Labels]) -> Labels:
 def _images(files: list[Path], image: str) -> Iterator[Payload | Exception]:
     for path in files:
         folder = os.path.realpath(path.parent)
-        with _opened(path) as file:
+        with _opened(path) as file, _naming(path, image):
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[image]):
                 for cell in batch.column(0):
                     yield _cell_bytes(cell.as_py(), folder)
