@@ -20,6 +20,7 @@ from dualfast.config import (
     RECIPES,
     SOURCE_HELP,
     Checked,
+    Columns,
     GivenCD,
     Recipe,
     RunConfig,
@@ -28,6 +29,7 @@ from dualfast.config import (
     TrainConfig,
     check_ratio,
     check_seed,
+    columns_of,
     reading_of,
     storing_of,
 )
@@ -131,7 +133,7 @@ class Verify(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compact(Command):
+class Compact(Command, Columns):
     """Copy the kept samples of a .beton into a smaller one, byte for byte."""
 
     src: Positional[str]
@@ -344,9 +346,9 @@ def _compact(args: Compact) -> None:
     from dualfast.data.beton.compact import compact
     from dualfast.data.index_list import load_keep
 
-    source = open_beton(args.src)
+    source = open_beton(args.src, **columns_of(args))
     ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
-    compact(args.src, ids, args.out)
+    compact(args.src, ids, args.out, **columns_of(args))
 
 
 def _report(args: Report) -> None:

@@ -218,13 +218,23 @@ DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Checked):
-    """How a data set is read."""
+class Columns(Checked):
+    """Which columns of a data set are read."""
 
     image_column: str | None = None
-    """Parquet column, or .npz array, that holds the images, where its name or type does not tell."""
+    """Parquet column, .npz array or .beton field that holds the images, where its name or type does not tell."""
     label_column: str | None = None
-    """Parquet column, or .npz array, that holds the labels, likewise."""
+    """Parquet column, .npz array or .beton field that holds the labels, likewise."""
+
+
+def columns_of(config: Columns) -> dict[str, Any]:
+    """The fields of Columns by name, as arguments of open_beton."""
+    return {option.name: getattr(config, option.name) for option in fields(Columns)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Columns):
+    """How a data set is read."""
 
 
 def reading_of(config: Reading) -> Reading:

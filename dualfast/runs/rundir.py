@@ -18,7 +18,7 @@ from dualfast.storage.records import Records
 # What may differ between two calls on the same run directory.
 MAY_DIFFER = (
     *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
-    *("checkpoint_every", "rank_timeout"),
+    *("checkpoint_every", "rank_timeout", "skip_bad"),
 )
 MADE_BY_RUNS = (
     *("metrics.jsonl", "scores*.parquet", "keep-*", "report.html", "model.pt", "checkpoints"),
@@ -52,7 +52,7 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out is {str(self.path)!r}, which is a file; give a folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_path.is_file() and any(self.path.iterdir()):
+        if not self.config_path.is_file() and self._made():
             raise ValueError(f"{str(self.path)!r} is neither empty nor a run directory; give another --out")
         self.note(request, may_differ)
 
@@ -67,6 +67,16 @@ class RunDir:
                     "--out, or delete that folder"
                 )
         self._write_config(noted | request)
+
+    def _made(self) -> list[str]:
+        """The names of what is in the directory, but for its configuration and images that were not all written."""
+        unfinished = tuple(f"{path.name}.partial" for path in (self.train_beton, self.test_beton))
+        return [p.name for p in self.path.iterdir() if p != self.config_path and not p.name.startswith(unfinished)]
+
+    def withdraw(self) -> None:
+        """Forgets what was asked for unless something has been made of it, so that another call may ask differently."""
+        if not self._made():
+            self.config_path.unlink()
 
     def start_over(self) -> None:
         """Deletes all results, index lists and images, which are of data that have changed. The configuration stays,

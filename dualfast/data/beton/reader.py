@@ -29,9 +29,16 @@ class Beton(Tables):
     """A .beton opened for reading: its tables in memory (see Tables), its images on disk. The file is held open as
     `fd`: when another one replaces it under its name, this object keeps reading the old one."""
 
-    def __init__(self, path: str | os.PathLike[str], custom_fields: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        custom_fields: Mapping[str, Any] | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> None:
         """custom_fields: for fields of FFCV's custom type, by name, what turns their 1,024 bytes of arguments into an
-        object with the attribute metadata_type. Raises ValueError when there is no such file or it is damaged."""
+        object with the attribute metadata_type. image_column, label_column: names of an image and an integer field, for
+        files with several. Raises ValueError when there is no such file or field, or the file is damaged."""
         path = Path(path)
         if not path.exists():
             raise ValueError(f"{path} does not exist; dualfast.write creates it")
@@ -42,7 +49,7 @@ class Beton(Tables):
         self._close = weakref.finalize(self, os.close, self.fd)
         self._state = os.fstat(self.fd)
         with open(self.fd, "rb", closefd=False) as file:
-            super().__init__(file, path, custom_fields or {})
+            super().__init__(file, path, custom_fields or {}, image_column, label_column)
 
     def close(self) -> None:
         """Closes the file; the tables stay."""
@@ -50,7 +57,7 @@ class Beton(Tables):
         self.fd = -1  # the number may soon be another file's
 
     def __reduce__(self) -> Any:
-        return Beton, (self.path, self._custom_fields)
+        return Beton, (self.path, self._custom_fields, *self._given.values())
 
     def __str__(self) -> str:
         parts = [f"{self.n_samples:,} samples"]
@@ -153,10 +160,15 @@ class Beton(Tables):
         return digest.hexdigest()
 
 
-def open_beton(path: str | os.PathLike[str]) -> Beton:
-    """Opens a .beton with an image and an integer field and checks its tables. ValueError when they are damaged or such
-    a field is missing."""
-    beton = Beton(path)
+def open_beton(
+    path: str | os.PathLike[str], *, image_column: str | None = None, label_column: str | None = None
+) -> Beton:
+    """Opens a .beton with an image and an integer field, those of these names if given, and checks its tables.
+    ValueError when they are damaged or such a field is missing."""
+    beton = Beton(path, None, image_column, label_column)
     if beton.image_field is None or beton.label_field is None:
-        raise ValueError(f"{path} needs an image and an integer field; it has {', '.join(beton.field_names)}")
+        raise ValueError(
+            f"{path} needs an image and an integer field; it has {beton.fields_text}; write it with FFCV's "
+            "RGBImageField and IntField, or with dualfast.write"
+        )
     return beton

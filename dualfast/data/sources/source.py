@@ -24,7 +24,7 @@ class Source:
     name of its own, that does not change when the data set is moved; describe(row) tells where a sample is: its file,
     archive member or table row. left_out: the samples that the data set lists and items() does not yield, each as
     "name: reason". inventory: the files of the data set; one_file_each: each sample is a file, and has its place in
-    inventory.files."""
+    inventory.files. is_test: its samples may all be of one class."""
 
     kind: str
     location: str
@@ -36,6 +36,7 @@ class Source:
     left_out: tuple[str, ...] = ()
     inventory: Inventory = field(default_factory=Inventory)
     one_file_each: bool = False
+    is_test: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,7 +74,7 @@ def check(source: Source) -> Source:
             f"{source.describe(int(source.labels.argmax()))} has the label {high}, and {len(names)} classes have names "
             f"({names[0]} to {names[-1]}); labels are their numbers, from 0"
         )
-    if low == high:
+    if low == high and not source.is_test:
         name = names[low] if names else str(low)
         raise ValueError(f"{source.location} has only one class ({name}); a classifier needs at least two")
     return source
