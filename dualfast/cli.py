@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import shlex
 import sys
@@ -163,6 +164,8 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done or stopped by a signal with everything
     saved, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     args: Any = None
     try:
         args = _parse(argv)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
+from dualfast.data.inventory import valid_text
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import Beta
@@ -65,8 +66,7 @@ class Content:
 
 def write(path: Path, content: Content) -> Path:
     """Writes the page to `path` and returns it. ModuleNotFoundError without dualfast[report]."""
-    page = render(content)
-    write_text(path, page)
+    write_text(path, valid_text(render(content)))
     return path
 
 

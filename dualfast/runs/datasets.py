@@ -54,11 +54,11 @@ def open_datasets(
     directory in which nothing was written then forgets what was asked.
     """
     paths = _paths(config, run_dir)
-    if run_dir.test_beton not in paths and needs_test:
-        raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
 
     def prepare() -> None:
         try:
+            if run_dir.test_beton not in paths and needs_test:
+                raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
             _write_missing(paths, config, progress, try_model)
         except Exception:
             run_dir.withdraw()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dualfast.config import Data, Reading, ratio_text
+from dualfast.data.inventory import valid_text
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
 from dualfast.storage.plain import read_yaml
@@ -146,7 +147,8 @@ def _meant(asked: dict[str, Any], key: str) -> Any:
 
 def out_of(config: Data) -> str:
     """The path of a configuration's run directory: config.out, or runs/<name of the data>."""
-    return config.out or f"runs/{os.path.basename(os.path.abspath(config.data)).lstrip('.').partition('.')[0]}"
+    name = os.path.basename(os.path.abspath(config.data)).lstrip(".").partition(".")[0]
+    return config.out or f"runs/{valid_text(name)}"
 
 
 def request_of(config: Data) -> dict[str, Any]:

@@ -52,8 +52,14 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         ranks.check_same(versions() | request)
 
         def lock_and_open() -> None:
-            resources.enter_context(lock_folder(out))
-            check_sources(config, RunDir(out, request, MAY_DIFFER), progress)
+            try:
+                resources.enter_context(lock_folder(out))
+                run_dir = RunDir(out, request, MAY_DIFFER)
+            except OSError as error:
+                raise ValueError(
+                    f"out is {out!r}, which cannot be written to ({error.strerror}); give another"
+                ) from error
+            check_sources(config, run_dir, progress)
 
         ranks.run_on_rank0("opening the run directory", lock_and_open)
         run_dir = RunDir(out)

@@ -21,6 +21,7 @@ from dualfast.selection.shards import Shard, Source, shards_of
 from dualfast.selection.spec import SelectionSpec
 from dualfast.selection.streaming import write_selection
 from dualfast.selection.where import ids_where
+from dualfast.storage.files import check_folder
 
 
 def write_list(
@@ -40,6 +41,7 @@ def write_list(
     be processed, `progress` how many more have been.
     """
     check_name(out)
+    check_folder(Path(out))
     columns = all(path.endswith(".npy") for path in paths)
     stems = [Path(path).stem for path in paths]
     twice = [path for path, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1]

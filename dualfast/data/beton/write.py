@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial as bind
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 from zlib import crc32
 
@@ -32,6 +33,7 @@ from dualfast.data.beton.format import (
 from dualfast.data.beton.parallel import AHEAD_PER_THREAD, in_order, progress_bar, thread_count
 from dualfast.data.beton.publish import Written, publish
 from dualfast.data.beton.reader import open_beton
+from dualfast.data.beton.space import check_space
 from dualfast.data.images import FLOAT, HUGE, TRANSPARENT, Payload, parse_colour
 from dualfast.data.inventory import Files, some
 from dualfast.data.names import Names
@@ -163,6 +165,9 @@ class _Stored(NamedTuple):
 class _Unreadable(NamedTuple):
     payload_crc: int
     reason: str
+
+
+EncodedChunk = list[tuple[_Stored | _Unreadable, bytes]]
 
 
 def _parse_step(line: bytes) -> list[_Stored | _Unreadable]:
@@ -306,7 +311,7 @@ def _append(
     file = partial.file
     file.truncate(rows.end)  # an earlier attempt may have begun another step
     with closing(in_order(bind(_encode, encoder), chunks, threads)) as encoded:
-        for chunk in encoded:
+        for chunk in _checked(encoded, rows, partial.final):
             images = []
             for image, data in chunk:
                 if isinstance(image, _Stored):
@@ -323,9 +328,17 @@ def _append(
     return None
 
 
-def _encode(encoder: Encoder, chunk: Chunk) -> list[tuple[_Stored | _Unreadable, bytes]]:
+def _checked(encoded: Iterator[EncodedChunk], rows: _Rows, path: Path) -> Iterator[EncodedChunk]:
+    """The chunks themselves. ValueError, before the first is written, when the disk has no room for all."""
+    for number, chunk in enumerate(encoded):
+        if number == 0:
+            check_space(path, rows.source, rows.n_read, [len(data) for _, data in chunk])
+        yield chunk
+
+
+def _encode(encoder: Encoder, chunk: Chunk) -> EncodedChunk:
     """The images of a chunk, without their ptr, and their bytes."""
-    images: list[tuple[_Stored | _Unreadable, bytes]] = []
+    images: EncodedChunk = []
     for payload in chunk:
         encoded = encoder(payload)
         if isinstance(encoded, Exception):
