@@ -1110,6 +1110,60 @@ MUTATIONS = [
         "pass",
         "tests/scoring/test_trajectories.py::test_columns_go_through_parquet",
     ),
+    Mutation(
+        "dualfast/runs/classes.py",
+        "numbers[label] = known[own[label]]",
+        "numbers[label] = label",
+        "tests/runs/test_classes.py::test_classes_are_matched_by_name",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "labels = test.labels if matched.numbers is None else matched.numbers[test.labels]",
+        "labels = test.labels",
+        "tests/runs/test_datasets.py::test_test_classes_that_are_fewer_are_numbered_as_the_training_classes",
+    ),
+    Mutation(
+        "dualfast/runs/session.py",
+        "self._test_loader.numbers = match(train, test, str(test.path)).numbers",
+        "self._test_loader.numbers = None",
+        "tests/runs/test_datasets.py::test_a_beton_of_fewer_classes_tests_the_same",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "            run_dir.withdraw()\n",
+        "",
+        "tests/runs/test_datasets.py::test_what_cannot_fit_together_is_said_before_anything_is_written",
+    ),
+    Mutation(
+        "dualfast/runs/images.py",
+        "(batch[0], batch[1]) if label == 1 else (batch[1], batch[0])",
+        "(batch[0], batch[1])",
+        "tests/runs/test_images.py::test_the_order_of_the_fields_does_not_matter",
+    ),
+    Mutation(
+        "dualfast/data/beton/tables.py",
+        "[name for name in found if name != ORIGINAL_INDEX] or found",
+        "found",
+        "tests/data/beton/test_tables.py::test_the_ids_that_compact_adds_are_no_labels",
+    ),
+    Mutation(
+        "dualfast/data/beton/space.py",
+        "if source.one_file_each else np.ones(n, np.int64)",
+        "if False else np.ones(n, np.int64)",
+        "tests/data/beton/test_space.py::test_files_of_other_sizes_than_the_first_count_as_they_are",
+    ),
+    Mutation(
+        "dualfast/training/trial_batch.py",
+        "for training in (True, False):",
+        "for training in (True,):",
+        "tests/training/test_trial_batch.py::test_a_model_that_cannot_is_named_with_the_reason",
+    ),
+    Mutation(
+        "dualfast/training/models.py",
+        "    model.eval()\n",
+        "",
+        "tests/training/test_models.py::test_lazy_layers_get_their_sizes_and_nothing_else",
+    ),
 ]
 
 
