@@ -323,7 +323,9 @@ def _select(args: Select) -> None:
 def _write(args: Write) -> None:
     from dualfast.data import sources
     from dualfast.data.beton import write
+    from dualfast.storage.files import check_folder
 
+    check_folder(Path(args.out))  # before all files are looked at
     source = sources.open_source(args.data, reading_of(args))
     print(source)
     print(

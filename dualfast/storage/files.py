@@ -44,8 +44,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raises ValueError when the folder of `path` does not exist, when it is a folder itself, and for a path that is not
-    UTF-8, which Arrow cannot write to."""
+    """Raises ValueError when the folder of `path` does not exist, when it is a folder itself, and when it is not UTF-8,
+    which Arrow cannot write to."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
