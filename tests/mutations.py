@@ -1144,7 +1144,7 @@ MUTATIONS = [
         "dualfast/data/beton/tables.py",
         "[name for name in found if name != ORIGINAL_INDEX] or found",
         "found",
-        "tests/data/beton/test_tables.py::test_the_ids_that_compact_adds_are_no_labels",
+        "tests/data/beton/test_fields.py::test_the_ids_that_compact_adds_are_no_labels",
     ),
     Mutation(
         "dualfast/data/beton/space.py",

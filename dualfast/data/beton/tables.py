@@ -43,8 +43,8 @@ class Tables:
     """Header, field descriptors and metadata of a .beton in memory. ValueError when they, or the allocation table,
     contradict each other or the file's length, so that nothing read later can lie outside the file or be larger than
     its row and its field say, when they differ from their checksum in PATH.crc, and for an image_column or label_column
-    that is no such field. Of a custom field only the pointers are checked, where its rows are like those of FFCV's image
-    or bytes fields; the rest is up to custom_fields.
+    that is no such field. Of a custom field only the pointers are checked, where its rows are like those of FFCV's
+    image or bytes fields; the rest is up to custom_fields.
 
     n_samples; page_size, bytes (the file's), data_start, table_start (bytes); field_names, field_types, descriptors
     (n_fields,); metadata (n,), the rows as stored; labels (n,) int64; per sample mode uint8 (0 JPEG, 1 raw), width and

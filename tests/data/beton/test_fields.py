@@ -1,4 +1,4 @@
-"""dualfast.data.beton.tables: which fields of a file hold the images and the labels."""
+"""Fields of a .beton: which fields of a file hold the images and the labels."""
 
 from __future__ import annotations
 
