@@ -218,22 +218,50 @@ DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Checked):
-    """How a data set is read: the options of write, and of every command with data."""
+class Columns(Checked):
+    """Which columns of a data set are read."""
 
     image_column: str | None = None
-    """Parquet column, or .npz array, that holds the images, where its name or type does not tell."""
+    """Parquet column, .npz array or .beton field that holds the images, where its name or type does not tell."""
     label_column: str | None = None
-    """Parquet column, or .npz array, that holds the labels, likewise."""
+    """Parquet column, .npz array or .beton field that holds the labels, likewise."""
 
 
-def reading_of(config: Reading) -> dict[str, Any]:
-    """The fields of Reading by name, as arguments of write."""
-    return {option.name: getattr(config, option.name) for option in fields(Reading)}
+def columns_of(config: Columns) -> dict[str, Any]:
+    """The fields of Columns by name, as arguments of open_beton."""
+    return {option.name: getattr(config, option.name) for option in fields(Columns)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Reading):
+class Reading(Columns):
+    """How a data set is read."""
+
+
+def reading_of(config: Reading) -> Reading:
+    """The fields of Reading alone."""
+    return Reading(**{option.name: getattr(config, option.name) for option in fields(Reading)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storing(Reading):
+    """How its images are stored in a .beton: the options of write, and of every command with data."""
+
+    max_size: int | None = None
+    """Shrink images whose longer side exceeds this many pixels."""
+    background: str = "white"
+    """Colour behind the transparent parts of images: a name, or "#rrggbb"."""
+    skip_bad: bool = False
+    """Leave out images that cannot be read, instead of stopping."""
+
+
+def storing_of(config: Storing) -> dict[str, Any]:
+    """The fields that Storing adds to Reading by name, as arguments of write."""
+    mine = {option.name for option in fields(Storing)} - {option.name for option in fields(Reading)}
+    return {name: getattr(config, name) for name in mine}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Storing):
     """What is read, and where the results go."""
 
     data: str = field(default="digits", metadata=DATA_HELP)
@@ -241,12 +269,12 @@ class Data(Reading):
     """Test images, in any of these forms; digits, CIFAR archives and folders with train and val or test need none."""
     out: str | None = None
     """Run directory; None: runs/<name of the data>."""
-    max_size: int | None = None
-    """Shrink images whose longer side exceeds this many pixels."""
-    skip_bad: bool = False
-    """Leave out images that cannot be read, instead of stopping."""
+    rewrite: bool = False
+    """Where the data have changed since they were written: write them again and start the run over."""
 
     def check(self) -> None:
+        for name, value in (("data", self.data), ("test", self.test), ("out", self.out)):
+            _require(value != "", f'{name} is an empty path (""); was a shell variable unset?')
         _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
 
 

@@ -21,6 +21,7 @@ KERNELS = "tests/ops/interpreted_kernels.py::"
 TRAINING = "tests/scoring/test_recording.py::"
 STEP = "tests/ops/test_step.py::"
 LOADING = "tests/loading/"
+INVENTORY = "tests/data/test_inventory.py::"
 RESUMABLE = "tests/storage/test_resumable.py::"
 
 
@@ -678,9 +679,57 @@ MUTATIONS = [
         "tests/data/sources/test_webdataset.py::test_tar_files_that_are_refused",
     ),
     Mutation(
+        "dualfast/data/sources/folder.py",
+        " or is_image(entry.path)",
+        "",
+        INVENTORY + "test_images_are_read_whatever_their_suffix",
+    ),
+    Mutation(
+        "dualfast/data/sources/paths.py",
+        'name.startswith("._") or ',
+        "",
+        INVENTORY + "test_what_systems_and_archivers_leave_is_skipped_and_other_empty_folders_are_named",
+    ),
+    Mutation(
+        "dualfast/data/inventory.py",
+        " | (before.times[old] != now.times[is_old])",
+        "",
+        INVENTORY + "test_a_beton_of_other_files_is_replaced_only_on_request[parquet]",
+    ),
+    Mutation(
+        "dualfast/data/names.py",
+        'if about["fingerprint"] != fingerprint:',
+        "if False:",
+        "tests/data/test_names.py::test_names_of_other_data_or_damaged",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "if not config.rewrite:",
+        "if False:",
+        "tests/runs/test_datasets.py::test_data_that_changed_are_refused_until_rewrite",
+    ),
+    Mutation(
+        "dualfast/selection/quotas.py",
+        "if count > -2:",
+        "if count > -1:",
+        "tests/selection/test_select.py::test_one_of_each",
+    ),
+    Mutation(
         "dualfast/data/images.py",
-        "formats=_formats())",
-        "formats=None)",
+        "(*background, 255)",
+        "(0, 0, 0, 255)",
+        "tests/data/test_images.py::test_transparent_parts_show_the_background",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "if high <= 1:",
+        "if False:",
+        "tests/data/test_images.py::test_floats_are_taken_from_0_to_1_or_to_255",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "for kind in _formats():",
+        "for kind in Image.OPEN:",
         "tests/data/test_images.py::test_no_format_runs_a_program",
     ),
     Mutation(
@@ -828,7 +877,7 @@ MUTATIONS = [
         "tests/test_errors.py::test_each_of_ours_is_one_line",
     ),
     Mutation(
-        "dualfast/data/index_list.py",
+        "dualfast/runs/trial.py",
         'read_sidecar(keep).get("prune_ratio")',
         'read_sidecar(keep).get("removed_share")',
         "tests/runs/test_session.py::test_a_kept_list_is_trained_alike_by_run_and_by_train[epochs]",
@@ -1114,6 +1163,60 @@ MUTATIONS = [
         "{**unsaid, **options}",
         "options",
         "tests/selection/test_spec.py::test_ccs_of_0_1_covered_aum",
+    ),
+    Mutation(
+        "dualfast/runs/classes.py",
+        "numbers[label] = known[own[label]]",
+        "numbers[label] = label",
+        "tests/runs/test_classes.py::test_classes_are_matched_by_name",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "labels = test.labels if matched.numbers is None else matched.numbers[test.labels]",
+        "labels = test.labels",
+        "tests/runs/test_datasets.py::test_test_classes_that_are_fewer_are_numbered_as_the_training_classes",
+    ),
+    Mutation(
+        "dualfast/runs/session.py",
+        "self._test_loader.numbers = match(train, test, str(test.path)).numbers",
+        "self._test_loader.numbers = None",
+        "tests/runs/test_datasets.py::test_a_beton_of_fewer_classes_tests_the_same",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "            run_dir.withdraw()\n",
+        "",
+        "tests/runs/test_datasets.py::test_what_cannot_fit_together_is_said_before_anything_is_written",
+    ),
+    Mutation(
+        "dualfast/runs/images.py",
+        "(batch[0], batch[1]) if label == 1 else (batch[1], batch[0])",
+        "(batch[0], batch[1])",
+        "tests/runs/test_images.py::test_the_order_of_the_fields_does_not_matter",
+    ),
+    Mutation(
+        "dualfast/data/beton/tables.py",
+        "[name for name in found if name != ORIGINAL_INDEX] or found",
+        "found",
+        "tests/data/beton/test_fields.py::test_the_ids_that_compact_adds_are_no_labels",
+    ),
+    Mutation(
+        "dualfast/data/beton/space.py",
+        "if source.one_file_each else np.ones(n, np.int64)",
+        "if False else np.ones(n, np.int64)",
+        "tests/data/beton/test_space.py::test_files_of_other_sizes_than_the_first_count_as_they_are",
+    ),
+    Mutation(
+        "dualfast/training/trial_batch.py",
+        "for training in (True, False):",
+        "for training in (True,):",
+        "tests/training/test_trial_batch.py::test_a_model_that_cannot_is_named_with_the_reason",
+    ),
+    Mutation(
+        "dualfast/training/models.py",
+        "    model.eval()\n",
+        "",
+        "tests/training/test_models.py::test_lazy_layers_get_their_sizes_and_nothing_else",
     ),
 ]
 

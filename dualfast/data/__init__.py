@@ -1,10 +1,9 @@
-"""What is trained on: where images come from, the .beton file they are stored in, and lists of sample ids.
+"""From the data a user has to images and labels.
 
-sources     one module per kind of data set; each yields encoded images and labels lazily
-beton       the file: writing, reading, checking, shrinking
-index_list  ids, masks and .npy paths, parsed in one place; keep-*.npy with its .json sidecar
-images      opening and decoding one image: which formats, and how large
-classes     which numbers labels may have
-
-A sample's id is its row in the .beton, from 0. Everything above speaks of samples by this id.
+images      opening and decoding one image: formats that run nothing, sizes within limits
+inventory   what a data set consists of: files used, left out, changed since
+sources     folders, Parquet, WebDataset tar files, arrays, digits
+beton       the .beton file: writing, reading, verifying, compacting
+names       of a .beton's samples, beside it
+index_list  lists of samples: parsed from what a user gives, files with a sidecar
 """

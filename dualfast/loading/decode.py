@@ -42,7 +42,11 @@ DecodeFunction: TypeAlias = Callable[[NDArray[np.int64], NDArray[Any]], None]
 def default_image_size(data: beton.Beton, *, square: bool = False) -> tuple[int, int]:
     """(height, width) of the output where none was given: the images' own where it is the same for all and at most
     SMALL, else LARGE. square: a size that is not square does not count as small, for networks that take one side."""
-    size = data.constant_size
+    return size_for(data.constant_size, square=square)
+
+
+def size_for(size: tuple[int, int] | None, *, square: bool = False) -> tuple[int, int]:
+    """default_image_size for images that all have this (height, width), None: several."""
     if size is None or max(size) > SMALL or (square and size[0] != size[1]):
         return LARGE, LARGE
     return size

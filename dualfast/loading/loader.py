@@ -42,6 +42,8 @@ class Loader:
     else "rrc"). With pipelines of FFCV's operations, which needs dualfast[ffcv], each output is what FFCV makes it, and
     the loader is an ffcv.loader.Loader too.
 
+    image_column and label_column choose among the image and integer fields of a file that has several.
+
     order "page_random" or PageRandom(budget_bytes) is for files larger than memory: see order.PageRandom. With
     os_cache=False, pages read in that order or in "sequential" are dropped from the page cache after their visit,
     so that the default pipelines hold no more of the file than the budget; plan() tells beforehand what an epoch reads.
@@ -75,6 +77,8 @@ class Loader:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         dtype: torch.dtype = torch.float32,
+        image_column: str | None = None,
+        label_column: str | None = None,
     ) -> None:
         self._closed = True  # until the file is open
         self.batch_size = _checked_int("batch_size", batch_size, at_least=1)
@@ -91,7 +95,8 @@ class Loader:
         self._rank, self._world_size = _rank_and_world_size() if distributed else (0, 1)
 
         custom = dict(custom_fields or {})
-        self.beton = beton.Beton(self.fname, {name: kind.from_binary for name, kind in custom.items()})
+        kinds = {name: kind.from_binary for name, kind in custom.items()}
+        self.beton = beton.Beton(self.fname, kinds, image_column, label_column)
         if not self.beton.n_samples:
             raise ValueError(f"{self.fname} holds no samples")
         self.image_size: tuple[int, int] | None = None
@@ -122,9 +127,10 @@ class Loader:
         source = self.beton
         if source.image_field is None or source.label_field is None:
             raise ValueError(
-                f"{self.fname} has the fields {', '.join(source.field_names)}; the default pipelines need an image and "
-                "an integer field; pass pipelines"
+                f"{self.fname} has the fields {source.fields_text}; the default pipelines need an image and an integer "
+                "field; pass pipelines"
             )
+        source.check_columns()
         size = default_image_size(source) if image_size is None else image_size
         made = image_pipelines(
             size,

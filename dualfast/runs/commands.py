@@ -6,11 +6,13 @@ command continues after its last complete step, and within a training from its l
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
+from dualfast.config import Columns, RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
 from dualfast.data.beton import open_beton
+from dualfast.data.index_list import load_keep
 from dualfast.errors import DualfastError
 from dualfast.runs.progress import Progress
 from dualfast.runs.reporting import write_report
@@ -69,6 +71,8 @@ def score(config: ScoreConfig, progress: Progress) -> Path:
 
 def train(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
     """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
+    if config.keep is not None:
+        load_keep(config.keep)  # before the images are written
     with open_session(config, progress, needs_test=False) as session:
         return session.run_dir, train_on_list(session, config.keep, config.seed)
 
@@ -77,9 +81,14 @@ def report(out: str | Path) -> Path:
     """Writes report.html of a run directory again, with every finished trial, from its configuration, results, scores
     and images; returns its path. Raises ValueError when `out` is not a run directory."""
     run_dir = RunDir(out)
-    data = str(run_dir.config()["asked"].get("data"))
-    path = Path(data) if data.endswith(".beton") else run_dir.train_beton
-    return write_report(run_dir, open_beton(path) if path.exists() else None)
+    asked = run_dir.config()["asked"]
+    data = str(asked.get("data"))
+    if not data.endswith(".beton"):
+        train = open_beton(run_dir.train_beton) if run_dir.train_beton.exists() else None
+    else:
+        columns = {option.name: asked.get(option.name) for option in fields(Columns)}
+        train = open_beton(data, **columns) if Path(data).exists() else None
+    return write_report(run_dir, train)
 
 
 def _import_scores(config: Scoring) -> None:

@@ -11,13 +11,13 @@ from dualfast.config import method_options
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
 from dualfast.data.index_list import load_keep, read_sidecar
+from dualfast.notices import silent
 from dualfast.report import page
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.trial import Trial, needs_scores, trial_of
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import Beta, Statistics
 from dualfast.selection.methods import METHODS
-from dualfast.selection.notices import silent
 from dualfast.selection.select import select_in_memory
 from dualfast.selection.spec import SelectionSpec
 

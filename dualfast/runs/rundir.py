@@ -4,11 +4,13 @@ the report."""
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from dualfast.config import Data, Reading, ratio_text
+from dualfast.data.inventory import valid_text
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
 from dualfast.storage.plain import read_yaml
@@ -17,8 +19,13 @@ from dualfast.storage.records import Records
 # What may differ between two calls on the same run directory.
 MAY_DIFFER = (
     *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
-    *("checkpoint_every", "rank_timeout"),
+    *("checkpoint_every", "rank_timeout", "skip_bad"),
 )
+MADE_BY_RUNS = (
+    *("metrics.jsonl", "scores*.parquet", "keep-*", "report.html", "model.pt", "checkpoints"),
+    *("train.beton*", "test.beton*"),
+)
+"""What start_over deletes."""
 
 
 class RunDir:
@@ -46,7 +53,7 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out is {str(self.path)!r}, which is a file; give a folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_path.is_file() and any(self.path.iterdir()):
+        if not self.config_path.is_file() and self._made():
             raise ValueError(f"{str(self.path)!r} is neither empty nor a run directory; give another --out")
         self.note(request, may_differ)
 
@@ -61,6 +68,24 @@ class RunDir:
                     "--out, or delete that folder"
                 )
         self._write_config(noted | request)
+
+    def _made(self) -> list[str]:
+        """The names of what is in the directory, but for its configuration and images that were not all written."""
+        unfinished = tuple(f"{path.name}.partial" for path in (self.train_beton, self.test_beton))
+        return [p.name for p in self.path.iterdir() if p != self.config_path and not p.name.startswith(unfinished)]
+
+    def withdraw(self) -> None:
+        """Forgets what was asked for unless something has been made of it, so that another call may ask differently."""
+        if not self._made():
+            self.config_path.unlink()
+
+    def start_over(self) -> None:
+        """Deletes all results, index lists and images, which are of data that have changed. The configuration stays,
+        but for what it notes of the data."""
+        for path in (path for pattern in MADE_BY_RUNS for path in self.path.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        asked = self.config()["asked"]
+        self._write_config({key: value for key, value in asked.items() if not key.endswith("_fingerprint")})
 
     def scored_seeds(self) -> list[int]:
         """The seeds whose scores are complete, in the order they were gathered."""
@@ -107,7 +132,7 @@ class RunDir:
 def _complete(asked: dict[str, Any]) -> dict[str, Any]:
     """A configuration with what one of 0.1 left unsaid: columns were chosen by name and type, and scores came from the
     beginning of a training of `epochs`."""
-    asked = {option.name: option.default for option in fields(Reading)} | asked
+    asked = {option.name: option.default for option in fields(Reading)} | {"background": "white"} | asked
     if "score_epochs" not in asked:
         return asked
     planned = max(asked.get("epochs", 0), asked["score_epochs"])
@@ -122,10 +147,12 @@ def _meant(asked: dict[str, Any], key: str) -> Any:
 
 def out_of(config: Data) -> str:
     """The path of a configuration's run directory: config.out, or runs/<name of the data>."""
-    return config.out or f"runs/{os.path.basename(os.path.abspath(config.data)).lstrip('.').partition('.')[0]}"
+    name = os.path.basename(os.path.abspath(config.data)).lstrip(".").partition(".")[0]
+    return config.out or f"runs/{valid_text(name)}"
 
 
 def request_of(config: Data) -> dict[str, Any]:
     """A configuration as config.yaml stores it."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+    this_call_only = ("debug", "rewrite")
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in this_call_only}
     return plain | {"out": str(out_of(config))}

@@ -83,4 +83,11 @@ def score_times(session: RunSession, seed: int) -> dict[str, float]:
 
 
 def _save(session: RunSession, scores: Scores, path: Path) -> None:
-    scores.save(path, labels=session.train.labels, fingerprint=session.train.fingerprint)
+    train = session.train
+    scores.save(
+        path,
+        labels=train.labels,
+        names=None if train.names is None else train.names.column,
+        class_names=train.class_names,
+        fingerprint=train.fingerprint,
+    )

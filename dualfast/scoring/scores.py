@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
@@ -86,19 +86,38 @@ class Scores:
         """Every score that is there, by name, extra ones too."""
         return {name: value for name in COLUMNS if (value := getattr(self, name)) is not None} | dict(self.extra)
 
-    def save(self, path: str | os.PathLike[str], *, labels: Any = None, fingerprint: str | None = None) -> None:
-        """Writes a Parquet table with the columns id, label (when given) and one for each score, atomically."""
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        labels: Any = None,
+        names: Any = None,
+        class_names: Sequence[str] | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        """Writes a Parquet table with the columns id, name, label and class (those that are given) and one for each
+        score, atomically. labels: (N,) int; names: (N,) texts; class_names: by label, for which labels are needed."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         columns: dict[str, Any] = {"id": np.arange(len(self), dtype=np.int64)}
+        if names is not None:
+            if len(names) != len(self):
+                raise ValueError(f"names are {len(names)}; {len(self)} samples need as many")
+            columns["name"] = names
         if labels is not None:
             labels = np.asarray(labels)
             if labels.shape != (len(self),):
                 raise ValueError(f"labels have the shape {labels.shape}; {len(self)} samples need ({len(self)},)")
             columns["label"] = labels.astype(np.int64)
+            if class_names is not None:
+                named = (labels >= 0) & (labels < len(class_names))
+                classes = pa.array(np.where(named, labels, 0).astype(np.int32), mask=~named)
+                columns["class"] = pa.DictionaryArray.from_arrays(classes, pa.array(class_names, pa.string()))
         columns |= self.columns
         about: dict[str, Any] = {"n_samples": len(self), "fingerprint": fingerprint}
+        if class_names is not None:
+            about["class_names"] = list(class_names)
         if self.extra:
             about["extra"] = dict(self.extra_keep)
         table = pa.table(columns).replace_schema_metadata({"dualfast": json.dumps(about)})
@@ -108,7 +127,7 @@ class Scores:
     @staticmethod
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
         """What save() wrote besides the scores: n_samples, fingerprint or None, labels (N,) int64 in order of id or
-        None, and, if there are extra scores, extra: the end to keep of each by name."""
+        None, class_names if there were any, and, if there are extra scores, extra: the end to keep of each by name."""
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(path)

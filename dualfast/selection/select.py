@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 
 from dualfast.config import GivenCD
 from dualfast.data.index_list import as_indices
+from dualfast.notices import warn
 from dualfast.ops import Ints
 from dualfast.scoring.scores import lacks
 from dualfast.selection import beta
 from dualfast.selection.draw import smallest
 from dualfast.selection.methods import Method, Samples, bad_scores
-from dualfast.selection.quotas import PerClass, checked_labels, class_quotas
+from dualfast.selection.quotas import PerClass, checked_labels, class_counts, class_quotas, without_samples
 from dualfast.selection.quotas import kept_count as kept_count
 from dualfast.selection.spec import SelectionSpec
 
@@ -49,12 +51,12 @@ def select(
     (Neyman, 1934; options score="dual", strata=50); any score by name, "dual" among them, keeps its usual end, or
     keep="high" | "low".
 
-    per_class with labels (N,) int: True, every class keeps its share (largest remainder); "equal", all the same number;
-    a mapping, as many of each class as it says, kept_count in all. A class with too few samples gives the rest to the
-    others, with a warning.
-    among, exclude, force: ids, a mask (N,), or the path of an .npy with either; what may be kept, what may not, and
-    what is kept in any case and counts towards the number. mislabel_cut: number of samples of lowest aum to leave out.
-    skip_bad: samples without a score are left out instead of refused.
+    per_class with labels (N,) int: True, every class keeps its share (largest remainder), and at least one sample where
+    the number allows; "equal", all the same number; a mapping, as many of each class as it says, kept_count in all. A
+    class with too few samples gives the rest to the others, with a warning. With labels, classes that keep no sample
+    are named in a warning. among, exclude, force: ids, a mask (N,), or the path of an .npy with either; what may be
+    kept, what may not, and what is kept in any case and counts towards the number. mislabel_cut: number of samples of
+    lowest aum to leave out. skip_bad: samples without a score are left out instead of refused.
 
     The result depends only on the arguments: not on threads, not on the machine. Raises ValueError or TypeError for
     values out of range, NaN or negative scores (count and first position), an unknown method or option, labels that are
@@ -73,11 +75,22 @@ def select(
         options=options,
     )
     ids = select_in_memory(spec, scores, labels=labels, among=among)
+    if labels is not None and not isinstance(per_class, Mapping):
+        _warn_of_lost_classes(np.asarray(labels), ids, among, exclude)
     if not as_mask:
         return ids
     mask = np.zeros(_count(scores), np.bool_)
     mask[ids] = True
     return mask
+
+
+def _warn_of_lost_classes(labels: NDArray[Any], kept: Ints, among: Any, exclude: Any) -> None:
+    """Names the classes that keep no sample, of those that might."""
+    might = as_indices(among, len(labels), name="among", as_set=True)
+    if exclude is not None:
+        might = np.setdiff1d(might, as_indices(exclude, len(labels), name="exclude", as_set=True))
+    if lost := without_samples(class_counts(labels[might]), class_counts(labels[kept])):
+        warn(lost)
 
 
 def select_in_memory(spec: SelectionSpec, scores: Any, *, labels: Any = None, among: Any = None) -> Ints:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -57,12 +58,17 @@ class Shard:
         """The names of its columns."""
         return list(self.arrays) if self.parquet is None else list(self.parquet.schema_arrow.names)
 
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What a score table says of itself, as Scores.save writes it: fingerprint, class_names."""
+        metadata = {} if self.parquet is None else self.parquet.schema_arrow.metadata or {}
+        about: dict[str, Any] = json.loads(metadata.get(b"dualfast", b"{}"))
+        return about
+
     @property
     def fingerprint(self) -> str | None:
         """Of the data that a score table was written for, where it says so."""
-        metadata = {} if self.parquet is None else self.parquet.schema_arrow.metadata or {}
-        fingerprint: str | None = json.loads(metadata.get(b"dualfast", b"{}")).get("fingerprint")
-        return fingerprint
+        return self.about.get("fingerprint")
 
     def pieces(self, names: Sequence[str], rows: int | None = None) -> Iterator[tuple[int, int, Columns]]:
         """Piece by piece: the id of the first sample, their number, at most `rows`, and the named columns."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from dualfast.config import GivenCD, check_ratio, method_options, ratio_text
 from dualfast.data.index_list import RESULT_KEYS
+from dualfast.notices import warn
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
-from dualfast.selection.notices import warn
 from dualfast.selection.quotas import PerClass
 from dualfast.storage.plain import read_json
 

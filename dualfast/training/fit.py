@@ -18,6 +18,7 @@ from dualfast.scoring.table import ScoreTable
 from dualfast.training.checkpoint import Checkpoints
 from dualfast.training.checkpoint_resume import Saved
 from dualfast.training.device import autocast, pick_device
+from dualfast.training.models import logits_of
 
 IGNORED_LABEL = -100
 
@@ -162,7 +163,7 @@ class _Trainer:
         labels = labels.to(self.device, non_blocking=True)
         index = index.to(self.device, non_blocking=True)
         with autocast(self.recipe, self.device):
-            logits = self.network(images)
+            logits = logits_of(self.network(images))
         loss = self.criterion(logits, labels, index)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -296,7 +297,7 @@ def evaluate(model: nn.Module, loader: Batches, recipe: Recipe, ranks: Ranks | N
     for images, labels, _ in loader:  # type: ignore[attr-defined]
         images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
         with autocast(recipe, device):
-            logits = model(images)
+            logits = logits_of(model(images))
         correct += (logits.argmax(1) == labels.to(device, non_blocking=True)).sum()
         count += int((labels != IGNORED_LABEL).sum())
     all_correct, all_count = ranks.sums([int(correct), count])

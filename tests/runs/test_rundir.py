@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dualfast.runs.rundir import RunDir
+from dualfast.config import RunConfig
+from dualfast.runs.rundir import RunDir, out_of
 from dualfast.runs.trial import Trial
 
 
@@ -86,3 +87,20 @@ def test_a_schedule_of_scoring_that_0_1_took_from_the_training_is_compared_as_a_
     opened("train", scoring, {"epochs": 200})
     with pytest.raises(ValueError, match="score_schedule_epochs: 200, and this one asks for 30"):
         RunDir(tmp_path / "train", {**scoring, "score_schedule_epochs": None})
+
+
+def test_a_run_that_made_nothing_may_be_asked_differently(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    (run_dir.path / "train.beton.partial").write_bytes(b"x")
+    (run_dir.path / "train.beton.partial.steps").write_bytes(b"x")
+    run_dir.withdraw()
+    again = RunDir(tmp_path / "run", {"epochs": 4})
+    assert again.config()["asked"] == {"epochs": 4}
+    again.append({"event": "trained"})
+    again.withdraw()
+    with pytest.raises(ValueError, match="epochs: 4, and this one asks for 5"):
+        RunDir(tmp_path / "run", {"epochs": 5})
+
+
+def test_a_name_that_is_not_utf8_gives_the_run_a_name_that_is() -> None:
+    assert out_of(RunConfig(data="photos/caf\udce9.zip")) == r"runs/caf\udce9"

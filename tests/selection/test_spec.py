@@ -99,7 +99,7 @@ def test_auto_is_said_and_noted_as_the_number_it_is(
     for flags, how in (([], {}), (["--force", "in.npy"], {"force": np.arange(N - 50, N)})):
         assert cli.main([*command, *flags]) == 0
         c_d = json.loads(Path("keep.json").read_text())["c_d"]
-        assert capsys.readouterr().err.count(f"c_d auto is {c_d:g}") == 1
+        assert capsys.readouterr().err.count(f"--c-d auto is {c_d:g}") == 1
         assert (load_keep("keep.npy") == select(scores, 0.7, c_d=c_d, **how)).all()
 
 

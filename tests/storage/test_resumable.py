@@ -94,7 +94,7 @@ def test_nothing_that_was_finished_is_encoded_again(tmp_path: Path, encodings: E
     assert encodings.of(lambda: write(source, out)) == N - finished * CHUNK
     for end in ("", ".crc"):
         assert Path(f"{out}{end}").read_bytes() == Path(f"{tmp_path / 'wanted.beton'}{end}").read_bytes()
-    assert sorted(os.listdir(out.parent)) == ["set.beton", "set.beton.crc", "set.beton.json"]
+    assert sorted(os.listdir(out.parent)) == [f"set.beton{end}" for end in ("", ".crc", ".json", ".names.parquet")]
 
 
 @pytest.mark.parametrize("harm", ["journal", "zeros", "garbage", "data", "cut", "source", "later", "option"])

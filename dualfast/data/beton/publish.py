@@ -11,6 +11,7 @@ from typing import Any
 from dualfast.data.beton import checksums
 from dualfast.data.beton.parallel import progress_bar
 from dualfast.data.beton.reader import open_beton
+from dualfast.data.names import Names
 from dualfast.storage import files
 from dualfast.storage.resumable import Partial
 
@@ -26,12 +27,20 @@ class Written:
     fingerprint: str
     skipped: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.path}: {self.n_samples:,} images, {self.bytes / 1e6:,.1f} MB"
+
 
 def publish(
-    partial: Partial, path: str | os.PathLike[str], sidecar: dict[str, Any], threads: int, progress: bool
+    partial: Partial,
+    path: str | os.PathLike[str],
+    sidecar: dict[str, Any],
+    names: Names | None,
+    threads: int,
+    progress: bool,
 ) -> Written:
-    """Checks the finished `partial` and gives it the name `path`, with PATH.json, `sidecar` and the fingerprint, and
-    PATH.crc. Stopped at any moment, PATH never has the class names or checksums of other data."""
+    """Checks the finished `partial` and gives it the name `path`, with PATH.json, `sidecar` and the fingerprint,
+    PATH.names.parquet and PATH.crc. Stopped at any moment, PATH never has the names or checksums of other data."""
     beton = open_beton(partial.path)
     with progress_bar(beton.bytes, "checksums", progress, unit="B") as bar:
         pages = checksums.of_pages(beton.fd, beton.page_size, beton.bytes, threads, bar.update)
@@ -39,9 +48,11 @@ def publish(
     sidecar = sidecar | {"fingerprint": beton.fingerprint}
     checksums.forget(path)
     files.write_text(f"{os.fspath(path)}.json", json.dumps(sidecar, indent=1) + "\n")
+    if names is not None:
+        names.save(path, beton.fingerprint)
     partial.finish()
     checksums.save(path, sums)
-    names = sidecar.get("class_names")
-    class_names = tuple(map(str, names)) if names is not None else None
+    class_names = sidecar.get("class_names")
+    class_names = tuple(map(str, class_names)) if class_names is not None else None
     skipped = tuple(sidecar["skipped"])
     return Written(Path(path), beton.n_samples, class_names, beton.bytes, beton.fingerprint, skipped)
