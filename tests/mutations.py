@@ -902,9 +902,9 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/rundir.py",
-        'planned = max(asked.get("epochs", 0), asked["score_epochs"])',
-        'planned = asked["score_epochs"]',
-        "tests/runs/test_rundir.py::test_a_schedule_of_scoring_that_0_1_took_from_the_training_is_compared_as_a_number",
+        'max(asked.get("epochs", 0), asked["score_epochs"])',
+        'asked["score_epochs"]',
+        "tests/runs/test_rundir.py::test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_another",
     ),
     Mutation(
         "dualfast/runs/scoring.py",

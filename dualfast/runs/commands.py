@@ -81,7 +81,7 @@ def report(out: str | Path) -> Path:
     """Writes report.html of a run directory again, with every finished trial, from its configuration, results, scores
     and images; returns its path. Raises ValueError when `out` is not a run directory."""
     run_dir = RunDir(out)
-    asked = run_dir.config()["asked"]
+    asked = run_dir.asked()
     data = str(asked.get("data"))
     if not data.endswith(".beton"):
         train = open_beton(run_dir.train_beton) if run_dir.train_beton.exists() else None

@@ -45,7 +45,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
         shown = sorted((t for t in trials if (t.method, t.seed) == (first.method, first.seed)), key=_ratio)
     content = page.Content(
         rows=rows,
-        asked=config["asked"],
+        asked=run_dir.asked(),
         environment=config.get("environment", {}),
         labels=labels,
         data=train,
@@ -66,7 +66,7 @@ class _Selections:
         self, run_dir: RunDir, scores: Scores | None, labels: NDArray[Any] | None, fingerprint: str | None
     ) -> None:
         self.run_dir, self.scores, self.labels, self.fingerprint = run_dir, scores, labels, fingerprint
-        asked = run_dir.config()["asked"]
+        asked = run_dir.asked()
         self.given = {name: asked[name] for name in ("c_d", "per_class") if name in asked}
 
     def list_of(self, trial: Trial) -> Path | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import Data, Reading, ratio_text
+from dualfast.config import Data, Recipe, Safety, Scoring, ratio_text
 from dualfast.data.inventory import valid_text
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
@@ -26,6 +26,14 @@ MADE_BY_RUNS = (
     *("train.beton*", "test.beton*"),
 )
 """What start_over deletes."""
+EVENTS = {
+    "scored": ("seed",),
+    "trained": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
+    "train": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
+}
+"""What the records of metrics.jsonl say at least, by their "event"."""
+THIS_CALL_ONLY = ("debug", "rewrite")
+SCHEDULE = "score_schedule_epochs"
 
 
 class RunDir:
@@ -58,8 +66,11 @@ class RunDir:
         self.note(request, may_differ)
 
     def note(self, request: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
-        """Adds `request` to config.yaml; raises ValueError, as above, where it differs."""
-        noted = _complete(self.config()["asked"]) if self.config_path.is_file() else {}
+        """Adds `request` to config.yaml; raises ValueError, as above, where it differs. A score_schedule_epochs of None
+        means what the directory notes."""
+        noted = self.asked() if self.config_path.is_file() else {}
+        if request.get(SCHEDULE, 0) is None and noted.get(SCHEDULE) is not None:
+            request = request | {SCHEDULE: noted[SCHEDULE]}
         for key in sorted(set(noted) & set(request)):
             before, now = _meant(noted, key), _meant(request, key)
             if key not in may_differ and before != now:
@@ -115,6 +126,17 @@ class RunDir:
             f"{str(self.config_path)!r} is damaged ({why}); delete the run directory or give another --out"
         )
 
+    def asked(self) -> dict[str, Any]:
+        """The configuration in config.yaml. An option that it lacks, as it is of an earlier version, has its default,
+        except that 0.1 took scores from the beginning of a training of `epochs`."""
+        asked: dict[str, Any] = dict(self.config()["asked"])
+        if "score_epochs" in asked and SCHEDULE not in asked:
+            asked[SCHEDULE] = max(asked.get("epochs", 0), asked["score_epochs"])
+        for group in (Data, Recipe, Scoring, Safety):
+            if asked.keys() & {option.name for option in fields(group)}:
+                asked = {option.name: option.default for option in fields(group)} | asked
+        return {name: value for name, value in asked.items() if name not in THIS_CALL_ONLY}
+
     def _write_config(self, request: dict[str, Any]) -> None:
         import yaml
 
@@ -125,23 +147,22 @@ class RunDir:
         Records(self.metrics_path).append(record)
 
     def records(self, event: str) -> list[dict[str, Any]]:
-        """The complete records of metrics.jsonl with this "event", oldest first."""
-        return [record for record in Records(self.metrics_path).read() if record["event"] == event]
-
-
-def _complete(asked: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with what one of 0.1 left unsaid: columns were chosen by name and type, and scores came from the
-    beginning of a training of `epochs`."""
-    asked = {option.name: option.default for option in fields(Reading)} | {"background": "white"} | asked
-    if "score_epochs" not in asked:
-        return asked
-    planned = max(asked.get("epochs", 0), asked["score_epochs"])
-    return {"score_module": None, "score_schedule_epochs": planned} | asked
+        """The complete records of metrics.jsonl with this "event", oldest first. ValueError for one that lacks what
+        records of its kind have."""
+        found: list[dict[str, Any]] = []
+        for record in Records(self.metrics_path).read():
+            kind = record.get("event") if isinstance(record, dict) else None
+            lacks = [name for name in EVENTS[kind] if name not in record] if kind in EVENTS else ["event"]
+            if lacks:
+                raise ValueError(f"{str(self.metrics_path)!r} is damaged: the record {record!r:.80} lacks {lacks[0]}")
+            if kind == event:
+                found.append(record)
+        return found
 
 
 def _meant(asked: dict[str, Any], key: str) -> Any:
     """The value of a key, a score_schedule_epochs of None as its number."""
-    unset = key == "score_schedule_epochs" and asked[key] is None
+    unset = key == SCHEDULE and asked[key] is None
     return asked["score_epochs"] if unset else asked[key]
 
 
@@ -153,6 +174,5 @@ def out_of(config: Data) -> str:
 
 def request_of(config: Data) -> dict[str, Any]:
     """A configuration as config.yaml stores it."""
-    this_call_only = ("debug", "rewrite")
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in this_call_only}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in THIS_CALL_ONLY}
     return plain | {"out": str(out_of(config))}

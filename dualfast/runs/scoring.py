@@ -19,7 +19,7 @@ ABOUT_SCORES = ("epochs", "schedule_epochs", *TIMES)
 
 def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     """Trains for the scoring epochs with DualLoss and writes the scores; returns the path of the Parquet table."""
-    planned = scoring.score_schedule_epochs or scoring.score_epochs
+    planned = session.run_dir.asked()["score_schedule_epochs"] or scoring.score_epochs
     recipe = replace(session.recipe, epochs=planned)
     if scoring.tdds and session.ranks.size > 1:
         raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
