@@ -163,8 +163,11 @@ class Scoring(Checked):
         )
 
 
-GivenCD = float | Literal["auto", "cifar10", "cifar100", "imagenet"]
-PUBLISHED_C_D = {"cifar10": 5.5, "cifar100": 4.0, "imagenet": 11.0}  # arXiv 2502.06905
+GivenCD = float | Literal["auto", "cifar100", "imagenet"]
+PUBLISHED_C_D = {"cifar100": 4.0, "imagenet": 11.0}
+"""Of the code of arXiv 2502.06905 (behaapyy/dual-pruning): the default of its command line, which its CIFAR commands
+use, and the value of its ImageNet commands. It has none for CIFAR-10 apart from that default."""
+CIFAR10_C_D = 5.5  # what c_d="cifar10" stood for; published nowhere
 
 
 def _is_number(value: Any) -> bool:
@@ -179,6 +182,8 @@ def published(c_d: Any) -> Any:
 
 def check_c_d(c_d: Any) -> None:
     """Raises ValueError unless c_d is a positive number, "auto" or the name of a data set with a published value."""
+    if isinstance(c_d, str) and c_d == "cifar10":
+        raise ValueError(f"c_d is 'cifar10', which stood for a value published nowhere; give c_d={CIFAR10_C_D} for it")
     number = published(c_d)
     if number != "auto" and not (_is_number(number) and 0 < number < math.inf):
         *names, last = "auto", *PUBLISHED_C_D
@@ -349,7 +354,7 @@ class RunConfig(Data, Recipe, Scoring, Safety):
     method: tuple[str, ...] = field(default=("dual+beta", "dual", "random"), metadata=METHOD_HELP)
     seed: tuple[int, ...] = (0, 1, 2)
     c_d: GivenCD = "auto"
-    """c_D of Beta sampling: a number, a data set's published value by name, or auto, computed from the scores."""
+    """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     full: bool = True
@@ -398,7 +403,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "score_epochs": 30,
         "score_schedule_epochs": 200,
-        "c_d": "cifar10",
+        "c_d": 4.0,
     },
     # ImageNet-1k as in arXiv 2502.06905: ResNet-34, scores from all of 60 epochs, and as many steps at every
     # prune ratio as 60 epochs of all images (about 300,000).

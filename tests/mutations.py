@@ -523,6 +523,12 @@ MUTATIONS = [
         "tests/selection/test_streaming.py::test_files_give_what_memory_gives",
     ),
     Mutation(
+        "dualfast/runs/rundir.py",
+        'loaded["asked"]["c_d"] = CIFAR10_C_D',
+        "pass",
+        "tests/runs/test_rundir.py::test_a_c_d_whose_name_is_gone_is_compared_as_its_number",
+    ),
+    Mutation(
         "dualfast/selection/spec.py",
         "return replace(self, c_d=c_d)",
         "return self",

@@ -71,7 +71,7 @@ def test_every_recipe_can_be_asked_for() -> None:
         assert RunConfig(**preset).epochs >= 1, name
 
 
-@pytest.mark.parametrize("c_d", [4.0, 4, np.float32(4), np.int64(4), "auto", "cifar10", "imagenet"])
+@pytest.mark.parametrize("c_d", [4.0, 4, np.float32(4), np.int64(4), "auto", "cifar100", "imagenet"])
 def test_c_d_may_be_a_number_a_name_or_auto(c_d: Any) -> None:
     assert RunConfig(c_d=c_d).c_d == c_d
 

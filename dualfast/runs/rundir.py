@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import Data, Recipe, Safety, Scoring, ratio_text
+from dualfast.config import CIFAR10_C_D, Data, Recipe, Safety, Scoring, ratio_text
 from dualfast.data.inventory import valid_text
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
@@ -119,6 +119,8 @@ class RunDir:
         try:
             loaded = read_yaml(self.config_path)
             if isinstance(loaded, dict) and isinstance(loaded.get("asked"), dict):
+                if loaded["asked"].get("c_d") == "cifar10":
+                    loaded["asked"]["c_d"] = CIFAR10_C_D
                 return loaded
         except ValueError as error:
             why = str(error)

@@ -45,7 +45,7 @@ def select(
     scores: a Scores or any object with its arrays; a plain N is enough for "random". Contiguous float32 and float64
     columns, memory-mapped ones too, are not copied by "dual+beta". prune_ratio: the fraction REMOVED, in [0, 1).
     method: "dual+beta" draws without replacement with weights BetaPDF(mean) * dual (arXiv 2502.06905; c_d a positive
-    number, "cifar10", "cifar100" or "imagenet" for the published one, or "auto", see beta.auto_c_d); "random"
+    number, "cifar100" (4) or "imagenet" (11) as its authors' code has them, or "auto", see beta.auto_c_d); "random"
     uniformly; "ccs" covers strata of a score after dropping the hardest (arXiv 2210.15809; options score="aum_prob",
     mis_ratio=0.0, strata=50); "stratified" draws uniformly from strata of equal size along a score, from each its share
     (Neyman, 1934; options score="dual", strata=50); any score by name, "dual" among them, keeps its usual end, or

@@ -326,13 +326,13 @@ def test_a_c_d_by_name_is_its_number(modules: Any) -> None:
         "random",
         "dual+beta:c_d=auto",
         "dual+beta:c_d=8",
-        "dual+beta:c_d=cifar10",
+        "dual+beta:c_d=imagenet",
         "dual+beta:c_d=2,mislabel_cut=9",
     ]
     about = {"ratio": 0.5, "score_epochs": 30, "accuracy": 0.9, "c_d": 3.0}
     rows = [about | {"method": method} for method in asked]
-    assert tables.methods(rows) == ["random", asked[4], asked[3], asked[2], asked[1]]
-    assert list(tables.c_d_of(rows, 30, 0.5)[0]) == [2.0, 5.5, 8.0]
+    assert tables.methods(rows) == ["random", asked[4], asked[2], asked[3], asked[1]]
+    assert list(tables.c_d_of(rows, 30, 0.5)[0]) == [2.0, 8.0, 11.0]
 
 
 def test_speed_tables_group_rows_by_columns_and_state_units(tmp_path: Path, modules: Any) -> None:

@@ -40,6 +40,13 @@ def test_an_option_that_an_older_run_did_not_know_had_its_default(tmp_path: Path
         RunDir(tmp_path / "other", {**noted, "momentum": 0.5})
 
 
+def test_a_c_d_whose_name_is_gone_is_compared_as_its_number(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run", {"c_d": "cifar10"})
+    with pytest.raises(ValueError, match=r"c_d: 5\.5, and this one asks for 4"):
+        RunDir(tmp_path / "run", {"c_d": 4.0})
+    RunDir(tmp_path / "run", {"c_d": 5.5})
+
+
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match="neither empty nor a run directory"):

@@ -39,7 +39,7 @@ def asked(out: Path, **options: Any) -> RunConfig:
 
 
 def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
-    for method in ("dual+beta:c_d=2.1", "dual+beta", "dual+beta:c_d=cifar10", "dual", "dual:keep=low"):
+    for method in ("dual+beta:c_d=2.1", "dual+beta", "dual+beta:c_d=imagenet", "dual", "dual:keep=low"):
         commands.run(asked(tmp_path / "run", method=(method,)), NullProgress())
     ours = sorted((tmp_path / "run").glob("keep-0.9*.json"))
     drawn = {
@@ -47,7 +47,7 @@ def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
     }
     auto = auto_c_d(Scores.load(tmp_path / "run" / "scores.parquet"), 0.9)
     assert drawn == {
-        *(("dual+beta", c_d, None) for c_d in (2.1, auto, 5.5)),
+        *(("dual+beta", c_d, None) for c_d in (2.1, auto, 11)),
         *(("dual", None, keep) for keep in (None, "low")),
     }
     assert len({tuple(np.load(path.with_suffix(".npy"))) for path in ours}) == 5
