@@ -406,6 +406,27 @@ def test_the_readme_says_what_the_results_say(modules: Any) -> None:
     assert readme.fill(text, readme.blocks(root / "benchmarks" / "results")) == text, "run make results"
 
 
+def test_ccs_on_logits_and_figures_in_sample_are_called_that(tmp_path: Path, modules: Any) -> None:
+    readme, tables, grids = modules("readme"), modules("tables"), modules("grids")
+    results = accuracy_fixture.write(tmp_path / "results")
+    text = "\n".join(readme.blocks(results)["accuracy"])
+    assert "margin of logits" not in text
+    assert text.count("in-sample") == 1
+    rows = tables.read(results / "accuracy-cpu.jsonl")
+    for row in rows:
+        row["as"] = "ccs:mis_ratio=0.1" if row["method"] == "ccs" else row["as"]
+    more = accuracy_fixture.line("ccs", 0.9, 0, 60.0)
+    lines = [json.dumps(row) + "\n" for row in (*rows, more)]
+    (results / "accuracy-cpu.jsonl").write_text("".join(lines))
+    text = "\n".join(readme.blocks(results)["accuracy"])
+    assert "| ccs | - | - | - | - | 60.0 |" in text
+    assert "| ccs:score=aum | 81.0 ± 0.3 | 77.0 ± 0.3 |" in text
+    assert "`ccs:score=aum` covers the margin of logits" in text
+    assert tables.remarks([more | {"method": "dual+beta:c_d=auto", "data": "photos"}]) == []
+    point = grids.Point(data="digits", method="ccs:score=aum", ratio=0.9)
+    assert point.method_for(1000) == "ccs:score=aum,mis_ratio=0.3"
+
+
 def test_no_results_still_make_a_page(tmp_path: Path, modules: Any) -> None:
     pytest.importorskip("matplotlib")
     (tmp_path / "results").mkdir()
