@@ -523,6 +523,18 @@ MUTATIONS = [
         "tests/selection/test_streaming.py::test_files_give_what_memory_gives",
     ),
     Mutation(
+        "dualfast/runs/session.py",
+        "            fill=self.recipe.fill,\n",
+        "",
+        "tests/runs/test_session.py::test_images_are_normalised_and_filled_as_the_recipe_says",
+    ),
+    Mutation(
+        "dualfast/training/fit.py",
+        "eta_min=recipe.min_lr",
+        "eta_min=0.0",
+        "tests/training/test_fit.py::test_the_published_recipes_have_their_authors_optimizer",
+    ),
+    Mutation(
         "dualfast/runs/rundir.py",
         'loaded["asked"]["c_d"] = CIFAR10_C_D',
         "pass",

@@ -37,6 +37,8 @@ from dualfast.config import RECIPES, Recipe, RunConfig, Scoring, method_options
         ({"out": ""}, "out is an empty path"),
         ({"image_size": 0}, "image_size is 0"),
         ({"num_workers": 0}, "num_workers is 0"),
+        ({"min_lr": 1e-4}, "min_lr is 0.0001; give 0, or with --schedule cosine"),
+        ({"min_lr": 0.1, "schedule": "cosine"}, "a number below lr, 0.1"),
     ],
 )
 def test_what_cannot_be_is_named(asked: dict[str, Any], said: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import Augment
+from dualfast.config import Augment, Fill
 from dualfast.data import beton
 from dualfast.data.index_list import selected_ids
 from dualfast.errors import UnsupportedCall
@@ -37,7 +37,7 @@ class Loader:
 
     Takes the arguments of ffcv.loader.Loader with the same meaning, except that order defaults to "random", drop_last
     to False, and seed to 0. With pipelines left out, images come as (B, 3, height, width), normalised, channels_last,
-    and labels as (B,) int64; image_size, augment, mean, std and dtype go to image_pipelines (image_size None: the
+    and labels as (B,) int64; image_size, augment, mean, std, dtype and fill go to image_pipelines (image_size None: the
     images' own size where it is the same for all and at most 64 px, else 224; augment True: "crop+flip" up to 64 px,
     else "rrc"). With pipelines of FFCV's operations, which needs dualfast[ffcv], each output is what FFCV makes it, and
     the loader is an ffcv.loader.Loader too.
@@ -77,6 +77,7 @@ class Loader:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         dtype: torch.dtype = torch.float32,
+        fill: Fill = "mean",
         image_column: str | None = None,
         label_column: str | None = None,
     ) -> None:
@@ -101,12 +102,12 @@ class Loader:
             raise ValueError(f"{self.fname} holds no samples")
         self.image_size: tuple[int, int] | None = None
         if pipelines is None:
-            pipelines = self._default_pipelines(image_size, augment, mean, std, dtype)
+            pipelines = self._default_pipelines(image_size, augment, mean, std, dtype, fill)
         elif not isinstance(pipelines, Mapping):
             raise TypeError(f"pipelines is {pipelines!r}; give a dict from fields to lists of operations")
-        elif image_size is not None or augment or mean is not None or std is not None:
+        elif image_size is not None or augment or mean is not None or std is not None or fill != "mean":
             raise ValueError(
-                "image_size, augment, mean and std shape the default pipelines; leave out pipelines to use them"
+                "image_size, augment, mean, std and fill shape the default pipelines; leave out pipelines to use them"
             )
         self._pipelines = self._prepare(pipelines, custom)
         self._pool = BufferPool(self._pipelines.requirements, self.batch_size, self.batches_ahead)
@@ -123,6 +124,7 @@ class Loader:
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
         dtype: torch.dtype,
+        fill: Fill,
     ) -> dict[str, Any]:
         source = self.beton
         if source.image_field is None or source.label_field is None:
@@ -138,6 +140,7 @@ class Loader:
             mean=IMAGENET_MEAN if mean is None else mean,
             std=IMAGENET_STD if std is None else std,
             dtype=dtype,
+            fill=fill,
         )
         self.image_size = made["image"][0].size
         others: dict[str, Any] = dict.fromkeys(source.field_names)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dualfast.comm.ranks import Ranks, join
 from dualfast.config import Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig
 from dualfast.data.beton import Beton
-from dualfast.loading.decode import default_augment, default_image_size, size_for
+from dualfast.loading.decode import NORMALIZATIONS, default_augment, default_image_size, size_for
 from dualfast.runs.classes import class_names_of, match
 from dualfast.runs.datasets import check_sources, open_datasets, too_few_images
 from dualfast.runs.environment import versions
@@ -138,6 +138,7 @@ class RunSession:
         augment = self.recipe.augment
         if augment == "auto":
             augment = default_augment(self.image_size, characters=True)
+        mean, std = NORMALIZATIONS[self.recipe.normalize]
         return ImageLoader(
             data,
             -(-batch_size // self.ranks.size),
@@ -146,6 +147,9 @@ class RunSession:
             num_workers=self.recipe.num_workers,
             image_size=self.image_size,
             augment=augment if training and augment != "none" else False,
+            mean=mean,
+            std=std,
+            fill=self.recipe.fill,
         )
 
     def fit(

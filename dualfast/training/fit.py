@@ -143,7 +143,7 @@ class _Trainer:
             model.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
         )
         steps = len(loader) * recipe.epochs
@@ -154,7 +154,9 @@ class _Trainer:
                 self.optimizer, max_lr=recipe.lr, total_steps=steps + 1, pct_start=rise, cycle_momentum=False
             )
         else:
-            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
+            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+                self.optimizer, T_max=steps, eta_min=recipe.min_lr
+            )
         self.state = TrainState(torch.zeros(1, device=self.device))
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:

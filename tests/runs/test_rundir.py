@@ -47,6 +47,16 @@ def test_a_c_d_whose_name_is_gone_is_compared_as_its_number(tmp_path: Path) -> N
     RunDir(tmp_path / "run", {"c_d": 5.5})
 
 
+def test_a_training_of_0_1_had_the_defaults(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run", {"momentum": 0.9})
+    RunDir(
+        tmp_path / "run", {"momentum": 0.9, "nesterov": True, "min_lr": 0.0, "normalize": "imagenet", "fill": "mean"}
+    )
+    RunDir(tmp_path / "other", {"momentum": 0.9})
+    with pytest.raises(ValueError, match="nesterov: True, and this one asks for False"):
+        RunDir(tmp_path / "other", {"momentum": 0.9, "nesterov": False})
+
+
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match="neither empty nor a run directory"):

@@ -15,6 +15,7 @@ import torch
 from dualfast.config import RunConfig, TrainConfig
 from dualfast.data import beton
 from dualfast.data.index_list import save_keep
+from dualfast.loading.decode import NORMALIZATIONS
 from dualfast.loading.order import share
 from dualfast.runs import commands, rundir, session
 from dualfast.runs.progress import NullProgress
@@ -230,6 +231,20 @@ def test_numpy_numbers_are_noted_as_numbers(tmp_path: Path) -> None:
     config = asked(tmp_path / "run", **numbers)
     noted = rundir.RunDir(rundir.out_of(config), rundir.request_of(config)).config()["asked"]
     assert (noted["c_d"], noted["prune_ratio"], noted["seed"]) == (5.5, [0.5], [3])
+
+
+def test_images_are_normalised_and_filled_as_the_recipe_says(tmp_path: Path) -> None:
+    pixels, shifted = {}, {}
+    for normalize, fill in (("imagenet", "mean"), ("cifar10", "black")):
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in NORMALIZATIONS[normalize])
+        with session.open_session(
+            asked(tmp_path / fill, normalize=normalize, fill=fill), NullProgress(), needs_test=True
+        ) as opened:
+            pixels[fill] = next(iter(opened._test_loader))[0] * std + mean
+            shifted[fill] = next(iter(opened._train_loader))[0]
+    assert torch.allclose(pixels["mean"], pixels["black"], atol=1e-5)
+    assert (shifted["mean"] == 0).any()  # the mean, which no pixel value has
+    assert not (shifted["black"] == 0).any()
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
