@@ -524,6 +524,12 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/session.py",
+        "        check_ranks(config, ranks)\n",
+        "",
+        "tests/runs/test_session.py::test_what_several_processes_cannot_score_is_refused_before_anything_is_written",
+    ),
+    Mutation(
+        "dualfast/runs/session.py",
         "            fill=self.recipe.fill,\n",
         "",
         "tests/runs/test_session.py::test_images_are_normalised_and_filled_as_the_recipe_says",

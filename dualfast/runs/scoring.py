@@ -21,10 +21,6 @@ def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     """Trains for the scoring epochs with DualLoss and writes the scores; returns the path of the Parquet table."""
     planned = session.run_dir.asked()["score_schedule_epochs"] or scoring.score_epochs
     recipe = replace(session.recipe, epochs=planned)
-    if scoring.tdds and session.ranks.size > 1:
-        raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
-    if scoring.score_module is not None and session.ranks.size > 1:
-        raise ValueError("scores of your own are gathered on a single process only; leave out --score-module")
     options: dict[str, Any] = {"window": scoring.window, "epochs": scoring.score_epochs}
     options |= {"track_loss": True, "track_aum_prob": True}
     table: ScoreTable

@@ -75,6 +75,29 @@ def test_a_killed_grid_resumes_and_loses_at_most_one_training(
     assert path.read_bytes() == after
 
 
+def test_a_grid_runs_under_torchrun(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ACCURACY / "run.py")]
+    given: dict[str, Any] = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True}
+    single = ["point", "--data", "digits", "--recipe", "default", "--method", "tdds", "--set", "tdds=true"]
+    refused = subprocess.run([*torchrun, *asked(tmp_path, *single)], **given)
+    assert "tdds is gathered on a single process only" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = subprocess.run([*torchrun, *asked(tmp_path, "digits")], **given)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("0 of 3 trainings are finished") == 1
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [(row["method"], row["ranks"]) for row in rows] == [("full", 2), ("random", 2), ("dual+beta", 2)]
+    assert rows[2]["score_seconds"] > 0
+
+
+def test_a_grid_that_another_run_writes_is_refused(tmp_path: Path, modules: Any) -> None:
+    run = modules("run")
+    other = run.Results(tmp_path / "r.jsonl")
+    with pytest.raises(SystemExit, match="is being written by another run"):
+        run.main(asked(tmp_path, "digits"))
+    other.file.close()
+
+
 def test_a_stopped_training_resumes_inside(tmp_path: Path, modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, resumed = modules("run"), []
     resume = train._Trainer.resume

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from gloo import on_ranks
 
+from dualfast.comm.ranks import Ranks
 from dualfast.config import RunConfig, TrainConfig
 from dualfast.data import beton
 from dualfast.data.index_list import save_keep
@@ -245,6 +247,22 @@ def test_images_are_normalised_and_filled_as_the_recipe_says(tmp_path: Path) -> 
     assert torch.allclose(pixels["mean"], pixels["black"], atol=1e-5)
     assert (shifted["mean"] == 0).any()  # the mean, which no pixel value has
     assert not (shifted["black"] == 0).any()
+
+
+def refused(out: Path) -> str:
+    with pytest.raises(ValueError, match="on a single process only") as error:
+        commands.run(asked(out, tdds=True, method=("tdds",)), NullProgress())
+    return str(error.value)
+
+
+def test_what_several_processes_cannot_score_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    said = "tdds is gathered on a single process only; leave out --tdds, or start one process"
+    assert on_ranks(2, refused, tmp_path, tmp_path / "run") == [said, said]
+    assert not (tmp_path / "run").exists()
+    own = asked(tmp_path / "run", score_module="own")
+    with pytest.raises(ValueError, match="leave out --score-module"):
+        session.check_ranks(own, Ranks(0, 2))
+    session.check_ranks(own, Ranks())
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
