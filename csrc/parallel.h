@@ -17,23 +17,44 @@ inline int64_t parts_of(int64_t count, int threads, int64_t least = 1 << 14) {
     return count < 8 * least || threads == 1 ? 1 : std::min<int64_t>(8 * int64_t{threads}, count / least);
 }
 
+// How many threads it is worth starting for them.
+inline size_t threads_of(int64_t parts, int threads) {
+    return static_cast<size_t>(std::max<int64_t>(1, std::min<int64_t>(threads, parts)));
+}
+
+// Calls run(i) for i in 0..count-1, each on a thread of its own, the last on the calling one; returns when all are
+// done.
+template <class Run>
+void on_threads(int64_t count, const Run& run) {
+    std::vector<std::thread> others;
+    int64_t started = 0;
+    try {
+        for (; started < count - 1; ++started) others.emplace_back(run, started);
+    } catch (const std::system_error&) {
+        // No more threads available: the existing ones do all the work.
+    }
+    run(started);
+    for (std::thread& other : others) other.join();
+}
+
 // Calls work(part, scratch) for each part on up to `threads` threads, the calling one included; returns when all are
 // done. Each thread has a Scratch of its own.
 template <class Scratch, class Work>
 void for_parts(int64_t parts, int threads, const Work& work) {
     std::atomic<int64_t> next{0};
-    auto run = [&] {
+    on_threads(std::min<int64_t>(threads, parts), [&](int64_t) {
         Scratch scratch;
         for (int64_t part; (part = next.fetch_add(1)) < parts;) work(part, scratch);
-    };
-    std::vector<std::thread> others;
-    try {
-        for (int64_t i = 1; i < std::min<int64_t>(threads, parts); ++i) others.emplace_back(run);
-    } catch (const std::system_error&) {
-        // No more threads available: the existing ones do all the work.
-    }
-    run();
-    for (std::thread& other : others) other.join();
+    });
+}
+
+// The same with the scratches given, one per thread, for what the threads sum up.
+template <class Scratch, class Work>
+void for_parts(int64_t parts, std::vector<Scratch>& scratches, const Work& work) {
+    std::atomic<int64_t> next{0};
+    on_threads(static_cast<int64_t>(scratches.size()), [&](int64_t thread) {
+        for (int64_t part; (part = next.fetch_add(1)) < parts;) work(part, scratches[static_cast<size_t>(thread)]);
+    });
 }
 
 // The same without scratch: work(part).
