@@ -113,7 +113,12 @@ def class_counts(labels: Any) -> Counter[Any]:
     labels = np.asarray(labels)
     if labels.dtype.kind == "f":  # a column of a score table, read as floats, NaN where it has no label
         labels = labels[np.isfinite(labels)].astype(np.int64)
-    classes, counts = np.unique(labels, return_counts=True)
+    numbered = ops.number_labels(labels) if labels.dtype.kind in "iub" else None
+    if numbered is not None:
+        classes = np.flatnonzero(numbered[1])
+        counts = numbered[1][classes]
+    else:
+        classes, counts = np.unique(labels, return_counts=True)
     return Counter(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
 
 
