@@ -13,6 +13,8 @@ TEXT = """# The loader
 
 `dualfast.Loader` takes the arguments of `ffcv.loader.Loader` and yields its batches with the samples' ids appended:
 `for images, labels, index in loader`. `examples/ffcv_cifar.py` is an FFCV training script with one import changed.
+FFCV itself has to be installed only for pipelines of its own operations; the default ones need neither it nor a
+just-in-time compiler.
 
 ```python
 from dualfast import Loader, PageRandom, compact, verify
