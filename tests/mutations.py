@@ -34,6 +34,30 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = [
+    Mutation(
+        "dualfast/storage/files.py",
+        "os.O_CREAT | os.O_NOFOLLOW",
+        "os.O_CREAT",
+        "tests/storage/test_files.py::test_what_was_put_under_a_foreseeable_name_is_not_written_to",
+    ),
+    Mutation(
+        "dualfast/storage/files.py",
+        "status.st_nlink <= 1",
+        "True",
+        "tests/storage/test_files.py::test_what_was_put_under_a_foreseeable_name_is_not_written_to",
+    ),
+    Mutation(
+        "dualfast/storage/npy.py",
+        "> n_bytes - file.tell()",
+        "> 1 << 60",
+        "tests/storage/test_npy.py::test_headers_are_not_believed",
+    ),
+    Mutation(
+        "dualfast/errors.py",
+        "character if character.isprintable() else",
+        "character if True else",
+        "tests/test_cli.py::test_names_of_files_do_not_reach_the_terminal_as_they_are",
+    ),
     Mutation("kernels/step.py", "- hard * q)", "- hard * (1 - p))", KERNELS + "test_confident_rows_keep_their_digits"),
     Mutation(
         "kernels/step.py",

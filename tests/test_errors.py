@@ -84,3 +84,8 @@ def test_messages_in_the_words_of_the_command_line(message: str, said: str) -> N
     options = ["skip_bad", "full", "image_column", "seed", "batch_size", "lr", "model"]
     assert errors.in_flags(message, options) == said
     assert errors.in_flags(message, []) == message
+
+
+def test_what_a_terminal_obeys_is_shown_as_text() -> None:
+    name = "a\x1b]0;owned\x07\x1b[2J\n\u202egpj.\udcff \x9b2J é 猫.jpg"
+    assert errors.printable(name) == r"a\x1b]0;owned\x07\x1b[2J\n\u202egpj.\udcff \x9b2J é 猫.jpg"

@@ -89,7 +89,6 @@ def _formats() -> list[str]:
 
 def _open_jpeg(data: bytes) -> Image.Image:
     """A JPEG, with the number of its scans and the memory that collects them checked."""
-    from PIL import UnidentifiedImageError
     from PIL.JpegImagePlugin import jpeg_factory
 
     n_scans = data.count(b"\xff\xda")  # at least as many as there are, as segments may hold these bytes too
@@ -98,7 +97,7 @@ def _open_jpeg(data: bytes) -> Image.Image:
     try:
         image: Any = jpeg_factory(io.BytesIO(data))
     except (SyntaxError, IndexError, TypeError):  # Pillow's ways to say that it is none
-        raise UnidentifiedImageError from None
+        raise ValueError("unrecognized image format") from None
     if n_scans > 1:
         sampling = [(h, v) for _, h, v, _ in image.layer]
         per_pixel = sum(h * v for h, v in sampling) / max(h for h, _ in sampling) / max(v for _, v in sampling)

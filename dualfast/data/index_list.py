@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.beton import Beton
+from dualfast.storage import npy
 from dualfast.storage.files import atomic, check_folder, what_is, write_text
 from dualfast.storage.plain import read_json
 
@@ -83,8 +84,8 @@ def load_keep(
     """
     path = Path(path)
     try:
-        ids: NDArray[np.int64] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        ids: NDArray[np.int64] = npy.load(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not an index list: {_unreadable(path, error)}") from None
     if ids.ndim != 1 or ids.dtype != np.int64:
         raise ValueError(
@@ -189,8 +190,8 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         if not path.is_file():
             raise ValueError(f"{name} is {str(path)!r}, which is not a file; give the .npy that was saved")
         try:
-            loaded: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            loaded = npy.load(path)
+        except (OSError, ValueError) as error:
             raise ValueError(f"{name} is {str(path)!r}, which cannot be read: {_unreadable(path, error)}") from None
         return loaded
     if isinstance(given, range):

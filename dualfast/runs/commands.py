@@ -36,7 +36,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     with open_session(config, progress, needs_test=True) as session:
         _check_ratios(config, session)
         trials = _trials(config)
-        finished = {trial_of(row) for row in session.run_dir.records("trained")}
+        finished = {trial_of(row) for row in session.run_dir.results()}
         todo = [trial for trial in trials if trial not in finished]
         scored = session.run_dir.scored_seeds()
         unscored = {trial.seed for trial in todo if needs_scores(trial.method) and trial.seed not in scored}
@@ -52,7 +52,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 score_seed(session, config, trial.seed)
                 unscored.remove(trial.seed)
             run_trial(session, trial, config)
-        rows = [row for row in session.run_dir.records("trained") if trial_of(row) in set(trials)]
+        rows = [row for row in session.run_dir.results() if trial_of(row) in set(trials)]
         session.ranks.run_on_rank0("writing the report", lambda: _report(session))
     return session.run_dir, rows
 

@@ -26,7 +26,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
     """Writes report.html and returns its path. It shows what the first method kept with the first seed, and that
     seed's scores (else those of the first scored seed)."""
     config = run_dir.config()
-    rows = list({trial_of(row): row for row in run_dir.records("trained")}.values())
+    rows = list({trial_of(row): row for row in run_dir.results()}.values())
     trials = [trial_of(row) for row in rows]
     scored = run_dir.scored_seeds()
     first = next((trial for trial in trials if trial.method != "full"), None)

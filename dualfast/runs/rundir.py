@@ -3,6 +3,7 @@ the report."""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,6 +20,9 @@ MAY_DIFFER = (
     *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
     *("checkpoint_every", "rank_timeout"),
 )
+COUNTS, NUMBERS = ("seed", "kept", "n_samples"), ("prune_ratio", "accuracy", "best_accuracy", "train_seconds")
+RESULT: dict[str, Any] = {"method": str} | dict.fromkeys(COUNTS, int) | dict.fromkeys(NUMBERS, int | float)
+"""What a record of a training must have."""
 
 
 class RunDir:
@@ -101,7 +105,24 @@ class RunDir:
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """The complete records of metrics.jsonl with this "event", oldest first."""
-        return [record for record in Records(self.metrics_path).read() if record["event"] == event]
+        records = Records(self.metrics_path).read()
+        self._check(records, {"event": str})
+        chosen = [record for record in records if record["event"] == event]
+        self._check(chosen, {"seed": int})
+        return chosen
+
+    def results(self) -> list[dict[str, Any]]:
+        """The records of trainings, oldest first, each with all that a result needs."""
+        rows = self.records("trained")
+        self._check(rows, RESULT)
+        return rows
+
+    def _check(self, records: list[dict[str, Any]], kinds: dict[str, Any]) -> None:
+        for record in records:
+            for name, kind in kinds.items():
+                if not isinstance(record.get(name), kind):
+                    where = f"{str(self.metrics_path)!r} is damaged: {name} is {record.get(name)!r} in"
+                    raise ValueError(f"{where} {json.dumps(record)[:200]}")
 
 
 def _complete(asked: dict[str, Any]) -> dict[str, Any]:

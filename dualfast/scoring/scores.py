@@ -13,6 +13,7 @@ import torch
 
 from dualfast.ops import layout
 from dualfast.storage.files import atomic, what_is
+from dualfast.storage.plain import parse_json
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 End: TypeAlias = Literal["high", "low"]
@@ -116,7 +117,7 @@ class Scores:
         if "label" in schema.names:
             table = pq.read_table(path, columns=[name for name in ("id", "label") if name in schema.names])
             labels = (table.sort_by("id") if "id" in schema.names else table)["label"].to_numpy()
-        noted = json.loads((schema.metadata or {}).get(b"dualfast", b"{}"))
+        noted = note_of(path, schema)
         return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
 
     @classmethod
@@ -140,7 +141,7 @@ class Scores:
             raise ValueError(
                 f"{os.fspath(path)!r} has no column {sorted(missing)[0]!r}; it has {', '.join(table.column_names)}"
             )
-        about = json.loads((table.schema.metadata or {}).get(b"dualfast", b"{}"))
+        about = note_of(path, table.schema)
         written = about.get("fingerprint")
         if fingerprint is not None and written is not None and written != fingerprint:
             raise ValueError(f"{os.fspath(path)!r} was written for the data {written}; these are {fingerprint}")
@@ -157,6 +158,16 @@ class Scores:
         extra = {name: table[name].to_numpy() for name in keep}
         columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
         return cls(**columns, extra=extra, extra_keep=keep)
+
+
+def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:
+    """What save() noted in the metadata of a table with this schema; empty for a table of others. ValueError when it is
+    damaged."""
+    what = f"the note of {os.fspath(path)!r}"
+    note = parse_json((schema.metadata or {}).get(b"dualfast", b"{}"), what)
+    if not isinstance(note, dict) or not isinstance(note.get("extra", {}), dict):
+        raise ValueError(f"{what} is damaged; write the table anew")
+    return note
 
 
 def check_column(path: str, name: str, kind: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.scoring.scores import check_column
+from dualfast.scoring.scores import check_column, note_of
 from dualfast.selection.methods import Columns
 from dualfast.storage.files import what_is
 
@@ -60,9 +59,7 @@ class Shard:
     @property
     def fingerprint(self) -> str | None:
         """Of the data that a score table was written for, where it says so."""
-        metadata = {} if self.parquet is None else self.parquet.schema_arrow.metadata or {}
-        fingerprint: str | None = json.loads(metadata.get(b"dualfast", b"{}")).get("fingerprint")
-        return fingerprint
+        return None if self.parquet is None else note_of(self.name, self.parquet.schema_arrow).get("fingerprint")
 
     def pieces(self, names: Sequence[str], rows: int | None = None) -> Iterator[tuple[int, int, Columns]]:
         """Piece by piece: the id of the first sample, their number, at most `rows`, and the named columns."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 
 @contextmanager
@@ -49,6 +52,36 @@ def check_folder(path: Path) -> None:
         raise ValueError(f"{str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist")
 
 
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file for reading. ValueError for a pipe, socket or device, which is not waited for; OSError as
+    open raises."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{os.fspath(path)!r} is not a regular file")
+    return file
+
+
+def open_own(path: str | os.PathLike[str], mode: str) -> BinaryIO:
+    """Opens a file with a name that others can foresee for reading and writing, and creates it when it is missing.
+    mode: "rb+", or "ab+" to append. ValueError for a link, another name of a file, a pipe, socket or device, which
+    somebody may have put there to have another file overwritten."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_APPEND if "a" in mode else 0)
+    try:
+        fd = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        what = "a link" if error.errno == errno.ELOOP else "not a regular file"
+        raise ValueError(f"{os.fspath(path)!r} is {what}, and is not written to; delete it") from None
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+        return cast(BinaryIO, os.fdopen(fd, mode, 0 if "a" in mode else -1))
+    os.close(fd)
+    what = "a second name of a file" if stat.S_ISREG(status.st_mode) else "not a regular file"
+    raise ValueError(f"{os.fspath(path)!r} is {what}, and is not written to; delete it")
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in `folder`, as they are now, durable."""
     handle = os.open(folder, os.O_RDONLY)
@@ -73,7 +106,7 @@ def _delete_abandoned(final: Path) -> None:
     """Deletes the temporary files for `final` that no process holds any more."""
     for part in final.parent.glob(f".{glob.escape(final.name)}.????????.part"):
         with suppress(OSError):
-            handle = os.open(part, os.O_RDONLY)
+            handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(part)
@@ -100,9 +133,9 @@ SIGNATURES = (
 def what_is(path: str | os.PathLike[str]) -> str | None:
     """What the first bytes of a file say that it is, as "a Parquet file" or "text"; None where they say nothing."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(512)
-    except OSError:
+    except (OSError, ValueError):
         return None
     found = next((what for signature, what in SIGNATURES if start.startswith(signature)), None)
     is_text = bool(start) and all(byte >= 32 or byte in b"\t\r\n" for byte in start)

@@ -86,3 +86,29 @@ def test_a_schedule_of_scoring_that_0_1_took_from_the_training_is_compared_as_a_
     opened("train", scoring, {"epochs": 200})
     with pytest.raises(ValueError, match="score_schedule_epochs: 200, and this one asks for 30"):
         RunDir(tmp_path / "train", {**scoring, "score_schedule_epochs": None})
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", "[1]", "{", '{"event": "scored"}', '{"event": "scored", "seed": "x"}', "[" * 99999]
+)
+def test_a_damaged_record_is_named(line: str, tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.metrics_path.write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged"):
+        run_dir.records("scored")
+
+
+def test_records_are_not_appended_through_a_link(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    (tmp_path / "victim").write_text("precious")
+    run_dir.metrics_path.symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match="is a link"):
+        run_dir.append({"event": "scored", "seed": 0})
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_result_without_its_numbers_is_named(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.append({"event": "trained", "seed": 0, "method": "dual", "prune_ratio": 0.5})
+    with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged: kept is None in"):
+        run_dir.results()

@@ -264,3 +264,13 @@ def test_sidecars_are_those_of_the_file_whenever_it_stops(
         assert class_names == ("x", "y")
     make("xy")
     assert beton.open_beton(out).class_names == ("x", "y")
+
+
+@pytest.mark.parametrize("name", ["x.partial", "x.partial.steps"])
+def test_a_link_that_waits_for_the_unfinished_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    os.symlink("victim", tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}' is a link"):
+        Partial(tmp_path / "x", "request")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == ["victim", name]

@@ -10,6 +10,7 @@ import numpy as np
 from dualfast.data.images import Payload
 from dualfast.data.sources.paths import SPLIT_NAMES, is_folder, subfolders
 from dualfast.data.sources.source import Kind, Source
+from dualfast.storage.files import open_regular
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"}
@@ -60,8 +61,9 @@ def _image_files(folder: str, root: str, ancestors: list[str]) -> list[str]:
 
 def _read(path: str) -> Payload | Exception:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
+        with open_regular(path) as file:
+            return file.read()
+    except (OSError, ValueError) as error:
         return error
 
 
