@@ -85,4 +85,4 @@ def _labels(shards: list[Shard]) -> NDArray[Any] | None:
     """The column label, where every file has it."""
     if not all("label" in shard.columns for shard in shards):
         return None
-    return np.concatenate([s.arrays["label"] if s.arrays else Scores.about(s.name)["labels"] for s in shards])
+    return np.concatenate([s.arrays["label"].array() if s.arrays else Scores.about(s.name)["labels"] for s in shards])
