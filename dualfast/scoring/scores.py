@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -88,7 +89,8 @@ class Scores:
         return {name: value for name in COLUMNS if (value := getattr(self, name)) is not None} | dict(self.extra)
 
     def save(self, path: str | os.PathLike[str], *, labels: Any = None, fingerprint: str | None = None) -> None:
-        """Writes a Parquet table with the columns id, label (when given) and one for each score, atomically."""
+        """Writes a Parquet table with the columns id, label (when given) and one for each score, atomically. Every
+        column has a checksum in the table's note, and every page one of Parquet's own."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -102,9 +104,10 @@ class Scores:
         about: dict[str, Any] = {"n_samples": len(self), "fingerprint": fingerprint}
         if self.extra:
             about["extra"] = dict(self.extra_keep)
+        about["crc32"] = {name: crc32(np.ascontiguousarray(column)) for name, column in columns.items()}
         table = pa.table(columns).replace_schema_metadata({"dualfast": json.dumps(about)})
         with atomic(path) as part:
-            pq.write_table(table, part)
+            pq.write_table(table, part, write_page_checksum=True)
 
     @staticmethod
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -113,26 +116,27 @@ class Scores:
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(path)
-        labels = None
+        labels, noted = None, note_of(path, schema)
         if "label" in schema.names:
-            table = pq.read_table(path, columns=[name for name in ("id", "label") if name in schema.names])
+            names = [name for name in ("id", "label") if name in schema.names]
+            table = pq.read_table(path, columns=names, page_checksum_verification=True)
+            check_columns(path, table, noted)
             labels = (table.sort_by("id") if "id" in schema.names else table)["label"].to_numpy()
-        noted = note_of(path, schema)
         return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, fingerprint: str | None = None) -> Scores:
         """Reads a table that save() wrote, rows in order of id.
 
-        Raises ValueError for a missing, damaged or foreign file, and when `fingerprint` is given and the file was
-        written for other data.
+        Raises ValueError for a missing, damaged or foreign file, for columns that differ from their checksums, and when
+        `fingerprint` is given and the file was written for other data.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+            table = pq.read_table(path, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
             kind = what_is(path)
             why = str(error).splitlines()[0] if kind in (None, "a Parquet file") else f"it is {kind}"
             raise ValueError(f"{os.fspath(path)!r} is not a score table: {why}") from None
@@ -142,6 +146,7 @@ class Scores:
                 f"{os.fspath(path)!r} has no column {sorted(missing)[0]!r}; it has {', '.join(table.column_names)}"
             )
         about = note_of(path, table.schema)
+        check_columns(path, table, about)
         written = about.get("fingerprint")
         if fingerprint is not None and written is not None and written != fingerprint:
             raise ValueError(f"{os.fspath(path)!r} was written for the data {written}; these are {fingerprint}")
@@ -168,6 +173,15 @@ def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:
     if not isinstance(note, dict) or not isinstance(note.get("extra", {}), dict):
         raise ValueError(f"{what} is damaged; write the table anew")
     return note
+
+
+def check_columns(path: str | os.PathLike[str], table: Any, note: dict[str, Any]) -> None:
+    """ValueError when a column of a table differs from the checksum that its note has, or has none there while others
+    have. A note of 0.1 or of others has none at all."""
+    sums = note.get("crc32", {})
+    for name in table.column_names if sums else ():
+        if not isinstance(sums, dict) or crc32(np.ascontiguousarray(table[name].to_numpy())) != sums.get(name):
+            raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table anew")
 
 
 def check_column(path: str, name: str, kind: Any) -> None:
