@@ -104,7 +104,7 @@ class Scores:
         about: dict[str, Any] = {"n_samples": len(self), "fingerprint": fingerprint}
         if self.extra:
             about["extra"] = dict(self.extra_keep)
-        about["crc32"] = {name: crc32(np.ascontiguousarray(column)) for name, column in columns.items()}
+        about["crc32"] = {name: crc32(np.ascontiguousarray(column).data) for name, column in columns.items()}
         table = pa.table(columns).replace_schema_metadata({"dualfast": json.dumps(about)})
         with atomic(path) as part:
             pq.write_table(table, part, write_page_checksum=True)
@@ -180,7 +180,7 @@ def check_columns(path: str | os.PathLike[str], table: Any, note: dict[str, Any]
     have. A note of 0.1 or of others has none at all."""
     sums = note.get("crc32", {})
     for name in table.column_names if sums else ():
-        if not isinstance(sums, dict) or crc32(np.ascontiguousarray(table[name].to_numpy())) != sums.get(name):
+        if not isinstance(sums, dict) or crc32(np.ascontiguousarray(table[name].to_numpy()).data) != sums.get(name):
             raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table anew")
 
 

@@ -8,7 +8,7 @@ import glob
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -38,6 +38,35 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         os.close(handle)
     sync_folder(final.parent)
+
+
+@contextmanager
+def with_sidecars(path: str | os.PathLike[str], sidecars: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
+    """atomic() for a file with sidecars: yields the temporary path and the path to write each sidecar to, complete. It
+    waits there until `path` has its name, the moment at which the old set becomes the new one; whoever reads a sidecar
+    finds it in either place, by what it says of the file."""
+    waiting = [waiting_for(sidecar) for sidecar in sidecars]
+    try:
+        with atomic(path) as part:
+            yield (part, *waiting)
+    except BaseException:
+        for one in waiting:
+            one.unlink(missing_ok=True)
+        raise
+    settle(sidecars)
+
+
+def waiting_for(sidecar: Path) -> Path:
+    """Where a sidecar waits until the file that it describes has its name."""
+    return Path(f"{sidecar}.next")
+
+
+def settle(sidecars: Sequence[Path]) -> None:
+    """Gives waiting sidecars their names, once their file has its own."""
+    for sidecar in sidecars:
+        with suppress(FileNotFoundError):
+            os.replace(waiting_for(sidecar), sidecar)
+    sync_folder(sidecars[0].parent)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -23,7 +23,10 @@ def read_header(file: BinaryIO, n_bytes: int) -> tuple[tuple[int, ...], bool, np
     version = np.lib.format.read_magic(file)
     if version not in READERS:
         raise ValueError(f"its format is version {version}; np.save of plain numbers writes 1.0")
-    shape, fortran, dtype = READERS[version](file)
+    try:
+        shape, fortran, dtype = READERS[version](file)
+    except Exception as error:  # numpy parses it as Python, and raises what that raises
+        raise ValueError(f"its header is damaged: {error}") from None
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, which are never loaded")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > n_bytes - file.tell():
