@@ -637,9 +637,9 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/beton/publish.py",
-        "checksums.forget(path)",
-        "pass",
-        RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before the checksums-write]",
+        "checksums.save(path, sums, True)",
+        "checksums.save(path, sums)",
+        RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before its name-write]",
     ),
     Mutation(
         "dualfast/data/beton/compact.py",

@@ -31,16 +31,18 @@ def publish(
     partial: Partial, path: str | os.PathLike[str], sidecar: dict[str, Any], threads: int, progress: bool
 ) -> Written:
     """Checks the finished `partial` and gives it the name `path`, with PATH.json, `sidecar` and the fingerprint, and
-    PATH.crc. Stopped at any moment, PATH never has the class names or checksums of other data."""
+    PATH.crc. Stopped at any moment, the old file is there with its sidecars, or the new one with its own: these wait as
+    PATH.json.next and PATH.crc.next until the file has its name."""
     beton = open_beton(partial.path)
     with progress_bar(beton.bytes, "checksums", progress, unit="B") as bar:
         pages = checksums.of_pages(beton.fd, beton.page_size, beton.bytes, threads, bar.update)
     sums = checksums.Checksums(beton.page_size, beton.bytes, beton.tables_crc, pages)
     sidecar = sidecar | {"fingerprint": beton.fingerprint}
-    checksums.forget(path)
-    files.write_text(f"{os.fspath(path)}.json", json.dumps(sidecar, indent=1) + "\n")
+    sidecars = [Path(f"{os.fspath(path)}.json"), checksums.path_of(path)]
+    files.write_text(files.waiting_for(sidecars[0]), json.dumps(sidecar, indent=1) + "\n")
+    checksums.save(path, sums, True)
     partial.finish()
-    checksums.save(path, sums)
+    files.settle(sidecars)
     names = sidecar.get("class_names")
     class_names = tuple(map(str, names)) if names is not None else None
     skipped = tuple(sidecar["skipped"])

@@ -48,7 +48,8 @@ class Tables:
     def __init__(self, file: io.BufferedReader, path: Path, custom_fields: Mapping[str, Any]) -> None:
         self.path = path
         self._custom_fields = custom_fields
-        self.bytes = os.fstat(file.fileno()).st_size
+        self._fileno = file.fileno()
+        self.bytes = os.fstat(self._fileno).st_size
         header = self._read_header(file)
         self._read_rows(file)
         tables = chain((header, self.descriptors, self.metadata), self._allocation_chunks(file))
@@ -134,7 +135,7 @@ class Tables:
     @cached_property
     def sums(self) -> checksums.Checksums | None:
         """The content of PATH.crc; None when it does not exist."""
-        return checksums.load(self.path, self.bytes)
+        return checksums.load(self.path, self._fileno, self.bytes, self.tables_crc)
 
     # ---- checking ---------------------------------------------------------------------------------------------------
 
