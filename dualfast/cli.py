@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import shlex
 import sys
@@ -20,15 +21,18 @@ from dualfast.config import (
     RECIPES,
     SOURCE_HELP,
     Checked,
+    Columns,
     GivenCD,
-    Reading,
     Recipe,
     RunConfig,
     ScoreConfig,
+    Storing,
     TrainConfig,
     check_ratio,
     check_seed,
+    columns_of,
     reading_of,
+    storing_of,
 )
 from dualfast.errors import DualfastError, Stopped, in_flags, printable
 from dualfast.runs.progress import Console
@@ -80,7 +84,7 @@ class Select(Command):
     method: str = field(default="dual+beta", metadata=METHOD_HELP)
     seed: int = 0
     c_d: GivenCD = "auto"
-    """c_D of Beta sampling: a number, a data set's published value by name, or auto, computed from the scores."""
+    """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     where: str | None = None
@@ -106,20 +110,18 @@ class Select(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Write(Command, Reading):
+class Write(Command, Storing):
     """Write a data set as a .beton file."""
 
     data: Positional[str] = field(metadata=SOURCE_HELP)
     out: Positional[str]
     """The .beton file to write."""
-    max_size: int | None = None
-    """Shrink images whose longer side exceeds this many pixels."""
     jpeg_quality: int = 90
     """1 to 100, of images that are not JPEG files already."""
     mode: Literal["auto", "raw", "jpeg"] = "auto"
     """auto: raw pixels up to 64 px, JPEG above."""
-    skip_bad: bool = False
-    """Leave out images that cannot be read, instead of stopping."""
+    rewrite: bool = False
+    """Replace a .beton that was made of other data, or of these before they changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ class Verify(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compact(Command):
+class Compact(Command, Columns):
     """Copy the kept samples of a .beton into a smaller one, byte for byte."""
 
     src: Positional[str]
@@ -162,6 +164,8 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done or stopped by a signal with everything
     saved, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     args: Any = None
     try:
         args = _parse(argv)
@@ -173,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())  # modules that --model and --score-module name; python -m has it already
-    warnings.showwarning = lambda message, *_: _note(message)
+    warnings.showwarning = lambda message, *_: _note(_in_flags(message, args))
     warnings.simplefilter("default", append=True)  # a warning that an earlier call of main showed is shown again
     try:
         _COMMANDS[type(args)](args)
@@ -244,9 +248,13 @@ def _recipe(argv: list[str]) -> dict[str, Any]:
 
 
 def _fail(error: object, args: Command | None = None) -> int:
-    flags = [] if args is None else [option.name for option in fields(args) if "Positional" not in str(option.type)]
-    print(f"dualfast: error: {printable(' '.join(in_flags(str(error), flags).split()))}", file=sys.stderr)
+    print(f"dualfast: error: {printable(' '.join(_in_flags(error, args).split()))}", file=sys.stderr)
     return 2
+
+
+def _in_flags(message: object, args: Command | None) -> str:
+    flags = [] if args is None else [option.name for option in fields(args) if "Positional" not in str(option.type)]
+    return in_flags(str(message), flags)
 
 
 def _is_rank0() -> bool:
@@ -308,7 +316,7 @@ def _select(args: Select) -> None:
     if args.like is not None:
         spec, fingerprint = SelectionSpec.read(args.like, trust=args.trust)
     else:
-        names = ("prune_ratio", "seed", "c_d", "per_class", "where", "exclude", "force", "mislabel_cut", "skip_bad")
+        names = {f.name for f in fields(SelectionSpec)} & {f.name for f in fields(args)} - {"method"}
         spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in names})
     with Console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
@@ -319,16 +327,20 @@ def _select(args: Select) -> None:
 def _write(args: Write) -> None:
     from dualfast.data import sources
     from dualfast.data.beton import write
+    from dualfast.storage.files import check_folder
 
-    source: Any = sources.digits("train") if args.data == "digits" else args.data
-    write(
-        source,
-        args.out,
-        max_size=args.max_size,
-        jpeg_quality=args.jpeg_quality,
-        mode=args.mode,
-        skip_bad=args.skip_bad,
-        **reading_of(args),
+    check_folder(Path(args.out))  # before all files are looked at
+    source = sources.open_source(args.data, reading_of(args))
+    print(source)
+    print(
+        write(
+            source,
+            args.out,
+            jpeg_quality=args.jpeg_quality,
+            mode=args.mode,
+            rewrite=args.rewrite,
+            **storing_of(args),
+        )
     )
 
 
@@ -343,9 +355,9 @@ def _compact(args: Compact) -> None:
     from dualfast.data.beton.compact import compact
     from dualfast.data.index_list import load_keep
 
-    source = open_beton(args.src)
+    source = open_beton(args.src, **columns_of(args))
     ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
-    compact(args.src, ids, args.out)
+    compact(args.src, ids, args.out, **columns_of(args))
 
 
 def _report(args: Report) -> None:

@@ -18,6 +18,7 @@ MAX_VISITS = 4095  # a line's visit counter has 12 bits
 Augment = Literal["crop", "crop+flip", "rrc"]
 AUGMENTS: dict[str, tuple[str, bool]] = {"crop": ("pad", False), "crop+flip": ("pad", True), "rrc": ("resized", True)}
 """The kind of crop, and whether half of the images are mirrored."""
+Fill = Literal["mean", "black"]
 CropParameters = dict[str, float | tuple[float, float]]
 CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
     "center": lambda size: {"fraction": 1.0},
@@ -72,11 +73,15 @@ class Recipe(Checked):
     lr: float = 0.1
     """Peak learning rate."""
     momentum: float = 0.9
-    """Nesterov momentum of SGD."""
+    """Momentum of SGD."""
+    nesterov: bool = True
+    """Nesterov's form of the momentum."""
     weight_decay: float = 5e-4
     """Weight decay of SGD."""
     schedule: Literal["onecycle", "cosine"] = "onecycle"
     """Learning-rate schedule."""
+    min_lr: float = 0.0
+    """Learning rate at the end of the cosine schedule."""
     compute: Literal["epochs", "steps"] = "epochs"
     """What stays equal when retraining on a subset: epochs (cheaper), or optimizer steps."""
     batch_rule: Literal["same", "paper"] = "same"
@@ -87,6 +92,10 @@ class Recipe(Checked):
     """Of the cross-entropy, in [0, 1)."""
     augment: Literal["auto", "none", Augment] = "auto"
     """auto: crop below 16 px, crop+flip up to 64 px, rrc (random resized crop and flip) above."""
+    normalize: Literal["imagenet", "cifar10", "cifar100"] = "imagenet"
+    """Data set whose mean and standard deviation normalise the pixels."""
+    fill: Fill = "mean"
+    """What fills the outside of a shifted crop: the mean of normalize, or black."""
     image_size: int | None = None
     """Side of the network's input, px; None: the images' own if square, equal and at most 64 px, else 224."""
     amp: Literal["auto", "bf16", "off"] = "auto"
@@ -105,6 +114,10 @@ class Recipe(Checked):
         _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; give a positive number")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; give a number in [0, 1)")
         _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; give 0 or more")
+        _require(
+            self.min_lr == 0 or (self.schedule == "cosine" and 0 < self.min_lr < self.lr),
+            f"min_lr is {self.min_lr}; give 0, or with --schedule cosine a number below lr, {self.lr}",
+        )
         _require(
             0 <= self.label_smoothing < 1,
             f"label_smoothing is {self.label_smoothing}; give a number in [0, 1)",
@@ -163,8 +176,11 @@ class Scoring(Checked):
         )
 
 
-GivenCD = float | Literal["auto", "cifar10", "cifar100", "imagenet"]
-PUBLISHED_C_D = {"cifar10": 5.5, "cifar100": 4.0, "imagenet": 11.0}  # arXiv 2502.06905
+GivenCD = float | Literal["auto", "cifar100", "imagenet"]
+PUBLISHED_C_D = {"cifar100": 4.0, "imagenet": 11.0}
+"""Of the code of arXiv 2502.06905 (behaapyy/dual-pruning): the default of its command line, which its CIFAR commands
+use, and the value of its ImageNet commands. It has none for CIFAR-10 apart from that default."""
+CIFAR10_C_D = 5.5  # what c_d="cifar10" stood for; published nowhere
 
 
 def _is_number(value: Any) -> bool:
@@ -179,6 +195,8 @@ def published(c_d: Any) -> Any:
 
 def check_c_d(c_d: Any) -> None:
     """Raises ValueError unless c_d is a positive number, "auto" or the name of a data set with a published value."""
+    if isinstance(c_d, str) and c_d == "cifar10":
+        raise ValueError(f"c_d is 'cifar10', which stood for a value published nowhere; give c_d={CIFAR10_C_D} for it")
     number = published(c_d)
     if number != "auto" and not (_is_number(number) and 0 < number < math.inf):
         *names, last = "auto", *PUBLISHED_C_D
@@ -218,22 +236,50 @@ DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Checked):
-    """How a data set is read: the options of write, and of every command with data."""
+class Columns(Checked):
+    """Which columns of a data set are read."""
 
     image_column: str | None = None
-    """Parquet column, or .npz array, that holds the images, where its name or type does not tell."""
+    """Parquet column, .npz array or .beton field that holds the images, where its name or type does not tell."""
     label_column: str | None = None
-    """Parquet column, or .npz array, that holds the labels, likewise."""
+    """Parquet column, .npz array or .beton field that holds the labels, likewise."""
 
 
-def reading_of(config: Reading) -> dict[str, Any]:
-    """The fields of Reading by name, as arguments of write."""
-    return {option.name: getattr(config, option.name) for option in fields(Reading)}
+def columns_of(config: Columns) -> dict[str, Any]:
+    """The fields of Columns by name, as arguments of open_beton."""
+    return {option.name: getattr(config, option.name) for option in fields(Columns)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Reading):
+class Reading(Columns):
+    """How a data set is read."""
+
+
+def reading_of(config: Reading) -> Reading:
+    """The fields of Reading alone."""
+    return Reading(**{option.name: getattr(config, option.name) for option in fields(Reading)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storing(Reading):
+    """How its images are stored in a .beton: the options of write, and of every command with data."""
+
+    max_size: int | None = None
+    """Shrink images whose longer side exceeds this many pixels."""
+    background: str = "white"
+    """Colour behind the transparent parts of images: a name, or "#rrggbb"."""
+    skip_bad: bool = False
+    """Leave out images that cannot be read, instead of stopping."""
+
+
+def storing_of(config: Storing) -> dict[str, Any]:
+    """The fields that Storing adds to Reading by name, as arguments of write."""
+    mine = {option.name for option in fields(Storing)} - {option.name for option in fields(Reading)}
+    return {name: getattr(config, name) for name in mine}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Storing):
     """What is read, and where the results go."""
 
     data: str = field(default="digits", metadata=DATA_HELP)
@@ -241,12 +287,12 @@ class Data(Reading):
     """Test images, in any of these forms; digits, CIFAR archives and folders with train and val or test need none."""
     out: str | None = None
     """Run directory; None: runs/<name of the data>."""
-    max_size: int | None = None
-    """Shrink images whose longer side exceeds this many pixels."""
-    skip_bad: bool = False
-    """Leave out images that cannot be read, instead of stopping."""
+    rewrite: bool = False
+    """Where the data have changed since they were written: write them again and start the run over."""
 
     def check(self) -> None:
+        for name, value in (("data", self.data), ("test", self.test), ("out", self.out)):
+            _require(value != "", f'{name} is an empty path (""); was a shell variable unset?')
         _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
 
 
@@ -321,7 +367,7 @@ class RunConfig(Data, Recipe, Scoring, Safety):
     method: tuple[str, ...] = field(default=("dual+beta", "dual", "random"), metadata=METHOD_HELP)
     seed: tuple[int, ...] = (0, 1, 2)
     c_d: GivenCD = "auto"
-    """c_D of Beta sampling: a number, a data set's published value by name, or auto, computed from the scores."""
+    """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     full: bool = True
@@ -361,7 +407,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "tests": 3,
     },
     # CIFAR-10 as in arXiv 2502.06905: scores from the first 30 of 200 epochs; retraining in batches of 128, of 64 from
-    # prune ratio 0.8 and of 32 from 0.9.
+    # prune ratio 0.8 and of 32 from 0.9. For CIFAR-100 with --normalize cifar100.
     "paper": {
         "model": "resnet18",
         "epochs": 200,
@@ -370,7 +416,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "score_epochs": 30,
         "score_schedule_epochs": 200,
-        "c_d": "cifar10",
+        "normalize": "cifar10",
+        "fill": "black",
+        "c_d": 4.0,
     },
     # ImageNet-1k as in arXiv 2502.06905: ResNet-34, scores from all of 60 epochs, and as many steps at every
     # prune ratio as 60 epochs of all images (about 300,000).
@@ -381,8 +429,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "compute": "steps",
         "schedule": "cosine",
         "weight_decay": 1e-4,
+        "nesterov": False,
+        "min_lr": 1e-4,
         "score_epochs": 60,
-        "score_schedule_epochs": 60,
         "image_size": 224,
         "c_d": "imagenet",
     },

@@ -21,6 +21,7 @@ KERNELS = "tests/ops/interpreted_kernels.py::"
 TRAINING = "tests/scoring/test_recording.py::"
 STEP = "tests/ops/test_step.py::"
 LOADING = "tests/loading/"
+INVENTORY = "tests/data/test_inventory.py::"
 RESUMABLE = "tests/storage/test_resumable.py::"
 
 
@@ -546,6 +547,30 @@ MUTATIONS = [
         "tests/selection/test_streaming.py::test_files_give_what_memory_gives",
     ),
     Mutation(
+        "dualfast/runs/session.py",
+        "        check_ranks(config, ranks)\n",
+        "",
+        "tests/runs/test_session.py::test_what_several_processes_cannot_score_is_refused_before_anything_is_written",
+    ),
+    Mutation(
+        "dualfast/runs/session.py",
+        "            fill=self.recipe.fill,\n",
+        "",
+        "tests/runs/test_session.py::test_images_are_normalised_and_filled_as_the_recipe_says",
+    ),
+    Mutation(
+        "dualfast/training/fit.py",
+        "eta_min=recipe.min_lr",
+        "eta_min=0.0",
+        "tests/training/test_fit.py::test_the_published_recipes_have_their_authors_optimizer",
+    ),
+    Mutation(
+        "dualfast/runs/rundir.py",
+        'loaded["asked"]["c_d"] = CIFAR10_C_D',
+        "pass",
+        "tests/runs/test_rundir.py::test_a_c_d_whose_name_is_gone_is_compared_as_its_number",
+    ),
+    Mutation(
         "dualfast/selection/spec.py",
         "return replace(self, c_d=c_d)",
         "return self",
@@ -637,7 +662,13 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/beton/publish.py",
-        "checksums.save(path, sums, True)",
+        "names.save(path, beton.fingerprint, waiting=True)",
+        "names.save(path, beton.fingerprint)",
+        RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before its name-write]",
+    ),
+    Mutation(
+        "dualfast/data/beton/publish.py",
+        "checksums.save(path, sums, waiting=True)",
         "checksums.save(path, sums)",
         RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before its name-write]",
     ),
@@ -702,9 +733,57 @@ MUTATIONS = [
         "tests/data/sources/test_webdataset.py::test_tar_files_that_are_refused",
     ),
     Mutation(
+        "dualfast/data/sources/folder.py",
+        " or is_image(entry.path)",
+        "",
+        INVENTORY + "test_images_are_read_whatever_their_suffix",
+    ),
+    Mutation(
+        "dualfast/data/sources/paths.py",
+        'name.startswith("._") or ',
+        "",
+        INVENTORY + "test_what_systems_and_archivers_leave_is_skipped_and_other_empty_folders_are_named",
+    ),
+    Mutation(
+        "dualfast/data/inventory.py",
+        " | (before.times[old] != now.times[is_old])",
+        "",
+        INVENTORY + "test_a_beton_of_other_files_is_replaced_only_on_request[parquet]",
+    ),
+    Mutation(
+        "dualfast/data/names.py",
+        'if about["fingerprint"] != fingerprint:',
+        "if False:",
+        "tests/data/test_names.py::test_names_of_other_data_or_damaged",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "if not config.rewrite:",
+        "if False:",
+        "tests/runs/test_datasets.py::test_data_that_changed_are_refused_until_rewrite",
+    ),
+    Mutation(
+        "dualfast/selection/quotas.py",
+        "if count > -2:",
+        "if count > -1:",
+        "tests/selection/test_select.py::test_one_of_each",
+    ),
+    Mutation(
         "dualfast/data/images.py",
-        "formats=_formats())",
-        "formats=None)",
+        "(*background, 255)",
+        "(0, 0, 0, 255)",
+        "tests/data/test_images.py::test_transparent_parts_show_the_background",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "if high <= 1:",
+        "if False:",
+        "tests/data/test_images.py::test_floats_are_taken_from_0_to_1_or_to_255",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "for kind in _formats():",
+        "for kind in Image.OPEN:",
         "tests/data/test_images.py::test_no_format_runs_a_program",
     ),
     Mutation(
@@ -852,7 +931,7 @@ MUTATIONS = [
         "tests/test_errors.py::test_each_of_ours_is_one_line",
     ),
     Mutation(
-        "dualfast/data/index_list.py",
+        "dualfast/runs/trial.py",
         'read_sidecar(keep).get("prune_ratio")',
         'read_sidecar(keep).get("removed_share")',
         "tests/runs/test_session.py::test_a_kept_list_is_trained_alike_by_run_and_by_train[epochs]",
@@ -877,9 +956,9 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/rundir.py",
-        'planned = max(asked.get("epochs", 0), asked["score_epochs"])',
-        'planned = asked["score_epochs"]',
-        "tests/runs/test_rundir.py::test_a_schedule_of_scoring_that_0_1_took_from_the_training_is_compared_as_a_number",
+        'max(asked.get("epochs", 0), asked["score_epochs"])',
+        'asked["score_epochs"]',
+        "tests/runs/test_rundir.py::test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_another",
     ),
     Mutation(
         "dualfast/runs/scoring.py",
@@ -1084,6 +1163,114 @@ MUTATIONS = [
         'about["extra"] = dict(self.extra_keep)',
         "pass",
         "tests/scoring/test_trajectories.py::test_columns_go_through_parquet",
+    ),
+    Mutation(
+        "csrc/step_terms.h",
+        "(sums.true_exp - exp_neg<F>(sums.max_other - sums.max)) * inverse",
+        "(sums.true_exp - sums.others) * inverse",
+        STEP + "test_by_products_of_adversarial_rows",
+    ),
+    Mutation(
+        "csrc/step_terms.h",
+        "if (folded && args.prob_margin_sums)",
+        "if (args.prob_margin_sums)",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
+    ),
+    Mutation(
+        "kernels/step.py",
+        "prob_margin = p - tl.exp2(tl.minimum(-margin, 0.0) * LOG2E) * inverse",
+        "prob_margin = p - q",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "tl.store(prob_margin_sums_ptr + index, prob_margin_sum, mask=folded)",
+        "tl.store(prob_margin_sums_ptr + index, prob_margin_sum, mask=counted)",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "dualfast/ops/step_torch.py",
+        "true_p - wrong.amax(1)",
+        "true_p - wrong.sum(1)",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-torch]",
+    ),
+    Mutation(
+        "dualfast/ops/step_torch.py",
+        "(-margin.double()).exp()).clamp(max=1.0)",
+        "(-margin.double()).exp())",
+        STEP + "test_margins_of_probabilities_from_p_and_the_logit_margin",
+    ),
+    Mutation(
+        "dualfast/scoring/table.py",
+        "            self.prob_margin_sums = None\n",
+        "            pass\n",
+        "tests/scoring/test_table.py::test_a_state_of_version_01_has_no_aum_prob",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
+        'default="aum_prob"',
+        'default="aum"',
+        "tests/scoring/test_baselines.py::test_ccs_takes_as_many_of_each_stratum_as_its_authors",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "{**unsaid, **options}",
+        "options",
+        "tests/selection/test_spec.py::test_ccs_of_0_1_covered_aum",
+    ),
+    Mutation(
+        "dualfast/runs/classes.py",
+        "numbers[label] = known[own[label]]",
+        "numbers[label] = label",
+        "tests/runs/test_classes.py::test_classes_are_matched_by_name",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "labels = test.labels if matched.numbers is None else matched.numbers[test.labels]",
+        "labels = test.labels",
+        "tests/runs/test_datasets.py::test_test_classes_that_are_fewer_are_numbered_as_the_training_classes",
+    ),
+    Mutation(
+        "dualfast/runs/session.py",
+        "self._test_loader.numbers = match(train, test, str(test.path)).numbers",
+        "self._test_loader.numbers = None",
+        "tests/runs/test_datasets.py::test_a_beton_of_fewer_classes_tests_the_same",
+    ),
+    Mutation(
+        "dualfast/runs/datasets.py",
+        "            run_dir.withdraw()\n",
+        "",
+        "tests/runs/test_datasets.py::test_what_cannot_fit_together_is_said_before_anything_is_written",
+    ),
+    Mutation(
+        "dualfast/runs/images.py",
+        "(batch[0], batch[1]) if label == 1 else (batch[1], batch[0])",
+        "(batch[0], batch[1])",
+        "tests/runs/test_images.py::test_the_order_of_the_fields_does_not_matter",
+    ),
+    Mutation(
+        "dualfast/data/beton/tables.py",
+        "[name for name in found if name != ORIGINAL_INDEX] or found",
+        "found",
+        "tests/data/beton/test_fields.py::test_the_ids_that_compact_adds_are_no_labels",
+    ),
+    Mutation(
+        "dualfast/data/beton/space.py",
+        "if source.one_file_each else np.ones(n, np.int64)",
+        "if False else np.ones(n, np.int64)",
+        "tests/data/beton/test_space.py::test_files_of_other_sizes_than_the_first_count_as_they_are",
+    ),
+    Mutation(
+        "dualfast/training/trial_batch.py",
+        "for training in (True, False):",
+        "for training in (True,):",
+        "tests/training/test_trial_batch.py::test_a_model_that_cannot_is_named_with_the_reason",
+    ),
+    Mutation(
+        "dualfast/training/models.py",
+        "    model.eval()\n",
+        "",
+        "tests/training/test_models.py::test_lazy_layers_get_their_sizes_and_nothing_else",
     ),
 ]
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from report_fixture import make_run
 
 from dualfast import cli
 from dualfast.data import beton
@@ -41,6 +42,8 @@ def images(n: int, classes: int = 2) -> tuple[np.ndarray[Any, Any], np.ndarray[A
         (["run", "--model", "resnet19"], "model 'resnet19' is unknown"),
         (["run", "--method", "magic"], "magic"),
         (["run", "--data", "nowhere"], "nowhere does not exist"),
+        (["run", "--data", ""], "data is an empty path"),
+        (["write", "", "x.beton"], "path of the data is empty"),
         (["run", "--recipe", "magic"], "recipe is 'magic'"),
         (["run", "--device", "cuda:7"], "--device is 'cuda:7'"),
         (["run", "--label-column", "y"], "--label-column is 'y'"),
@@ -254,3 +257,13 @@ def test_names_of_files_do_not_reach_the_terminal_as_they_are(
     error = capsys.readouterr().err
     assert "\x1b" not in error
     assert r"a/\x1b[2J\x1b[32mall images" in error
+
+
+def test_a_terminal_that_cannot_show_a_name_gets_it_escaped(tmp_path: Path) -> None:
+    run_dir = tmp_path / "caf\u00e9"
+    make_run(run_dir)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    command = [sys.executable, "-m", "dualfast", "report", str(run_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"caf\xe9/report.html" in done.stdout

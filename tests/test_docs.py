@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from dualfast.scoring import trajectories
 from dualfast.selection import methods
 
 ROOT = Path(__file__).resolve().parent.parent
+METHODS_PAGE = ROOT / "docs" / "selection.md"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -69,5 +71,15 @@ def test_the_example_of_a_score_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_of_methods_is_the_registry_s() -> None:
-    text = (ROOT / "docs" / "selection.md").read_text(encoding="utf-8")
-    assert f"<!-- made: methods -->\n{methods.markdown_table()}<!-- end -->" in text
+    text = METHODS_PAGE.read_text(encoding="utf-8")
+    assert with_methods(text) == text, "run python tests/test_docs.py --table"
+
+
+def with_methods(text: str) -> str:
+    """docs/selection.md with the table of the registry."""
+    block = f"<!-- made: methods -->\n{methods.markdown_table()}<!-- end -->"
+    return re.sub(r"<!-- made: methods -->\n.*?<!-- end -->", lambda _: block, text, flags=re.S)
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["--table"]:
+    METHODS_PAGE.write_text(with_methods(METHODS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

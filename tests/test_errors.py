@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import dualfast
 from dualfast import cli, errors
+from dualfast.scoring.sharded import load_parts
+from dualfast.selection.select import explain
 
 OURS = {name for name in vars(errors) if isinstance(getattr(errors, name), type)}
 ELSEWHERE = {
     "OSError",
+    "MemoryError",
+    "UnidentifiedImageError",  # Pillow's OSError
     "TimeoutError",
     "KeyboardInterrupt",
     "StopIteration",
@@ -89,3 +95,42 @@ def test_messages_in_the_words_of_the_command_line(message: str, said: str) -> N
 def test_what_a_terminal_obeys_is_shown_as_text() -> None:
     name = "a\x1b]0;owned\x07\x1b[2J\n\u202egpj.\udcff \x9b2J é 猫.jpg"
     assert errors.printable(name) == r"a\x1b]0;owned\x07\x1b[2J\n\u202egpj.\udcff \x9b2J é 猫.jpg"
+
+
+def test_arguments_of_another_kind_are_named() -> None:
+    """None of these ends in an error of Python's or torch's own."""
+    table = dualfast.ScoreTable(4)
+    criterion: Any = dualfast.DualLoss(table)
+    ones: Any = np.ones(4)
+    scores: Any = dualfast.Scores(dual=ones, mean=ones / 2)
+    with pytest.raises(TypeError, match="scores is a ndarray; give Scores"):
+        dualfast.select(ones, 0.5)
+    with pytest.raises(TypeError, match=r"scores is 5\.0; give Scores"):
+        dualfast.select(5.0, 0.5, method="random")
+    with pytest.raises(TypeError, match="scores is a NoneType; give Scores"):
+        explain(None, 0.5)
+    with pytest.raises(ValueError, match="score is 3; give the name of a score"):
+        dualfast.select(scores, 0.5, method="ccs", score=3)
+    with pytest.raises(TypeError, match="logits is a list; give a tensor"):
+        criterion([1.0], [0], [0])
+    for load in (table.load_state_dict, lambda state: load_parts(table, [state])):
+        with pytest.raises(ValueError, match="the state lacks by_products, epochs, lines"):
+            load({})
+    with pytest.raises(ValueError, match="device is 'nonsense', which cannot hold the table"):
+        dualfast.ScoreTable(4, device="nonsense")
+    with pytest.raises(MemoryError, match="100000000000000 lines take 6400000000000000 bytes on cpu"):
+        dualfast.ScoreTable(10**14)
+
+
+def test_arguments_of_a_loader_of_another_kind_are_named(tmp_path: Path) -> None:
+    path, images = tmp_path / "x.beton", np.zeros((8, 8, 8, 3), np.uint8)
+    dualfast.write((images, np.arange(8) % 2), path, progress=False)
+    pipelines: Any = 3
+    with pytest.raises(TypeError, match="pipelines is 3; give a dict"):
+        dualfast.Loader(path, 4, pipelines=pipelines)
+    state: Any = None
+    with dualfast.Loader(path, 4) as loader, pytest.raises(TypeError, match="state is a NoneType; give what"):
+        loader.load_state_dict(state)
+    pytest.importorskip("dualfast.loading.ffcv_graph", reason="needs ffcv", exc_type=ImportError)
+    with pytest.raises(ValueError, match="pipelines has 'x', and the file the fields image, label"):
+        dualfast.Loader(path, 4, pipelines={"x": [3]})

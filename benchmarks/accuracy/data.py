@@ -51,7 +51,8 @@ def prepare(work: Path, data: str, images: int, scenario: str) -> Written:
         raise ValueError(
             f"{base} was written from {noted.read_text(encoding='utf-8')}, not {source_path}; move it away"
         )
-    write_text(noted, source_path)
+    if not noted.exists():
+        write_text(noted, source_path)
     made = Written(folder / "train.beton", base / "test.beton", np.empty(0, np.int64))
     if not made.test.exists():
         beton.write(test, made.test, progress=False)

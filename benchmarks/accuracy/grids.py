@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import RECIPES, RunConfig, check_ratio
+from dualfast.config import RECIPES, RunConfig, check_ratio, method_options
 from dualfast.selection.select import kept_count
 
 RATIOS = (0.9, 0.8, 0.7, 0.5, 0.3)  # the ratios at which methods differ most come first
@@ -93,8 +93,9 @@ class Point:
         cut = max(
             CUT.get(self.ratio, 0.0), float(self.scenario.partition("=")[2] or 0) if "noise" in self.scenario else 0
         )
-        if self.method == "ccs":
-            return f"ccs:score=aum_prob,mis_ratio={cut}"
+        name, options = method_options(self.method)
+        if name == "ccs":
+            return f"ccs:score={options.get('score', 'aum_prob')},mis_ratio={cut}"
         if self.method == "aum-cut":
             most = n_samples - kept_count(n_samples, self.ratio)
             return f"aum:mislabel_cut={min(round(cut * n_samples), most)}" if cut else "aum"
@@ -221,11 +222,8 @@ def fast(data: str) -> Iterator[Point]:
 
 
 def paper(data: str) -> Iterator[Point]:
-    """On a GPU: the published recipe, one seed, most informative trainings first, all images last.
-
-    c_D 5.5 is used by some for CIFAR-10; no published source was found for it.
-    """
-    methods = ("dual+beta:c_d=5.5", "random", "dual", "dual+beta:c_d=auto")
+    """On a GPU: the published recipe, one seed, most informative trainings first, all images last."""
+    methods = ("dual+beta", "random", "dual", "dual+beta:c_d=auto")
     points = _all(data, methods, (0.9, 0.8, 0.5, 0.7, 0.3), (0,), recipe="paper", model="resnet18")
     return iter(sorted(points, key=lambda point: point.method == "full"))
 

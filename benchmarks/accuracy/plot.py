@@ -22,6 +22,7 @@ from readme import blocks, fill
 from speed import speed_tables
 from tables import (
     AUTO,
+    CCS_ON_LOGITS,
     PUBLISHED,
     PUBLISHED_RATIOS,
     Row,
@@ -48,6 +49,7 @@ MAIN = {
     "random": ("#E69F00", "D"),
     "dual": ("#D55E00", "s"),
     "ccs": ("#009E73", "^"),
+    CCS_ON_LOGITS: ("#009E73", "^"),
     "dyn_unc": ("#CC79A7", "v"),
 }
 OTHER_MARKERS = ("P", "X", "<", ">", "h", "p", "d", "8")

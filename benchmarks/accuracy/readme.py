@@ -9,13 +9,16 @@ from pathlib import Path
 
 from tables import (
     AUTO,
+    CCS_ON_LOGITS,
     Row,
     markdown,
     means,
+    methods,
     one_of,
     over_seeds,
     ratios,
     read,
+    remarks,
     rerun_command,
     seconds_unit,
     settings,
@@ -23,7 +26,7 @@ from tables import (
     title,
 )
 
-SHOWN = ("random", "dual+beta", AUTO, "dual", "ccs", "dyn_unc", "el2n")
+SHOWN = ("random", "dual+beta", AUTO, "dual", "ccs", CCS_ON_LOGITS, "dyn_unc", "el2n")
 PICTURED = ("paper", "fast", "cpu")  # the grids, the strongest evidence first
 
 
@@ -59,7 +62,7 @@ def _clean(rows: list[Row]) -> list[Row]:
 def accuracy(grid: str, rows: list[Row]) -> list[str]:
     group = _clean(rows)
     full, at = means(group, "full", 0.0), ratios(group)
-    lines = [[name, *(means(group, name, ratio) or "-" for ratio in at)] for name in SHOWN]
+    lines = [[name, *(means(group, name, ratio) or "-" for ratio in at)] for name in SHOWN if name in methods(group)]
     return [
         f"![Test accuracy against prune ratio](docs/accuracy-{grid}.svg)",
         "",
@@ -67,6 +70,7 @@ def accuracy(grid: str, rows: list[Row]) -> list[str]:
         + (f"; training on all images: {full}." if full else "."),
         "",
         *markdown(["fraction removed", *(f"{ratio:g}" for ratio in at)], lines),
+        *remarks(group),
         f"`python benchmarks/accuracy/run.py {grid}` runs these trainings and `make results` updates this page;"
         " `docs/results.md` has all methods. To repeat a single training:",
         "",
@@ -95,6 +99,7 @@ def total_time(grid: str, rows: list[Row]) -> list[str]:
         f" ({group[0]['machine']}). The scores are computed once and serve every later ratio, seed and network:",
         "",
         *markdown(head, cells),
+        *remarks([row for row in group if row["method"] == AUTO]),
         f"These figures come from the same command, `python benchmarks/accuracy/run.py {grid}`.",
     ]
 

@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy/run.py cpu
     python benchmarks/accuracy/run.py cpu --plan
+    torchrun --nproc-per-node=8 benchmarks/accuracy/run.py imagenet --data IMAGENET
     python benchmarks/accuracy/run.py point --recipe cpu --images 10000 --method dual+beta --ratio 0.9 --seed 0
 
 The same command continues an interrupted run, from the latest checkpoint of the training that was running; SIGTERM has
@@ -28,12 +29,13 @@ from _harness import RESULTS, origin
 from data import Written, prepare
 from grids import GRIDS, Point, default_data
 
+from dualfast.comm.ranks import Ranks, join
 from dualfast.config import RECIPES, ScoreConfig
 from dualfast.errors import Stopped
 from dualfast.runs import commands
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import adopt_scores
-from dualfast.runs.session import RunSession, open_session
+from dualfast.runs.session import RunSession, check_ranks, open_session
 from dualfast.runs.trial import Trial, keep_list, run_trial
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import auto_c_d
@@ -68,7 +70,7 @@ class Results:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(path, "ab")  # noqa: SIM115  locked until the process ends
         if not try_lock(self.file.fileno()):
-            raise SystemExit(f"{path} is being written by another run; wait for it, or end it")
+            raise ValueError(f"{path} is being written by another run; wait for it, or end it")
         self.records = Records(path)
         self.rows = self.records.read()
 
@@ -84,7 +86,8 @@ class Results:
 class Runner:
     """Opens the session that a point needs and keeps it open for following points that need the same one."""
 
-    def __init__(self, work: Path, machine: dict[str, Any]) -> None:
+    def __init__(self, work: Path, machine: dict[str, Any], ranks: Ranks) -> None:
+        self.ranks = ranks
         self.work, self.machine = work, machine  # machine: fields of RunConfig that change no result: threads
         self.opened: tuple[Path, RunSession] | None = None
         self.closing = ExitStack()
@@ -94,8 +97,10 @@ class Runner:
         self.opened = None
 
     def train(self, point: Point) -> dict[str, Any]:
-        """Gathers scores if needed, and trains; returns the result row."""
-        written = prepare(self.work, point.data, point.images, point.scenario)
+        """Gathers scores if needed, and trains; returns the result row, on every rank."""
+        wanted = self.work, point.data, point.images, point.scenario
+        self.ranks.run_on_rank0("writing the data", lambda: prepare(*wanted))
+        written = prepare(*wanted)
         home = written.train.parent.relative_to(self.work / "data")
         config = point.config(point.model, **self._paths(written), **self.machine)
         how = "-".join([point.recipe, point.compute, *(f"{name}{value}" for name, value in point.options)])
@@ -112,7 +117,7 @@ class Runner:
         method = point.method_for(session.n_samples)
         trial = Trial(method, point.ratio, point.seed, point.draw_seed)
         if scored is not None:
-            adopt_scores(session, *scored)
+            session.ranks.run_on_rank0("taking over the scores", lambda: adopt_scores(session, *scored))
         result = run_trial(session, trial, config)
         kept = np.arange(session.n_samples) if method == "full" else keep_list(session, trial, config)
         row = point.key() | {name: result[name] for name in result if name not in ("event", "method", "prune_ratio")}
@@ -215,25 +220,45 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(points)} trainings, {images / 1e6:.1f} million images, {passes} passes over the test images:")
         print(f"{images / args.rate:,.0f} s of training at {args.rate:,.0f} images/s")
         return
-    start = time.monotonic()
-    results = Results(args.results or RESULTS / f"accuracy-{args.grid}.jsonl")
-    left = [point for point in points if point not in results]
-    print(f"{len(points) - len(left)} of {len(points)} trainings are finished", flush=True)
-    runner = Runner(args.work.resolve(), {"threads": args.threads, "num_workers": args.threads})
+    ranks = join("cuda" if torch.cuda.is_available() else "cpu")
+    with ranks.leave_group_on_exit():
+        for point in points:
+            check_ranks(point.config(point.model), ranks)
+        run(points, ranks, args)
+
+
+def run(points: list[Point], ranks: Ranks, args: argparse.Namespace) -> None:
+    """Trains the points that have no result yet. Rank 0 alone locks, reads and writes the results."""
+    start, opened = time.monotonic(), ExitStack()
+    say = print if ranks.is_rank0 else (lambda *words, **how: None)
+    results: list[Results] = []  # one, on rank 0
+
+    def open_results() -> None:
+        results.append(Results(args.results or RESULTS / f"accuracy-{args.grid}.jsonl"))
+        opened.callback(results[0].file.close)
+
     try:
-        for done, point in enumerate(left):
-            if time.monotonic() - start > args.stop_after:
-                print(f"stopped: {len(left) - done} trainings are left; the same command continues")
-                break
-            row = runner.train(point)
-            about = origin()
-            names = ("date", "commit", "changed_files", "machine", "cores", "load_before", "python", "versions")
-            results.append(row | {name: about[name] for name in names})
-    except Stopped as stopped:
-        print(f"stopped {stopped}; the same command continues")
-    finally:
-        runner.close()
-        results.file.close()
+        ranks.run_on_rank0("opening the results", open_results)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    finished = ranks.gather([any(point in own for own in results) for point in points])[0]
+    left = [point for point, done in zip(points, finished, strict=True) if not done]
+    say(f"{sum(finished)} of {len(points)} trainings are finished", flush=True)
+    runner = Runner(args.work.resolve(), {"threads": args.threads, "num_workers": args.threads}, ranks)
+    opened.callback(runner.close)
+    with opened:
+        try:
+            for done, point in enumerate(left):
+                if ranks.gather(time.monotonic() - start)[0] > args.stop_after:
+                    say(f"stopped: {len(left) - done} trainings are left; the same command continues")
+                    break
+                row = runner.train(point)
+                about = origin()
+                names = ("date", "commit", "changed_files", "machine", "cores", "load_before", "python", "versions")
+                for own in results:
+                    own.append(row | {name: about[name] for name in names} | {"ranks": ranks.size})
+        except Stopped as stopped:
+            say(f"stopped {stopped}; the same command continues")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from dualfast.config import method_options, published
 Row = dict[str, Any]
 
 AUTO = "dual+beta:c_d=auto"
+CCS_ON_LOGITS = "ccs:score=aum"
 
 # Test accuracy in %, read off the authors' chart to 0.1 (arXiv 2502.06905, ResNet-18, 200 epochs). None: off the chart.
 PUBLISHED_RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
@@ -48,10 +49,13 @@ SETTING = ("data", "n_samples", "scenario", "model", "score_model", "recipe", "c
 
 
 def read(path: Path) -> list[Row]:
-    """The complete lines of a results file; where a training occurs twice, its last line."""
+    """The complete lines of a results file; where a training occurs twice, its last line. The rows of ccs from when it
+    covered the margin of logits are named after that."""
     latest: dict[str, Row] = {}
     for line in path.read_bytes().split(b"\n")[:-1]:
         row = json.loads(line)
+        if row["method"] == "ccs" and "score=" not in row["as"]:
+            row["method"] = CCS_ON_LOGITS
         latest[json.dumps([row[name] for name in (*SETTING, "method", "ratio", "seed")], sort_keys=True)] = row
     return list(latest.values())
 
@@ -105,6 +109,18 @@ def c_d_of_method(method: str) -> Any:
 
 def ratios(rows: Iterable[Row]) -> list[float]:
     return sorted({row["ratio"] for row in rows if row["method"] != "full"})
+
+
+def remarks(rows: Iterable[Row]) -> list[str]:
+    """What a reader of these rows must know: which ccs they have, and whether auto was fitted to them."""
+    present, out = {row["method"] for row in rows}, []
+    if CCS_ON_LOGITS in present:
+        out += [
+            f"`{CCS_ON_LOGITS}` covers the margin of logits; CCS as its authors have it, `ccs`, that of probabilities."
+        ]
+    if AUTO in present and any(published_of(row) == "CIFAR-10" for row in rows):
+        out += ["The rule of `c_d=auto` was fitted to test accuracies on CIFAR-10, so its figures here are in-sample."]
+    return [" ".join(out), ""] if out else []
 
 
 def means(rows: Iterable[Row], method: str, ratio: float, value: str = "accuracy", scale: float = 100) -> Mean | None:
@@ -240,7 +256,7 @@ def section(grid: str, rows: list[Row]) -> list[str]:
         commits = sorted({row["commit"][:8] for row in group})
         machines = sorted({f"{row['machine']}, {row['cores']} cores" for row in group})
         about += [*machines, f"commit {', '.join(commits)}"]
-        out += ["; ".join(about) + ".", "", *accuracy_table(group)]
+        out += ["; ".join(about) + ".", "", *accuracy_table(group), *remarks(group)]
         out += ["To repeat one of these trainings:", "", "```sh", rerun_command(one_of(group)), "```", ""]
         if first["altered"]:
             out += altered_table(group)
@@ -265,6 +281,7 @@ Test accuracy (%) of dual+beta for swept values of c_D and for c_d=auto; T is th
 best" compares auto with the best swept value, which as the best of several trainings is ahead partly by chance. Two
 columns allow for that: "sweep at auto's c_d - best" replaces auto's own training by the sweep, interpolated at the c_D
 that auto chose; "auto - best of the other seeds" compares auto, on each seed, with the value best on the other seeds.
+All of these are in-sample: the rule of auto was fitted to test accuracies of such sweeps.
 """
 
 

@@ -1,21 +1,28 @@
-"""Opening and decoding one image with Pillow: formats that run nothing, sizes within limits. Batches of a .beton are
-decoded in C++ (loading.decode), within the same limits."""
+"""Images with Pillow: which files are images, opening one (formats that run nothing, sizes within limits) and decoding
+it to RGB. Batches of a .beton are decoded in C++ (loading.decode), within the same limits."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+import struct
+import threading
+from contextlib import nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import MAX_IMAGE_BYTES, MAX_JPEG_SCANS
+from dualfast.storage.files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Payload: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (H, W, 1 or 3)
+Colour: TypeAlias = tuple[int, int, int]
 
 FORMATS = (
     *("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000"),
@@ -23,10 +30,78 @@ FORMATS = (
 )
 """The formats that are opened, by Pillow's names; a file is recognized by its content. Left out: EPS, which Pillow
 hands to Ghostscript; BUFR, GRIB, HDF5 and WMF, to code of other packages; FPX, IPTC and MIC, which hold another file;
-FITS, which unpacks without limit."""
+FITS, which unpacks without limit. TGA is last, as it has no magic bytes."""
+CERTAIN = frozenset({"JPEG", "PNG", "GIF", "WEBP", "TIFF", "JPEG2000", "AVIF", "QOI"})
+"""Formats that the first bytes give away; text may begin as some of the others do."""
+MAGIC_BYTES = 16
 
 MAX_PIXELS = MAX_IMAGE_BYTES // 3
+SHRUNK = 4  # times as many pixels are decoded, one image at a time, where max_size scales them down
 REDUCING_GAP = 3.0  # of Pillow's thumbnail: a JPEG is decoded at a fraction of its size with at least 3 x max_size
+WHITE: Colour = (255, 255, 255)
+
+TRANSPARENT, FLOAT, HUGE = "transparent", "float", "huge"
+"""Kinds of images that are changed in a way that a user should know of."""
+
+
+class Decoded(NamedTuple):
+    """An RGB image, and the kinds above that it is of."""
+
+    image: Image.Image
+    kinds: tuple[str, ...]
+
+
+# ---- which files are images -----------------------------------------------------------------------------------------
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """The suffixes, lower case with their dot, of the formats that are read with this Pillow."""
+    from PIL import Image
+
+    formats = _formats()
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in formats)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """FORMATS, as far as the installed Pillow has them."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is an image, by its first bytes, whatever its name. False when it cannot be read."""
+    from PIL import Image
+
+    try:
+        with open_regular(path) as file:
+            start = file.read(MAGIC_BYTES)
+            kinds = [kind for kind in _formats() if (accept := Image.OPEN[kind][1]) and accept(start) is True]
+            if not CERTAIN.isdisjoint(kinds):
+                return True
+            for kind in kinds:
+                file.seek(0)
+                Image.OPEN[kind][0](file, "")
+        return bool(kinds)
+    except Exception:  # a file that Pillow cannot make sense of raises many kinds
+        return False
+
+
+def parse_colour(text: str) -> Colour:
+    """The colour of a name or of "#rrggbb". ValueError for anything else."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ValueError(f'background is {text!r}; give the name of a colour, or "#rrggbb"') from None
+    return red, green, blue
+
+
+# ---- opening --------------------------------------------------------------------------------------------------------
 
 
 def open_image(data: bytes, *, max_size: int | None = None) -> Image.Image:
@@ -35,53 +110,109 @@ def open_image(data: bytes, *, max_size: int | None = None) -> Image.Image:
     max_size: it will be scaled down to this many pixels, as decode() does. Raises ValueError for bytes that are not in
     one of FORMATS, and for an image that would take more than the limits of dualfast.config; also what Pillow raises
     for a damaged header."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        image = _open_jpeg(data) if data[:3] == b"\xff\xd8\xff" else Image.open(io.BytesIO(data), formats=_formats())
-    except UnidentifiedImageError:  # its message is the address of the BytesIO
-        raise ValueError("unrecognized image format") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{str(error).partition(',')[0]}; make it smaller, or save it as JPEG and give max_size"
-        ) from None
-    width, height = image.size
-    shrink = 1
-    if max_size is not None and image.format in ("JPEG", "MPO"):
-        shrink = next(n for n in (8, 4, 2, 1) if min(image.size) // int(REDUCING_GAP * max_size) >= n or n == 1)
-    if -(-width // shrink) * -(-height // shrink) > MAX_PIXELS:
-        way_out = "max_size reads a JPEG at a fraction of its size" if shrink == 1 else "make it smaller"
-        raise ValueError(f"{width} x {height} px is more than the {MAX_PIXELS:,} px that are decoded; {way_out}")
+    image = _open_jpeg(data) if data[:3] == b"\xff\xd8\xff" else _open(data)
+    (width, height), limit = image.size, pixel_limit()
+    scale = 1.0 if max_size is None else min(1.0, max_size / max(width, height))
+    too_large = f"{width} x {height} px is more than the"
+    if width * height * scale**2 > limit:
+        raise ValueError(f"{too_large} {limit:,} px that are decoded; max_size reads it scaled down")
+    if n_decoded(image, max_size) > SHRUNK * limit:
+        raise ValueError(f"{too_large} {SHRUNK * limit:,} px that are scaled down; make it smaller")
     return image
 
 
-def decode(payload: Payload, *, max_size: int | None = None) -> Image.Image:
-    """An RGB Pillow image: gray, CMYK, palette and 16-bit inputs converted, EXIF orientation applied, scaled down to
-    max_size (longer side, pixels) when larger. Raises as open_image does, and as Pillow for a damaged image."""
-    from PIL import Image, ImageOps
+def pixel_limit() -> int:
+    """The most pixels of an image: ours, or what Pillow is set to, twice MAX_IMAGE_PIXELS."""
+    from PIL import Image
+
+    return MAX_PIXELS if Image.MAX_IMAGE_PIXELS is None else min(MAX_PIXELS, 2 * Image.MAX_IMAGE_PIXELS)
+
+
+def n_decoded(image: Image.Image, max_size: int | None) -> int:
+    """The number of pixels that are decoded to scale the image down to max_size: of a JPEG a fraction."""
+    shrink = 1
+    if max_size is not None and image.format in ("JPEG", "MPO"):
+        shrink = next(n for n in (8, 4, 2, 1) if min(image.size) // int(REDUCING_GAP * max_size) >= n or n == 1)
+    return -(-image.width // shrink) * -(-image.height // shrink)
+
+
+def _open(data: bytes) -> Image.Image:
+    """As Image.open, but without its pixel limit, which warns, and is the same for images to be scaled down."""
+    from PIL import Image
+
+    for kind in _formats():
+        factory, accepts = Image.OPEN[kind]
+        if accepts is None or accepts(data[:MAGIC_BYTES]) is True:
+            try:
+                return factory(io.BytesIO(data), "")
+            except (SyntaxError, IndexError, TypeError, struct.error):  # Pillow's ways to say that it is none
+                continue
+    raise ValueError("unrecognized image format")
+
+
+# ---- decoding -------------------------------------------------------------------------------------------------------
+
+_one_huge_image = threading.Lock()
+
+
+def decode(payload: Payload, *, max_size: int | None = None, background: Colour = WHITE) -> Image.Image:
+    """An RGB Pillow image: gray, CMYK, palette and 16-bit inputs converted, floats from 0..1 to 0..255, transparent
+    parts composited on `background`, EXIF orientation applied, scaled down to max_size (longer side, pixels) when
+    larger. Raises as open_image does, as Pillow for a damaged image, and ValueError for float values outside 0..255."""
+    return decode_with_kinds(payload, max_size=max_size, background=background).image
+
+
+def decode_with_kinds(payload: Payload, *, max_size: int | None = None, background: Colour = WHITE) -> Decoded:
+    """decode, and what kinds of change the image needed."""
+    from PIL import Image
 
     if isinstance(payload, np.ndarray):
-        image: Image.Image = Image.fromarray(payload if payload.shape[-1] == 3 else np.repeat(payload, 3, axis=2))
-    else:
-        image = open_image(payload, max_size=max_size)
-    if image.mode.startswith("I"):  # convert() would clip 16-bit values at 255
+        gray = payload.shape[-1] == 1
+        return _to_rgb(Image.fromarray(np.repeat(payload, 3, axis=2) if gray else payload), max_size, background)
+    image = open_image(payload, max_size=max_size)
+    is_huge = image.width * image.height > pixel_limit()
+    with _one_huge_image if n_decoded(image, max_size) > pixel_limit() else nullcontext():
+        decoded = _to_rgb(image, max_size, background)
+    return Decoded(decoded.image, (*decoded.kinds, HUGE)) if is_huge else decoded
+
+
+def _to_rgb(image: Image.Image, max_size: int | None, background: Colour) -> Decoded:
+    from PIL import Image, ImageOps
+
+    kinds: list[str] = []
+    if image.mode == "F":
+        image = _from_floats(ImageOps.exif_transpose(image), kinds)
+    elif image.mode.startswith("I"):  # convert() would clip 16-bit values at 255
         maybe_8_bit = image.mode == "I" and image.format == "TIFF"  # 32-bit samples that may only use 8 bits
         image = ImageOps.exif_transpose(image)
         values = np.asarray(image)
         values = values if maybe_8_bit and values.max() <= 255 else values >> 8
         image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = ImageOps.exif_transpose(image)
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    elif image.mode == "P":
+        image = ImageOps.exif_transpose(image).convert("RGB")  # scaling would take the nearest colours
     if max_size is not None and max(image.size) > max_size:
         image.thumbnail((max_size, max_size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
     image = ImageOps.exif_transpose(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] != 255:
+        kinds.append(TRANSPARENT)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+    return Decoded(image if image.mode == "RGB" else image.convert("RGB"), tuple(kinds))
 
 
-def _formats() -> list[str]:
-    """FORMATS, as far as the installed Pillow has them."""
+def _from_floats(image: Image.Image, kinds: list[str]) -> Image.Image:
     from PIL import Image
 
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):
+        raise ValueError(f"its float values range from {low:g} to {high:g}; give them in 0..1 or 0..255")
+    if high <= 1:
+        kinds.append(FLOAT)
+        values = values * 255
+    return Image.fromarray(np.rint(values).astype(np.uint8))
 
 
 # ---- JPEG -----------------------------------------------------------------------------------------------------------
@@ -96,7 +227,7 @@ def _open_jpeg(data: bytes) -> Image.Image:
         raise ValueError(f"it has {n_scans} scans, more than {MAX_JPEG_SCANS}; save it anew")
     try:
         image: Any = jpeg_factory(io.BytesIO(data))
-    except (SyntaxError, IndexError, TypeError):  # Pillow's ways to say that it is none
+    except (SyntaxError, IndexError, TypeError):
         raise ValueError("unrecognized image format") from None
     if n_scans > 1:
         sampling = [(h, v) for _, h, v, _ in image.layer]

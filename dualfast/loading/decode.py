@@ -17,12 +17,19 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.config import AUGMENTS, CROP_PARAMETERS, Augment
+from dualfast.config import AUGMENTS, CROP_PARAMETERS, Augment, Fill
 from dualfast.data import beton
 from dualfast.errors import UnreadableData
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NORMALIZATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    # As the code of arXiv 2502.06905 has them.
+    "cifar10": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+    "cifar100": ((129.3 / 255, 124.1 / 255, 112.4 / 255), (68.2 / 255, 65.4 / 255, 70.4 / 255)),
+}
+"""Mean and standard deviation per channel, for pixel values in 0..1."""
 SMALL = 64  # px: images up to this side are used at their own size
 LARGE = 224  # px: the side that other images are scaled to
 MIRRORED = 16  # px: smaller images are taken for characters, which mirroring changes
@@ -42,7 +49,11 @@ DecodeFunction: TypeAlias = Callable[[NDArray[np.int64], NDArray[Any]], None]
 def default_image_size(data: beton.Beton, *, square: bool = False) -> tuple[int, int]:
     """(height, width) of the output where none was given: the images' own where it is the same for all and at most
     SMALL, else LARGE. square: a size that is not square does not count as small, for networks that take one side."""
-    size = data.constant_size
+    return size_for(data.constant_size, square=square)
+
+
+def size_for(size: tuple[int, int] | None, *, square: bool = False) -> tuple[int, int]:
+    """default_image_size for images that all have this (height, width), None: several."""
     if size is None or max(size) > SMALL or (square and size[0] != size[1]):
         return LARGE, LARGE
     return size
@@ -94,11 +105,14 @@ class ImageDecoder:
         dtype: torch.dtype,
         scale: tuple[float, float],
         ratio: tuple[float, float],
+        fill: Fill,
     ) -> None:
         self.size = height_and_width(image_size)
         if augment not in (False, None, *AUGMENTS):
             *names, last = (f'"{name}"' for name in AUGMENTS)
             raise ValueError(f"augment is {augment!r}; give False, {', '.join(names)} or {last}")
+        if fill not in ("mean", "black"):
+            raise ValueError(f'fill is {fill!r}; give "mean" or "black"')
         if dtype not in OUTPUT_DTYPES:
             raise ValueError(f"dtype is {dtype}; give {', '.join(map(str, OUTPUT_DTYPES))}")
         for name, value, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
@@ -116,6 +130,8 @@ class ImageDecoder:
         self._parameters = CROP_PARAMETERS[self._kind](self.size)
         self._parameters |= {k: v for k, v in (("scale", scale), ("ratio", ratio)) if k in self._parameters}
         self._table, self._fill = _lookup_table(mean, std, dtype)
+        if fill == "black":
+            self._fill = self._table[:, 0].copy()
 
     def warn_if_slow(self, modes: NDArray[np.uint8]) -> None:
         """Warns when there are JPEGs that Pillow alone can decode."""
@@ -164,16 +180,21 @@ def image_pipelines(
     dtype: torch.dtype = torch.float32,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    fill: Fill = "mean",
 ) -> dict[str, list[Any]]:
     """Pipelines for the fields image and label: (B, 3, height, width) in channels_last memory, (B,) int64.
 
     For dualfast.Loader alone, and without FFCV as long as nothing is added to them; FFCV's operations may follow
     in either list. image_size: the output's side, or (height, width), px. augment: False (the middle of the image),
-    "crop" (shifted by up to an eighth of the side, the outside filled with the mean), "crop+flip", or "rrc" (random
-    area `scale` and aspect `ratio`, and flip). Of a JPEG only what the crop needs is decoded, at 1/2, 1/4 or 1/8 of its
-    size where that still has as many pixels as the output. mean and std: per channel, for pixel values in 0..1. dtype:
-    float32, bfloat16, float16, or uint8 (not normalised). Raises ValueError for anything else."""
-    return {"image": [ImageDecoder(image_size, augment, mean, std, dtype, scale, ratio)], "label": [NumberDecoder()]}
+    "crop" (shifted by up to an eighth of the side, the outside filled with the mean, or black where `fill` says so),
+    "crop+flip", or "rrc" (random area `scale` and aspect `ratio`, and flip). Of a JPEG only what the crop needs is
+    decoded, at 1/2, 1/4 or 1/8 of its size where that still has as many pixels as the output. mean and std: per
+    channel, for pixel values in 0..1. dtype: float32, bfloat16, float16, or uint8 (not normalised). Raises ValueError
+    for anything else."""
+    return {
+        "image": [ImageDecoder(image_size, augment, mean, std, dtype, scale, ratio, fill)],
+        "label": [NumberDecoder()],
+    }
 
 
 def _check_read(source: beton.Beton, ids: NDArray[np.int64], status: NDArray[np.int32]) -> None:

@@ -88,6 +88,11 @@ def _specs(pipelines: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any
         pipeline = pipelines.get(name, PipelineSpec(name))
         if pipeline is None:
             continue
+        if name not in fields and not isinstance(pipeline, PipelineSpec):
+            raise ValueError(
+                f"pipelines has {name!r}, and the file the fields {', '.join(fields)}; a further output is a "
+                "PipelineSpec whose source is one of them"
+            )
         if isinstance(pipeline, Sequence) and not isinstance(pipeline, str):
             operations = [operation for given in pipeline for operation in _operations(given)]
             pipeline = PipelineSpec(name, decoder=None, transforms=operations)

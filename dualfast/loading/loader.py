@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import Augment
+from dualfast.config import Augment, Fill
 from dualfast.data import beton
 from dualfast.data.index_list import selected_ids
 from dualfast.errors import UnsupportedCall
@@ -37,10 +37,12 @@ class Loader:
 
     Takes the arguments of ffcv.loader.Loader with the same meaning, except that order defaults to "random", drop_last
     to False, and seed to 0. With pipelines left out, images come as (B, 3, height, width), normalised, channels_last,
-    and labels as (B,) int64; image_size, augment, mean, std and dtype go to image_pipelines (image_size None: the
+    and labels as (B,) int64; image_size, augment, mean, std, dtype and fill go to image_pipelines (image_size None: the
     images' own size where it is the same for all and at most 64 px, else 224; augment True: "crop+flip" up to 64 px,
     else "rrc"). With pipelines of FFCV's operations, which needs dualfast[ffcv], each output is what FFCV makes it, and
     the loader is an ffcv.loader.Loader too.
+
+    image_column and label_column choose among the image and integer fields of a file that has several.
 
     order "page_random" or PageRandom(budget_bytes) is for files larger than memory: see order.PageRandom. With
     os_cache=False, pages read in that order or in "sequential" are dropped from the page cache after their visit,
@@ -75,6 +77,9 @@ class Loader:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         dtype: torch.dtype = torch.float32,
+        fill: Fill = "mean",
+        image_column: str | None = None,
+        label_column: str | None = None,
     ) -> None:
         self._closed = True  # until the file is open
         self.batch_size = _checked_int("batch_size", batch_size, at_least=1)
@@ -91,15 +96,18 @@ class Loader:
         self._rank, self._world_size = _rank_and_world_size() if distributed else (0, 1)
 
         custom = dict(custom_fields or {})
-        self.beton = beton.Beton(self.fname, {name: kind.from_binary for name, kind in custom.items()})
+        kinds = {name: kind.from_binary for name, kind in custom.items()}
+        self.beton = beton.Beton(self.fname, kinds, image_column, label_column)
         if not self.beton.n_samples:
             raise ValueError(f"{self.fname} holds no samples")
         self.image_size: tuple[int, int] | None = None
         if pipelines is None:
-            pipelines = self._default_pipelines(image_size, augment, mean, std, dtype)
-        elif image_size is not None or augment or mean is not None or std is not None:
+            pipelines = self._default_pipelines(image_size, augment, mean, std, dtype, fill)
+        elif not isinstance(pipelines, Mapping):
+            raise TypeError(f"pipelines is {pipelines!r}; give a dict from fields to lists of operations")
+        elif image_size is not None or augment or mean is not None or std is not None or fill != "mean":
             raise ValueError(
-                "image_size, augment, mean and std shape the default pipelines; leave out pipelines to use them"
+                "image_size, augment, mean, std and fill shape the default pipelines; leave out pipelines to use them"
             )
         self._pipelines = self._prepare(pipelines, custom)
         self._pool = BufferPool(
@@ -118,13 +126,15 @@ class Loader:
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
         dtype: torch.dtype,
+        fill: Fill,
     ) -> dict[str, Any]:
         source = self.beton
         if source.image_field is None or source.label_field is None:
             raise ValueError(
-                f"{self.fname} has the fields {', '.join(source.field_names)}; the default pipelines need an image and "
-                "an integer field; pass pipelines"
+                f"{self.fname} has the fields {source.fields_text}; the default pipelines need an image and an integer "
+                "field; pass pipelines"
             )
+        source.check_columns()
         size = default_image_size(source) if image_size is None else image_size
         made = image_pipelines(
             size,
@@ -132,6 +142,7 @@ class Loader:
             mean=IMAGENET_MEAN if mean is None else mean,
             std=IMAGENET_STD if std is None else std,
             dtype=dtype,
+            fill=fill,
         )
         self.image_size = made["image"][0].size
         others: dict[str, Any] = dict.fromkeys(source.field_names)
@@ -324,6 +335,8 @@ class Loader:
         """The next iteration continues where `state` was taken, batch for batch. Another number of processes, which
         may have another batch size, shares what is left of the epoch. ValueError when the loader differs in seed,
         selection, or, on as many processes, in batch size."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}; give what state_dict() returned")
         own = self.state_dict()
         missing = sorted(own.keys() - state.keys())
         if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -77,7 +78,14 @@ class Lines(NamedTuple):
         """Lines of samples that were never visited; visits after the `epochs`-th are not recorded. TypeError and
         ValueError for sizes that cannot be, among them epochs < window."""
         n_samples, window, limit = _sizes(n_samples, window, epochs)
-        lines = torch.zeros(n_samples, layout.line_words(window), dtype=torch.int32, device=device)
+        shape = n_samples, layout.line_words(window)
+        try:
+            lines = torch.zeros(shape, dtype=torch.int32, device=device)
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a CPU build of torch is asked for CUDA
+            why = str(error).partition("\n")[0]
+            if "memory" in why:
+                raise MemoryError(f"{n_samples} lines take {4 * math.prod(shape)} bytes on {device}: {why}") from error
+            raise ValueError(f"device is {str(device)!r}, which cannot hold the table: {why}") from error
         status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
         loss_sums, prob_margin_sums = (
             torch.zeros(n_samples, dtype=torch.float32, device=device) if tracked else None

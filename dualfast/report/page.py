@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
+from dualfast.data.inventory import valid_text
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import Beta
+from dualfast.selection.quotas import class_counts, without_samples
 from dualfast.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -64,8 +66,7 @@ class Content:
 
 def write(path: Path, content: Content) -> Path:
     """Writes the page to `path` and returns it. ModuleNotFoundError without dualfast[report]."""
-    page = render(content)
-    write_text(path, page)
+    write_text(path, valid_text(render(content)))
     return path
 
 
@@ -81,6 +82,7 @@ def render(content: Content) -> str:
     betas = sorted(content.densities.items())
     classes = _classes(content)
     sentence, notes = headline(results)
+    notes += _lost_classes(content)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dualfast.report", "."),
         autoescape=True,
@@ -162,6 +164,18 @@ def _classes(content: Content) -> Classes | None:
     n = max(len(content.class_names), int(content.labels.max()) + 1)
     count = {ratio: np.bincount(content.labels[ids], minlength=n) for ratio, ids in content.kept.items()}
     return Classes(np.bincount(content.labels, minlength=n), count)
+
+
+def _lost_classes(content: Content) -> list[str]:
+    """A sentence for each prune ratio at which classes keep no image."""
+    if content.labels is None:
+        return []
+    total = class_counts(content.labels)
+    found = {
+        ratio: without_samples(total, class_counts(content.labels[ids]), content.class_names)
+        for ratio, ids in content.kept.items()
+    }
+    return [f"At prune ratio {ratio:g}, {lost} (kept by {content.kept_by})." for ratio, lost in found.items() if lost]
 
 
 # ---- galleries ------------------------------------------------------------------------------------------------------

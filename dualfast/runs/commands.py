@@ -6,11 +6,13 @@ command continues after its last complete step, and within a training from its l
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
+from dualfast.config import Columns, RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
 from dualfast.data.beton import open_beton
+from dualfast.data.index_list import load_keep
 from dualfast.errors import DualfastError
 from dualfast.runs.progress import Progress
 from dualfast.runs.reporting import write_report
@@ -36,7 +38,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     with open_session(config, progress, needs_test=True) as session:
         _check_ratios(config, session)
         trials = _trials(config)
-        finished = {trial_of(row) for row in session.run_dir.results()}
+        finished = {trial_of(row) for row in session.run_dir.records("trained")}
         todo = [trial for trial in trials if trial not in finished]
         scored = session.run_dir.scored_seeds()
         unscored = {trial.seed for trial in todo if needs_scores(trial.method) and trial.seed not in scored}
@@ -52,7 +54,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 score_seed(session, config, trial.seed)
                 unscored.remove(trial.seed)
             run_trial(session, trial, config)
-        rows = [row for row in session.run_dir.results() if trial_of(row) in set(trials)]
+        rows = [row for row in session.run_dir.records("trained") if trial_of(row) in set(trials)]
         session.ranks.run_on_rank0("writing the report", lambda: _report(session))
     return session.run_dir, rows
 
@@ -69,6 +71,8 @@ def score(config: ScoreConfig, progress: Progress) -> Path:
 
 def train(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
     """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
+    if config.keep is not None:
+        load_keep(config.keep)  # before the images are written
     with open_session(config, progress, needs_test=False) as session:
         return session.run_dir, train_on_list(session, config.keep, config.seed)
 
@@ -77,9 +81,14 @@ def report(out: str | Path) -> Path:
     """Writes report.html of a run directory again, with every finished trial, from its configuration, results, scores
     and images; returns its path. Raises ValueError when `out` is not a run directory."""
     run_dir = RunDir(out)
-    data = str(run_dir.config()["asked"].get("data"))
-    path = Path(data) if data.endswith(".beton") else run_dir.train_beton
-    return write_report(run_dir, open_beton(path) if path.exists() else None)
+    asked = run_dir.asked()
+    data = str(asked.get("data"))
+    if not data.endswith(".beton"):
+        train = open_beton(run_dir.train_beton) if run_dir.train_beton.exists() else None
+    else:
+        columns = {option.name: asked.get(option.name) for option in fields(Columns)}
+        train = open_beton(data, **columns) if Path(data).exists() else None
+    return write_report(run_dir, train)
 
 
 def _import_scores(config: Scoring) -> None:

@@ -2,80 +2,165 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from dualfast.comm.ranks import Ranks
-from dualfast.config import Data, reading_of
+from dualfast.config import Data, columns_of, reading_of, storing_of
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
+from dualfast.data.images import decode
+from dualfast.data.sources import Source
+from dualfast.runs.classes import class_names_of, match
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
+PEEKED = 8  # images
+TryModel = Callable[[int, tuple[int, int] | None], None]
+
+
+def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> None:
+    """Compares the data with what the run directory's images were written from. Where they have changed: ValueError
+    that says what, or with config.rewrite a run directory that starts over."""
+    changed = [
+        f"{source}: {change}"
+        for path, source in _paths(config, run_dir).items()
+        if path.exists() and (change := _changes(path, source, progress))
+    ]
+    if not changed:
+        return
+    what = f"the data have changed since they were written to {run_dir.path}: {'; '.join(changed)}"
+    if not config.rewrite:
+        raise ValueError(
+            f"{what}. Give another --out, or --rewrite, which writes the images again and starts this run over (its "
+            f"{len(run_dir.records('trained'))} finished trainings are deleted)"
+        )
+    progress.say(f"{what}; starting over")
+    run_dir.start_over()
+
 
 def open_datasets(
-    config: Data, run_dir: RunDir, ranks: Ranks, progress: Progress, *, needs_test: bool
+    config: Data, run_dir: RunDir, ranks: Ranks, progress: Progress, *, needs_test: bool, try_model: TryModel
 ) -> tuple[Beton, Beton | None]:
     """The training images and the test images, None without any.
 
-    Raises ValueError for missing test images if `needs_test`, for data other than the run directory's or other than
-    another rank's, and for test images whose classes do not match.
+    try_model(number of classes, (height, width) of the images, None where they differ) is called on rank 0 before
+    anything is written. Raises ValueError for missing test images if `needs_test`, for data other than the run
+    directory's or other than another rank's, and for test images of classes that the training images lack; a run
+    directory in which nothing was written then forgets what was asked.
     """
-    train_source, test_source = sources.splits(config.data, config.test)
-    paths = {run_dir.train_beton: train_source} | ({} if test_source is None else {run_dir.test_beton: test_source})
-    ranks.run_on_rank0("writing the images", lambda: _write_missing(paths, config, progress))
-    if test_source is None and needs_test:
-        raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
-    opened = [beton.open_beton(source if source.endswith(".beton") else path) for path, source in paths.items()]
+    paths = _paths(config, run_dir)
+
+    def prepare() -> None:
+        try:
+            if run_dir.test_beton not in paths and needs_test:
+                raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
+            _write_missing(paths, config, progress, try_model)
+        except Exception:
+            run_dir.withdraw()
+            raise
+
+    ranks.run_on_rank0("writing the images", prepare)
+    opened = [_open_beton(path, source, config) for path, source in paths.items()]
     train, test = opened[0], opened[1] if len(opened) > 1 else None
-    check_labels(train.labels, lambda row: f"sample {row} of {train.path}")
-    if train.class_names and len(train.class_names) <= (high := int(train.labels.max())):
-        raise ValueError(
-            f"{train.path} has the label {high} and names {len(train.class_names)} classes; write it again"
-        )
     ranks.check_same({"the training data": train.fingerprint})
     noted = {"data_fingerprint": train.fingerprint}
     noted |= {} if test is None else {"test_fingerprint": test.fingerprint}
     ranks.run_on_rank0("comparing the data with the run's", lambda: run_dir.note(noted))
     if train.n_samples < ranks.size:
         raise too_few_images("the training data", train.n_samples, ranks)
-    if test is not None:
-        _check_classes(train, test)
     return train, test
 
 
-def class_names_of(train: Beton) -> tuple[str, ...]:
-    """The names of the classes; their numbers where the data have no names."""
-    return train.class_names or tuple(map(str, range(int(train.labels.max()) + 1)))
+def _paths(config: Data, run_dir: RunDir) -> dict[Path, str]:
+    """The source of the training images, and of the test images if there are any, by the path of their .beton."""
+    train, test = sources.splits(config.data, config.test)
+    return {run_dir.train_beton: train} | ({} if test is None else {run_dir.test_beton: test})
+
+
+def _changes(path: Path, source: str, progress: Progress) -> str | None:
+    """What differs between the files that the .beton at `path` was written from and the source as it is now."""
+    if source.endswith(".beton"):
+        return None
+    written = beton.open_beton(path)
+    if written.names is None or not len(written.names.files):
+        return None
+    now = sources.files_of(source)
+    if len(now) and (now.sizes < 0).all():
+        progress.say(f"{source} is not there any more; using {path}, which was written from it")
+        return None
+    return written.changes_since(now)
 
 
 def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:
     return ValueError(f"{what}: {count} images for {ranks.size} processes; start at most one process per image")
 
 
-def _write_missing(paths: dict[Path, str], config: Data, progress: Progress) -> None:
-    """Writes each source that is not a .beton to its path, unless that exists."""
+def _open_beton(path: Path, source: str, config: Data) -> Beton:
+    """The source itself if it is a .beton, else the .beton at `path`, which was written from it."""
+    if not source.endswith(".beton"):
+        return beton.open_beton(path)
+    columns = {name: value for name, value in columns_of(config).items() if value is not None}
+    opened = beton.open_beton(source, **columns)
+    opened.check_columns()
+    return opened
+
+
+def _write_missing(paths: dict[Path, str], config: Data, progress: Progress, try_model: TryModel) -> None:
+    """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
+    parts: dict[Path, Beton | Source] = {}
     for path, source in paths.items():
         if source.endswith(".beton") or path.exists():
-            continue
-        progress.step(f"writing {path.name}")
-        options: dict[str, Any] = {"max_size": config.max_size, "skip_bad": config.skip_bad, **reading_of(config)}
-        written = beton.write(source, path, progress=False, **options)
-        skipped = f", {len(written.skipped)} unreadable left out" if written.skipped else ""
-        progress.say(f"{path}: {written.n_samples} images, {written.bytes / 1e6:.1f} MB{skipped}")
+            parts[path] = _open_beton(path, source, config)
+        else:
+            progress.step(f"reading {source}")
+            parts[path] = sources.open_source(source, reading_of(config), is_test=bool(parts))
+    train, *test = parts
+    _check_labels(parts[train])
+    for path in test:
+        parts[path] = _with_classes_of(parts[train], parts[path], paths[path], progress)
+    try_model(len(class_names_of(parts[train])), _image_size(parts[train], config))
+    for path, part in parts.items():
+        if isinstance(part, Source):
+            progress.step(f"writing {path.name}")
+            progress.say(str(part))
+            progress.say(str(beton.write(part, path, **storing_of(config), progress=False)))
 
 
-def _check_classes(train: Beton, test: Beton) -> None:
-    if test.class_names and train.class_names and test.class_names != train.class_names:
-        unmatched = sorted(set(test.class_names) ^ set(train.class_names))
+def _check_labels(train: Beton | Source) -> None:
+    """ValueError for labels of a .beton that number no classes; those of a source are checked when it is opened."""
+    if isinstance(train, Source):
+        return
+    check_labels(train.labels, lambda row: f"sample {row} of {train.path}")
+    if train.class_names and len(train.class_names) <= (high := int(train.labels.max())):
         raise ValueError(
-            f"the test images have {len(test.class_names)} classes and the training images {len(train.class_names)}; "
-            f"only one of them has {', '.join(unmatched[:5]) or 'this order'}"
+            f"{train.path} has the label {high} and names {len(train.class_names)} classes; write it again"
         )
-    n_classes = len(class_names_of(train))
-    if int(test.labels.max()) >= n_classes:
-        raise ValueError(
-            f"the test images have the label {int(test.labels.max())}; the training images have the classes 0 to "
-            f"{n_classes - 1}"
-        )
+
+
+def _with_classes_of(train: Beton | Source, test: Beton | Source, where: str, progress: Progress) -> Beton | Source:
+    """The test images, numbered as the training classes if they are still to be written."""
+    matched = match(train, test, where)
+    for note in matched.notes:
+        progress.say(note)
+    if isinstance(test, Beton):
+        return test
+    labels = test.labels if matched.numbers is None else matched.numbers[test.labels]
+    return replace(test, labels=labels, class_names=train.class_names)
+
+
+def _image_size(data: Beton | Source, config: Data) -> tuple[int, int] | None:
+    """(height, width) of the images, by a look at the first ones where they are still to be written; None where they
+    differ."""
+    if isinstance(data, Beton):
+        return data.constant_size
+    sizes = set()
+    for payload in islice(data.items(), PEEKED):
+        with suppress(Exception):  # write() names what cannot be read
+            assert not isinstance(payload, Exception)
+            sizes.add(decode(payload, max_size=config.max_size).size[::-1])
+    return sizes.pop() if len(sizes) == 1 else None

@@ -11,13 +11,13 @@ from dualfast.config import method_options
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
 from dualfast.data.index_list import load_keep, read_sidecar
+from dualfast.notices import silent
 from dualfast.report import page
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.trial import Trial, needs_scores, trial_of
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import Beta, Statistics
 from dualfast.selection.methods import METHODS
-from dualfast.selection.notices import silent
 from dualfast.selection.select import select_in_memory
 from dualfast.selection.spec import SelectionSpec
 
@@ -26,7 +26,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
     """Writes report.html and returns its path. It shows what the first method kept with the first seed, and that
     seed's scores (else those of the first scored seed)."""
     config = run_dir.config()
-    rows = list({trial_of(row): row for row in run_dir.results()}.values())
+    rows = list({trial_of(row): row for row in run_dir.records("trained")}.values())
     trials = [trial_of(row) for row in rows]
     scored = run_dir.scored_seeds()
     first = next((trial for trial in trials if trial.method != "full"), None)
@@ -45,7 +45,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
         shown = sorted((t for t in trials if (t.method, t.seed) == (first.method, first.seed)), key=_ratio)
     content = page.Content(
         rows=rows,
-        asked=config["asked"],
+        asked=run_dir.asked(),
         environment=config.get("environment", {}),
         labels=labels,
         data=train,
@@ -66,7 +66,7 @@ class _Selections:
         self, run_dir: RunDir, scores: Scores | None, labels: NDArray[Any] | None, fingerprint: str | None
     ) -> None:
         self.run_dir, self.scores, self.labels, self.fingerprint = run_dir, scores, labels, fingerprint
-        asked = run_dir.config()["asked"]
+        asked = run_dir.asked()
         self.given = {name: asked[name] for name in ("c_d", "per_class") if name in asked}
 
     def list_of(self, trial: Trial) -> Path | None:

@@ -3,13 +3,14 @@ the report."""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import Data, Reading, ratio_text
+from dualfast.config import CIFAR10_C_D, Data, Recipe, Safety, Scoring, ratio_text
+from dualfast.data.inventory import valid_text
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
 from dualfast.storage.plain import read_yaml
@@ -18,11 +19,21 @@ from dualfast.storage.records import Records
 # What may differ between two calls on the same run directory.
 MAY_DIFFER = (
     *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
-    *("checkpoint_every", "rank_timeout"),
+    *("checkpoint_every", "rank_timeout", "skip_bad"),
 )
-COUNTS, NUMBERS = ("seed", "kept", "n_samples"), ("prune_ratio", "accuracy", "best_accuracy", "train_seconds")
-RESULT: dict[str, Any] = {"method": str} | dict.fromkeys(COUNTS, int) | dict.fromkeys(NUMBERS, int | float)
-"""What a record of a training must have."""
+MADE_BY_RUNS = (
+    *("metrics.jsonl", "scores*.parquet", "keep-*", "report.html", "model.pt", "checkpoints"),
+    *("train.beton*", "test.beton*"),
+)
+"""What start_over deletes."""
+EVENTS = {
+    "scored": ("seed",),
+    "trained": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
+    "train": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
+}
+"""What the records of metrics.jsonl say at least, by their "event"."""
+THIS_CALL_ONLY = ("debug", "rewrite")
+SCHEDULE = "score_schedule_epochs"
 
 
 class RunDir:
@@ -50,13 +61,16 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out is {str(self.path)!r}, which is a file; give a folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_path.is_file() and any(self.path.iterdir()):
+        if not self.config_path.is_file() and self._made():
             raise ValueError(f"{str(self.path)!r} is neither empty nor a run directory; give another --out")
         self.note(request, may_differ)
 
     def note(self, request: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
-        """Adds `request` to config.yaml; raises ValueError, as above, where it differs."""
-        noted = _complete(self.config()["asked"]) if self.config_path.is_file() else {}
+        """Adds `request` to config.yaml; raises ValueError, as above, where it differs. A score_schedule_epochs of None
+        means what the directory notes."""
+        noted = self.asked() if self.config_path.is_file() else {}
+        if request.get(SCHEDULE, 0) is None and noted.get(SCHEDULE) is not None:
+            request = request | {SCHEDULE: noted[SCHEDULE]}
         for key in sorted(set(noted) & set(request)):
             before, now = _meant(noted, key), _meant(request, key)
             if key not in may_differ and before != now:
@@ -65,6 +79,24 @@ class RunDir:
                     "--out, or delete that folder"
                 )
         self._write_config(noted | request)
+
+    def _made(self) -> list[str]:
+        """The names of what is in the directory, but for its configuration and images that were not all written."""
+        unfinished = tuple(f"{path.name}.partial" for path in (self.train_beton, self.test_beton))
+        return [p.name for p in self.path.iterdir() if p != self.config_path and not p.name.startswith(unfinished)]
+
+    def withdraw(self) -> None:
+        """Forgets what was asked for unless something has been made of it, so that another call may ask differently."""
+        if not self._made():
+            self.config_path.unlink()
+
+    def start_over(self) -> None:
+        """Deletes all results, index lists and images, which are of data that have changed. The configuration stays,
+        but for what it notes of the data."""
+        for path in (path for pattern in MADE_BY_RUNS for path in self.path.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        asked = self.config()["asked"]
+        self._write_config({key: value for key, value in asked.items() if not key.endswith("_fingerprint")})
 
     def scored_seeds(self) -> list[int]:
         """The seeds whose scores are complete, in the order they were gathered."""
@@ -87,12 +119,25 @@ class RunDir:
         try:
             loaded = read_yaml(self.config_path)
             if isinstance(loaded, dict) and isinstance(loaded.get("asked"), dict):
+                if loaded["asked"].get("c_d") == "cifar10":
+                    loaded["asked"]["c_d"] = CIFAR10_C_D
                 return loaded
         except ValueError as error:
             why = str(error)
         raise ValueError(
             f"{str(self.config_path)!r} is damaged ({why}); delete the run directory or give another --out"
         )
+
+    def asked(self) -> dict[str, Any]:
+        """The configuration in config.yaml. An option that it lacks, as it is of an earlier version, has its default,
+        except that 0.1 took scores from the beginning of a training of `epochs`."""
+        asked: dict[str, Any] = dict(self.config()["asked"])
+        if "score_epochs" in asked and SCHEDULE not in asked:
+            asked[SCHEDULE] = max(asked.get("epochs", 0), asked["score_epochs"])
+        for group in (Data, Recipe, Scoring, Safety):
+            if asked.keys() & {option.name for option in fields(group)}:
+                asked = {option.name: option.default for option in fields(group)} | asked
+        return {name: value for name, value in asked.items() if name not in THIS_CALL_ONLY}
 
     def _write_config(self, request: dict[str, Any]) -> None:
         import yaml
@@ -104,49 +149,32 @@ class RunDir:
         Records(self.metrics_path).append(record)
 
     def records(self, event: str) -> list[dict[str, Any]]:
-        """The complete records of metrics.jsonl with this "event", oldest first."""
-        records = Records(self.metrics_path).read()
-        self._check(records, {"event": str})
-        chosen = [record for record in records if record["event"] == event]
-        self._check(chosen, {"seed": int})
-        return chosen
-
-    def results(self) -> list[dict[str, Any]]:
-        """The records of trainings, oldest first, each with all that a result needs."""
-        rows = self.records("trained")
-        self._check(rows, RESULT)
-        return rows
-
-    def _check(self, records: list[dict[str, Any]], kinds: dict[str, Any]) -> None:
-        for record in records:
-            for name, kind in kinds.items():
-                if not isinstance(record.get(name), kind):
-                    where = f"{str(self.metrics_path)!r} is damaged: {name} is {record.get(name)!r} in"
-                    raise ValueError(f"{where} {json.dumps(record)[:200]}")
-
-
-def _complete(asked: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with what one of 0.1 left unsaid: columns were chosen by name and type, and scores came from the
-    beginning of a training of `epochs`."""
-    asked = {option.name: option.default for option in fields(Reading)} | asked
-    if "score_epochs" not in asked:
-        return asked
-    planned = max(asked.get("epochs", 0), asked["score_epochs"])
-    return {"score_module": None, "score_schedule_epochs": planned} | asked
+        """The complete records of metrics.jsonl with this "event", oldest first. ValueError for one that lacks what
+        records of its kind have."""
+        found: list[dict[str, Any]] = []
+        for record in Records(self.metrics_path).read():
+            kind = str(record.get("event"))
+            lacks = [name for name in EVENTS[kind] if name not in record] if kind in EVENTS else ["event"]
+            if lacks:
+                raise ValueError(f"{str(self.metrics_path)!r} is damaged: the record {record!r:.80} lacks {lacks[0]}")
+            if kind == event:
+                found.append(record)
+        return found
 
 
 def _meant(asked: dict[str, Any], key: str) -> Any:
     """The value of a key, a score_schedule_epochs of None as its number."""
-    unset = key == "score_schedule_epochs" and asked[key] is None
+    unset = key == SCHEDULE and asked[key] is None
     return asked["score_epochs"] if unset else asked[key]
 
 
 def out_of(config: Data) -> str:
     """The path of a configuration's run directory: config.out, or runs/<name of the data>."""
-    return config.out or f"runs/{os.path.basename(os.path.abspath(config.data)).lstrip('.').partition('.')[0]}"
+    name = os.path.basename(os.path.abspath(config.data)).lstrip(".").partition(".")[0]
+    return config.out or f"runs/{valid_text(name)}"
 
 
 def request_of(config: Data) -> dict[str, Any]:
     """A configuration as config.yaml stores it."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k != "debug"}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in THIS_CALL_ONLY}
     return plain | {"out": str(out_of(config))}

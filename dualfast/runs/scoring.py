@@ -19,12 +19,8 @@ ABOUT_SCORES = ("epochs", "schedule_epochs", *TIMES)
 
 def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     """Trains for the scoring epochs with DualLoss and writes the scores; returns the path of the Parquet table."""
-    planned = scoring.score_schedule_epochs or scoring.score_epochs
+    planned = session.run_dir.asked()["score_schedule_epochs"] or scoring.score_epochs
     recipe = replace(session.recipe, epochs=planned)
-    if scoring.tdds and session.ranks.size > 1:
-        raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
-    if scoring.score_module is not None and session.ranks.size > 1:
-        raise ValueError("scores of your own are gathered on a single process only; leave out --score-module")
     options: dict[str, Any] = {"window": scoring.window, "epochs": scoring.score_epochs}
     options |= {"track_loss": True, "track_aum_prob": True}
     table: ScoreTable
@@ -83,4 +79,11 @@ def score_times(session: RunSession, seed: int) -> dict[str, float]:
 
 
 def _save(session: RunSession, scores: Scores, path: Path) -> None:
-    scores.save(path, labels=session.train.labels, fingerprint=session.train.fingerprint)
+    train = session.train
+    scores.save(
+        path,
+        labels=train.labels,
+        names=None if train.names is None else train.names.column,
+        class_names=train.class_names,
+        fingerprint=train.fingerprint,
+    )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from functools import cache
 from types import TracebackType
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast.comm.ranks import Ranks, join
-from dualfast.config import Recipe, RunConfig, ScoreConfig, TrainConfig
+from dualfast.config import Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig
 from dualfast.data.beton import Beton
-from dualfast.loading.decode import default_augment, default_image_size
-from dualfast.loading.loader import Loader
-from dualfast.runs.datasets import class_names_of, open_datasets, too_few_images
+from dualfast.loading.decode import NORMALIZATIONS, default_augment, default_image_size, size_for
+from dualfast.runs.classes import class_names_of, match
+from dualfast.runs.datasets import check_sources, open_datasets, too_few_images
 from dualfast.runs.environment import versions
+from dualfast.runs.images import ImageLoader
 from dualfast.runs.progress import NullProgress, Progress
 from dualfast.runs.rundir import MAY_DIFFER, RunDir, out_of, request_of
 from dualfast.scoring.loss import DualLoss
@@ -27,6 +29,7 @@ from dualfast.training import models
 from dualfast.training.checkpoint import Checkpoints
 from dualfast.training.device import pick_device
 from dualfast.training.fit import TrainResult, fit
+from dualfast.training.trial_batch import try_model
 
 ONE_THREAD = 1 << 14  # pixels per batch: below that, one thread is as fast
 TEST_BATCH = 256
@@ -38,8 +41,8 @@ Config = RunConfig | ScoreConfig | TrainConfig
 def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Iterator[RunSession]:
     """The session of a configuration's run directory, locked for the block, on each rank that torchrun started.
 
-    Raises ValueError when the ranks were started differently, when the directory is in use or holds another run, and
-    for data that cannot be trained on.
+    Raises ValueError when the ranks were started differently or cannot gather what is wanted (check_ranks), when the
+    directory is in use or holds another run, and for data that cannot be trained on.
     """
     recipe, request, out = recipe_of(config), request_of(config), out_of(config)
     device = pick_device(recipe)
@@ -47,17 +50,47 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
     progress = progress if ranks.is_rank0 else NullProgress()
     with ranks.leave_group_on_exit(), ExitStack() as resources:
         ranks.check_same(versions() | request)
+        check_ranks(config, ranks)
 
         def lock_and_open() -> None:
-            resources.enter_context(lock_folder(out))
-            RunDir(out, request, MAY_DIFFER)
+            try:
+                resources.enter_context(lock_folder(out))
+                run_dir = RunDir(out, request, MAY_DIFFER)
+            except OSError as error:
+                raise ValueError(
+                    f"out is {out!r}, which cannot be written to ({error.strerror}); give another"
+                ) from error
+            check_sources(config, run_dir, progress)
 
         ranks.run_on_rank0("opening the run directory", lock_and_open)
         run_dir = RunDir(out)
         checkpoints = Checkpoints(run_dir.checkpoints, config.checkpoint_every, ranks, progress.say)
         resources.enter_context(checkpoints)
-        train, test = open_datasets(config, run_dir, ranks, progress, needs_test=needs_test)
+
+        @cache
+        def try_once(n_classes: int, size: tuple[int, int] | None) -> None:
+            side = recipe.image_size or size_for(size, square=True)[0]
+            outputs = try_model(recipe, n_classes=n_classes, image_size=side)
+            if outputs > n_classes:
+                unused = f"model {recipe.model} has {outputs} outputs for {n_classes} classes"
+                if isinstance(config, Scoring) and config.tdds:
+                    raise ValueError(f"{unused}; TDDS needs an output for each class")
+                progress.say(f"{unused}; the others are trained towards 0")
+
+        train, test = open_datasets(config, run_dir, ranks, progress, needs_test=needs_test, try_model=try_once)
+        known = len(class_names_of(train)), train.constant_size
+        ranks.run_on_rank0("trying the model", lambda: try_once(*known))
         yield resources.enter_context(RunSession(run_dir, recipe, device, train, test, ranks, checkpoints, progress))
+
+
+def check_ranks(config: Config, ranks: Ranks) -> None:
+    """Raises ValueError for scores that several processes cannot gather."""
+    if ranks.size == 1 or not isinstance(config, Scoring):
+        return
+    if config.tdds:
+        raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
+    if config.score_module is not None:
+        raise ValueError("scores of your own are gathered on a single process only; leave out --score-module")
 
 
 class RunSession:
@@ -88,6 +121,7 @@ class RunSession:
         self._test_loader = None
         if test is not None:
             self._test_loader = self._loader(test, max(TEST_BATCH, recipe.batch_size), training=False)
+            self._test_loader.numbers = match(train, test, str(test.path)).numbers
 
     def __enter__(self) -> RunSession:
         return self
@@ -111,18 +145,22 @@ class RunSession:
         elif self.recipe.batch_size * self.image_size**2 < ONE_THREAD:
             torch.set_num_threads(1)
 
-    def _loader(self, data: Beton, batch_size: int, *, training: bool) -> Loader:
+    def _loader(self, data: Beton, batch_size: int, *, training: bool) -> ImageLoader:
         augment = self.recipe.augment
         if augment == "auto":
             augment = default_augment(self.image_size, characters=True)
-        return Loader(
-            data.path,
+        mean, std = NORMALIZATIONS[self.recipe.normalize]
+        return ImageLoader(
+            data,
             -(-batch_size // self.ranks.size),
             distributed=self.ranks.size > 1,
             order="random" if training else "sequential",
             num_workers=self.recipe.num_workers,
             image_size=self.image_size,
             augment=augment if training and augment != "none" else False,
+            mean=mean,
+            std=std,
+            fill=self.recipe.fill,
         )
 
     def fit(
@@ -171,7 +209,7 @@ class RunSession:
         )
         return model, result
 
-    def _loader_of(self, count: int, batch_size: int) -> Loader:
+    def _loader_of(self, count: int, batch_size: int) -> ImageLoader:
         """The training loader, with the batch size that `count` images want."""
         per_rank = rank_batch_size(count, batch_size, self.ranks.size)
         if self._train_loader.batch_size != per_rank:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from dualfast.config import RunConfig, check_ratio, ratio_text
 from dualfast.data.index_list import load_keep, read_sidecar, save_keep
+from dualfast.notices import silent
 from dualfast.runs.scoring import load_scores, score_times
 from dualfast.runs.session import RunSession
 from dualfast.selection.beta import Statistics
 from dualfast.selection.methods import uses_scores
-from dualfast.selection.notices import silent
+from dualfast.selection.quotas import class_counts, without_samples
 from dualfast.selection.select import kept_count, select_in_memory
 from dualfast.selection.spec import SelectionSpec
 from dualfast.storage.files import atomic
@@ -60,6 +61,7 @@ def run_trial(session: RunSession, trial: Trial, config: RunConfig) -> dict[str,
     """Trains on what a trial keeps, with plain cross-entropy, and records the result; returns the row."""
     ids = None if trial.method == "full" else keep_list(session, trial, config)
     kept = _count(session, ids)
+    _name_lost_classes(session, str(trial), ids)
     recipe = session.recipe.for_subset(trial.prune_ratio, kept, session.n_samples)
     _, result = session.fit(str(trial), trial.seed, CrossEntropy(recipe.label_smoothing), recipe, ids)
     times = {"seconds": 0.0, "cpu_seconds": 0.0}
@@ -93,6 +95,7 @@ def train_on_list(session: RunSession, keep: str | None, seed: int) -> dict[str,
     recipe = session.recipe.for_subset(ratio, kept, session.n_samples)
     session.progress.plan(kept * recipe.epochs)
     what = f"training on {kept} of {session.n_samples} images, seed {seed}"
+    _name_lost_classes(session, what, ids)
     model, result = session.fit(what, seed, CrossEntropy(recipe.label_smoothing), recipe, ids)
     row = {
         "event": "train",
@@ -160,6 +163,15 @@ def planned_images(session: RunSession, trial: Trial) -> int:
     """The number of images that a trial trains on, counted once per epoch."""
     kept = kept_count(session.n_samples, trial.prune_ratio)
     return kept * session.recipe.for_subset(trial.prune_ratio, kept, session.n_samples).epochs
+
+
+def _name_lost_classes(session: RunSession, what: str, ids: NDArray[np.int64] | None) -> None:
+    """Says which classes `ids` keep no image of."""
+    labels = session.train.labels
+    if ids is not None and (
+        lost := without_samples(class_counts(labels), class_counts(labels[ids]), session.train.class_names)
+    ):
+        session.progress.say(f"{what}: {lost}")
 
 
 def _count(session: RunSession, ids: NDArray[np.int64] | None) -> int:

@@ -46,6 +46,8 @@ def dual_loss(
     out of range is counted there, and ScoreTable.scores() raises the ValueError; with DUALFAST_DEBUG=1 in the
     environment the step itself does.
     """
+    if not isinstance(logits, torch.Tensor):
+        raise TypeError(f"logits is a {type(logits).__name__}; give a tensor")
     _check(table, by_products)
     seen = logits.detach().clone() if inplace and table.tdds is not None else logits
     with_grad = torch.is_grad_enabled() and logits.requires_grad

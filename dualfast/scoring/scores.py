@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 from zlib import crc32
@@ -88,23 +88,46 @@ class Scores:
         """Every score that is there, by name, extra ones too."""
         return {name: value for name in COLUMNS if (value := getattr(self, name)) is not None} | dict(self.extra)
 
-    def save(self, path: str | os.PathLike[str], *, labels: Any = None, fingerprint: str | None = None) -> None:
-        """Writes a Parquet table with the columns id, label (when given) and one for each score, atomically. Every
-        column has a checksum in the table's note, and every page one of Parquet's own."""
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        labels: Any = None,
+        names: Any = None,
+        class_names: Sequence[str] | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        """Writes a Parquet table with the columns id, name, label and class (those that are given) and one for each
+        score, atomically. labels: (N,) int; names: (N,) texts; class_names: by label, for which labels are needed.
+        Every column of numbers has a checksum in the table's note, and every page one of Parquet's own."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         columns: dict[str, Any] = {"id": np.arange(len(self), dtype=np.int64)}
+        if names is not None:
+            if len(names) != len(self):
+                raise ValueError(f"names are {len(names)}; {len(self)} samples need as many")
+            columns["name"] = names
         if labels is not None:
             labels = np.asarray(labels)
             if labels.shape != (len(self),):
                 raise ValueError(f"labels have the shape {labels.shape}; {len(self)} samples need ({len(self)},)")
             columns["label"] = labels.astype(np.int64)
+            if class_names is not None:
+                named = (labels >= 0) & (labels < len(class_names))
+                classes = pa.array(np.where(named, labels, 0).astype(np.int32), mask=~named)
+                columns["class"] = pa.DictionaryArray.from_arrays(classes, pa.array(class_names, pa.string()))
         columns |= self.columns
         about: dict[str, Any] = {"n_samples": len(self), "fingerprint": fingerprint}
+        if class_names is not None:
+            about["class_names"] = list(class_names)
         if self.extra:
             about["extra"] = dict(self.extra_keep)
-        about["crc32"] = {name: crc32(np.ascontiguousarray(column).data) for name, column in columns.items()}
+        about["crc32"] = {
+            name: crc32(np.ascontiguousarray(column).data)
+            for name, column in columns.items()
+            if isinstance(column, np.ndarray) and column.dtype.kind in "fiu"
+        }
         table = pa.table(columns).replace_schema_metadata({"dualfast": json.dumps(about)})
         with atomic(path) as part:
             pq.write_table(table, part, write_page_checksum=True)
@@ -112,7 +135,7 @@ class Scores:
     @staticmethod
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
         """What save() wrote besides the scores: n_samples, fingerprint or None, labels (N,) int64 in order of id or
-        None, and, if there are extra scores, extra: the end to keep of each by name."""
+        None, class_names if there were any, and, if there are extra scores, extra: the end to keep of each by name."""
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(path)
@@ -176,10 +199,12 @@ def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:
 
 
 def check_columns(path: str | os.PathLike[str], table: Any, note: dict[str, Any]) -> None:
-    """ValueError when a column of a table differs from the checksum that its note has, or has none there while others
-    have. A note of 0.1 or of others has none at all."""
+    """ValueError when a column of a table differs from the checksum that its note has, or is of numbers and has none
+    there while others have. A note of 0.1 or of others has none at all."""
     sums = note.get("crc32", {})
     for name in table.column_names if sums else ():
+        if isinstance(sums, dict) and name in TEXTS and name not in sums:
+            continue
         if not isinstance(sums, dict) or crc32(np.ascontiguousarray(table[name].to_numpy()).data) != sums.get(name):
             raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table anew")
 
@@ -193,6 +218,8 @@ def check_column(path: str, name: str, kind: Any) -> None:
         raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
+TEXTS = ("name", "class")
+"""The columns of a table that are not numbers."""
 TRACKED = {"loss": "track_loss=True", "aum_prob": "track_aum_prob=True", "tdds": "tdds=n_classes"}
 """The columns that a ScoreTable keeps when it is told to, and how."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))

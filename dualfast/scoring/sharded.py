@@ -261,9 +261,9 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     n = table.n_samples
     parts = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in part.items()} for part in parts]
     for part in parts:
+        table.check_state(part)
         if (saved := part.get("n_samples", len(part["lines"]))) != n:
             raise ValueError(f"the state has n_samples {saved}, this table {n}")
-        table.check_state(part)
     names = [name for name in table.sums if all(name in part for part in parts)]
     none = torch.empty(0, table.lines.shape[1] + len(names), dtype=torch.int32)
     ids, rows = [torch.empty(0, dtype=torch.int64)], [none]

@@ -163,7 +163,10 @@ class ScoreTable:
         }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raises ValueError when a state has another window or epochs, or keeps other scores."""
+        """Raises ValueError when a state lacks something, has another window or epochs, or keeps other scores."""
+        needed = {"lines", "status", "loss_sums", "by_products", "tdds", "window", "epochs"}
+        if missing := sorted(needed - state.keys()):
+            raise ValueError(f"the state lacks {', '.join(missing)}; give what state_dict() returned")
         for name in ("window", "epochs"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"the state has {name} {state[name]}, this table {getattr(self, name)}")
@@ -181,10 +184,10 @@ class ScoreTable:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what state_dict() gave; ValueError when its size, window, epochs or kept scores differ. A state of
         version 0.1 has no aum_prob: the table keeps none from then on."""
+        self.check_state(state)
         lines = state["lines"]
         if tuple(lines.shape) != tuple(self.lines.shape):
             raise ValueError(f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}")
-        self.check_state(state)
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
         if "prob_margin_sums" not in state:

@@ -5,7 +5,7 @@ spec       SelectionSpec: everything that determines a selection; parsed, resolv
 select     draws it from scores in memory       streaming  from files of any size, read by shards
 sharded    from scores over ranks               files      picks the engine for score files
 beta       the Beta density and c_D             draw       the exponential race
-quotas     how many of each class               notices    warnings at the caller's line
+quotas     how many of each class, and which classes lose all their samples
 
 Every engine gives the same ids for the same spec.
 """

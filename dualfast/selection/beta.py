@@ -80,8 +80,8 @@ def _mu(scores: Any) -> float:
 def beta_of(scores: Any, prune_ratio: float, c_d: GivenCD = 4.0) -> Beta:
     """b = K (1 - mu)(1 - r^c_D), a = K + 1 - b with K = 15, mu the average `mean` of the ten highest `dual`.
 
-    Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses; a data set's name: as published for it. ValueError for a
-    c_D that is not positive.
+    Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses; "cifar100" (4) and "imagenet" (11): as its authors' code
+    has them. ValueError for a c_D that is not positive.
     """
     statistics = Statistics.of(scores)
     return beta_from(statistics.mu, prune_ratio, c_d_number(c_d, statistics, prune_ratio))
@@ -104,7 +104,8 @@ def beta_from(mu: float, prune_ratio: float, c_d: float) -> Beta:
 def auto_c_d(scores: Any, prune_ratio: float) -> float:
     """c_D computed from the scores and the ratio alone: of the values 1 to 11 in steps of 1/4, at least 4 r - 1, the
     one for which the expected mean of the kept samples comes nearest to auto_target; where several come as near, within
-    0.005, the one nearest to the published 4. Expectations as in expected_inclusion, over at most 65,536 samples.
+    0.005, the one nearest to 4, the default of the authors' code. Expectations as in expected_inclusion, over at most
+    65,536 samples.
 
     Where a network is sure of nearly every sample, as with handwritten digits, no density reaches the target, and a set
     easier than that of 4 r - 1 teaches less.

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.notices import warn
 from dualfast.ops import Floats, Ints, Race
-from dualfast.selection.notices import warn
 
 NO_PROBE_UP_TO = 8192  # samples; a smaller set is decided without a probe
 EVERYTHING = (-math.inf, math.inf)

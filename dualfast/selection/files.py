@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.index_list import check_name, save_keep
+from dualfast.notices import warn
 from dualfast.scoring.scores import COLUMNS, Scores
 from dualfast.selection.beta import Statistics
+from dualfast.selection.quotas import class_counts, without_samples
 from dualfast.selection.select import select_in_memory
 from dualfast.selection.shards import Shard, Source, shards_of
 from dualfast.selection.spec import SelectionSpec
 from dualfast.selection.streaming import write_selection
 from dualfast.selection.where import ids_where
+from dualfast.storage.files import check_folder
+from dualfast.storage.npy import NpyFile
 
 
 def write_list(
@@ -36,6 +42,7 @@ def write_list(
     be processed, `progress` how many more have been.
     """
     check_name(out)
+    check_folder(Path(out))
     columns = all(path.endswith(".npy") for path in paths)
     stems = [Path(path).stem for path in paths]
     twice = [path for path, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1]
@@ -53,18 +60,22 @@ def write_list(
             )
     if spec.can_stream:
         plan(2 * sum(shard.count for shard in shards))
-        return write_selection(spec, shards, out, fingerprint=shards[0].fingerprint, progress=progress)
+        counts = write_selection(spec, shards, out, fingerprint=shards[0].fingerprint, progress=progress)
+        _warn_of_lost_classes(lambda: _class_counts(shards, out), shards[0])
+        return counts
     if spec.where is not None and (columns or len(paths) > 1):
         raise ValueError(f"where is {spec.where!r}, which needs one .parquet score table; there is {' '.join(paths)}")
-    scores = _load(shards, spec)
+    scores, labels = _load(shards, spec), _labels(shards)
     spec = spec.resolve(Statistics.of(scores))
     kept = select_in_memory(
         spec,
         scores,
-        labels=_labels(shards) if spec.per_class else None,
+        labels=labels if spec.per_class else None,
         among=None if spec.where is None else ids_where(paths[0], spec.where),
     )
     save_keep(out, kept, n_samples=len(scores), fingerprint=shards[0].fingerprint, **spec.sidecar())
+    if labels is not None:
+        _warn_of_lost_classes(lambda: (class_counts(labels), class_counts(labels[kept])), shards[0])
     return len(kept), len(scores) - len(kept)
 
 
@@ -86,3 +97,31 @@ def _labels(shards: list[Shard]) -> NDArray[Any] | None:
     if not all("label" in shard.columns for shard in shards):
         return None
     return np.concatenate([s.arrays["label"].array() if s.arrays else Scores.about(s.name)["labels"] for s in shards])
+
+
+Counts: TypeAlias = tuple[Counter[Any], Counter[Any]]
+
+
+def _warn_of_lost_classes(counts: Callable[[], Counts], shard: Shard) -> None:
+    with suppress(ValueError, TypeError):  # labels of a table that others made may be anything
+        if lost := without_samples(*counts(), shard.about.get("class_names")):
+            warn(lost)
+
+
+def _class_counts(shards: Sequence[Shard], out: str) -> Counts:
+    """The number of samples of each class in the score tables, and of those in the list `out`; none where a table has
+    no labels. Piece by piece."""
+    total: Counter[Any] = Counter()
+    kept: Counter[Any] = Counter()
+    if not all("label" in shard.columns for shard in shards):
+        return total, kept
+    with NpyFile(out) as ids:
+        at = 0
+        for shard in shards:
+            for first, count, (labels,) in shard.pieces(["label"]):
+                piece = ids.rows(at, at + count)
+                piece = piece[piece < first + count]
+                at += len(piece)
+                total.update(class_counts(labels))
+                kept.update(class_counts(labels[piece - first]))
+    return total, kept

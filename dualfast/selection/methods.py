@@ -236,6 +236,8 @@ class OverStrata(Method):
         return (self.score,)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.score, str):
+            raise ValueError(f"score is {self.score!r}; give the name of a score")
         given = self.strata
         if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 1 <= given < 2**31:
             raise ValueError(f"strata is {given!r}; give an integer from 1 to 2**31 - 1")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Context
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
@@ -12,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import check_ratio
-from dualfast.selection.notices import warn
+from dualfast.notices import warn
 
 EXACT = Context(prec=400)  # digits: a float in (0, 1) has at most 341, a count 19
 
 Ints: TypeAlias = NDArray[np.int64]
+SHOWN = 5  # names of classes in a message
 PerClass: TypeAlias = bool | Literal["equal"] | Mapping[int, int]
 
 
@@ -66,7 +69,48 @@ def class_quotas(
     if short:
         named = ", ".join(f"{c} ({missing})" for c, missing in list(short.items())[:5])
         warn(f"{len(short)} classes fall short of their quota: {named}; other classes make up the number")
+    if per_class is True:
+        final = one_of_each(final, [a if not k else 0 for a, k in zip(available, already, strict=True)])
     return list(zip(np.split(by_class, np.cumsum(available)[:-1]), final, strict=True))
+
+
+def one_of_each(counts: list[int], available: list[int]) -> list[int]:
+    """counts, changed so that each class with samples available has at least one, as long as another has two: it comes
+    from the class with most, ties to the earlier."""
+    counts = list(counts)
+    largest = [(-count, c) for c, count in enumerate(counts)]
+    heapq.heapify(largest)
+    for c in [c for c, count in enumerate(counts) if not count and available[c]]:
+        count, donor = largest[0]
+        if count > -2:
+            break
+        heapq.heapreplace(largest, (count + 1, donor))
+        counts[donor], counts[c] = counts[donor] - 1, 1
+    return counts
+
+
+def class_counts(labels: Any) -> Counter[Any]:
+    """The number of samples of each class, a number or a name."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind == "f":  # a column of a score table, read as floats, NaN where it has no label
+        labels = labels[np.isfinite(labels)].astype(np.int64)
+    classes, counts = np.unique(labels, return_counts=True)
+    return Counter(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
+
+
+def without_samples(
+    total: Mapping[Any, int], kept: Mapping[Any, int], class_names: Sequence[str] | None = None
+) -> str | None:
+    """The classes of which no sample is kept, as "2 of 4 classes keep no sample: few, one"; None without any. total and
+    kept: numbers of samples by class."""
+    lost = [c for c in total if not kept.get(c)]
+    if not lost:
+        return None
+    names = dict(enumerate(class_names or ()))
+    known = [str(names.get(c, c)) for c in lost[:SHOWN]]
+    more = f" and {len(lost) - SHOWN:,} more" if len(lost) > SHOWN else ""
+    keep = "keeps" if len(lost) == 1 else "keep"
+    return f"{len(lost):,} of {len(total):,} classes {keep} no sample: {', '.join(known)}{more}"
 
 
 def checked_labels(labels: Any, n_samples: int) -> NDArray[Any]:

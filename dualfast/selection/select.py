@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 
 from dualfast.config import GivenCD
 from dualfast.data.index_list import as_indices
+from dualfast.notices import warn
 from dualfast.ops import Ints
 from dualfast.scoring.scores import lacks
 from dualfast.selection import beta
 from dualfast.selection.draw import smallest
 from dualfast.selection.methods import Method, Samples, bad_scores
-from dualfast.selection.quotas import PerClass, checked_labels, class_quotas
+from dualfast.selection.quotas import PerClass, checked_labels, class_counts, class_quotas, without_samples
 from dualfast.selection.quotas import kept_count as kept_count
 from dualfast.selection.spec import SelectionSpec
 
@@ -43,18 +45,18 @@ def select(
     scores: a Scores or any object with its arrays; a plain N is enough for "random". Contiguous float32 and float64
     columns, memory-mapped ones too, are not copied by "dual+beta". prune_ratio: the fraction REMOVED, in [0, 1).
     method: "dual+beta" draws without replacement with weights BetaPDF(mean) * dual (arXiv 2502.06905; c_d a positive
-    number, "cifar10", "cifar100" or "imagenet" for the published one, or "auto", see beta.auto_c_d); "random"
+    number, "cifar100" (4) or "imagenet" (11) as its authors' code has them, or "auto", see beta.auto_c_d); "random"
     uniformly; "ccs" covers strata of a score after dropping the hardest (arXiv 2210.15809; options score="aum_prob",
     mis_ratio=0.0, strata=50); "stratified" draws uniformly from strata of equal size along a score, from each its share
     (Neyman, 1934; options score="dual", strata=50); any score by name, "dual" among them, keeps its usual end, or
     keep="high" | "low".
 
-    per_class with labels (N,) int: True, every class keeps its share (largest remainder); "equal", all the same number;
-    a mapping, as many of each class as it says, kept_count in all. A class with too few samples gives the rest to the
-    others, with a warning.
-    among, exclude, force: ids, a mask (N,), or the path of an .npy with either; what may be kept, what may not, and
-    what is kept in any case and counts towards the number. mislabel_cut: number of samples of lowest aum to leave out.
-    skip_bad: samples without a score are left out instead of refused.
+    per_class with labels (N,) int: True, every class keeps its share (largest remainder), and at least one sample where
+    the number allows; "equal", all the same number; a mapping, as many of each class as it says, kept_count in all. A
+    class with too few samples gives the rest to the others, with a warning. With labels, classes that keep no sample
+    are named in a warning. among, exclude, force: ids, a mask (N,), or the path of an .npy with either; what may be
+    kept, what may not, and what is kept in any case and counts towards the number. mislabel_cut: number of samples of
+    lowest aum to leave out. skip_bad: samples without a score are left out instead of refused.
 
     The result depends only on the arguments: not on threads, not on the machine. Raises ValueError or TypeError for
     values out of range, NaN or negative scores (count and first position), an unknown method or option, labels that are
@@ -73,11 +75,22 @@ def select(
         options=options,
     )
     ids = select_in_memory(spec, scores, labels=labels, among=among)
+    if labels is not None and not isinstance(per_class, Mapping):
+        _warn_of_lost_classes(np.asarray(labels), ids, among, exclude)
     if not as_mask:
         return ids
     mask = np.zeros(_count(scores), np.bool_)
     mask[ids] = True
     return mask
+
+
+def _warn_of_lost_classes(labels: NDArray[Any], kept: Ints, among: Any, exclude: Any) -> None:
+    """Names the classes that keep no sample, of those that might."""
+    might = as_indices(among, len(labels), name="among", as_set=True)
+    if exclude is not None:
+        might = np.setdiff1d(might, as_indices(exclude, len(labels), name="exclude", as_set=True))
+    if lost := without_samples(class_counts(labels[might]), class_counts(labels[kept])):
+        warn(lost)
 
 
 def select_in_memory(spec: SelectionSpec, scores: Any, *, labels: Any = None, among: Any = None) -> Ints:
@@ -119,7 +132,12 @@ def select_in_memory(spec: SelectionSpec, scores: Any, *, labels: Any = None, am
 
 
 def _count(scores: Any) -> int:
-    return int(scores) if isinstance(scores, int | np.integer) else len(scores.dual)
+    if isinstance(scores, int | np.integer):
+        return int(scores)
+    if not hasattr(scores, "dual"):
+        what = repr(scores) if isinstance(scores, float) else f"a {type(scores).__name__}"
+        raise TypeError(f"scores is {what}; give Scores, or an object with its arrays, or a number of samples")
+    return len(scores.dual)
 
 
 def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -> NDArray[np.bool_] | None:
@@ -213,7 +231,7 @@ class Explanation:
 def explain(scores: Any, prune_ratio: float, *, c_d: GivenCD = 4.0, labels: Any = None) -> Explanation:
     """What select(scores, prune_ratio, method="dual+beta", c_d=c_d) would keep; arguments and errors as there."""
     spec = SelectionSpec(prune_ratio=prune_ratio, c_d=c_d)
-    n_samples = len(scores.dual)
+    n_samples = _count(scores)
     _Columns(scores, n_samples, spec.configured).check()
     n = kept_count(n_samples, prune_ratio)
     density = beta.beta_of(scores, spec.prune_ratio, c_d)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.comm.collectives import gather_rows, wire_device
 from dualfast.config import GivenCD
+from dualfast.notices import silent, warn
 from dualfast.ops import Floats, Ints
 from dualfast.scoring.scores import lacks
 from dualfast.scoring.table import Scores
 from dualfast.selection import beta
 from dualfast.selection.draw import warn_if_filled_up
 from dualfast.selection.methods import Columns, KeyedMethod, Samples, bad_scores
-from dualfast.selection.notices import silent, warn
 from dualfast.selection.quotas import kept_count
 from dualfast.selection.spec import SelectionSpec
 

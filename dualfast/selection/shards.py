@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -56,10 +57,15 @@ class Shard:
         """The names of its columns."""
         return list(self.arrays) if self.parquet is None else list(self.parquet.schema_arrow.names)
 
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What a score table says of itself, as Scores.save writes it: fingerprint, class_names."""
+        return {} if self.parquet is None else note_of(self.name, self.parquet.schema_arrow)
+
     @property
     def fingerprint(self) -> str | None:
         """Of the data that a score table was written for, where it says so."""
-        return None if self.parquet is None else note_of(self.name, self.parquet.schema_arrow).get("fingerprint")
+        return self.about.get("fingerprint")
 
     def pieces(self, names: Sequence[str], rows: int | None = None) -> Iterator[tuple[int, int, Columns]]:
         """Piece by piece: the id of the first sample, their number, at most `rows`, and the named columns."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from dualfast.config import GivenCD, check_ratio, method_options, ratio_text
 from dualfast.data.index_list import RESULT_KEYS, read_sidecar
+from dualfast.notices import warn
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
-from dualfast.selection.notices import warn
 from dualfast.selection.quotas import PerClass
 from dualfast.storage.plain import read_json
 
@@ -115,6 +115,8 @@ class SelectionSpec:
         path = Path(path).with_suffix(".json")
         try:
             about = read_sidecar(path.with_suffix(".npy")) or read_json(path)
+            if not isinstance(about, dict) or not isinstance(about.get("method", ""), str):
+                raise ValueError("it is not an object with a method")
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
             unsaid = methods.kind_of(arguments.get("method", _DEFAULTS["method"])).unsaid

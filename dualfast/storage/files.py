@@ -19,7 +19,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block succeeds, that file is fsynced and renamed to `path`.
 
     When the block raises, the temporary file is deleted and `path` stays as it was; temporary files of killed processes
-    are deleted on the next call. Raises ValueError when the folder of `path` does not exist.
+    are deleted on the next call. Raises ValueError when the folder of `path` does not exist, or `path` is a folder.
     """
     final = Path(path)
     check_folder(final)
@@ -76,7 +76,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raises ValueError when the folder of `path` does not exist."""
+    """Raises ValueError when the folder of `path` does not exist, when it is a folder itself, and when it is not UTF-8,
+    which Arrow cannot write to."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(path)!r} cannot be written: it is not UTF-8; give another name") from None
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} cannot be written: it is a folder; give the name of a file in it")
     if not path.parent.is_dir():
         raise ValueError(f"{str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist")
 

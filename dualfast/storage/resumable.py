@@ -19,8 +19,8 @@ class Partial:
     unless no step was completed. A link or pipe under either name is not written to, as others can foresee these names.
 
     file: PATH.partial, open for reading and writing. steps: the journal lines of an earlier attempt at the same
-    request; a file of another request is started over. Raises ValueError when the folder does not exist, for a link or
-    pipe, and while another process writes the same file.
+    request; a file of another request is started over. Raises ValueError when the folder does not exist or PATH is
+    one, for a link or pipe, and while another process writes the same file.
     """
 
     def __init__(self, path: str | os.PathLike[str], request_hash: str) -> None:

@@ -13,9 +13,10 @@ def pick_device(recipe: Recipe) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(recipe.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {recipe.device!r}, which is not available ({error}); use auto or cpu") from error
+        torch.ones(1, device=device).item()  # computes and comes back, which the device "meta" cannot
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition(". ")[0]
+        raise ValueError(f"device is {recipe.device!r}, which is not available ({reason}); use auto or cpu") from error
     return device
 
 

@@ -18,6 +18,7 @@ from dualfast.scoring.table import ScoreTable
 from dualfast.training.checkpoint import Checkpoints
 from dualfast.training.checkpoint_resume import Saved
 from dualfast.training.device import autocast, pick_device
+from dualfast.training.models import logits_of
 
 IGNORED_LABEL = -100
 
@@ -142,7 +143,7 @@ class _Trainer:
             model.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
         )
         steps = len(loader) * recipe.epochs
@@ -153,7 +154,9 @@ class _Trainer:
                 self.optimizer, max_lr=recipe.lr, total_steps=steps + 1, pct_start=rise, cycle_momentum=False
             )
         else:
-            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
+            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+                self.optimizer, T_max=steps, eta_min=recipe.min_lr
+            )
         self.state = TrainState(torch.zeros(1, device=self.device))
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
@@ -162,7 +165,7 @@ class _Trainer:
         labels = labels.to(self.device, non_blocking=True)
         index = index.to(self.device, non_blocking=True)
         with autocast(self.recipe, self.device):
-            logits = self.network(images)
+            logits = logits_of(self.network(images))
         loss = self.criterion(logits, labels, index)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -296,7 +299,7 @@ def evaluate(model: nn.Module, loader: Batches, recipe: Recipe, ranks: Ranks | N
     for images, labels, _ in loader:  # type: ignore[attr-defined]
         images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
         with autocast(recipe, device):
-            logits = model(images)
+            logits = logits_of(model(images))
         correct += (logits.argmax(1) == labels.to(device, non_blocking=True)).sum()
         count += int((labels != IGNORED_LABEL).sum())
     all_correct, all_count = ranks.sums([int(correct), count])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+import itertools
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -130,14 +133,17 @@ _RESNETS = {
 }
 _SMALL = {"small": 16, "wide": 32}
 MODELS = (*_SMALL, "resnet9", *_RESNETS)
+_NOT_THE_USERS = tuple(Path(file).resolve().parent for file in (torch.__file__, __file__, importlib.__file__))
+"""Where code lies that is not a user's model."""
 
 
 def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
     """A freshly initialised model: images (B, 3, image_size, image_size) float -> logits (B, num_classes).
 
     name: one of MODELS, or "module:factory", called as factory(num_classes=..., image_size=...) with those of the two
-    arguments that it accepts. Draws from torch's global generator. Raises ValueError for an unknown name or images too
-    small for the model, and TypeError for a factory that does not return an nn.Module.
+    arguments that it accepts (n_classes stands for num_classes too). Lazy layers get their sizes. Draws from torch's
+    global generator. Raises ValueError for an unknown name, images too small for the model, or a factory that raises,
+    and TypeError for one that does not return an nn.Module.
     """
     if name in _SMALL:
         return Small(num_classes, image_size, _SMALL[name])
@@ -151,9 +157,14 @@ def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
     if name in _RESNETS:
         depths, bottleneck = _RESNETS[name]
         return ResNet(depths, bottleneck, num_classes, image_size)
-    model = _factory(name)(num_classes, image_size)
+    factory = _factory(name)
+    try:
+        model = factory(num_classes, image_size)
+    except Exception as error:  # whatever the user's code raises
+        raise ValueError(f"model {name!r} cannot be built: {described(error)}") from error
     if not isinstance(model, nn.Module):
         raise TypeError(f"model {name!r} returned a {type(model).__name__}; a factory must return a torch.nn.Module")
+    _materialise(name, model, image_size)
     return model
 
 
@@ -163,24 +174,78 @@ def check(name: str) -> None:
         _factory(name)
 
 
+def logits_of(output: object) -> torch.Tensor:
+    """The logits (B, C) in what a model returns: the tensor itself, or the attribute `logits`, which the outputs of
+    Hugging Face's models, dataclasses and named tuples have. TypeError for anything else."""
+    if isinstance(output, torch.Tensor):
+        return output
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, torch.Tensor):
+        return logits
+    what = f"a {type(output).__name__}"
+    if isinstance(output, Mapping):
+        what += f" with the keys {', '.join(map(str, output))}"
+    elif isinstance(output, tuple | list):
+        what += f" of {len(output)}"
+    raise TypeError(f"the model returns {what}; return the logits (B, C), or an object with the attribute logits")
+
+
+def described(error: Exception) -> str:
+    """An error of a user's code in a line: its type, the first line of its text, and where in that code it is."""
+    text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(file.name, line) for file, line in frames if _is_the_users(file)]
+    return f"{text} ({own[-1][0]}, line {own[-1][1]})" if own else text
+
+
+def _is_the_users(file: Path) -> bool:
+    return file.is_absolute() and not any(file.is_relative_to(folder) for folder in _NOT_THE_USERS)
+
+
+def _materialise(name: str, model: nn.Module, image_size: int) -> None:
+    """Gives lazy layers their sizes, by a batch of images in evaluation mode, which changes no running statistics."""
+    if not any(map(nn.parameter.is_lazy, itertools.chain(model.parameters(), model.buffers()))):
+        return
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(2, 3, image_size, image_size))
+    except Exception as error:
+        raise ValueError(f"model {name!r} fails on images of {image_size} px: {described(error)}") from error
+    model.train(was_training)
+
+
 def _factory(name: str) -> Callable[[int, int], object]:
     known = f"use one of {', '.join(MODELS)} or module:factory"
     module_name, colon, factory_name = name.partition(":")
     if not colon:
         raise ValueError(f"model {name!r} is unknown; {known}")
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, TypeError, ValueError) as error:  # the last two: a relative or an empty name
-        raise ValueError(f"model {name!r}: module {module_name!r} does not import ({error}); {known}") from error
-    except AttributeError:
-        raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {known}") from None
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's code raises
+        if module_name.endswith(".py"):
+            stem = module_name.removesuffix(".py").replace("/", ".")
+            known = f"give a module, as {stem}:{factory_name}, in the current folder or on PYTHONPATH"
+        reason = error if isinstance(error, ModuleNotFoundError) else described(error)
+        raise ValueError(f"model {name!r}: module {module_name!r} does not import ({reason}); {known}") from error
+    factory = getattr(module, factory_name, None)
+    if factory is None:
+        raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {known}")
     if not callable(factory):
         raise ValueError(f"model {name!r}: {factory_name!r} is a {type(factory).__name__}, not a factory; {known}")
     parameters = inspect.signature(factory).parameters
     accepts_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    classes = "n_classes" if "n_classes" in parameters and "num_classes" not in parameters else "num_classes"
 
     def call(num_classes: int, image_size: int) -> object:
-        arguments = {"num_classes": num_classes, "image_size": image_size}
-        return factory(**{name: value for name, value in arguments.items() if accepts_all or name in parameters})
+        given = {classes: num_classes, "image_size": image_size}
+        arguments = {name: value for name, value in given.items() if accepts_all or name in parameters}
+        try:
+            return factory(**arguments)
+        except TypeError as error:  # one with **kwargs may hand them to a class that takes no image size
+            if "image_size" in parameters or "unexpected keyword argument 'image_size'" not in str(error):
+                raise
+        return factory(**{classes: num_classes})
 
     return call

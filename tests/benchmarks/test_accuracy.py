@@ -75,6 +75,29 @@ def test_a_killed_grid_resumes_and_loses_at_most_one_training(
     assert path.read_bytes() == after
 
 
+def test_a_grid_runs_under_torchrun(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ACCURACY / "run.py")]
+    given: dict[str, Any] = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True}
+    single = ["point", "--data", "digits", "--recipe", "default", "--method", "tdds", "--set", "tdds=true"]
+    refused = subprocess.run([*torchrun, *asked(tmp_path, *single)], **given)
+    assert "tdds is gathered on a single process only" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = subprocess.run([*torchrun, *asked(tmp_path, "digits")], **given)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("0 of 3 trainings are finished") == 1
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [(row["method"], row["ranks"]) for row in rows] == [("full", 2), ("random", 2), ("dual+beta", 2)]
+    assert rows[2]["score_seconds"] > 0
+
+
+def test_a_grid_that_another_run_writes_is_refused(tmp_path: Path, modules: Any) -> None:
+    run = modules("run")
+    other = run.Results(tmp_path / "r.jsonl")
+    with pytest.raises(SystemExit, match="is being written by another run"):
+        run.main(asked(tmp_path, "digits"))
+    other.file.close()
+
+
 def test_a_stopped_training_resumes_inside(tmp_path: Path, modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, resumed = modules("run"), []
     resume = train._Trainer.resume
@@ -326,13 +349,13 @@ def test_a_c_d_by_name_is_its_number(modules: Any) -> None:
         "random",
         "dual+beta:c_d=auto",
         "dual+beta:c_d=8",
-        "dual+beta:c_d=cifar10",
+        "dual+beta:c_d=imagenet",
         "dual+beta:c_d=2,mislabel_cut=9",
     ]
     about = {"ratio": 0.5, "score_epochs": 30, "accuracy": 0.9, "c_d": 3.0}
     rows = [about | {"method": method} for method in asked]
-    assert tables.methods(rows) == ["random", asked[4], asked[3], asked[2], asked[1]]
-    assert list(tables.c_d_of(rows, 30, 0.5)[0]) == [2.0, 5.5, 8.0]
+    assert tables.methods(rows) == ["random", asked[4], asked[2], asked[3], asked[1]]
+    assert list(tables.c_d_of(rows, 30, 0.5)[0]) == [2.0, 8.0, 11.0]
 
 
 def test_speed_tables_group_rows_by_columns_and_state_units(tmp_path: Path, modules: Any) -> None:
@@ -404,6 +427,27 @@ def test_the_readme_says_what_the_results_say(modules: Any) -> None:
     text = (root / "README.md").read_text(encoding="utf-8")
     readme = modules("readme")
     assert readme.fill(text, readme.blocks(root / "benchmarks" / "results")) == text, "run make results"
+
+
+def test_ccs_on_logits_and_figures_in_sample_are_called_that(tmp_path: Path, modules: Any) -> None:
+    readme, tables, grids = modules("readme"), modules("tables"), modules("grids")
+    results = accuracy_fixture.write(tmp_path / "results")
+    text = "\n".join(readme.blocks(results)["accuracy"])
+    assert "margin of logits" not in text
+    assert text.count("in-sample") == 1
+    rows = tables.read(results / "accuracy-cpu.jsonl")
+    for row in rows:
+        row["as"] = "ccs:mis_ratio=0.1" if row["method"] == "ccs" else row["as"]
+    more = accuracy_fixture.line("ccs", 0.9, 0, 60.0)
+    lines = [json.dumps(row) + "\n" for row in (*rows, more)]
+    (results / "accuracy-cpu.jsonl").write_text("".join(lines))
+    text = "\n".join(readme.blocks(results)["accuracy"])
+    assert "| ccs | - | - | - | - | 60.0 |" in text
+    assert "| ccs:score=aum | 81.0 ± 0.3 | 77.0 ± 0.3 |" in text
+    assert "`ccs:score=aum` covers the margin of logits" in text
+    assert tables.remarks([more | {"method": "dual+beta:c_d=auto", "data": "photos"}]) == []
+    point = grids.Point(data="digits", method="ccs:score=aum", ratio=0.9)
+    assert point.method_for(1000) == "ccs:score=aum,mis_ratio=0.3"
 
 
 def test_no_results_still_make_a_page(tmp_path: Path, modules: Any) -> None:

@@ -7,7 +7,9 @@ import io
 import os
 import subprocess
 import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,16 @@ from hostile import POSTSCRIPT, progressive_jpeg
 
 from dualfast.config import MAX_JPEG_SCANS
 from dualfast.data import images
-from dualfast.data.images import FORMATS, decode, open_image
+from dualfast.data.images import (
+    FLOAT,
+    FORMATS,
+    HUGE,
+    TRANSPARENT,
+    decode,
+    decode_with_kinds,
+    open_image,
+    parse_colour,
+)
 
 Image = pytest.importorskip("PIL.Image")
 EpsImagePlugin = pytest.importorskip("PIL.EpsImagePlugin")
@@ -64,6 +75,74 @@ def test_sixteen_bits_become_eight(kind: str) -> None:
 def test_bytes_that_are_not_an_image() -> None:
     with pytest.raises(ValueError, match="unrecognized image format"):
         decode(b"not an image")
+
+
+def encoded(image: Any, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def test_transparent_parts_show_the_background() -> None:
+    rgba = Image.new("RGBA", (4, 2), (0, 0, 0, 0))  # black where nothing is seen
+    rgba.paste((200, 0, 0, 255), (0, 0, 2, 2))
+    palette = rgba.quantize(4)
+    indexed = Image.fromarray(np.array([[1, 1, 0, 0]] * 2, np.uint8), "P")
+    indexed.putpalette([1, 2, 3, 200, 0, 0])
+    keyed = Image.new("RGB", (4, 2), (1, 2, 3))
+    keyed.paste((200, 0, 0), (0, 0, 2, 2))
+    gray = Image.new("LA", (4, 2), (0, 0))
+    gray.paste((200, 255), (0, 0, 2, 2))
+    for name, data, red in (
+        ("rgba", encoded(rgba, "PNG"), (200, 0, 0)),
+        ("webp", encoded(rgba, "WEBP", lossless=True), (200, 0, 0)),
+        ("palette", encoded(palette, "PNG"), (200, 0, 0)),
+        ("gif", encoded(indexed, "GIF", transparency=0), (200, 0, 0)),
+        ("one colour", encoded(keyed, "PNG", transparency=(1, 2, 3)), (200, 0, 0)),
+        ("gray", encoded(gray, "PNG"), (200, 200, 200)),
+    ):
+        for background in ((255, 255, 255), (0, 128, 255)):
+            image, kinds = decode_with_kinds(data, background=background)
+            pixels = np.asarray(image)
+            assert pixels[0, 0].tolist() == list(red), name
+            assert pixels[1, 3].tolist() == list(background), name
+            assert kinds == (TRANSPARENT,), name
+    half = Image.new("RGBA", (1, 1), (0, 0, 0, 51))
+    assert np.asarray(decode(encoded(half, "PNG")))[0, 0].tolist() == [204, 204, 204]
+    opaque = Image.new("RGBA", (2, 2), (9, 8, 7, 255))
+    assert decode_with_kinds(encoded(opaque, "PNG")).kinds == ()
+    assert parse_colour("#0080ff") == (0, 128, 255)
+    with pytest.raises(ValueError, match="background is 'whyte'"):
+        parse_colour("whyte")
+
+
+def test_floats_are_taken_from_0_to_1_or_to_255() -> None:
+    unit = Image.fromarray(np.array([[0, 0.5, 1]], np.float32))
+    assert np.asarray(decode(encoded(unit, "TIFF")))[0, :, 0].tolist() == [0, 128, 255]
+    assert decode_with_kinds(encoded(unit, "TIFF")).kinds == (FLOAT,)
+    full = Image.fromarray(np.array([[0, 100.4, 255]], np.float32))
+    assert np.asarray(decode(encoded(full, "TIFF")))[0, :, 0].tolist() == [0, 100, 255]
+    assert decode_with_kinds(encoded(full, "TIFF")).kinds == ()
+    for bad in (-1, 256, np.nan):
+        with pytest.raises(ValueError, match="float values"):
+            decode(encoded(Image.fromarray(np.array([[0, bad]], np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_more_pixels_than_pillow_opens(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(np.full((200, 300, 3), (10, 200, 30), np.uint8)), kind)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)  # it opens up to twice as many
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(
+            ValueError, match=r"300 x 200 px is more than the 40,000 px that are decoded; max_size reads it"
+        ):
+            decode(data)
+        image, kinds = decode_with_kinds(data, max_size=30)
+        assert (image.size, kinds) == ((30, 20), (HUGE,))
+        assert np.abs(np.asarray(image).astype(int) - (10, 200, 30)).max() <= 3
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)  # Pillow would warn
+        assert decode_with_kinds(data).kinds == ()
 
 
 # ---- what hostile files may do --------------------------------------------------------------------------------------
@@ -137,5 +216,5 @@ def test_pixels_and_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pillows_own_limit_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"1000 pixels\) exceeds limit of 200 pixels; make it smaller.*give max_size"):
+    with pytest.raises(ValueError, match=r"40 x 25 px is more than the 200 px that are decoded; max_size reads"):
         decode(jpeg(3, (40, 25), "PNG"))

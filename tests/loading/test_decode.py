@@ -105,6 +105,22 @@ def test_crops_match_the_reference(small: Path, images: np.ndarray, augment: Any
     assert 0.35 < boxes[:, 4].mean() < 0.65 if augment == "crop+flip" else not boxes[:, 4].any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+def test_the_outside_may_be_black(small: Path, dtype: torch.dtype) -> None:
+    given: dict[str, Any] = {"augment": "crop", "dtype": dtype, "mean": MEAN, "std": STD}
+    outside = {}
+    for fill in ("mean", "black"):
+        with Loader(small, N, order="sequential", fill=fill, **given) as loader:
+            outside[fill] = collect(loader)[0]
+    differ = outside["mean"] != outside["black"]
+    assert differ.any()
+    black = torch.zeros(3) if dtype == torch.uint8 else -torch.tensor(MEAN) / torch.tensor(STD)
+    pixels = outside["black"].permute(0, 2, 3, 1)[differ.permute(0, 2, 3, 1).any(dim=-1)]
+    assert torch.allclose(pixels.float(), black.expand(len(pixels), 3), rtol=0.01)
+    with pytest.raises(ValueError, match='fill is 0; give "mean" or "black"'):
+        Loader(small, 4, fill=0, **given)  # type: ignore[arg-type]
+
+
 def test_resizing_agrees_with_pillow(large: Path) -> None:
     from PIL import Image
 

@@ -284,3 +284,8 @@ def test_without_jinja2_a_run_still_ends_well(
     assert note == 1
     assert words == NOTE.sub("", text.split("<script")[0]) == text.split("<script")[0]
     assert items(again).keys() == items(text).keys()
+
+
+def test_names_that_are_not_utf8_do_not_cost_the_page(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "run", class_names=["caf\udce9", "th\udce9", "lait"])
+    assert r"caf\udce9" in page(run_dir)

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from dualfast.runs.rundir import RunDir
+from dualfast.config import RunConfig
+from dualfast.runs.rundir import RunDir, out_of
 from dualfast.runs.trial import Trial
 
 
 def test_records_survive_a_line_cut_off_by_a_crash(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
-    run_dir.append({"event": "trained", "seed": 0})
+    run_dir.append({"event": "scored", "seed": 0})
     with open(run_dir.metrics_path, "a") as file:
-        file.write('{"event": "trained", "se')
-    assert [r["seed"] for r in run_dir.records("trained")] == [0]
-    run_dir.append({"event": "trained", "seed": 1})
-    assert [r["seed"] for r in run_dir.records("trained")] == [0, 1]
+        file.write('{"event": "scored", "se')
+    assert [r["seed"] for r in run_dir.records("scored")] == [0]
+    run_dir.append({"event": "scored", "seed": 1})
+    assert [r["seed"] for r in run_dir.records("scored")] == [0, 1]
     assert run_dir.metrics_path.read_text().count("\n") == 2
 
 
@@ -29,10 +30,31 @@ def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
 
 
 def test_an_option_that_an_older_run_did_not_know_had_its_default(tmp_path: Path) -> None:
-    RunDir(tmp_path / "run", {"epochs": 3})
-    RunDir(tmp_path / "run", {"epochs": 3, "image_column": None})
+    noted = {"epochs": 3, "data": "digits"}
+    RunDir(tmp_path / "run", noted)
+    RunDir(tmp_path / "run", {**noted, "image_column": None, "momentum": 0.9, "window": 7})  # it gathered no scores
     with pytest.raises(ValueError, match="image_column: None, and this one asks for photo"):
-        RunDir(tmp_path / "run", {"epochs": 3, "image_column": "photo"})
+        RunDir(tmp_path / "run", {**noted, "image_column": "photo"})
+    RunDir(tmp_path / "other", noted)
+    with pytest.raises(ValueError, match=r"momentum: 0\.9, and this one asks for 0\.5"):
+        RunDir(tmp_path / "other", {**noted, "momentum": 0.5})
+
+
+def test_a_c_d_whose_name_is_gone_is_compared_as_its_number(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run", {"c_d": "cifar10"})
+    with pytest.raises(ValueError, match=r"c_d: 5\.5, and this one asks for 4"):
+        RunDir(tmp_path / "run", {"c_d": 4.0})
+    RunDir(tmp_path / "run", {"c_d": 5.5})
+
+
+def test_a_training_of_0_1_had_the_defaults(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run", {"momentum": 0.9})
+    RunDir(
+        tmp_path / "run", {"momentum": 0.9, "nesterov": True, "min_lr": 0.0, "normalize": "imagenet", "fill": "mean"}
+    )
+    RunDir(tmp_path / "other", {"momentum": 0.9})
+    with pytest.raises(ValueError, match="nesterov: True, and this one asks for False"):
+        RunDir(tmp_path / "other", {"momentum": 0.9, "nesterov": False})
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
@@ -71,30 +93,60 @@ def test_config_records_what_was_asked_and_where(tmp_path: Path) -> None:
     assert {"python", "torch", "machine", "commit"} <= set(config["environment"])
 
 
-def test_a_schedule_of_scoring_that_0_1_took_from_the_training_is_compared_as_a_number(tmp_path: Path) -> None:
-    def opened(name: str, noted: dict[str, int | None], wanted: dict[str, int | None]) -> None:
+def test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_another(tmp_path: Path) -> None:
+    def opened(name: str, noted: dict[str, int | None], wanted: dict[str, int | None]) -> int:
         RunDir(tmp_path / name, {"seed": 0, **noted})
-        RunDir(tmp_path / name, {"seed": 0, **wanted})
+        planned: int = RunDir(tmp_path / name, {"seed": 0, **wanted}).asked()["score_schedule_epochs"]
+        return planned
 
     scoring = {"epochs": 200, "score_epochs": 30}
-    opened("same", scoring, {**scoring, "score_schedule_epochs": 200})
-    opened("again", {**scoring, "score_schedule_epochs": None}, {**scoring, "score_schedule_epochs": 30})
-    opened("short", {**scoring, "epochs": 30}, {**scoring, "epochs": 30, "score_schedule_epochs": None})
+    unset = {**scoring, "score_schedule_epochs": None}
+    # 0.1 did not note it, and took the scores from the beginning of the training of 200 epochs.
+    assert opened("same", scoring, {**scoring, "score_schedule_epochs": 200}) == 200
+    assert opened("as-before", scoring, unset) == 200
+    assert opened("as-before", unset, unset) == 200  # and once more
+    assert opened("again", unset, {**scoring, "score_schedule_epochs": 30}) == 30
+    assert opened("short", {**scoring, "epochs": 30}, {**unset, "epochs": 30}) == 30
     with pytest.raises(ValueError, match="score_schedule_epochs: 200, and this one asks for 30"):
-        opened("other", scoring, {**scoring, "score_schedule_epochs": None})
+        opened("other", scoring, {**scoring, "score_schedule_epochs": 30})
     # What 0.1 meant is kept when a command that does not score opens the directory.
-    opened("train", scoring, {"epochs": 200})
-    with pytest.raises(ValueError, match="score_schedule_epochs: 200, and this one asks for 30"):
-        RunDir(tmp_path / "train", {**scoring, "score_schedule_epochs": None})
+    RunDir(tmp_path / "train", {"seed": 0, **scoring})
+    RunDir(tmp_path / "train", {"epochs": 200})
+    assert RunDir(tmp_path / "train").asked()["score_schedule_epochs"] == 200
 
 
-@pytest.mark.parametrize(
-    "line", ["{}", "[1]", "{", '{"event": "scored"}', '{"event": "scored", "seed": "x"}', "[" * 99999]
-)
-def test_a_damaged_record_is_named(line: str, tmp_path: Path) -> None:
+def test_a_run_that_made_nothing_may_be_asked_differently(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    (run_dir.path / "train.beton.partial").write_bytes(b"x")
+    (run_dir.path / "train.beton.partial.steps").write_bytes(b"x")
+    run_dir.withdraw()
+    again = RunDir(tmp_path / "run", {"epochs": 4})
+    assert again.config()["asked"] == {"epochs": 4}
+    again.append({"event": "scored", "seed": 0})
+    again.withdraw()
+    with pytest.raises(ValueError, match="epochs: 4, and this one asks for 5"):
+        RunDir(tmp_path / "run", {"epochs": 5})
+
+
+def test_a_name_that_is_not_utf8_gives_the_run_a_name_that_is() -> None:
+    assert out_of(RunConfig(data="photos/caf\udce9.zip")) == r"runs/caf\udce9"
+
+
+@pytest.mark.parametrize(("line", "lacks"), [("{}", "event"), ('{"event": "trained"}', "method")])
+def test_a_record_that_lacks_something_is_named(tmp_path: Path, line: str, lacks: str) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.append({"event": "scored", "seed": 0})
+    with run_dir.metrics_path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl' is damaged: the record .* lacks {lacks}"):
+        run_dir.scored_seeds()
+
+
+@pytest.mark.parametrize("line", ["[1]", "{", "[" * 99999])
+def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     run_dir.metrics_path.write_text(line + "\n")
-    with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged; remove line 1, which"):
         run_dir.records("scored")
 
 
@@ -105,10 +157,3 @@ def test_records_are_not_appended_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a link"):
         run_dir.append({"event": "scored", "seed": 0})
     assert (tmp_path / "victim").read_text() == "precious"
-
-
-def test_a_result_without_its_numbers_is_named(tmp_path: Path) -> None:
-    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
-    run_dir.append({"event": "trained", "seed": 0, "method": "dual", "prune_ratio": 0.5})
-    with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged: kept is None in"):
-        run_dir.results()

@@ -11,10 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from gloo import on_ranks
 
+from dualfast.comm.ranks import Ranks
 from dualfast.config import RunConfig, TrainConfig
 from dualfast.data import beton
 from dualfast.data.index_list import save_keep
+from dualfast.loading.decode import NORMALIZATIONS
 from dualfast.loading.order import share
 from dualfast.runs import commands, rundir, session
 from dualfast.runs.progress import NullProgress
@@ -39,7 +42,7 @@ def asked(out: Path, **options: Any) -> RunConfig:
 
 
 def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
-    for method in ("dual+beta:c_d=2.1", "dual+beta", "dual+beta:c_d=cifar10", "dual", "dual:keep=low"):
+    for method in ("dual+beta:c_d=2.1", "dual+beta", "dual+beta:c_d=imagenet", "dual", "dual:keep=low"):
         commands.run(asked(tmp_path / "run", method=(method,)), NullProgress())
     ours = sorted((tmp_path / "run").glob("keep-0.9*.json"))
     drawn = {
@@ -47,7 +50,7 @@ def test_a_method_asked_for_later_draws_its_own_list(tmp_path: Path) -> None:
     }
     auto = auto_c_d(Scores.load(tmp_path / "run" / "scores.parquet"), 0.9)
     assert drawn == {
-        *(("dual+beta", c_d, None) for c_d in (2.1, auto, 5.5)),
+        *(("dual+beta", c_d, None) for c_d in (2.1, auto, 11)),
         *(("dual", None, keep) for keep in (None, "low")),
     }
     assert len({tuple(np.load(path.with_suffix(".npy"))) for path in ours}) == 5
@@ -230,6 +233,36 @@ def test_numpy_numbers_are_noted_as_numbers(tmp_path: Path) -> None:
     config = asked(tmp_path / "run", **numbers)
     noted = rundir.RunDir(rundir.out_of(config), rundir.request_of(config)).config()["asked"]
     assert (noted["c_d"], noted["prune_ratio"], noted["seed"]) == (5.5, [0.5], [3])
+
+
+def test_images_are_normalised_and_filled_as_the_recipe_says(tmp_path: Path) -> None:
+    pixels, shifted = {}, {}
+    for normalize, fill in (("imagenet", "mean"), ("cifar10", "black")):
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in NORMALIZATIONS[normalize])
+        with session.open_session(
+            asked(tmp_path / fill, normalize=normalize, fill=fill), NullProgress(), needs_test=True
+        ) as opened:
+            pixels[fill] = next(iter(opened._test_loader))[0] * std + mean
+            shifted[fill] = next(iter(opened._train_loader))[0]
+    assert torch.allclose(pixels["mean"], pixels["black"], atol=1e-5)
+    assert (shifted["mean"] == 0).any()  # the mean, which no pixel value has
+    assert not (shifted["black"] == 0).any()
+
+
+def refused(out: Path) -> str:
+    with pytest.raises(ValueError, match="on a single process only") as error:
+        commands.run(asked(out, tdds=True, method=("tdds",)), NullProgress())
+    return str(error.value)
+
+
+def test_what_several_processes_cannot_score_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    said = "tdds is gathered on a single process only; leave out --tdds, or start one process"
+    assert on_ranks(2, refused, tmp_path, tmp_path / "run") == [said, said]
+    assert not (tmp_path / "run").exists()
+    own = asked(tmp_path / "run", score_module="own")
+    with pytest.raises(ValueError, match="leave out --score-module"):
+        session.check_ranks(own, Ranks(0, 2))
+    session.check_ranks(own, Ranks())
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])

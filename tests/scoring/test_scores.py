@@ -58,3 +58,13 @@ def test_a_damaged_note_is_named(note: bytes, tmp_path: Path) -> None:
     for read in (Scores.load, Scores.about):
         with pytest.raises(ValueError, match=r"note of .*s\.parquet"):
             read(tmp_path / "s.parquet")
+
+
+def test_names_and_classes_stand_beside_checksums_of_the_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    about = {"labels": [0, 1, 0], "names": ["x", "y", "z"], "class_names": ("a", "b")}
+    Scores(dual=np.arange(3.0), mean=np.full(3, 0.5)).save(path, **about)
+    assert Scores.load(path).dual.tolist() == [0, 1, 2]
+    found = Scores.about(path)
+    assert (set(found["crc32"]), found["class_names"]) == ({"id", "label", "dual", "mean"}, ["a", "b"])
+    assert found["labels"].tolist() == [0, 1, 0]

@@ -119,6 +119,21 @@ def test_scores_go_through_parquet(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["scores.parquet"]
 
 
+def test_a_score_file_tells_names_and_classes(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "scores.parquet"
+    names, labels = [f"cat/{i}.jpg" for i in range(20)], np.arange(20) % 4
+    filled().scores().save(path, labels=labels, names=names, class_names=("ant", "bee", "cat"))
+    table = pq.read_table(path)
+    assert table.column_names[:4] == ["id", "name", "label", "class"]
+    assert table["name"].to_pylist() == names
+    assert table["class"].to_pylist()[:5] == ["ant", "bee", "cat", None, "ant"]  # a class without a name
+    assert Scores.about(path)["class_names"] == ["ant", "bee", "cat"]
+    assert len(Scores.load(path)) == 20
+    with pytest.raises(ValueError, match="names are 19; 20 samples"):
+        filled().scores().save(path, names=names[1:])
+
+
 def test_rows_of_a_score_file_come_in_order_of_id(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

@@ -16,7 +16,7 @@ import dualfast
 from dualfast import ops, reference
 from dualfast.selection import beta
 from dualfast.selection.draw import bracket, draw, probe, ratio_limits, smallest, within
-from dualfast.selection.quotas import fitted, shares
+from dualfast.selection.quotas import fitted, one_of_each, shares
 from dualfast.selection.select import explain, kept_count, select
 
 
@@ -56,6 +56,33 @@ def test_counts_are_exact() -> None:
             assert len(kept) == kept_count(1000, ratio)
             assert kept.dtype == np.int64
             assert (np.diff(kept) > 0).all()
+
+
+def test_a_share_of_every_class_leaves_none_empty() -> None:
+    labels = np.repeat(np.arange(4), (200, 20, 2, 1))
+    scores = scores_of(223)
+    for method in ("dual+beta", "random"):
+        kept = select(scores, 0.9, method=method, labels=labels, per_class=True)
+        assert np.bincount(labels[kept], minlength=4).tolist() == [18, 2, 1, 1]
+    with pytest.warns(UserWarning, match="2 of 4 classes keep no sample: 2, 3"):
+        kept = select(scores, 0.99, labels=labels, per_class=True)  # two in all
+    assert len(kept) == 2
+    excluded = select(scores, 0.9, labels=labels, per_class=True, exclude=[222])
+    assert np.bincount(labels[excluded], minlength=4).tolist()[2:] == [1, 0]
+
+
+def test_one_of_each() -> None:
+    assert one_of_each([5, 3, 0, 0], [9, 9, 1, 0]) == [4, 3, 1, 0]
+    assert one_of_each([2, 2, 0, 0, 0], [9] * 5) == [1, 1, 1, 1, 0]
+    assert one_of_each([1, 0], [1, 1]) == [1, 0]
+    sizes = np.random.default_rng(0).integers(1, 1000, 500).tolist()
+    for n in (499, 500, 501, 5000):
+        counts = one_of_each(shares(sizes, n), sizes)
+        assert sum(counts) == n
+        assert min(counts) == (1 if n >= 500 else 0)
+        assert all(
+            abs(c - s * n / sum(sizes)) < 2 or s * n / sum(sizes) > 1 for c, s in zip(counts, sizes, strict=True)
+        )
 
 
 def test_shares_add_up() -> None:
@@ -553,7 +580,7 @@ def test_names_of_data_sets_are_the_published_values() -> None:
     rng = np.random.default_rng(0)
     mean = rng.random(2000)
     scores = dualfast.Scores(dual=mean * (1 - mean), mean=mean)
-    for name, c_d in (("cifar10", 5.5), ("cifar100", 4), ("imagenet", 11)):
+    for name, c_d in (("cifar100", 4), ("imagenet", 11)):
         assert (select(scores, 0.8, c_d=name) == select(scores, 0.8, c_d=c_d)).all()  # type: ignore[arg-type]
         assert explain(scores, 0.8, c_d=name).c_d == c_d  # type: ignore[arg-type]
 
@@ -612,7 +639,8 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"seed": 1.0}, ValueError, "seed is 1.0"),
         (_with(0.5), 0.5, {"c_d": 0}, ValueError, "c_d is 0"),
         (_with(0.5), 0.5, {"c_d": math.nan}, ValueError, "c_d is nan"),
-        (_with(0.5), 0.5, {"c_d": "4"}, ValueError, "c_d is '4'; .*auto, cifar10, cifar100 or imagenet"),
+        (_with(0.5), 0.5, {"c_d": "4"}, ValueError, "c_d is '4'; .*auto, cifar100 or imagenet"),
+        (_with(0.5), 0.5, {"c_d": "cifar10"}, ValueError, "c_d is 'cifar10', .*give c_d=5.5"),
         (_with(0.5), 0.5, {"method": "best"}, ValueError, "method is 'best'"),
         (_with(0.5), 0.5, {"method": "el2n"}, ValueError, "no el2n"),
         (

@@ -42,8 +42,8 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
         ([], {}),
         (["--seed", "7", "--c-d", "5.5"], {"seed": 7, "c_d": 5.5}),
         (["--method", "dual+beta:c_d=11"], {"c_d": 11}),
-        (["--c-d", "cifar10"], {"c_d": 5.5}),
-        (["--c-d", "cifar10", "--force", "in.npy"], {"c_d": 5.5, "force": range(N - 50, N)}),
+        (["--c-d", "imagenet"], {"c_d": 11}),
+        (["--c-d", "imagenet", "--force", "in.npy"], {"c_d": 11, "force": range(N - 50, N)}),
         (["--method", "random"], {"method": "random"}),
         (["--method", "dual:keep=low"], {"method": "dual", "keep": "low"}),
         (["--method", "ccs:strata=7,mis_ratio=0.2"], {"method": "ccs", "strata": 7, "mis_ratio": 0.2}),
@@ -99,7 +99,7 @@ def test_auto_is_said_and_noted_as_the_number_it_is(
     for flags, how in (([], {}), (["--force", "in.npy"], {"force": np.arange(N - 50, N)})):
         assert cli.main([*command, *flags]) == 0
         c_d = json.loads(Path("keep.json").read_text())["c_d"]
-        assert capsys.readouterr().err.count(f"c_d auto is {c_d:g}") == 1
+        assert capsys.readouterr().err.count(f"--c-d auto is {c_d:g}") == 1
         assert (load_keep("keep.npy") == select(scores, 0.7, c_d=c_d, **how)).all()
 
 
@@ -143,6 +143,7 @@ def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys:
         (["--like", "none.json"], "does not say how a list was drawn"),
         (["--like", "empty.json"], "does not say how a list was drawn"),
         (["--like", "list.json"], "does not say how a list was drawn"),
+        (["--like", "named.json"], "published nowhere; give --c-d 5.5 for it"),
         (["--like", "other.json"], "written for the data f; the list was drawn from g"),
         (["--prune-ratio", "0.8", "--exclude", "none.npy"], "exclude is 'none.npy', which is not a file"),
         (["--prune-ratio", "0.8", "--method", "dual:strata=3"], "no option 'strata'"),
@@ -152,6 +153,7 @@ def test_every_shard_must_be_of_the_list_s_data(scores: dualfast.Scores, capsys:
 def test_bad_input(scores: dualfast.Scores, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty.json").write_text("{}")
     Path("list.json").write_text("[]")
+    Path("named.json").write_text('{"prune_ratio": 0.5, "c_d": "cifar10"}')
     Path("other.json").write_text('{"prune_ratio": 0.5, "fingerprint": "g"}')
     assert cli.main(["select", "--scores", "scores.parquet", "--out", "keep.npy", *flags]) == 2
     assert says in capsys.readouterr().err
@@ -229,8 +231,8 @@ def test_a_spec_is_resolved_once_and_saved_resolved(scores: dualfast.Scores) -> 
     assert said == [f"c_d auto is {resolved.c_d:g} for these scores at prune ratio 0.7"]
     assert resolved.resolve(statistics, said.append) == resolved
     assert len(said) == 1
-    named = SelectionSpec(prune_ratio=0.7, c_d="cifar10").resolve(statistics, said.append)
-    assert (named.sidecar()["c_d"], len(said)) == (5.5, 1)
+    named = SelectionSpec(prune_ratio=0.7, c_d="imagenet").resolve(statistics, said.append)
+    assert (named.sidecar()["c_d"], len(said)) == (11, 1)
     dual = SelectionSpec(prune_ratio=0.7, c_d="auto", method="dual").resolve(statistics, said.append)
     assert ("c_d" in dual.sidecar(), len(said)) == (False, 1)
 

@@ -31,6 +31,12 @@ def test_atomic_names_a_missing_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_atomic_names_what_cannot_be_a_file_before_the_work(tmp_path: Path) -> None:
+    for path, why in ((tmp_path, "it is a folder"), (tmp_path / "caf\udce9", "it is not UTF-8")):
+        with pytest.raises(ValueError, match=f"cannot be written: {why}; give"), atomic(path):
+            pytest.fail("the work began")
+
+
 @pytest.mark.parametrize(
     ("start", "what"),
     [

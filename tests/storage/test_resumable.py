@@ -18,6 +18,7 @@ from dualfast import compact
 from dualfast.data import beton, sources
 from dualfast.data.beton import checksums
 from dualfast.data.beton.encode import Encoder
+from dualfast.data.names import Names
 from dualfast.storage import files
 from dualfast.storage.resumable import Partial
 
@@ -94,7 +95,7 @@ def test_nothing_that_was_finished_is_encoded_again(tmp_path: Path, encodings: E
     assert encodings.of(lambda: write(source, out)) == N - finished * CHUNK
     for end in ("", ".crc"):
         assert Path(f"{out}{end}").read_bytes() == Path(f"{tmp_path / 'wanted.beton'}{end}").read_bytes()
-    assert sorted(os.listdir(out.parent)) == ["set.beton", "set.beton.crc", "set.beton.json"]
+    assert sorted(os.listdir(out.parent)) == [f"set.beton{end}" for end in ("", ".crc", ".json", ".names.parquet")]
 
 
 @pytest.mark.parametrize("harm", ["journal", "zeros", "garbage", "data", "cut", "source", "later", "option"])
@@ -225,7 +226,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["write", "compact"])
 @pytest.mark.parametrize(
-    "stop", ["before the sidecar", "before its name", "before the checksums", "before the sidecars' names"]
+    "stop",
+    ["before the sidecar", "before the names", "before its name", "before the checksums", "before the sidecars' names"],
 )
 def test_sidecars_are_those_of_the_file_whenever_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, stop: str
@@ -245,13 +247,14 @@ def test_sidecars_are_those_of_the_file_whenever_it_stops(
         else:
             compact(tmp_path / f"{names}.beton", range(6), out, progress=False)
 
-    def stops(*arguments: Any) -> None:
+    def stops(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     make("ab")
     old = out.read_bytes()
     place: dict[str, tuple[Any, str]] = {
         "before the sidecar": (files, "write_text"),
+        "before the names": (Names, "save"),
         "before its name": (Partial, "finish"),
         "before the checksums": (checksums, "save"),
         "before the sidecars' names": (files, "settle"),
@@ -262,6 +265,7 @@ def test_sidecars_are_those_of_the_file_whenever_it_stops(
     monkeypatch.undo()
     class_names = beton.verify(out, progress=False).class_names  # PATH.crc, too, if there is one
     assert beton.open_beton(out).sums is not None
+    assert beton.open_beton(out).names is not None
     assert class_names == (("a", "b") if out.read_bytes() == old else ("x", "y"))
     make("xy")
     assert beton.open_beton(out).class_names == ("x", "y")

@@ -26,6 +26,7 @@ def line(method: str, ratio: float, seed: int, accuracy: float, **other: Any) ->
         "compute": "epochs",
         "options": {"tests": 3},
         "method": method,
+        "as": f"{method}:score=aum_prob,mis_ratio=0.1" if method == "ccs" else method,
         "ratio": ratio,
         "seed": seed,
         "kept": kept,

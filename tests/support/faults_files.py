@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from faults import case, child, content, copied, opened, refused
 
+MADE = [f"made.beton{end}" for end in ("", ".crc", ".json", ".names.parquet")]
+"""A .beton and what lies beside it."""
+
 # ---- damaged bytes --------------------------------------------------------------------------------------------------
 
 
@@ -216,7 +219,7 @@ def _interrupted(make: Callable[..., None], what: signal.Signals, times: int = 1
     make()
     assert Path("made.beton").read_bytes() == expected
     left = [name for name in os.listdir() if "made" in name]
-    assert sorted(left) == ["made.beton", "made.beton.crc", "made.beton.json"], left
+    assert sorted(left) == MADE, left
     for name in left:
         os.remove(name)
 
@@ -275,7 +278,7 @@ def _() -> str:
         assert limited(make, 3 << 20) == 28
         assert Path("made.beton").read_bytes() == before, "the existing file stays"
         make()
-        for name in ("made.beton", "made.beton.crc", "made.beton.json"):
+        for name in MADE:
             os.remove(name)
         assert not [name for name in os.listdir() if "made" in name]
     return "OSError; no file gets the name, and an existing one stays"
@@ -305,7 +308,7 @@ def _() -> str:
     error = refused(lambda: write(failing, "made.beton", progress=False), (ConnectionError,))
     assert not Path("made.beton").exists()
     write(whole, "made.beton", progress=False)
-    assert sorted(os.listdir()) == ["made.beton", "made.beton.crc", "made.beton.json", "set.beton", "set.beton.crc"]
+    assert sorted(os.listdir()) == [*MADE, "set.beton", "set.beton.crc"]
     return f"{error}; the next attempt resumes"
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import namedtuple
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +74,41 @@ def test_any_factory_is_called_with_the_arguments_it_names() -> None:
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)
 
 
+def normalised(n_classes: int) -> nn.Module:
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(n_classes))
+
+
+def test_lazy_layers_get_their_sizes_and_nothing_else() -> None:
+    model = models.build(f"{__name__}:normalised", num_classes=5, image_size=8)
+    assert not any(map(nn.parameter.is_lazy, model.parameters()))
+    assert model.training
+    assert model[-1].weight.shape == (5, 4 * 6 * 6)
+    assert not model[1].running_mean.any()
+    assert int(model[1].num_batches_tracked) == 0
+
+
+class Library(nn.Module):
+    """As torchvision's and timm's models: what a factory passes on is checked here."""
+
+    def __init__(self, num_classes: int = 1000, width: int = 4) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, num_classes)
+
+
+def pretrained(weights: None = None, **options: int) -> nn.Module:
+    return Library(**options)
+
+
+def misspelt(**options: int) -> nn.Module:
+    return Library(klasses=3, **options)  # type: ignore[call-arg]
+
+
+def test_a_factory_that_passes_on_what_it_gets_gets_no_image_size_unless_it_takes_it() -> None:
+    assert models.build(f"{__name__}:pretrained", num_classes=5, image_size=8).head.weight.shape == (5, 4)
+    with pytest.raises(ValueError, match=r"cannot be built: TypeError: .*klasses' \(test_models\.py, line \d+\)"):
+        models.build(f"{__name__}:misspelt", num_classes=5, image_size=8)
+
+
 @pytest.mark.parametrize("name", ["resnet19", "no_such_module:net", f"{__name__}:nothing"])
 def test_a_name_that_leads_nowhere(name: str) -> None:
     with pytest.raises(ValueError, match=r"use one of small, wide"):
@@ -82,6 +120,32 @@ def test_what_is_no_factory_is_named(name: str) -> None:
     for asked in (models.check, partial(models.build, num_classes=2, image_size=8)):
         with pytest.raises(ValueError, match=rf"model '{re.escape(name)}'.* module:factory"):
             asked(name)
+
+
+def test_a_module_that_fails_and_a_file_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_net.py").write_text("import torch\n\nwidth = dpeth\n")
+    (tmp_path / "half_net.py").write_text("def net(:\n")
+    with pytest.raises(ValueError, match=r"does not import \(NameError: .* \(broken_net\.py, line 3\)\)"):
+        models.check("broken_net:net")
+    with pytest.raises(ValueError, match=r"does not import \(SyntaxError: .* \(half_net\.py, line 1\)\)"):
+        models.check("half_net:net")
+    with pytest.raises(ValueError, match=r"give a module, as nets\.mine:net, in the current folder"):
+        models.check("nets/mine.py:net")
+
+
+def test_logits_are_the_output_or_its_attribute() -> None:
+    logits = torch.zeros(2, 3)
+    for output in (logits, SimpleNamespace(logits=logits), namedtuple("Out", "logits aux")(logits, None)):
+        assert models.logits_of(output) is logits
+    for output, what in (
+        ({"logits": logits}, "a dict with the keys logits"),
+        ((logits, None), "a tuple of 2"),
+        (SimpleNamespace(logits=None), "a SimpleNamespace"),
+        (None, "a NoneType"),
+    ):
+        with pytest.raises(TypeError, match=f"^the model returns {what}; return the logits"):
+            models.logits_of(output)
 
 
 def test_resnet9_says_how_large_its_images_must_be() -> None:

@@ -18,22 +18,28 @@ from dualfast.data.beton.reader import Beton, open_beton
 from dualfast.data.index_list import selected_ids
 from dualfast.storage.resumable import Partial
 
-ORIGINAL_INDEX = "original_index"
 SAVE_EVERY = 1 << 28  # bytes copied between two steps of the journal
 COPY_BYTES = 1 << 26  # in one call
 
 
 def compact(
-    src: str | os.PathLike[str], indices: Any, dst: str | os.PathLike[str], *, progress: bool = True
+    src: str | os.PathLike[str],
+    indices: Any,
+    dst: str | os.PathLike[str],
+    *,
+    progress: bool = True,
+    image_column: str | None = None,
+    label_column: str | None = None,
 ) -> Written:
     """Copies the samples `indices` of `src` to the smaller .beton `dst`, byte for byte: nothing is decoded or encoded.
 
     indices: as for index_list.as_indices; the rows of dst are in ascending order. All fields are kept, and an integer
     field original_index holds each row's id in the original file (that of a file that was compacted before is kept). A
-    copy that is stopped resumes from DST.partial when it is called again.
+    copy that is stopped resumes from DST.partial when it is called again. image_column, label_column: of a file with
+    several image or integer fields, those that the index list was drawn with.
 
     Raises ValueError for indices outside src, for fields of a type that FFCV does not define, and when dst is src."""
-    source = open_beton(src)
+    source = open_beton(src, image_column=image_column, label_column=label_column)
     custom = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in layout.FIELD_DTYPES]
     if custom:
         raise ValueError(f"the field {custom[0]!r} of {src} has a custom type; compact does not know where its data is")
@@ -47,7 +53,9 @@ def compact(
         source.check_unchanged()
         sidecar = source.sidecar | {"n_samples": len(ids), "fingerprint": "", "skipped": []}
         sidecar["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
-        return publish(partial, dst, sidecar, thread_count(None), progress)
+        sidecar.pop("inventory", None)
+        names = None if source.names is None else source.names.take(ids)
+        return publish(partial, dst, sidecar, names, thread_count(None), progress)
 
 
 def _request_hash(source: Beton, ids: NDArray[np.int64]) -> str:
@@ -62,7 +70,7 @@ def _new_places(source: Beton, ids: NDArray[np.int64]) -> tuple[NDArray[np.void]
     is_kept[ids] = True
     table = source.allocations
     table = table[is_kept[table["sample_id"]]]
-    added = 0 if ORIGINAL_INDEX in source.field_names else layout.DESCRIPTOR.itemsize + 16 * len(ids)
+    added = 0 if layout.ORIGINAL_INDEX in source.field_names else layout.DESCRIPTOR.itemsize + 16 * len(ids)
     tables = layout.HEADER.itemsize + source.descriptors.nbytes + len(ids) * source.metadata.dtype.itemsize + added
     ends = np.cumsum(table["size"], dtype=np.uint64)
     new_ptr = np.empty(len(table), np.uint64)
@@ -100,10 +108,10 @@ def _rows(
 ) -> tuple[NDArray[np.void], NDArray[np.void]]:
     """The kept metadata rows, with their new pointers and original_index, and the field descriptors."""
     types, descriptors = list(source.field_types), source.descriptors
-    if ORIGINAL_INDEX not in source.field_names:
+    if layout.ORIGINAL_INDEX not in source.field_names:
         types, descriptors = (
             [*types, layout.INT_TYPE],
-            np.concatenate([descriptors, layout.describe_field(ORIGINAL_INDEX, layout.INT_TYPE)]),
+            np.concatenate([descriptors, layout.describe_field(layout.ORIGINAL_INDEX, layout.INT_TYPE)]),
         )
     metadata = np.zeros(len(ids), layout.row_dtype(layout.FIELD_DTYPES[t] for t in types))
     old = source.metadata[ids]

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from dualfast.data.beton.format import JPEG, RAW
-from dualfast.data.images import Payload, decode, open_image
+from dualfast.data.images import WHITE, Colour, Payload, decode_with_kinds, open_image
 
 RAW_MAX_SIDE = 64  # px; mode "auto" stores images up to this size raw
 FORMAT_MAX_SIDE = 0xFFFF
 
 
 class Encoded(NamedTuple):
+    """kinds: of change that the image needed, see images.decode_with_kinds."""
+
     mode: int
     width: int
     height: int
     data: bytes
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Encoder:
     mode: Literal["auto", "jpeg", "raw"]
     max_size: int | None
     quality: int
+    background: Colour = WHITE
 
     def __call__(self, payload: Payload | Exception) -> Encoded | Exception:
         """The encoded image, or the exception that reading or decoding it raised."""
@@ -59,12 +63,12 @@ class Encoder:
         return Encoded(JPEG, width, height, payload)
 
     def _encode(self, payload: Payload) -> Encoded:
-        image = decode(payload, max_size=self.max_size)
+        image, kinds = decode_with_kinds(payload, max_size=self.max_size, background=self.background)
         width, height = image.size
         if max(width, height) > FORMAT_MAX_SIDE:
             raise ValueError(f"{width} x {height} px is more than the format holds; pass max_size")
         if self.mode == "raw" or (self.mode == "auto" and max(width, height) <= RAW_MAX_SIDE):
-            return Encoded(RAW, width, height, image.tobytes())
+            return Encoded(RAW, width, height, image.tobytes(), kinds)
         out = io.BytesIO()
         image.save(out, "JPEG", quality=self.quality)
-        return Encoded(JPEG, width, height, out.getvalue())
+        return Encoded(JPEG, width, height, out.getvalue(), kinds)

@@ -6,7 +6,8 @@
     pages         page-aligned; no sample crosses a page boundary; image mode 0 is JPEG bytes, 1 raw RGB pixels
     allocations   to the end of the file: (sample_id, ptr, size), 24 bytes each
 
-Two sidecars hold what the format has no room for: PATH.json class names and the source, PATH.crc checksums.
+Sidecars hold what the format has no room for: PATH.json class names and the source, PATH.names.parquet the names of the
+samples and the files they came from, PATH.crc checksums.
 """
 
 from __future__ import annotations
@@ -36,6 +37,17 @@ IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_p
 EXTENT = np.dtype([("ptr", "<u8"), ("size", "<u8")])
 FLOAT_TYPE, INT_TYPE, IMAGE_TYPE, CUSTOM_TYPE = 0, 1, 2, 255
 ARRAY_TYPES = (4, 6)  # NumPy's and torch's
+TYPE_NAMES = {
+    FLOAT_TYPE: "float",
+    INT_TYPE: "integer",
+    IMAGE_TYPE: "image",
+    3: "bytes",
+    4: "array",
+    5: "JSON",
+    6: "tensor",
+}
+ORIGINAL_INDEX = "original_index"
+"""The integer field that compact adds: each row's id in the file that was compacted."""
 FIELD_DTYPES = {
     FLOAT_TYPE: np.dtype("<f8"),
     INT_TYPE: np.dtype("<i8"),

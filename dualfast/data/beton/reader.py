@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data import names
 from dualfast.data.beton.format import JPEG, RAW
 from dualfast.data.beton.tables import Tables
 from dualfast.data.images import decode
+from dualfast.data.inventory import Files, changes
+from dualfast.data.names import Names
 from dualfast.errors import DataChanged
 from dualfast.storage.files import waiting_for
 from dualfast.storage.plain import read_json
@@ -27,9 +30,16 @@ class Beton(Tables):
     """A .beton opened for reading: its tables in memory (see Tables), its images on disk. The file is held open as
     `fd`: when another one replaces it under its name, this object keeps reading the old one."""
 
-    def __init__(self, path: str | os.PathLike[str], custom_fields: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        custom_fields: Mapping[str, Any] | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> None:
         """custom_fields: for fields of FFCV's custom type, by name, what turns their 1,024 bytes of arguments into an
-        object with the attribute metadata_type. Raises ValueError when there is no such file or it is damaged."""
+        object with the attribute metadata_type. image_column, label_column: names of an image and an integer field, for
+        files with several. Raises ValueError when there is no such file or field, or the file is damaged."""
         path = Path(path)
         if not path.exists():
             raise ValueError(f"{path} does not exist; dualfast.write creates it")
@@ -40,7 +50,7 @@ class Beton(Tables):
         self._close = weakref.finalize(self, os.close, self.fd)
         self._state = os.fstat(self.fd)
         with open(self.fd, "rb", closefd=False) as file:
-            super().__init__(file, path, custom_fields or {})
+            super().__init__(file, path, custom_fields or {}, image_column, label_column)
 
     def close(self) -> None:
         """Closes the file; the tables stay."""
@@ -48,7 +58,7 @@ class Beton(Tables):
         self.fd = -1  # the number may soon be another file's
 
     def __reduce__(self) -> Any:
-        return Beton, (self.path, self._custom_fields)
+        return Beton, (self.path, self._custom_fields, *self._given.values())
 
     def __str__(self) -> str:
         parts = [f"{self.n_samples:,} samples"]
@@ -106,6 +116,17 @@ class Beton(Tables):
         names = self.sidecar.get("class_names")
         return tuple(map(str, names)) if isinstance(names, list) else None
 
+    @cached_property
+    def names(self) -> Names | None:
+        """The names of the samples, from PATH.names.parquet; None when it does not exist or belongs to other data."""
+        return names.load(self.path, self.n_samples, self.fingerprint)
+
+    def changes_since(self, now: Files) -> str | None:
+        """What differs between the files that this .beton was made of and the files `now`, in words; None when nothing
+        does, or when either is not known."""
+        made_of = Files.none() if self.names is None else self.names.files
+        return changes(made_of, now) if len(made_of) and len(now) else None
+
     def payload(self, row: int) -> bytes:
         """The stored bytes of one image. OSError or ValueError when they cannot be read."""
         if not 0 <= row < self.n_samples:
@@ -145,10 +166,15 @@ class Beton(Tables):
         return digest.hexdigest()
 
 
-def open_beton(path: str | os.PathLike[str]) -> Beton:
-    """Opens a .beton with an image and an integer field and checks its tables. ValueError when they are damaged or such
-    a field is missing."""
-    beton = Beton(path)
+def open_beton(
+    path: str | os.PathLike[str], *, image_column: str | None = None, label_column: str | None = None
+) -> Beton:
+    """Opens a .beton with an image and an integer field, those of these names if given, and checks its tables.
+    ValueError when they are damaged or such a field is missing."""
+    beton = Beton(path, None, image_column, label_column)
     if beton.image_field is None or beton.label_field is None:
-        raise ValueError(f"{path} needs an image and an integer field; it has {', '.join(beton.field_names)}")
+        raise ValueError(
+            f"{path} needs an image and an integer field; it has {beton.fields_text}; write it with FFCV's "
+            "RGBImageField and IntField, or with dualfast.write"
+        )
     return beton

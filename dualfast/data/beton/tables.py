@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data import columns
 from dualfast.data.beton import checksums
 from dualfast.data.beton.format import (
     ALLOCATION,
@@ -25,7 +26,9 @@ from dualfast.data.beton.format import (
     IMAGE,
     IMAGE_TYPE,
     INT_TYPE,
+    ORIGINAL_INDEX,
     RAW,
+    TYPE_NAMES,
     VERSION,
     array_bytes,
     row_dtype,
@@ -33,24 +36,35 @@ from dualfast.data.beton.format import (
 )
 
 CHUNK_ROWS = 1 << 14  # checked at once: they fit into the cache
+_MEANT = {IMAGE_TYPE: ("image", columns.IMAGE_NAMES), INT_TYPE: ("label", columns.LABEL_NAMES)}
 
 
 class Tables:
     """Header, field descriptors and metadata of a .beton in memory. ValueError when they, or the allocation table,
     contradict each other or the file's length, so that nothing read later can lie outside the file or be larger than
-    its row and its field say, or when they differ from their checksum in PATH.crc. Of a custom field only the pointers
-    are checked, where its rows are like those of FFCV's image or bytes fields; the rest is up to custom_fields.
+    its row and its field say, when they differ from their checksum in PATH.crc, and for an image_column or label_column
+    that is no such field. Of a custom field only the pointers are checked, where its rows are like those of FFCV's
+    image or bytes fields; the rest is up to custom_fields.
 
     n_samples; page_size, bytes (the file's), data_start, table_start (bytes); field_names, field_types, descriptors
     (n_fields,); metadata (n,), the rows as stored; labels (n,) int64; per sample mode uint8 (0 JPEG, 1 raw), width and
     height uint16 (px), ptr and size uint64 (bytes)."""
 
-    def __init__(self, file: io.BufferedReader, path: Path, custom_fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        file: io.BufferedReader,
+        path: Path,
+        custom_fields: Mapping[str, Any],
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> None:
         self.path = path
         self._custom_fields = custom_fields
+        self._given = {IMAGE_TYPE: image_column, INT_TYPE: label_column}
         self._fileno = file.fileno()
         self.bytes = os.fstat(self._fileno).st_size
         header = self._read_header(file)
+        self._check_given()
         self._read_rows(file)
         tables = chain((header, self.descriptors, self.metadata), self._allocation_chunks(file))
         self.tables_crc = checksums.of_tables(tables)
@@ -247,23 +261,52 @@ class Tables:
 
     # ---- columns ----------------------------------------------------------------------------------------------------
 
-    def _first(self, type_id: int) -> int | None:
-        return self.field_types.index(type_id) if type_id in self.field_types else None
+    @property
+    def fields_text(self) -> str:
+        """The fields and their types, for messages."""
+        kinds = [TYPE_NAMES.get(type_id, "custom type") for type_id in self.field_types]
+        return ", ".join(f"{name} ({kind})" for name, kind in zip(self.field_names, kinds, strict=True))
 
     @property
     def image_field(self) -> int | None:
-        """Position of the first image field, or None."""
-        return self._first(IMAGE_TYPE)
+        """Position of the image field that was given, else of the one that is called so, else of the first, or None."""
+        return self._field(IMAGE_TYPE)
 
     @property
     def label_field(self) -> int | None:
-        """Position of the field named label, else of the first integer field, or None."""
-        named = [i for i, n in enumerate(self.field_names) if n == "label" and self.field_types[i] == INT_TYPE]
-        return named[0] if named else self._first(INT_TYPE)
+        """Position of the integer field that holds the labels, likewise."""
+        return self._field(INT_TYPE)
+
+    def check_columns(self) -> None:
+        """ValueError where several fields may hold the images, or the labels, and none was given."""
+        for type_id, (what, usual) in _MEANT.items():
+            if found := self._candidates(type_id):
+                columns.the_one(found, usual, self.path, f"{TYPE_NAMES[type_id]} fields", f"{what}_column")
+
+    def _check_given(self) -> None:
+        for type_id, name in self._given.items():
+            if name is not None and name not in self._named(type_id):
+                what = _MEANT[type_id][0]
+                raise ValueError(
+                    f"{what}_column is {name!r}, which must be an {TYPE_NAMES[type_id]} field; {self.path} has "
+                    f"{self.fields_text}"
+                )
+
+    def _named(self, type_id: int) -> list[str]:
+        return [name for name, kind in zip(self.field_names, self.field_types, strict=True) if kind == type_id]
+
+    def _candidates(self, type_id: int) -> list[str]:
+        """The names of the fields that may be meant; not the ids that compact adds, if there is another."""
+        given, found = self._given[type_id], self._named(type_id)
+        return [given] if given else [name for name in found if name != ORIGINAL_INDEX] or found
+
+    def _field(self, type_id: int) -> int | None:
+        found = columns.winners(self._candidates(type_id), _MEANT[type_id][1])
+        return self.field_names.index(found[0]) if found else None
 
     def _column(self, name: str) -> NDArray[Any]:
         if self.image_field is None:
-            raise ValueError(f"{self.path} has no image field; its fields: {', '.join(self.field_names)}")
+            raise ValueError(f"{self.path} has no image field; its fields: {self.fields_text}")
         return np.ascontiguousarray(self.metadata[f"f{self.image_field}"][name])
 
     mode = cached_property(lambda self: self._column("mode"))  # (n_samples,) uint8: JPEG or RAW
@@ -274,7 +317,7 @@ class Tables:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         if self.label_field is None:
-            raise ValueError(f"{self.path} has no integer field; its fields: {', '.join(self.field_names)}")
+            raise ValueError(f"{self.path} has no integer field; its fields: {self.fields_text}")
         labels = np.ascontiguousarray(self.metadata[f"f{self.label_field}"], np.int64)
         labels.setflags(write=False)
         return labels

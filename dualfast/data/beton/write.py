@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial as bind
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 from zlib import crc32
 
@@ -30,7 +32,12 @@ from dualfast.data.beton.format import (
 )
 from dualfast.data.beton.parallel import AHEAD_PER_THREAD, in_order, progress_bar, thread_count
 from dualfast.data.beton.publish import Written, publish
-from dualfast.data.images import Payload
+from dualfast.data.beton.reader import open_beton
+from dualfast.data.beton.space import check_space
+from dualfast.data.images import FLOAT, HUGE, TRANSPARENT, Payload, parse_colour
+from dualfast.data.inventory import Files, some
+from dualfast.data.names import Names
+from dualfast.notices import warn
 from dualfast.storage.resumable import Partial
 
 MIN_PAGE, MAX_PAGE = 1 << 21, 1 << 31
@@ -40,6 +47,13 @@ CHUNK = 32  # images that are encoded by one thread and become one step of the j
 
 Chunk = list[Payload | Exception]
 
+CHANGED = {
+    TRANSPARENT: "with transparent parts, composited on {background}; background=COLOUR takes another",
+    FLOAT: "with float values in 0..1, scaled to 0..255",
+    HUGE: "above Pillow's pixel limit, scaled down to {max_size} px",
+}
+"""What is said of the images of a kind that was changed."""
+
 
 def write(
     source: Any,
@@ -48,26 +62,30 @@ def write(
     max_size: int | None = None,
     jpeg_quality: int = 90,
     mode: Literal["auto", "jpeg", "raw"] = "auto",
+    background: str = "white",
     skip_bad: bool = False,
+    rewrite: bool = False,
     progress: bool = True,
     page_size: int | None = None,
     num_workers: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> Written:
-    """Writes `source` (see sources.open_source) to `path` as a .beton with the fields image and label, with PATH.json
-    and the checksums PATH.crc.
+    """Writes `source` (see sources.open_source) to `path` as a .beton with the fields image and label, with PATH.json,
+    the names of the samples PATH.names.parquet and the checksums PATH.crc.
 
     mode "auto" stores images of up to 64 px raw and larger ones as JPEG; a JPEG that needs no change (RGB or gray,
     upright, not scaled down) keeps its bytes, anything else is encoded at jpeg_quality (1..100). max_size: scales the
-    longer side down to this many pixels. page_size: bytes, a power of two from 2 MiB; it grows when an image needs
-    more. image_column, label_column: the Parquet columns, or .npz arrays, to read, where name and type do not tell. The
-    same source gives the same bytes for any num_workers. The file appears under its name only when it is
-    complete; a write that is stopped, or killed, resumes from PATH.partial when it is called again: images stored there
-    are compared with the source by checksum, not encoded again.
+    longer side down to this many pixels. background: the colour behind transparent parts, a name or "#rrggbb".
+    page_size: bytes, a power of two from 2 MiB; it grows when an image needs more. image_column, label_column: the
+    Parquet columns, or .npz arrays, to read, where name and type do not tell. The same source gives the same bytes for
+    any num_workers. The file appears under its name only when it is complete; a write that is stopped, or killed,
+    resumes from PATH.partial when it is called again: images stored there are compared with the source by checksum, not
+    encoded again. A .beton at `path` that was made of other files is replaced with rewrite=True only.
 
-    Raises ValueError for an invalid argument or source and, naming it, for an image that cannot be read; with
-    skip_bad=True such images are left out and listed in the result."""
+    Warns of files that are left out, of class folders without images, and of each kind of image that is changed. Raises
+    ValueError for an invalid argument or source and, naming it, for an image that cannot be read; with skip_bad=True
+    such images are left out and listed in the result."""
     if mode not in ("auto", "jpeg", "raw"):
         raise ValueError(f'mode is {mode!r}; give "auto", "jpeg" or "raw"')
     if not 1 <= jpeg_quality <= 100:
@@ -76,12 +94,20 @@ def write(
         raise ValueError(f"max_size is {max_size}; give at least 1 px, or None")
     if page_size is not None and (not MIN_PAGE <= page_size <= MAX_PAGE or page_size & (page_size - 1)):
         raise ValueError(f"page_size is {page_size}; give a power of two from {MIN_PAGE} to {MAX_PAGE}")
+    encoder = Encoder(mode, max_size, jpeg_quality, parse_colour(background))
     opened = sources.open_source(source, Reading(image_column=image_column, label_column=label_column))
-    encoder = Encoder(mode, max_size, jpeg_quality)
+    if not rewrite and (change := _changes_since(path, opened.inventory.files)):
+        raise ValueError(
+            f"{os.fspath(path)} was made of other data than {opened.location} holds now: {change}; "
+            "rewrite=True replaces it, another path keeps it"
+        )
+    for note in opened.inventory.notes():
+        warn(f"{opened.location}: {note}")
     threads = thread_count(num_workers)
     with Partial(path, _request_hash(opened, encoder, page_size)) as partial:
         rows = _write_images(opened, encoder, partial, page_size, skip_bad, threads, progress)
         rows.write_tables(partial.file)
+        _warn_of_changes(rows, encoder, background)
         sidecar = {
             "n_samples": rows.stored,
             "class_names": opened.class_names,
@@ -89,16 +115,33 @@ def write(
             "source_kind": opened.kind,
             "fingerprint": "",  # publish adds it here
             "skipped": [*opened.left_out, *rows.skipped],
+            "inventory": opened.inventory.summary() | {"changed": dict(rows.changed)},
         }
-        return publish(partial, path, sidecar, threads, progress)
+        return publish(partial, path, sidecar, Names.of(opened, rows.is_stored), threads, progress)
+
+
+def _changes_since(path: str | os.PathLike[str], now: Files) -> str | None:
+    """What differs between the files that the .beton at `path`, if any, was made of and those of the source."""
+    try:
+        return open_beton(path).changes_since(now) if os.path.exists(path) else None
+    except ValueError:  # it cannot be read, nor be of use to anyone
+        return None
+
+
+def _warn_of_changes(rows: _Rows, encoder: Encoder, background: str) -> None:
+    location = rows.source.location
+    for kind, count in rows.changed.items():
+        text = CHANGED[kind].format(background=background, max_size=encoder.max_size)
+        warn(f"{location}: {count:,} {'image' if count == 1 else 'images'} {text}")
+    if rows.skipped:
+        warn(f"{location}: {len(rows.skipped):,} unreadable, left out: {some(rows.skipped, 3)}")
 
 
 def _request_hash(source: sources.Source, encoder: Encoder, page_size: int | None) -> str:
-    """Equal hashes: an earlier attempt may be resumed. The text is what version 0.1 hashes, so that its resume too."""
+    """Equal hashes: an earlier attempt may be resumed."""
     import PIL
 
-    options = f"mode={encoder.mode!r}, max_size={encoder.max_size!r}, quality={encoder.quality!r}"
-    request = f"(_Encoder({options}), {page_size!r}, {PIL.__version__!r})"
+    request = repr((encoder, page_size, PIL.__version__))
     return hashlib.blake2b(request.encode() + source.labels.tobytes()).hexdigest()
 
 
@@ -106,7 +149,8 @@ def _request_hash(source: sources.Source, encoder: Encoder, page_size: int | Non
 
 
 class _Stored(NamedTuple):
-    """An image as its step records it. payload_crc: of what the source yielded; data_crc: of what the file holds."""
+    """An image as its step records it. payload_crc: of what the source yielded; data_crc: of what the file holds;
+    kinds: of change, as in Encoded."""
 
     payload_crc: int
     mode: int
@@ -115,11 +159,15 @@ class _Stored(NamedTuple):
     ptr: int
     size: int
     data_crc: int
+    kinds: tuple[str, ...] = ()
 
 
 class _Unreadable(NamedTuple):
     payload_crc: int
     reason: str
+
+
+EncodedChunk = list[tuple[_Stored | _Unreadable, bytes]]
 
 
 def _parse_step(line: bytes) -> list[_Stored | _Unreadable]:
@@ -169,7 +217,8 @@ class _Rows:
     boundary.
 
     n_read: samples of the source seen so far; stored: those in the file; end: where the last one ends, in bytes;
-    skipped: the others, as "name: reason"."""
+    is_stored: a mask over the samples of the source; skipped: those that are not stored, as "name: reason"; changed:
+    the number of images of each kind that was changed."""
 
     def __init__(self, source: sources.Source, page_size: int, skip_bad: bool) -> None:
         self.source, self.page_size, self.skip_bad = source, page_size, skip_bad
@@ -178,7 +227,9 @@ class _Rows:
         self.allocations = np.zeros(len(source), ALLOCATION)
         self.n_read = self.stored = 0
         self.end = start_of_pages(HEADER.itemsize + self.descriptors.nbytes + self.metadata.nbytes, page_size)
+        self.is_stored = np.zeros(len(source), bool)
         self.skipped: list[str] = []
+        self.changed: Counter[str] = Counter()
 
     def next_ptr(self, size: int) -> int:
         """Where an image of so many bytes goes."""
@@ -200,6 +251,8 @@ class _Rows:
             self.allocations[self.stored] = (self.stored, image.ptr, image.size)
             self.end = image.ptr + image.size
             self.stored += 1
+            self.is_stored[self.n_read] = True
+            self.changed.update(image.kinds)
         self.n_read += 1
 
     def write_tables(self, file: BinaryIO) -> None:
@@ -258,7 +311,7 @@ def _append(
     file = partial.file
     file.truncate(rows.end)  # an earlier attempt may have begun another step
     with closing(in_order(bind(_encode, encoder), chunks, threads)) as encoded:
-        for chunk in encoded:
+        for chunk in _checked(encoded, rows, partial.final):
             images = []
             for image, data in chunk:
                 if isinstance(image, _Stored):
@@ -275,16 +328,24 @@ def _append(
     return None
 
 
-def _encode(encoder: Encoder, chunk: Chunk) -> list[tuple[_Stored | _Unreadable, bytes]]:
+def _checked(encoded: Iterator[EncodedChunk], rows: _Rows, path: Path) -> Iterator[EncodedChunk]:
+    """The chunks themselves. ValueError, before the first is written, when the disk has no room for all."""
+    for number, chunk in enumerate(encoded):
+        if number == 0:
+            check_space(path, rows.source, rows.n_read, [len(data) for _, data in chunk])
+        yield chunk
+
+
+def _encode(encoder: Encoder, chunk: Chunk) -> EncodedChunk:
     """The images of a chunk, without their ptr, and their bytes."""
-    images: list[tuple[_Stored | _Unreadable, bytes]] = []
+    images: EncodedChunk = []
     for payload in chunk:
         encoded = encoder(payload)
         if isinstance(encoded, Exception):
             images.append((_Unreadable(_crc(payload), str(encoded) or type(encoded).__name__), b""))
         else:
-            mode, width, height, data = encoded
-            images.append((_Stored(_crc(payload), mode, width, height, 0, len(data), crc32(data)), data))
+            mode, width, height, data, kinds = encoded
+            images.append((_Stored(_crc(payload), mode, width, height, 0, len(data), crc32(data), kinds), data))
     return images
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.source import Kind, Source
 from dualfast.storage import npy
@@ -26,10 +27,13 @@ def from_arrays(
     kind: str = "arrays",
     location: str = "a pair of arrays",
     class_names: Sequence[str] | None = None,
+    name: str = "images",
+    files: Files | None = None,
 ) -> Source:
     """images: uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); labels: (N,) or (N, 1), numbers or names, as
-    labels_of takes them. class_names: of integer labels. Raises TypeError for other dtypes, ValueError for other shapes
-    and for labels that are not one class per image."""
+    labels_of takes them. class_names: of integer labels; name: of the array, which with its row names a sample; files:
+    that they were read from. Raises TypeError for other dtypes, ValueError for other shapes and for labels that are not
+    one class per image."""
     images, labels = np.asarray(images), _as_array(labels)
     if images.dtype != np.uint8:
         raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255")
@@ -57,7 +61,9 @@ def from_arrays(
         labels=numbers,
         class_names=tuple(class_names) if class_names is not None else names,
         items=lambda: iter(images),
+        names=lambda: text_array([f"{name}[{row}]" for row in range(n)]),
         describe=words.describe,
+        inventory=Inventory(files=files or Files.none()),
     )
 
 
@@ -87,7 +93,13 @@ def _open(path: str, *, image_column: str = "images", label_column: str = "label
             raise ValueError(
                 f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; choose with {argument}=NAME"
             )
-    return from_arrays(arrays[image_column], arrays[label_column], kind="npz", location=str(Path(path)))
+    return from_arrays(
+        *(arrays[image_column], arrays[label_column]),
+        kind="npz",
+        location=str(Path(path)),
+        name=image_column,
+        files=Files.of([path]),
+    )
 
 
 def _check_extent(archive: zipfile.ZipFile, name: str) -> None:
@@ -102,4 +114,5 @@ KIND = Kind(
     recognizes=lambda path: path.lower().endswith(".npz") and os.path.isfile(path),
     open=_open,
     options=("image_column", "label_column"),
+    files=lambda path: Files.of([path]),
 )

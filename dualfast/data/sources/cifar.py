@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.inventory import Files
 from dualfast.data.sources.arrays import from_arrays
 from dualfast.data.sources.source import Kind, Source
 
@@ -71,14 +72,27 @@ def _records(data: bytes, label_bytes: int, where: str) -> NDArray[np.uint8]:
 
 
 def _open(path: str) -> Source:
-    name, _, split = path.rpartition(":") if path.endswith((":train", ":test")) else (path, "", "train")
-    images, labels, class_names = read(name, split)
-    return from_arrays(images, labels, kind="cifar", location=f"{name} ({split})", class_names=class_names)
+    archive, split = _archive_and_split(path)
+    images, labels, class_names = read(archive, split)
+    return from_arrays(
+        *(images, labels),
+        kind="cifar",
+        location=f"{archive} ({split})",
+        class_names=class_names,
+        name=split,
+        files=Files.of([archive]),
+    )
+
+
+def _archive_and_split(path: str) -> tuple[str, str]:
+    archive, _, split = path.rpartition(":") if path.endswith((":train", ":test")) else (path, "", "train")
+    return archive, split
 
 
 KIND = Kind(
     accepts="CIFAR's binary .tar.gz",
     recognizes=lambda path: path.removesuffix(":train").removesuffix(":test").endswith(SUFFIXES),
     open=_open,
+    files=lambda path: Files.of([_archive_and_split(path)[0]]),
     splits=lambda path: (f"{path}:train", f"{path}:test") if path.endswith(SUFFIXES) else None,
 )

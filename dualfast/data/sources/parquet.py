@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.images import Payload
+from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources import parquet_columns, paths
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
@@ -26,7 +28,7 @@ LFS = b"version https://git-lfs"
 
 
 def _open(path: str, *, image_column: str | None = None, label_column: str | None = None) -> Source:
-    found = paths.check_one_split(paths.shards(path, ".parquet"))
+    found = _files(path)
     files = [file for file in found if _n_rows(file)] or found[:1]
     with _opened(files[0]) as file:
         columns = parquet_columns.choose(file, files[0], image_column, label_column)
@@ -45,8 +47,20 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
         labels=labels,
         class_names=class_names or columns.class_names,
         items=lambda: _images(files, columns.image),
+        names=lambda: text_array(
+            [
+                f"{file.name}:{row}"
+                for file, shard in zip(files, shards, strict=True)
+                for row in range(len(shard.values))
+            ]
+        ),
         describe=describe,
+        inventory=Inventory(files=Files.of(files)),
     )
+
+
+def _files(path: str) -> list[Path]:
+    return paths.check_one_split(paths.shards(path, ".parquet"))
 
 
 def _opened(path: Path) -> Any:
@@ -64,6 +78,17 @@ def _opened(path: Path) -> Any:
         raise ValueError(
             f"{path} is not a Parquet file, or not one that can be read: {str(error).splitlines()[0]}"
         ) from None
+
+
+@contextmanager
+def _naming(path: Path, column: str) -> Iterator[None]:
+    """Turns what Arrow raises for damaged data into a ValueError that names the file and the column."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: the column {column} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _n_rows(path: Path) -> int:
@@ -87,7 +112,8 @@ def _read_labels(path: Path, columns: Columns) -> Labels:
             way_out=parquet_columns.LABEL_WAY_OUT,
         )
         try:
-            column = file.read(columns=[columns.label]).column(0)
+            with _naming(path, columns.label):
+                column = file.read(columns=[columns.label]).column(0)
         except pa.ArrowNotImplementedError:  # categories that are pandas' intervals
             raise ValueError(words.refusal()) from None
     if column.null_count:
@@ -129,7 +155,7 @@ def _joined(shards: list[Labels]) -> Labels:
 def _images(files: list[Path], image: str) -> Iterator[Payload | Exception]:
     for path in files:
         folder = os.path.realpath(path.parent)
-        with _opened(path) as file:
+        with _opened(path) as file, _naming(path, image):
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[image]):
                 for cell in batch.column(0):
                     yield _cell_bytes(cell.as_py(), folder)
@@ -155,4 +181,5 @@ KIND = Kind(
     recognizes=lambda path: bool(paths.shards(path, ".parquet")),
     open=_open,
     options=("image_column", "label_column"),
+    files=lambda path: Files.of(_files(path)),
 )

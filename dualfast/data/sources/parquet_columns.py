@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dualfast.data.columns import IMAGE_NAMES, LABEL_NAMES, has_usual_name, the_one
 from dualfast.data.images import decode
 from dualfast.data.sources.labels import ONE_CLASS
 
-IMAGE_NAMES = (("image",), ("img", "jpg", "png"))
-LABEL_NAMES = (("label",), ("fine_label",), ("labels", "target", "targets", "class", "cls", "y"))
-"""The usual names, in any case; a name wins over those in later groups, and is ambiguous beside one of its own."""
 AN_IMAGE = "an image is binary, or a struct of bytes and path, as Hugging Face writes it"
 LABEL_WAY_OUT = "name a column of class numbers or class names with label_column=NAME"
 TRIED_ROWS = 8  # values of a binary column that are decoded to see whether they are images
@@ -111,11 +108,11 @@ def _image_column(file: Any, path: object, features: dict[str, Any]) -> str:
     structs = [field.name for field in fields if pa.types.is_struct(field.type)]
     binary = [field.name for field in fields if field.name not in structs]
     images = [field.name for field in fields if declared.get(field.name) == "Image"]
-    named = [field for field in schema if any(field.name.lower() in group for group in IMAGE_NAMES)]
+    named = [field for field in schema if has_usual_name(field.name, IMAGE_NAMES)]
     usual = [field.name for field in named if field.name in binary]
     found = images or structs or usual or [name for name in binary if _first_values_decode(file, name)]
     if found:
-        return _the_one(found, IMAGE_NAMES, path, "image")
+        return the_one(found, IMAGE_NAMES, path, "image columns", "image_column")
     if named:
         raise _not_images(path, named[0])
     undecoded = f" (the first values of {', '.join(binary)} are not images)" if binary else ""
@@ -125,25 +122,15 @@ def _image_column(file: Any, path: object, features: dict[str, Any]) -> str:
 def _label_column(schema: Any, path: object, features: dict[str, Any]) -> str:
     names = [field.name for field in schema]
     declared = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
-    usual = [name for name in names if any(name.lower() in group for group in LABEL_NAMES)]
+    usual = [name for name in names if has_usual_name(name, LABEL_NAMES)]
     usable = {field.name for field in schema if _holds_labels(field.type)}
     for found in ([name for name in declared if name in usual], declared, usual):
         if found:
-            return _the_one([name for name in found if name in usable] or found[:1], LABEL_NAMES, path, "label")
+            usable_ones = [name for name in found if name in usable]
+            return the_one(usable_ones or found[:1], LABEL_NAMES, path, "label columns", "label_column")
     raise ValueError(
         f"{path} has no label column (named label, labels, target or class); {LABEL_WAY_OUT}; its columns: "
         f"{columns_text(schema)}"
-    )
-
-
-def _the_one(found: Sequence[str], usual: Sequence[tuple[str, ...]], path: object, what: str) -> str:
-    """The only column found, or the one whose name wins. ValueError when that is open."""
-    groups = ([name for name in found if name.lower() in group] for group in usual)
-    winning = next((group for group in groups if group), found)
-    if len(winning) == 1:
-        return winning[0]
-    raise ValueError(
-        f"{path} has several {what} columns: {', '.join(winning)}; choose with {what}_column={winning[0]!r}"
     )
 
 

@@ -7,6 +7,24 @@ import re
 from pathlib import Path
 
 SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+JUNK = frozenset(
+    {
+        *("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", ".ipynb_checkpoints"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store"),
+    }
+)
+"""Files and folders that archivers and operating systems leave behind, lower case."""
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is left behind by an archiver or an operating system: ._x.jpg,
+    Thumbs.db."""
+    return name.startswith("._") or name.lower() in JUNK
+
+
+def is_hidden(name: str) -> bool:
+    """Whether it is not looked into: hidden, or junk."""
+    return name.startswith(".") or is_junk(name)
 
 
 def inside(path: str, root: str) -> str:
@@ -25,9 +43,9 @@ def is_folder(entry: os.DirEntry[str], root: str) -> bool:
 
 
 def subfolders(root: str) -> list[os.DirEntry[str]]:
-    """The folders in `root` that are not hidden, sorted by name."""
+    """The folders in `root` that are neither hidden nor junk, sorted by name."""
     real = os.path.realpath(root)
-    found = [entry for entry in os.scandir(root) if not entry.name.startswith(".") and is_folder(entry, real)]
+    found = [entry for entry in os.scandir(root) if not is_hidden(entry.name) and is_folder(entry, real)]
     return sorted(found, key=lambda entry: entry.name)
 
 
@@ -36,7 +54,8 @@ def shards(path: str, suffix: str) -> list[Path]:
     empty list for anything else."""
     if not os.path.isdir(path):
         return [Path(path)] if path.lower().endswith(suffix) and os.path.isfile(path) else []
-    found = [Path(path, name) for name in sorted(os.listdir(path)) if name.lower().endswith(suffix)]
+    names = sorted(name for name in os.listdir(path) if name.lower().endswith(suffix) and not is_hidden(name))
+    found = [Path(path, name) for name in names]
     if not found or subfolders(path):
         return []
     odd = next((file for file in found if file.exists() and not file.is_file()), None)

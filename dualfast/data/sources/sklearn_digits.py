@@ -30,7 +30,8 @@ def digits(split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def _open(path: str) -> Source:
     split = path.partition(":")[2] or "train"
     images, labels = digits(split)
-    return from_arrays(images, labels, kind="digits", location=f"digits ({split})", class_names="0123456789")
+    location = f"digits ({split})"
+    return from_arrays(images, labels, kind="digits", location=location, class_names="0123456789", name=split)
 
 
 KIND = Kind(

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.classes import check_labels
 from dualfast.data.images import Payload
+from dualfast.data.inventory import Files, Inventory, classes_text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One opened data set of n samples: everything but the images is known up front, the images are read lazily.
 
-    kind: as PATH.json records it. location: the path, for messages. labels: (n,) int64, never negative. class_names:
-    by label, or None. items() yields the n images in the order of labels, each as encoded bytes, as an (H, W, 1 or 3)
-    uint8 array, or as the exception that reading it raised. describe(row) names a sample: its file, archive member or
-    table row. left_out: the samples that the data set lists and items() does not yield, each as "name: reason"."""
+    kind: as PATH.json records it. location: the path, for messages. labels: (n,) int64, never negative. class_names: by
+    label, or None. items() yields the n images in the order of labels, each as encoded bytes, as an (H, W, 1 or 3)
+    uint8 array, or as the exception that reading it raised. names(), a pyarrow array of n texts, gives each sample a
+    name of its own, that does not change when the data set is moved; describe(row) tells where a sample is: its file,
+    archive member or table row. left_out: the samples that the data set lists and items() does not yield, each as
+    "name: reason". inventory: the files of the data set; one_file_each: each sample is a file, and has its place in
+    inventory.files. is_test: its samples may all be of one class."""
 
     kind: str
     location: str
     labels: NDArray[np.int64]
     class_names: tuple[str, ...] | None
     items: Callable[[], Iterator[Payload | Exception]]
+    names: Callable[[], Any]
     describe: Callable[[int], str]
     left_out: tuple[str, ...] = ()
+    inventory: Inventory = field(default_factory=Inventory)
+    one_file_each: bool = False
+    is_test: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __str__(self) -> str:
+        return f"{self.location}: {classes_text(self.labels)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +51,13 @@ class Kind:
 
     accepts: what to give, for error messages, as "a .parquet file". recognizes(path): whether the path is of this kind;
     it reads no more than names and magic numbers. open(path, **options): raises ValueError when the data set cannot be
-    read. options: the fields of config.Reading that it takes.
-    splits(path): the paths of its training and test parts, or None where the path does not hold both."""
+    read. options: the fields of config.Reading that it takes. files(path): the files that open would read, without
+    reading them. splits(path): the paths of its training and test parts, or None where the path does not hold both."""
 
     accepts: str
     recognizes: Callable[[str], bool]
     open: Callable[..., Source]
+    files: Callable[[str], Files] = lambda path: Files.none()
     splits: Callable[[str], tuple[str, str] | None] = lambda path: None
     options: tuple[str, ...] = ()
 
@@ -61,7 +74,7 @@ def check(source: Source) -> Source:
             f"{source.describe(int(source.labels.argmax()))} has the label {high}, and {len(names)} classes have names "
             f"({names[0]} to {names[-1]}); labels are their numbers, from 0"
         )
-    if low == high:
+    if low == high and not source.is_test:
         name = names[low] if names else str(low)
         raise ValueError(f"{source.location} has only one class ({name}); a classifier needs at least two")
     return source

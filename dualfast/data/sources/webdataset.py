@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -18,13 +19,14 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.images import Payload
+from dualfast.data.images import Payload, suffixes
+from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources import paths
-from dualfast.data.sources.folder import IMAGE_SUFFIXES
 from dualfast.data.sources.labels import ONE_CLASS
 from dualfast.data.sources.source import Kind, Source, number_classes
 
 MAX_LABEL_BYTES = 1 << 20
+NOT_USED = "neither images that Pillow opens nor labels"
 
 
 class _Member(NamedTuple):
@@ -41,8 +43,9 @@ class _Member(NamedTuple):
 
 
 def _open(path: str) -> Source:
-    files = paths.check_one_split(paths.shards(path, ".tar"))
-    samples = [sample for file in files for sample in _Shard(file).samples()]
+    files = _files(path)
+    shards = [_Shard(file) for file in files]
+    samples = [sample for shard in shards for sample in shard.samples()]
     if not samples:
         raise ValueError(f"{files[0]} contains no images")
     images = [image for image, _ in samples]
@@ -53,17 +56,28 @@ def _open(path: str) -> Source:
         labels=labels,
         class_names=class_names,
         items=lambda: _read(images),
+        names=lambda: text_array([f"{image.tar.name}:{image.name}" for image in images]),
         describe=lambda row: str(images[row]),
+        inventory=Inventory(
+            files=Files.of(files),
+            left_out={NOT_USED: left_out} if (left_out := sum((s.left_out for s in shards), Counter())) else {},
+        ),
     )
 
 
+def _files(path: str) -> list[Path]:
+    return paths.check_one_split(paths.shards(path, ".tar"))
+
+
 class _Shard:
-    """One tar file: its images and labels by sample key, in the order of the file."""
+    """One tar file: its images and labels by sample key, in the order of the file; left_out: its other files, by
+    extension."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.images: dict[str, _Member] = {}
         self.labels: dict[str, str] = {}
+        self.left_out: Counter[str] = Counter()
         files: dict[str, tarfile.TarInfo] = {}  # what a hard link may refer to
         try:
             with tarfile.open(path, "r:") as tar:
@@ -82,9 +96,11 @@ class _Shard:
 
     def _add(self, name: str, data: tarfile.TarInfo, file: BinaryIO) -> None:
         folder, _, base = name.rpartition("/")
+        if any(map(paths.is_hidden, filter(None, name.split("/")))):
+            return
         stem, _, extension = base.partition(".")
         key, extension = f"{folder}/{stem}", extension.lower()
-        if "." + extension.rpartition(".")[2] in IMAGE_SUFFIXES:
+        if "." + extension.rpartition(".")[2] in suffixes():
             if key in self.images and self.images[key].name != name:
                 raise ValueError(
                     f"{self.images[key].name} and {name} in {self.path} are two images of one sample; keep one"
@@ -98,6 +114,8 @@ class _Shard:
             label = _parse_label(file.read(min(data.size, MAX_LABEL_BYTES)), extension, where)
             if label is not None:
                 self.labels[key] = label
+        else:
+            self.left_out[f".{extension}" if extension else "without extension"] += 1
 
     def samples(self) -> Iterator[tuple[_Member, str]]:
         """Each image with its label. ValueError for an image without one."""
@@ -152,4 +170,5 @@ KIND = Kind(
     accepts="a .tar file in WebDataset's form or a folder of them",
     recognizes=lambda path: bool(paths.shards(path, ".tar")),
     open=_open,
+    files=lambda path: Files.of(_files(path)),
 )

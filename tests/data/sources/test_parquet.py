@@ -78,6 +78,7 @@ def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
 # ---- types of labels ------------------------------------------------------------------------------------------------
 
 pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 TAKEN = {
     "bool": (pa.array([True, False, True]), [1, 0, 1], ("False", "True")),
     "uint8": (pa.array([2, 0, 2], pa.uint8()), [2, 0, 2], None),
@@ -153,3 +154,17 @@ def test_shards_may_differ_in_the_width_of_their_integers_only(tmp_path: Path) -
     features = [{"label": {"_type": "ClassLabel", "names": names}} for names in (["cat", "dog"], ["dog", "cat"])]
     shards(tmp_path, pa.array([0, 1]), pa.array([0, 1]), features=features)
     assert_refused(tmp_path, r"1\.parquet declares the class names dog, cat for label, and the first shard cat, dog")
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_a_damaged_column_is_named_with_its_file(column: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"image": [jpeg(value) for value in range(4)], "label": pa.array([0, 1, 0, 1])})
+    pq.write_table(table, path, use_dictionary=False)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    chunk = next(group.column(i) for i in (0, 1) if group.column(i).path_in_schema == column)
+    with path.open("r+b") as file:
+        file.seek(chunk.data_page_offset)
+        file.write(b"\xff" * 8)
+    with pytest.raises(ValueError, match=rf"a\.parquet: the column {column} cannot be read: "):
+        list(sources.open_source(path).items())

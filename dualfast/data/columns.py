@@ -1,0 +1,30 @@
+"""The usual names of image and label columns, and choosing the one that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+IMAGE_NAMES = (("image",), ("img", "jpg", "png"))
+LABEL_NAMES = (("label",), ("fine_label",), ("labels", "target", "targets", "class", "cls", "y"))
+"""In any case; a name wins over those in later groups, and is ambiguous beside one of its own."""
+
+Names = tuple[tuple[str, ...], ...]
+
+
+def has_usual_name(name: str, usual: Names) -> bool:
+    return any(name.lower() in group for group in usual)
+
+
+def the_one(found: Sequence[str], usual: Names, path: object, what: str, argument: str) -> str:
+    """The only column found, or the one whose name wins. ValueError, naming the argument that chooses, when that is
+    open. what: "label columns"."""
+    winning = winners(found, usual)
+    if len(winning) == 1:
+        return winning[0]
+    raise ValueError(f"{path} has several {what}: {', '.join(winning)}; choose with {argument}={winning[0]!r}")
+
+
+def winners(found: Sequence[str], usual: Names) -> Sequence[str]:
+    """Those of the first group of `usual` that has any; all where none has a usual name."""
+    groups = ([name for name in found if name.lower() in group] for group in usual)
+    return next((group for group in groups if group), found)

@@ -1,0 +1,77 @@
+"""The classes of a run are those of its training images; test images are matched to them by name."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.data.inventory import some
+
+
+class Labelled(Protocol):
+    """A Source or a Beton."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+
+
+class Matched(NamedTuple):
+    """numbers: by label of the test images, the class's number among the training classes; None where none differs.
+    notes: what a user should know."""
+
+    numbers: NDArray[np.int64] | None
+    notes: list[str]
+
+
+def class_names_of(data: Labelled) -> tuple[str, ...]:
+    """The names of the classes; their numbers where the data have no names."""
+    return data.class_names or tuple(map(str, range(int(data.labels.max()) + 1)))
+
+
+def match(train: Labelled, test: Labelled, where: str) -> Matched:
+    """Matches the classes of the test images, which lie `where`, to those of the training images: by name, numbers
+    serving as names of data without any; by number where only one of them has names.
+
+    ValueError for test classes that the training images lack."""
+    if int(test.labels.min()) < 0:
+        raise ValueError(f"{where} has the label {int(test.labels.min())}; labels start at 0")
+    names, own = class_names_of(train), class_names_of(test)
+    present, counts = np.unique(test.labels, return_counts=True)
+    if int(present[-1]) >= len(own):
+        raise ValueError(f"{where} has the label {present[-1]} and names {len(own)} classes; write it again")
+    known = {name: number for number, name in enumerate(names)}
+    extra = np.array([own[label] not in known for label in present])
+    numbers, notes = np.arange(len(own), dtype=np.int64), []
+    if not extra.any():
+        for label in present.tolist():
+            if names[label : label + 1] != own[label : label + 1]:
+                numbers[label] = known[own[label]]
+    elif (train.class_names is None) != (test.class_names is None) and int(present[-1]) < len(names):
+        notes.append(f"{where}: only one of training and test images has class names; classes are matched by number")
+    else:
+        raise ValueError(_extra_text(where, [own[label] for label in present[extra]], int(counts[extra].sum()), names))
+    missing = sorted(set(range(len(names))) - set(numbers[present].tolist()))
+    if missing:
+        lacking = some([names[number] for number in missing])
+        notes.append(f"{where}: no images of {len(missing):,} of {len(names):,} classes: {lacking}")
+    return Matched(None if (numbers[present] == present).all() else numbers, notes)
+
+
+def _extra_text(where: str, extra: list[str], images: int, names: tuple[str, ...]) -> str:
+    known = {_folded(name): name for name in names}
+    alike = [f"{name!r} and {known[_folded(name)]!r}" for name in extra if _folded(name) in known]
+    hint = f" (names must be equal in every letter: {some(alike)})" if alike else ""
+    count = "1 class" if len(extra) == 1 else f"{len(extra):,} classes"
+    return (
+        f"{where} has {count} that the training images lack: {some(extra)} ({images:,} images){hint}; remove them from "
+        "the test images, or add them to the training images"
+    )
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()

@@ -1,0 +1,272 @@
+"""dualfast.runs.datasets: a run says what its data are, and never answers from data that have changed since."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
+
+from data_sets import class_folders, jpeg
+from ffcv_files import ffcv_file
+
+from dualfast import cli
+from dualfast.config import RunConfig, TrainConfig
+from dualfast.data import beton
+from dualfast.runs import commands, session
+from dualfast.runs.progress import NullProgress
+
+pq = pytest.importorskip("pyarrow.parquet")
+
+QUICK: dict[str, Any] = {
+    "model": "tiny_model:linear",
+    **{"epochs": 2, "score_epochs": 2, "window": 2, "threads": 1, "num_workers": 1, "tests": 1, "batch_size": 8},
+    **{"prune_ratio": (0.5,), "method": ("dual",), "seed": (0,), "full": False, "image_size": 8},
+}
+
+
+class Lines(NullProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for part, count in (("train", 8), ("val", 2)):
+        class_folders(tmp_path / "photos" / part, {"ant": count, "bee": count})
+    return tmp_path / "photos"
+
+
+def run(photos: Path, **options: Any) -> list[str]:
+    """What the run says."""
+    said = Lines()
+    config = RunConfig(**{**QUICK, "data": str(photos), "out": str(photos.parent / "run"), **options})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        commands.run(config, said)
+    return said.lines + [str(warning.message) for warning in caught]
+
+
+def test_a_run_says_what_its_data_are(photos: Path) -> None:
+    (photos / "train" / "empty").mkdir()
+    (photos / "train" / "ant" / "x.heic").write_bytes(bytes(9))
+    said = run(photos)
+    assert f"{photos / 'train'}: 16 images in 2 classes of 8" in said
+    assert f"{photos / 'val'}: 4 images in 2 classes of 2" in said
+    assert f"{photos / 'train'}: left out: 1 .heic (not images that Pillow opens)" in said
+    assert f"{photos / 'train'}: 1 class folder without an image, which is no class: empty" in said
+    scores = pq.read_table(photos.parent / "run" / "scores.parquet")
+    assert scores.column_names[:4] == ["id", "name", "label", "class"]
+    assert scores["name"].to_pylist()[7:9] == ["ant/7.jpg", "bee/0.jpg"]
+    assert scores["class"].to_pylist()[7:9] == ["ant", "bee"]
+
+
+def test_data_that_changed_are_refused_until_rewrite(photos: Path) -> None:
+    run(photos)
+    run_dir = photos.parent / "run"
+    before = (run_dir / "metrics.jsonl").read_text()
+    run(photos)
+    run(photos, rewrite=True)  # nothing has changed
+    assert (run_dir / "metrics.jsonl").read_text() == before
+
+    shutil.copy(photos / "train" / "ant" / "0.jpg", photos / "train" / "ant" / "new.jpg")
+    (photos / "val" / "bee" / "1.jpg").unlink()
+    for again in ({}, {"method": ("random",)}):
+        with pytest.raises(
+            ValueError, match=r"1 added \(ant/new\.jpg\); .*1 removed \(bee/1\.jpg\).*--out, or --rewrite"
+        ) as it:
+            run(photos, **again)
+    assert "its 1 finished trainings are deleted" in str(it.value)
+    assert (run_dir / "metrics.jsonl").read_text() == before
+
+    said = run(photos, rewrite=True)
+    assert any("starting over" in line for line in said)
+    assert beton.open_beton(run_dir / "train.beton").n_samples == 17
+    assert beton.open_beton(run_dir / "test.beton").n_samples == 3
+    (row,) = (json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines() if '"trained"' in line)
+    assert row["n_samples"] == 17
+    assert len(np.load(run_dir / "keep-0.5.npy")) == 9
+    run(photos)
+
+
+def test_data_that_are_gone_are_said_to_be(photos: Path) -> None:
+    parts = {"data": str(photos / "train"), "test": str(photos / "val")}
+    run(photos, **parts)
+    shutil.rmtree(photos)
+    said = run(photos, **parts)
+    written = photos.parent / "run" / "train.beton"
+    assert f"{photos / 'train'} is not there any more; using {written}, which was written from it" in said
+
+
+def test_classes_that_lose_all_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part, few in (("train", 1), ("val", 1)):
+        class_folders(tmp_path / "photos" / part, {"many": 18, "few": few, "one": 1})
+    options: dict[str, Any] = {"method": ("random",), "prune_ratio": (0.9,)}
+    said = run(tmp_path / "photos", **options)
+    assert "random at prune ratio 0.9, seed 0: 2 of 3 classes keep no sample: few, one" in said
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "At prune ratio 0.9, 2 of 3 classes keep no sample: few, one (kept by random, seed 0)." in page
+    options["prune_ratio"] = (0.8,)
+    said = run(tmp_path / "photos", **options, per_class=True, out=str(tmp_path / "fair"))
+    assert not any("keep no sample" in line for line in said)
+
+    run(tmp_path / "photos", method=("dual",), out=str(tmp_path / "scored"))
+    scores = tmp_path / "scored" / "scores.parquet"
+    arguments = ["select", "--scores", str(scores), "--prune-ratio", "0.9", "--out", str(tmp_path / "k.npy")]
+    for flags in (["--method", "random"], ["--method", "random", "--where", "id >= 0"]):  # by files, and in memory
+        capsys.readouterr()
+        assert cli.main(arguments + flags) == 0
+        assert "dualfast: note: 2 of 3 classes keep no sample: few, one" in capsys.readouterr().err
+
+
+def test_the_background_belongs_to_the_run(photos: Path) -> None:
+    run(photos)
+    with pytest.raises(ValueError, match="background: white, and this one asks for black"):
+        run(photos, background="black")
+
+
+def written_test(run_dir: Path) -> beton.Beton:
+    return beton.open_beton(run_dir / "test.beton")
+
+
+@pytest.mark.parametrize("classes", [("0", "270", "90"), ("90",)])
+def test_test_classes_that_are_fewer_are_numbered_as_the_training_classes(
+    classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    parts = {"train": ("0", "180", "270", "90"), "val": classes}
+    for part, names in parts.items():
+        class_folders(tmp_path / "rotated" / part, dict.fromkeys(names, 3))
+    lacking = sorted({"0", "180", "270", "90"} - set(classes))
+    said = run(tmp_path / "rotated")
+    assert f"{tmp_path / 'rotated' / 'val'}: no images of {len(lacking)} of 4 classes: {', '.join(lacking)}" in said
+    test = written_test(tmp_path / "run")
+    assert test.class_names == ("0", "180", "270", "90")
+    assert test.labels.tolist() == [
+        number for name, number in (("0", 0), ("270", 2), ("90", 3)) if name in classes for _ in range(3)
+    ]
+    run(tmp_path / "rotated", seed=(0, 1))  # and stay so when the run continues
+
+
+def accuracy(run_dir: Path) -> float:
+    (row,) = (json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines() if '"trained"' in line)
+    return float(row["accuracy"])
+
+
+def test_a_beton_of_fewer_classes_tests_the_same(tmp_path: Path) -> None:
+    class_folders(tmp_path / "photos" / "train", dict.fromkeys("abcd", 8))
+    for name in "bd":
+        shutil.copytree(tmp_path / "photos" / "train" / name, tmp_path / "photos" / "val" / name)
+    options = {"epochs": 12, "lr": 0.05, "model": "small"}
+    run(tmp_path / "photos", **options)
+    beton.write(tmp_path / "photos" / "val", tmp_path / "own.beton", progress=False)
+    own = {"data": str(tmp_path / "photos" / "train"), "test": str(tmp_path / "own.beton"), "out": str(tmp_path / "b")}
+    said = run(tmp_path / "photos", **options, **own)
+    assert f"{tmp_path / 'own.beton'}: no images of 2 of 4 classes: a, c" in said
+    assert accuracy(tmp_path / "b") == accuracy(tmp_path / "run") > 0.5
+
+
+def test_what_cannot_fit_together_is_said_before_anything_is_written(photos: Path) -> None:
+    class_folders(photos / "val", {"wasp": 3})
+    run_dir = photos.parent / "run"
+
+    def refused(said: str, **options: Any) -> None:
+        with pytest.raises((ValueError, TypeError), match=said):
+            run(photos, **options)
+        assert not run_dir.exists() or list(run_dir.iterdir()) == []
+
+    refused(r"val has 1 class that the training images lack: wasp \(3 images\); remove them")
+    shutil.rmtree(photos / "val" / "wasp")
+    refused("model 'os:path'", model="os:path")
+    refused(r"model 'math:sqrt' cannot be built: ", model="math:sqrt")
+    refused("device is 'cuda:9'", device="cuda:9")
+    refused("has no test images; name them with --test", data=str(photos / "train"))
+    with pytest.raises(ValueError, match=r"keep\.npy"):
+        commands.train(TrainConfig(data=str(photos), out=str(run_dir), keep=str(photos / "keep.npy")), NullProgress())
+    assert not (run_dir / "train.beton").exists()
+    assert run(photos)  # whatever was asked before
+
+
+def test_the_model_is_tried_on_images_of_the_size_it_will_see(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        session, "try_model", lambda recipe, n_classes, image_size: tried.append((n_classes, image_size)) or n_classes
+    )
+    run(photos, model="small", image_size=None)
+    assert tried == [(2, 224)]  # 20 x 30 px are not square
+    run(photos, model="small", image_size=16, out=str(photos.parent / "b"))
+    assert tried[1:] == [(2, 16)]
+    # The first eight images say 12 px, but one of the others is larger.
+    for at, file in enumerate(sorted((photos / "train").rglob("*.jpg"))):
+        file.write_bytes(jpeg(at, (12, 12) if at < 15 else (80, 60)))
+    run(photos, model="small", image_size=None, out=str(photos.parent / "c"))
+    assert tried[2:] == [(2, 12), (2, 224)]
+
+
+def test_outputs_that_no_class_has_are_said(photos: Path) -> None:
+    said = run(photos, model=f"{__name__}:ten_outputs")
+    assert f"model {__name__}:ten_outputs has 10 outputs for 2 classes; the others are trained towards 0" in said
+    with pytest.raises(ValueError, match="has 10 outputs for 2 classes; TDDS needs an output for each class"):
+        run(photos, model=f"{__name__}:ten_outputs", tdds=True, out=str(photos.parent / "tdds"))
+
+
+def ten_outputs(image_size: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * image_size**2, 10))
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+
+
+def test_files_of_ffcv_run_whatever_their_fields(tmp_path: Path) -> None:
+    labels, groups = np.arange(24) % 2, np.arange(24) % 3
+    files = {
+        "std": {"image": IMAGES, "label": labels},
+        "order": {"target": labels, "weight": labels / 2, "img": IMAGES},
+        "several": {"left": IMAGES, "right": IMAGES[::-1], "id": groups, "kind": labels},
+    }
+    paths = {name: ffcv_file(tmp_path / f"{name}.beton", fields) for name, fields in files.items()}
+    rows = []
+    for name, columns in (("std", {}), ("order", {}), ("several", {"image_column": "left", "label_column": "kind"})):
+        data = {"data": str(paths[name]), "test": str(paths[name]), "out": str(tmp_path / name)}
+        run(tmp_path / "x", **data, **columns)
+        (row,) = (
+            r
+            for r in map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+            if r["event"] == "trained"
+        )
+        rows.append((row["accuracy"], row["loss"], np.load(tmp_path / name / "keep-0.5.npy").tolist()))
+    assert rows[0] == rows[1] == rows[2]
+    assert commands.report(tmp_path / "several").exists()
+    data = {"data": str(paths["several"]), "test": str(paths["std"]), "out": str(tmp_path / "open")}
+    with pytest.raises(
+        ValueError, match=r"several\.beton has several image fields: left, right; choose with image_col"
+    ):
+        run(tmp_path / "x", **data)
+
+
+def test_a_run_stopped_by_an_unreadable_image_continues_without_it(photos: Path) -> None:
+    (photos / "train" / "ant" / "3.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"3\.jpg: .*; skip_bad=True leaves such images out"):
+        run(photos)
+    run(photos, skip_bad=True)
+    assert beton.open_beton(photos.parent / "run" / "train.beton").n_samples == 15
+    (photos / "val" / "ant" / "0.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"0\.jpg"):
+        run(photos, out=str(photos.parent / "b"), skip_bad=False, data=str(photos / "val"), test=str(photos / "train"))

@@ -1,0 +1,42 @@
+"""What the import contract cannot see: the compiled module, and the kernels, which are imported by name."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import dualfast
+
+PACKAGE = Path(dualfast.__file__).resolve().parent
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The modules that a file names in its imports, importlib's too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+            yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+
+
+def test_only_ops_imports_compiled_code() -> None:
+    found = {"_C": 0, "kernels": 0}
+    for file in PACKAGE.rglob("*.py"):
+        for name in imported(file):
+            package, _, rest = name.partition(".")
+            part = rest.partition(".")[0]
+            if package == "dualfast" and part in found and "kernels" not in file.parts:
+                assert file.parent == PACKAGE / "ops", f"{file} imports {name}"
+                found[part] += 1
+    assert min(found.values()) > 2
+
+
+def test_the_kernels_import_nothing_but_each_other_and_the_layout() -> None:
+    files = list((PACKAGE.parent / "kernels").glob("*.py"))
+    assert len(files) > 2
+    for file in files:
+        ours = {name for name in imported(file) if name.startswith("dualfast")}
+        assert all(name.startswith(("dualfast.kernels.", "dualfast.ops.")) for name in ours), ours
