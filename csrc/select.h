@@ -31,16 +31,29 @@ constexpr double kZeroWeightKey = 2000.0;
 // The keys (count,) of the samples at `positions` (count,), or, where that is null, of the first `count` samples.
 void race_keys(const Race& race, const int64_t* positions, int64_t count, double* keys);
 
-// What float32 can decide about the race against two bounds on the key. `classify` writes a bitmap of the samples whose
-// key is certainly below `low`; every sample whose key may lie in [low, high] is undecided; all others are above
-// `high`. Which samples are undecided may differ between processors, but no sample is classified wrongly, so that a
-// draw which settles the undecided ones by race_keys is the same everywhere. select_classify.cpp derives the error
-// bounds.
+// Which samples may be drawn, each within its group. A sample whose bit in `allowed` is clear, or whose number is not
+// below `count`, belongs to no group.
+struct Groups {
+    int64_t count = 1;
+    const uint16_t* narrow = nullptr;  // (samples,) the number of each sample's group; or
+    const int32_t* wide = nullptr;     // that; neither: all are in group 0
+    const uint8_t* allowed = nullptr;  // bitmap or null: all
+
+    bool numbered() const { return narrow || wide; }
+};
+
+// What float32 can decide about the race of each group against two bounds on the key. `classify` writes a bitmap of the
+// samples whose key is certainly below `low` of their group; every sample whose key may lie in [low, high] is
+// undecided; all others are above `high`. Which samples are undecided may differ between processors, but no sample is
+// classified wrongly, so that a draw which settles the undecided ones by race_keys is the same everywhere.
+// select_approx.h derives the error bounds.
 struct Classified {
-    int64_t n_below;                 // bits set
-    int64_t first_invalid;           // first position with a score not in [0, inf) or a mean not in [0, 1], or -1
+    std::vector<int64_t> n_below;    // bits set, of each group
+    int64_t first_invalid;           // first position, of those in a group, with a score not in [0, inf) or a mean not
+                                     // in [0, 1], or -1
     std::vector<int64_t> undecided;  // ascending positions
-    std::vector<float> ratios;       // of each undecided one: exp(key) divided by a common factor, or NaN where unknown
+    std::vector<float> ratios;       // without numbers, of each undecided one: exp(key) divided by a common factor, or
+                                     // NaN where unknown
     float error;                     // each ratio is known up to this factor, either way
 };
 
@@ -50,15 +63,45 @@ struct PrefaultBuffer {
     char* data;
     int64_t bytes;
 };
-Classified classify(const Race& race, double low, double high, uint8_t* bits, PrefaultBuffer prefault_buffer);
+// low, high: of each group; origin: a key near most of them.
+Classified classify(const Race& race, const Groups& groups, const double* low, const double* high, double origin,
+                    uint8_t* bits, PrefaultBuffer prefault_buffer);
+
+// Counts the keys of each group in `bins` intervals: counts (groups, bins), edges (bins + 1,) the keys between them,
+// from low to high with -inf and inf at the ends. Float32 knows the keys up to the error that is returned.
+double key_histogram(const Race& race, const Groups& groups, double low, double high, double origin, int64_t bins,
+                     int64_t* counts, double* edges);
+
+// Of the undecided samples with these keys, sets the bits of the missing[g] smallest of each group g, ties to the lower
+// position. last[g] (groups,) is the largest key that was chosen, -inf for none, or NaN where the bounds did not
+// contain the threshold: the bits of the group are then to be drawn again with wider ones.
+void settle_groups(const Groups& groups, const int64_t* undecided, const double* keys, int64_t count,
+                   const int64_t* missing, const double* low, const double* high, uint8_t* bits, double* last);
+
+// How many samples each group has.
+void count_groups(const Groups& groups, int64_t count, int threads, int64_t* sizes);
 
 // Sets the bits of the undecided samples whose ratio is below low; returns how many these are, and the positions of
 // those whose ratio may lie in [low, high].
 std::pair<int64_t, std::vector<int64_t>> settle_by_ratio(const int64_t* undecided, const float* ratios, int64_t count,
                                                          float low, float high, uint8_t* bits);
 
+// How many values of a column (count,) lie outside [low, high] or are NaN, and the first position, or -1. Their bits
+// are cleared, unless bits is null.
+struct Outside {
+    int64_t count, first;
+};
+Outside outside(Column column, int64_t count, double low, double high, int threads, uint8_t* bits);
+
+// Writes labels (count,), int32 or int64, to numbers and returns how many there are of each, up to the largest; nothing
+// where one does not fit: it is negative or above 65534.
+std::vector<int64_t> number_labels(const int32_t* narrow, const int64_t* wide, int64_t count, int threads,
+                                   uint16_t* numbers);
+
 // Positions of the k largest values, largest first; ties go to the lower position, NaN is skipped. Meant for a small k.
 std::vector<int64_t> largest(Column column, int64_t count, int64_t k, int threads);
+
+int64_t count_bits(const uint8_t* bits, int64_t bytes);
 
 // Sets the bits at these positions.
 void set_bits(uint8_t* bits, const int64_t* positions, int64_t count);

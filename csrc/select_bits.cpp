@@ -22,7 +22,7 @@ struct BitsOfByte {
 };
 const BitsOfByte bits_of;
 
-INLINE int64_t count_bits_at_level(const uint8_t* bytes, int64_t first, int64_t last) {
+INLINE int64_t count_set_at_level(const uint8_t* bytes, int64_t first, int64_t last) {
     int64_t count = 0;
     for (; first + 8 <= last; first += 8) {
         uint64_t eight;
@@ -32,7 +32,7 @@ INLINE int64_t count_bits_at_level(const uint8_t* bytes, int64_t first, int64_t 
     for (; first < last; ++first) count += __builtin_popcount(bytes[first]);
     return count;
 }
-AT_LEVELS(int64_t, count_bits, (const uint8_t* bytes, int64_t first, int64_t last), (bytes, first, last))
+AT_LEVELS(int64_t, count_set, (const uint8_t* bytes, int64_t first, int64_t last), (bytes, first, last))
 
 // The positions of the bits set in bytes[first..last-1], as many as fit between out and end.
 INLINE void positions_of_at_level(const uint8_t* bytes, int64_t first, int64_t last, int64_t* __restrict out,
@@ -69,6 +69,8 @@ std::pair<int64_t, std::vector<int64_t>> settle_by_ratio(const int64_t* undecide
     return {n_below, std::move(remaining)};
 }
 
+int64_t count_bits(const uint8_t* bits, int64_t bytes) { return count_set(bits, 0, bytes); }
+
 void set_bits(uint8_t* bits, const int64_t* positions, int64_t count) {
     for (int64_t i = 0; i < count; ++i) bits[positions[i] / 8] |= static_cast<uint8_t>(1 << positions[i] % 8);
 }
@@ -78,7 +80,7 @@ void positions(const uint8_t* bits, int64_t bytes, int64_t n, int64_t* out, int 
     auto edge = [=](int64_t part) { return bytes * part / parts; };
     std::vector<int64_t> start(static_cast<size_t>(parts) + 1);  // how many bits are set before each part
     for_parts(parts, threads, [&](int64_t part) {
-        start[static_cast<size_t>(part) + 1] = count_bits(bits, edge(part), edge(part + 1));
+        start[static_cast<size_t>(part) + 1] = count_set(bits, edge(part), edge(part + 1));
     });
     for (size_t part = 0; part + 1 < start.size(); ++part) start[part + 1] += start[part];
     for_parts(parts, threads, [&](int64_t part) {

@@ -39,6 +39,18 @@ void for_blocks(int64_t count, int64_t parts, int threads, const Work& work) {
     });
 }
 
+// The same with a scratch for each thread, for what is summed up: work(part, first, n, scratch).
+template <class Scratch, class Work>
+void for_blocks(int64_t count, int64_t parts, std::vector<Scratch>& scratches, const Work& work) {
+    const int64_t blocks = (count + kBlock - 1) / kBlock;
+    for_parts(parts, scratches, [&](int64_t part, Scratch& scratch) {
+        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
+            const int64_t first = block * kBlock;
+            work(part, first, static_cast<int>(std::min<int64_t>(kBlock, count - first)), scratch);
+        }
+    });
+}
+
 // 32 random bits for each of n samples: the upper ones of its u (half 0) or the lower (half 1). A sample uses word
 // id mod 4 of the Philox block (id / 4, half), so that neighbours share one block. `buffer` has room for 4 * kBlock
 // words; the result points into it.
@@ -58,13 +70,30 @@ INLINE const uint32_t* random_words(const Race& race, int64_t first, int n, uint
     return buffer;
 }
 
+// Bit i of a bitmap.
+INLINE bool bit_at(const uint8_t* bits, int64_t i) { return bits[i / 8] >> i % 8 & 1; }
+
+// The group of each of n samples from `first` on, a multiple of 8; groups.count for those in none.
+INLINE void rows_of(const Groups& groups, int64_t first, int n, uint32_t* rows) {
+    const auto none = static_cast<uint32_t>(groups.count);
+    for (int i = 0; groups.narrow && i < n; ++i) rows[i] = std::min<uint32_t>(groups.narrow[first + i], none);
+    for (int i = 0; groups.wide && i < n; ++i) rows[i] = std::min(static_cast<uint32_t>(groups.wide[first + i]), none);
+    for (int i = 0; !groups.numbered() && i < n; ++i) rows[i] = 0;
+    for (int i = 0; groups.allowed && i < n; ++i) rows[i] = bit_at(groups.allowed + first / 8, i) ? rows[i] : none;
+}
+
 // Prefetches the block of a column that begins at `first`: the hardware prefetcher stops at the end of a page.
-INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
-    const int64_t width = column.is_double ? 8 : 4;
-    const auto* data = static_cast<const char*>(column.data);
+INLINE void prefetch_block(const void* data, int64_t width, int64_t first, int64_t count) {
     if (!data) return;
     const int64_t end = std::min(first + kBlock, count) * width;
-    for (int64_t at = first * width; at < end; at += 64) __builtin_prefetch(data + at);
+    for (int64_t at = first * width; at < end; at += 64) __builtin_prefetch(static_cast<const char*>(data) + at);
+}
+INLINE void prefetch(const Column& column, int64_t first, int64_t count) {
+    prefetch_block(column.data, column.is_double ? 8 : 4, first, count);
+}
+INLINE void prefetch(const Groups& groups, int64_t first, int64_t count) {
+    prefetch_block(groups.narrow, 2, first, count);
+    prefetch_block(groups.wide, 4, first, count);
 }
 
 }  // namespace dualfast

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 # fmt: off
 
 _Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+_Numbers: TypeAlias = NDArray[np.uint16] | NDArray[np.int32]
 
 __version__: str
 jpeg_library: str
@@ -19,14 +20,25 @@ def crop_boxes(
 ) -> NDArray[np.int32]: ...
 def classify(
     mean: _Column | None, score: _Column | None, ids: NDArray[np.int64] | None, first: int, count: int, a: float,
-    b: float, seed: int, threads: int, low: float, high: float, prefault_buffer: NDArray[np.int64] | None,
-) -> tuple[NDArray[np.uint8], int, NDArray[np.int64], NDArray[np.float32], float, int]: ...
+    b: float, seed: int, threads: int, numbers: _Numbers | None, allowed: NDArray[np.uint8] | None,
+    low: NDArray[np.float64], high: NDArray[np.float64], origin: float, prefault_buffer: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], float, int]: ...
+def count_bits(bits: NDArray[np.uint8]) -> int: ...
+def count_groups(
+    numbers: _Numbers | None, allowed: NDArray[np.uint8] | None, count: int, n_groups: int, threads: int,
+) -> NDArray[np.int64]: ...
+def key_histogram(
+    mean: _Column | None, score: _Column | None, ids: NDArray[np.int64] | None, first: int, count: int, a: float,
+    b: float, seed: int, threads: int, numbers: _Numbers | None, allowed: NDArray[np.uint8] | None, n_groups: int,
+    low: float, high: float, origin: float, bins: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], float]: ...
 def largest(column: _Column, k: int, threads: int) -> NDArray[np.int64]: ...
 def load_images(
     fd: int, ptr: NDArray[np.uint64], size: NDArray[np.uint64], mode: NDArray[np.uint8], height: NDArray[np.uint16],
     width: NDArray[np.uint16], boxes: NDArray[np.int32], out: NDArray[Any], table: NDArray[Any], fill: NDArray[Any],
     max_bytes: int, max_scans: int, threads: int,
 ) -> NDArray[np.int32]: ...
+def number_labels(labels: NDArray[Any], threads: int) -> tuple[NDArray[np.uint16], NDArray[np.int64]]: ...
 def observe(
     p: NDArray[np.float32], margin: NDArray[np.float32], el2n: NDArray[np.float32], entropy: NDArray[np.float32],
     correct: NDArray[np.bool_], counted: NDArray[np.bool_] | None, index: NDArray[np.int64],
@@ -34,6 +46,9 @@ def observe(
     threads: int,
 ) -> None: ...
 def order_keys(ids: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.uint64]: ...
+def outside(
+    column: _Column, low: float, high: float, threads: int, bits: NDArray[np.uint8] | None,
+) -> tuple[int, int]: ...
 def place_images(
     pixels: list[NDArray[np.uint8] | None], boxes: NDArray[np.int32], out: NDArray[Any], table: NDArray[Any],
     fill: NDArray[Any], threads: int,
@@ -48,6 +63,11 @@ def set_level(level: int) -> None: ...
 def settle_by_ratio(
     bits: NDArray[np.uint8], undecided: NDArray[np.int64], ratios: NDArray[np.float32], low: float, high: float,
 ) -> tuple[int, NDArray[np.int64]]: ...
+def settle_groups(
+    bits: NDArray[np.uint8], numbers: _Numbers | None, allowed: NDArray[np.uint8] | None, count: int,
+    undecided: NDArray[np.int64], keys: NDArray[np.float64], missing: NDArray[np.int64], low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.float64]: ...
 
 # Tensors as addresses, 0 for None: see csrc/register_step.cpp.
 def step(

@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast import ops
 from dualfast.data.beton import Beton
 from dualfast.storage import npy
 from dualfast.storage.files import check_folder, waiting_for, what_is, with_sidecars, write_text
@@ -208,6 +209,17 @@ def as_indices(
         hint = "; a mask must be boolean" if len(array) == (n_samples or len(array)) and high <= 1 else ""
         raise ValueError(f"{name} {holds} sample {twice} more than once; each sample once{hint}")
     return array
+
+
+def as_bits(given: Any, n_samples: int, *, name: str = "indices") -> NDArray[np.uint8]:
+    """The set of ids that as_indices reads, as a bit per sample: ceil(n_samples / 8) bytes, the lowest of a byte first.
+    Raises as as_indices does."""
+    array = _array(given, name)
+    if array.dtype == np.bool_ and array.shape == (n_samples,):
+        return np.packbits(array, bitorder="little")
+    bits = np.zeros(-(-n_samples // 8), np.uint8)
+    ops.set_bits(bits, as_indices(array, n_samples, name=name, as_set=True))
+    return bits
 
 
 def _array(given: Any, name: str) -> NDArray[Any]:

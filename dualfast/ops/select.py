@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch  # before _C, so that both share one OpenMP runtime
@@ -15,6 +16,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bits: TypeAlias = NDArray[np.uint8]  # one bit per sample, the lowest of a byte first
+Numbers: TypeAlias = NDArray[np.uint16] | NDArray[np.int32]
 
 ZERO_WEIGHT_KEY = 2000.0  # what a weight of zero adds to its key: past the key of any positive weight
 
@@ -66,6 +68,29 @@ def set_level(level: int) -> None:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Which of N samples may be drawn, each within its group.
+
+    numbers: (N,) uint16 or int32, the group of each sample; None: all are in group 0. allowed: ceil(N / 8) bytes; None:
+    all. A sample whose bit is not set, or whose number is not in 0..count-1, is in no group.
+    """
+
+    count: int = 1
+    numbers: Numbers | None = None
+    allowed: Bits | None = None
+
+    def sizes(self, n_samples: int, threads: int | None = None) -> Ints:
+        """How many samples each group has (count,)."""
+        sizes: Ints = _C.count_groups(
+            self.numbers, self.allowed, n_samples, self.count, threads or torch.get_num_threads()
+        )
+        return sizes
+
+
+ALL = Groups()
+
+
+@dataclass(frozen=True)
 class Classified:
     """The samples of a race, compared with a bracket [low, high] in float32.
 
@@ -83,21 +108,101 @@ class Classified:
 
 
 def classify(
-    race: Race, low: float, high: float, threads: int | None = None, prefault_buffer: Ints | None = None
+    race: Race,
+    low: float,
+    high: float,
+    threads: int | None = None,
+    prefault_buffer: Ints | None = None,
+    allowed: Bits | None = None,
 ) -> Classified:
     """Compares every key with [low, high] as far as float32 can decide, at the speed of memory. prefault_buffer: an
-    uninitialised array whose pages are requested meanwhile.
+    uninitialised array whose pages are requested meanwhile. allowed: as of Groups; the others are not looked at.
 
     Raises ValueError for a score that is negative, NaN or infinite and a mean outside [0, 1].
     """
+    origin = low if np.isfinite(low) else high if np.isfinite(high) else math.log(math.log(2))
+    bounds = np.array([low]), np.array([high])
+    groups = Groups(1, None, allowed)
+    kept, n_kept, undecided, ratios, error = _classify(race, groups, *bounds, origin, threads, prefault_buffer)
+    return Classified(kept, int(n_kept[0]), undecided, ratios, error)
+
+
+def classify_groups(
+    race: Race, groups: Groups, low: Floats, high: Floats, origin: float, threads: int | None = None
+) -> tuple[Bits, Ints, Ints]:
+    """classify for a bracket per group, low and high (groups.count,): the bits, how many are set of each group, and the
+    undecided. origin: a key near the brackets; those further than REACH from it decide nothing. Raises as classify."""
+    kept, n_kept, undecided, _, _ = _classify(race, groups, low, high, origin, threads, None)
+    return kept, n_kept, undecided
+
+
+def _classify(
+    race: Race,
+    groups: Groups,
+    low: Floats,
+    high: Floats,
+    origin: float,
+    threads: int | None,
+    prefault_buffer: Ints | None,
+) -> tuple[Bits, Ints, Ints, NDArray[np.float32], float]:
+    threads = threads or torch.get_num_threads()
     kept, n_kept, undecided, ratios, error, bad = _C.classify(
-        *_fields(race), threads or torch.get_num_threads(), low, high, prefault_buffer
+        *_fields(race), threads, groups.numbers, groups.allowed, low, high, origin, prefault_buffer
     )
     if bad >= 0:
         for name, column, most in (("score", race.score, np.finfo(np.float64).max), ("mean", race.mean, 1.0)):
             if column is not None and not 0 <= column[bad] <= most:
                 raise ValueError(f"{name}[{bad}] is {column[bad]}; it must lie in [0, {'1]' if most == 1 else 'inf)'}")
-    return Classified(kept, n_kept, undecided, ratios, error)
+    return kept, n_kept, undecided, ratios, error
+
+
+REACH = 40.0  # how far from each other the keys may lie that float32 compares with brackets of groups
+BINS = 1 << 20  # of a histogram of keys, over all groups and threads, to stay in the second-level caches
+
+
+def key_histogram(
+    race: Race, groups: Groups, low: float, high: float, origin: float, threads: int | None = None
+) -> tuple[Ints, Floats, float]:
+    """How many keys of each group lie between edges (bins + 1,), -inf and inf at the ends, that divide low to high:
+    counts (groups.count, bins), where each key is known up to the error that is returned last. 16 to 4096 bins. origin:
+    as for classify_groups."""
+    threads = threads or torch.get_num_threads()
+    bins = min(max(BINS // threads // groups.count, 16), 4096)
+    counts, edges, error = _C.key_histogram(
+        *_fields(race), threads, groups.numbers, groups.allowed, groups.count, low, high, origin, bins
+    )
+    return counts, edges, error
+
+
+def settle_groups(
+    kept: Bits, groups: Groups, n_samples: int, undecided: Ints, keys: Floats, missing: Ints, low: Floats, high: Floats
+) -> Floats:
+    """Marks as kept, of the undecided samples with these keys, the missing[g] smallest of each group g, ties to the
+    lower position. Returns the largest key that was chosen of each group, -inf for none, and NaN for a group whose
+    bracket did not contain the threshold: it has to be drawn again with a wider one."""
+    last: Floats = _C.settle_groups(
+        kept, groups.numbers, groups.allowed, n_samples, undecided, keys, missing, low, high
+    )
+    return last
+
+
+def outside(
+    column: Column, low: float, high: float, bits: Bits | None = None, threads: int | None = None
+) -> tuple[int, int]:
+    """How many values of column (N,) lie outside [low, high], are infinite or NaN, and the position of the first, or
+    -1. With bits, ceil(N / 8) bytes, theirs are cleared."""
+    most = np.finfo(np.float64).max
+    n, first = _C.outside(column, max(low, -most), min(high, most), threads or torch.get_num_threads(), bits)
+    return n, first
+
+
+def number_labels(labels: NDArray[Any], threads: int | None = None) -> tuple[NDArray[np.uint16], Ints] | None:
+    """Labels (N,) of any integers as uint16, and how many there are of each, 0 up to the largest; None where one is
+    negative or above 65534."""
+    if labels.dtype not in (np.int32, np.int64):
+        labels = labels.astype(np.int32 if labels.itemsize < 4 else np.int64)
+    numbers, sizes = _C.number_labels(np.ascontiguousarray(labels), threads or torch.get_num_threads())
+    return (numbers, sizes) if len(sizes) else None
 
 
 def largest(column: Column, k: int, threads: int | None = None) -> Ints:
@@ -119,6 +224,18 @@ def positions(bits: Bits, n: int, threads: int | None = None, out: Ints | None =
     where = np.empty(n, np.int64) if out is None else out
     _C.positions(bits, where, threads or torch.get_num_threads())
     return where
+
+
+def count_bits(bits: Bits) -> int:
+    """How many bits are set."""
+    n: int = _C.count_bits(bits)
+    return n
+
+
+def bits_at(bits: Bits, where: Ints) -> NDArray[np.bool_]:
+    """Whether the bits at these positions are set."""
+    at: NDArray[np.bool_] = (bits[where >> 3] >> (where & 7) & 1).astype(np.bool_)
+    return at
 
 
 def set_bits(bits: Bits, where: Ints) -> None:

@@ -57,9 +57,7 @@ def open_datasets(
 
     def prepare() -> None:
         try:
-            if run_dir.test_beton not in paths and needs_test:
-                raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
-            _write_missing(paths, config, progress, try_model)
+            _write_missing(paths, config, progress, try_model, needs_test)
         except Exception:
             run_dir.withdraw()
             raise
@@ -110,7 +108,9 @@ def _open_beton(path: Path, source: str, config: Data) -> Beton:
     return opened
 
 
-def _write_missing(paths: dict[Path, str], config: Data, progress: Progress, try_model: TryModel) -> None:
+def _write_missing(
+    paths: dict[Path, str], config: Data, progress: Progress, try_model: TryModel, needs_test: bool
+) -> None:
     """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
     parts: dict[Path, Beton | Source] = {}
     for path, source in paths.items():
@@ -120,6 +120,8 @@ def _write_missing(paths: dict[Path, str], config: Data, progress: Progress, try
             progress.step(f"reading {source}")
             parts[path] = sources.open_source(source, reading_of(config), is_test=bool(parts))
     train, *test = parts
+    if needs_test and not test:
+        raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
     _check_labels(parts[train])
     for path in test:
         parts[path] = _with_classes_of(parts[train], parts[path], paths[path], progress)

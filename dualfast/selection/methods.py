@@ -31,7 +31,7 @@ from dualfast.ops import Bits, Floats, Ints
 from dualfast.scoring import scores, trajectories
 from dualfast.scoring.trajectories import score as score
 from dualfast.selection.beta import Beta, Statistics, beta_from, c_d_number
-from dualfast.selection.draw import draw, smallest, warn_if_filled_up
+from dualfast.selection.draw import Pool, draw, smallest, warn_if_filled_up
 from dualfast.selection.quotas import shares
 
 Columns: TypeAlias = tuple[NDArray[Any], ...]
@@ -52,6 +52,11 @@ class Samples:
     columns: Columns = ()
     ids: Ints | None = None
     first: int = 0
+
+    def at(self, where: Ints) -> Samples:
+        """Those at these positions."""
+        ids = where + self.first if self.ids is None else self.ids[where]
+        return Samples(len(where), self.seed, tuple(column[where] for column in self.columns), ids)
 
     def uniform(self) -> ops.Race:
         """The race in which all weights are 1."""
@@ -88,6 +93,11 @@ class Method(ABC):
     @abstractmethod
     def pick(self, samples: Samples, n: int) -> Ints:
         """The ascending positions (n,) int64 of those kept."""
+
+    def draw(self, samples: Samples, pool: Pool) -> Ints:
+        """The ascending positions of those kept: of each group of the pool its quota, and the forced ones."""
+        kept = [where[self.pick(samples.at(where), quota)] for where, quota in pool.members(samples.count) if quota]
+        return np.sort(np.concatenate([pool.forced, *kept]))
 
     @classmethod
     def options(cls) -> dict[str, Field[Any]]:
@@ -135,10 +145,13 @@ class WeightedMethod(KeyedMethod):
         found = ops.classify(race, low, high)
         return found.kept, found.n_kept, found.undecided, ops.race_keys(race, found.undecided)
 
-    def pick(self, samples: Samples, n: int) -> Ints:
-        kept, last = draw(self.race(samples), n)
-        if last > ops.ZERO_WEIGHT_KEY / 2:
-            warn_if_filled_up(self.n_positive(samples), samples.count, n)
+    def draw(self, samples: Samples, pool: Pool) -> Ints:
+        kept, last = draw(self.race(samples), pool)
+        filled = last > ops.ZERO_WEIGHT_KEY / 2
+        if filled.any():
+            pairs = zip(pool.members(samples.count), filled.tolist(), strict=True)
+            where = np.concatenate([members for (members, _), is_filled in pairs if is_filled])
+            warn_if_filled_up(self.n_positive(samples.at(where)), len(where), int(pool.quotas[filled].sum()))
         return kept
 
 
@@ -327,9 +340,14 @@ def kept_end(score: str) -> str:
     return "low" if score in LOW_IS_KEPT else "high"
 
 
+def valid_range(name: str) -> tuple[float, float]:
+    """Between which values, both included, a valid score lies; it is finite, too."""
+    return RANGES.get(name, (0.0, math.inf) if name in COLUMNS else (-math.inf, math.inf))
+
+
 def bad_scores(name: str, column: NDArray[Any]) -> NDArray[np.bool_]:
     """Which samples have no valid score: NaN, infinite, or out of the score's range."""
-    low, high = RANGES.get(name, (0.0, math.inf) if name in COLUMNS else (-math.inf, math.inf))
+    low, high = valid_range(name)
     valid = np.isfinite(column)
     if low > -math.inf:
         valid &= column >= low

@@ -6,13 +6,14 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Context
-from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast import ops
 from dualfast.config import check_ratio
 from dualfast.notices import warn
 
@@ -33,45 +34,63 @@ def kept_count(n_samples: int, prune_ratio: float) -> int:
     return math.floor(EXACT.fma(EXACT.subtract(1, removed), n_samples, EXACT.create_decimal("0.5")))
 
 
-def class_quotas(
-    labels: Any, per_class: PerClass, n_samples: int, n: int, forced: Ints, allowed: NDArray[np.bool_] | None
-) -> list[tuple[Ints, int]]:
-    """For each class the ids that may be drawn and how many of them, so that with the forced ids n are kept.
+@dataclass(frozen=True)
+class Classes:
+    """The classes of N samples: numbers (N,) is the class of each, sizes (G,) how many each number has; of the numbers
+    that occur, rows (C,), the names (C,), ascending."""
 
-    labels (n_samples,) int; allowed: a mask (n_samples,), None for all. A class with too few samples gives the rest to
-    the others, with a warning. ValueError for labels or quotas that do not fit.
+    numbers: ops.Numbers
+    sizes: Ints
+    rows: Ints
+    names: list[Any]
+
+    @classmethod
+    def of(cls, labels: Any, n_samples: int) -> Classes:
+        """labels (n_samples,): integers or names; ValueError for others."""
+        if labels is None:
+            raise ValueError("per_class needs labels, one int per sample")
+        labels = checked_labels(labels, n_samples)
+        if labels.dtype.kind in "iub" and (numbered := ops.number_labels(labels)) is not None:
+            rows = np.flatnonzero(numbered[1])
+            return cls(*numbered, rows, rows.tolist())
+        names, inverse = np.unique(labels, return_inverse=True)
+        numbers: ops.Numbers = inverse.astype(np.uint16) if len(names) < 2**16 else inverse.astype(np.int32)
+        return cls(numbers, np.bincount(inverse), np.arange(len(names)), names.tolist())
+
+
+def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, available: Ints) -> Ints:
+    """How many to draw of each class, by number (G,), so that with the forced ids n are kept.
+
+    available (G,): how many may be drawn. A class with too few samples gives the rest to the others, with a warning.
+    ValueError for quotas that do not fit.
     """
-    if labels is None:
-        raise ValueError("per_class needs labels, one int per sample")
-    labels = checked_labels(labels, n_samples)
-    classes, inverse = np.unique(labels, return_inverse=True)
-    sizes: list[int] = np.bincount(inverse, minlength=len(classes)).tolist()
+    rows, names = classes.rows, classes.names
+    sizes: list[int] = classes.sizes[rows].tolist()
     if per_class is True:
         quotas = shares(sizes, n)
     elif per_class == "equal":
-        quotas = shares([1] * len(classes), n)
+        quotas = shares([1] * len(names), n)
     elif isinstance(per_class, Mapping):
-        unknown = set(per_class) - set(classes.tolist())
+        unknown = set(per_class) - set(names)
         if unknown:
             raise ValueError(f"per_class names the class {min(unknown)}, which no sample has")
-        quotas = [int(per_class.get(c, 0)) for c in classes.tolist()]
+        quotas = [int(per_class.get(c, 0)) for c in names]
         if min(quotas) < 0 or sum(quotas) != n:
             raise ValueError(f"the quotas of per_class add up to {sum(quotas)}; prune_ratio keeps {n}")
     else:
         raise ValueError(f"per_class is {per_class!r}; give True, False, equal or a mapping from class to number")
-    already: list[int] = np.bincount(inverse[forced], minlength=len(classes)).tolist()
-    drawable = np.arange(n_samples) if allowed is None else np.flatnonzero(allowed)
-    by_class = drawable[np.argsort(inverse[drawable], kind="stable")]
-    available: list[int] = np.bincount(inverse[drawable], minlength=len(classes)).tolist()
+    already: list[int] = np.bincount(classes.numbers[forced], minlength=len(classes.sizes))[rows].tolist()
     wanted = [max(quota - kept, 0) for quota, kept in zip(quotas, already, strict=True)]
-    final = fitted(wanted, available, n - len(forced))
-    short = {c: w - f for c, w, f in zip(classes.tolist(), wanted, final, strict=True) if f < w}
+    final = fitted(wanted, available[rows].tolist(), n - len(forced))
+    short = {c: w - f for c, w, f in zip(names, wanted, final, strict=True) if f < w}
     if short:
         named = ", ".join(f"{c} ({missing})" for c, missing in list(short.items())[:5])
         warn(f"{len(short)} classes fall short of their quota: {named}; other classes make up the number")
     if per_class is True:
-        final = one_of_each(final, [a if not k else 0 for a, k in zip(available, already, strict=True)])
-    return list(zip(np.split(by_class, np.cumsum(available)[:-1]), final, strict=True))
+        final = one_of_each(final, [a if not k else 0 for a, k in zip(available[rows].tolist(), already, strict=True)])
+    by_number = np.zeros(len(classes.sizes), np.int64)
+    by_number[rows] = final
+    return by_number
 
 
 def one_of_each(counts: list[int], available: list[int]) -> list[int]:
@@ -94,7 +113,12 @@ def class_counts(labels: Any) -> Counter[Any]:
     labels = np.asarray(labels)
     if labels.dtype.kind == "f":  # a column of a score table, read as floats, NaN where it has no label
         labels = labels[np.isfinite(labels)].astype(np.int64)
-    classes, counts = np.unique(labels, return_counts=True)
+    numbered = ops.number_labels(labels) if labels.dtype.kind in "iub" else None
+    if numbered is not None:
+        classes = np.flatnonzero(numbered[1])
+        counts = numbered[1][classes]
+    else:
+        classes, counts = np.unique(labels, return_counts=True)
     return Counter(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
 
 
@@ -142,9 +166,7 @@ def fitted(wanted: list[int], available: list[int], n: int) -> list[int]:
 def shares(sizes: list[int], n: int) -> list[int]:
     """n split in proportion to sizes, exact in total: largest remainder, ties to the earlier."""
     total = sum(sizes)
-    exact = [Fraction(size * n, total) for size in sizes]
-    quotas = [math.floor(share) for share in exact]
-    order = sorted(range(len(sizes)), key=lambda i: (quotas[i] - exact[i], i))
-    for i in order[: n - sum(quotas)]:
-        quotas[i] += 1
-    return quotas
+    quotas, remainders = zip(*(divmod(size * n, total) for size in sizes), strict=True)
+    order = sorted(range(len(sizes)), key=lambda i: (-remainders[i], i))
+    more = set(order[: n - sum(quotas)])
+    return [quota + (i in more) for i, quota in enumerate(quotas)]

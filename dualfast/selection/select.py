@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast import ops
 from dualfast.config import GivenCD
-from dualfast.data.index_list import as_indices
+from dualfast.data.index_list import as_bits, as_indices
 from dualfast.notices import warn
-from dualfast.ops import Ints
+from dualfast.ops import Bits, Ints
 from dualfast.scoring.scores import lacks
 from dualfast.selection import beta
-from dualfast.selection.draw import smallest
-from dualfast.selection.methods import Method, Samples, bad_scores
-from dualfast.selection.quotas import PerClass, checked_labels, class_counts, class_quotas, without_samples
+from dualfast.selection.draw import Pool, smallest
+from dualfast.selection.methods import Method, Samples, bad_scores, valid_range
+from dualfast.selection.quotas import Classes, PerClass, class_counts, class_quotas, without_samples
 from dualfast.selection.quotas import kept_count as kept_count
 from dualfast.selection.spec import SelectionSpec
 
@@ -86,10 +87,13 @@ def select(
 
 def _warn_of_lost_classes(labels: NDArray[Any], kept: Ints, among: Any, exclude: Any) -> None:
     """Names the classes that keep no sample, of those that might."""
-    might = as_indices(among, len(labels), name="among", as_set=True)
-    if exclude is not None:
-        might = np.setdiff1d(might, as_indices(exclude, len(labels), name="exclude", as_set=True))
-    if lost := without_samples(class_counts(labels[might]), class_counts(labels[kept])):
+    might = labels
+    if among is not None or exclude is not None:
+        where = as_indices(among, len(labels), name="among", as_set=True)
+        if exclude is not None:
+            where = np.setdiff1d(where, as_indices(exclude, len(labels), name="exclude", as_set=True))
+        might = labels[where]
+    if lost := without_samples(class_counts(might), class_counts(labels[kept])):
         warn(lost)
 
 
@@ -108,27 +112,18 @@ def select_in_memory(spec: SelectionSpec, scores: Any, *, labels: Any = None, am
     allowed = _allowed(spec, columns, among, forced)
     if allowed is None and not method.checks_scores:
         columns.check()
-    drawable = n_samples - len(forced) if allowed is None else int(np.count_nonzero(allowed))
+    drawable = n_samples - len(forced) if allowed is None else ops.count_bits(allowed)
     if not 0 <= n - len(forced) <= drawable:
         raise ValueError(
             f"prune_ratio {spec.prune_ratio} keeps {n} of {n_samples} samples, but {len(forced)} are forced and "
             f"{drawable} more may be kept; change prune_ratio, or what is forced or left out"
         )
-
-    def pick(ids: Ints | None, count: int) -> Ints:
-        """`count` of ids (None: of all), sorted."""
-        try:
-            where = method.pick(columns.samples(spec.seed, ids), count)
-        except ValueError:
-            columns.check()  # names the score and counts the samples
-            raise
-        return where if ids is None else ids[where]
-
-    if spec.per_class is False:
-        kept = pick(None if allowed is None else np.flatnonzero(allowed), n - len(forced))
-        return np.sort(np.concatenate([forced, kept])) if len(forced) else kept
-    classes = class_quotas(labels, spec.per_class, n_samples, n, forced, allowed)
-    return np.sort(np.concatenate([forced, *(pick(members, quota) for members, quota in classes if quota)]))
+    pool = _pool(spec, n, forced, allowed, None if spec.per_class is False else Classes.of(labels, n_samples))
+    try:
+        return method.draw(columns.samples(spec.seed), pool)
+    except ValueError:
+        columns.check()  # names the score and counts the samples
+        raise
 
 
 def _count(scores: Any) -> int:
@@ -140,21 +135,31 @@ def _count(scores: Any) -> int:
     return len(scores.dual)
 
 
-def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -> NDArray[np.bool_] | None:
-    """Mask (N,) of what may be drawn, or None: all."""
+def _pool(spec: SelectionSpec, n: int, forced: Ints, allowed: Bits | None, classes: Classes | None) -> Pool:
+    """n samples in all: of all that are allowed, or of each class its share."""
+    if classes is None:
+        return Pool(np.array([n - len(forced)]), ops.Groups(allowed=allowed), forced)
+    groups = ops.Groups(len(classes.sizes), classes.numbers, allowed)
+    available = classes.sizes if allowed is None else groups.sizes(len(classes.numbers))
+    return Pool(class_quotas(classes, spec.per_class, n, forced, available), groups, forced)
+
+
+def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -> Bits | None:
+    """A bit for each sample that may be drawn, or None: all."""
     cut, n_samples = spec.mislabel_cut, columns.n_samples
     if among is None and spec.exclude is None and not len(forced) and not cut and not spec.skip_bad:
         return None
-    mask = np.full(n_samples, among is None)
-    if among is not None:
-        mask[as_indices(among, n_samples, name="among", as_set=True)] = True
+    if among is None:
+        bits = np.packbits(np.ones(n_samples, np.bool_), bitorder="little")
+    else:
+        bits = as_bits(among, n_samples, name="among")
     if spec.exclude is not None:
-        excluded = as_indices(spec.exclude, n_samples, name="exclude", as_set=True)
-        both = np.intersect1d(excluded, forced)
+        excluded = as_bits(spec.exclude, n_samples, name="exclude")
+        both = forced[ops.bits_at(excluded, forced)]
         if len(both):
             raise ValueError(f"sample {both[0]} is both excluded and forced; leave it out of one of the two")
-        mask[excluded] = False
-    mask[forced] = False
+        bits &= ~excluded
+    bits &= ~as_bits(forced, n_samples)
     if cut:
         if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or not 0 < cut < n_samples:
             raise ValueError(f"mislabel_cut is {cut!r}; give a number of samples, 0 to {n_samples - 1}")
@@ -163,13 +168,13 @@ def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -
             aum[bad_scores("aum", aum)] = np.inf
         else:
             columns.check("aum")
-        mask[smallest(aum, int(cut))] = False
+        bits &= ~as_bits(smallest(aum, int(cut)), n_samples)
     if spec.skip_bad:
         for name in columns.needed:
-            mask &= ~bad_scores(name, columns[name])
+            ops.outside(columns[name], *valid_range(name), bits)
     else:
         columns.check()
-    return mask
+    return bits
 
 
 class _Columns:
@@ -190,22 +195,18 @@ class _Columns:
             raise ValueError(f"{name} has the shape {column.shape}; {self.n_samples} samples need ({self.n_samples},)")
         return np.ascontiguousarray(column, None if column.dtype in (np.float32, np.float64) else np.float64)
 
-    def samples(self, seed: int, ids: Ints | None) -> Samples:
-        """The samples of these ids; None: all."""
-        if ids is None:
-            return Samples(self.n_samples, seed, self._all)
-        return Samples(len(ids), seed, tuple(column[ids] for column in self._all), ids)
+    def samples(self, seed: int) -> Samples:
+        return Samples(self.n_samples, seed, self._all)
 
     def check(self, *names: str) -> None:
         """ValueError for a sample without a valid score, with the number of such samples."""
         for name in names or self.needed:
             column = self[name]
-            bad = bad_scores(name, column)
-            if bad.any():
-                at = int(np.argmax(bad))
-                why = "seen too few times to be scored" if math.isnan(column[at]) else "out of its range"
+            n_bad, first = ops.outside(column, *valid_range(name))
+            if n_bad:
+                why = "seen too few times to be scored" if math.isnan(column[first]) else "out of its range"
                 raise ValueError(
-                    f"{name}[{at}] is {column[at]:g} ({why}), with {int(bad.sum())} such samples of {self.n_samples}; "
+                    f"{name}[{first}] is {column[first]:g} ({why}), with {n_bad} such samples of {self.n_samples}; "
                     "score them, or give skip_bad=True to leave them out"
                 )
 
@@ -241,9 +242,9 @@ def explain(scores: Any, prune_ratio: float, *, c_d: GivenCD = 4.0, labels: Any 
     inclusion = beta.expected_inclusion(log_w, spec.prune_ratio)
     counts = None
     if labels is not None:
-        classes, inverse = np.unique(checked_labels(labels, n_samples), return_inverse=True)
-        expected = np.bincount(inverse[where], inclusion, len(classes)) * (n / inclusion.sum())
-        counts = dict(zip(classes.tolist(), expected.tolist(), strict=True))
+        classes = Classes.of(labels, n_samples)
+        expected = np.bincount(classes.numbers[where], inclusion, len(classes.sizes)) * (n / inclusion.sum())
+        counts = dict(zip(classes.names, expected[classes.rows].tolist(), strict=True))
     return Explanation(
         n_samples,
         n,

@@ -15,7 +15,7 @@ from scipy import stats
 import dualfast
 from dualfast import ops, reference
 from dualfast.selection import beta
-from dualfast.selection.draw import bracket, draw, probe, ratio_limits, smallest, within
+from dualfast.selection.draw import Pool, bracket, draw, probe, ratio_limits, smallest, within
 from dualfast.selection.quotas import fitted, one_of_each, shares
 from dualfast.selection.select import explain, kept_count, select
 
@@ -138,7 +138,7 @@ def test_same_for_threads_levels_and_runs() -> None:
             for threads in (1, 2, 5):
                 assert ops.race_keys(race, threads=threads).tobytes() == want.tobytes()
                 assert ops.race_keys(race, kept, threads).tobytes() == want[kept].tobytes()
-                where, last = draw(race, 20_000, threads)
+                where, last = draw(race, Pool.of(20_000), threads)
                 assert where.tobytes() == kept.tobytes()
                 assert last == want[kept].max()
                 torch.set_num_threads(threads)
@@ -223,7 +223,7 @@ def test_a_wrong_bracket_is_widened(monkeypatch: pytest.MonkeyPatch) -> None:
     want = smallest(ops.race_keys(race), 5000)
     for wrong in ((-1e3, -9e2), (9e2, 1e3), (math.inf, math.inf), (-math.inf, -math.inf)):
         monkeypatch.setattr("dualfast.selection.draw.bracket", lambda *_, wrong=wrong: wrong)
-        assert (draw(race, 5000)[0] == want).all()
+        assert (draw(race, Pool.of(5000))[0] == want).all()
 
 
 def test_probe_and_bracket() -> None:
@@ -383,18 +383,18 @@ def test_extreme_weights_ties_and_ends() -> None:
     race = ops.Race(9000, 3, weights)
     keys = ops.race_keys(race)
     for n in (0, 1, 2999, 3000, 3001, 6000, 6001, 8999, 9000):
-        drawn, _ = draw(race, n)
+        drawn, _ = draw(race, Pool.of(n))
         assert (drawn == reference.smallest(keys, n)).all()
         assert weights[drawn].sum() == pytest.approx(min(n, 3000))
         assert (weights[drawn] > 0).sum() == min(n, 6000)
     # What has no weight is filled in uniformly: of 3,000 the one extra is any.
     extra = set()
     for seed in range(20):
-        drawn, _ = draw(ops.Race(9000, seed, weights), 6001)
+        drawn, _ = draw(ops.Race(9000, seed, weights), Pool.of(6001))
         extra.update(drawn[weights[drawn] == 0].tolist())
     assert len(extra) > 15
     same = ops.Race(20_000, 0, ids=np.zeros(20_000, np.int64))  # every key equal
-    assert draw(same, 7)[0].tolist() == list(range(7))
+    assert draw(same, Pool.of(7))[0].tolist() == list(range(7))
 
 
 def test_too_few_weights_are_filled_with_a_warning() -> None:
