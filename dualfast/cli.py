@@ -34,7 +34,7 @@ from dualfast.config import (
     reading_of,
     storing_of,
 )
-from dualfast.errors import DualfastError, Stopped, in_flags
+from dualfast.errors import DualfastError, Stopped, in_flags, printable
 from dualfast.runs.progress import Console
 
 
@@ -193,6 +193,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.debug:
             raise
         return _fail(error, args)
+    except MemoryError as error:
+        if args.debug:
+            raise
+        return _fail(f"not enough memory; {str(error) or 'close other programs, or use a larger machine'}")
     except ModuleNotFoundError as error:
         if args.debug or error.name is None or error.name.startswith("dualfast"):
             raise
@@ -244,7 +248,7 @@ def _recipe(argv: list[str]) -> dict[str, Any]:
 
 
 def _fail(error: object, args: Command | None = None) -> int:
-    print(f"dualfast: error: {' '.join(_in_flags(error, args).split())}", file=sys.stderr)
+    print(f"dualfast: error: {printable(' '.join(_in_flags(error, args).split()))}", file=sys.stderr)
     return 2
 
 
@@ -260,7 +264,7 @@ def _is_rank0() -> bool:
 
 def _note(message: object) -> None:
     if _is_rank0():
-        print(f"dualfast: note: {message}", file=sys.stderr)
+        print(f"dualfast: note: {printable(message)}", file=sys.stderr)
 
 
 def _resume_command(arguments: list[str]) -> str:
@@ -279,7 +283,7 @@ def _run(args: Run) -> None:
         return
     print_table(rows)
     if run_dir.report_path.exists():
-        print(f"report: {run_dir.report_path}")
+        print(f"report: {printable(run_dir.report_path)}")
 
 
 def _score(args: Score) -> None:
@@ -288,7 +292,7 @@ def _score(args: Score) -> None:
     with Console() as console:
         path = commands.score(args, console)
     if _is_rank0():
-        print(f"scores: {path}")
+        print(f"scores: {printable(path)}")
 
 
 def _train(args: Train) -> None:
@@ -298,7 +302,7 @@ def _train(args: Train) -> None:
         run_dir, row = commands.train(args, console)
     if _is_rank0():
         print_table([row])
-        print(f"model: {run_dir.model_path}")
+        print(f"model: {printable(run_dir.model_path)}")
 
 
 def _select(args: Select) -> None:
@@ -317,7 +321,7 @@ def _select(args: Select) -> None:
     with Console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
         kept, removed = write_list(spec, args.scores, args.out, fingerprint=fingerprint, **shown)
-    print(f"{args.out}: kept {kept} of {kept + removed}, removed {removed}")
+    print(f"{printable(args.out)}: kept {kept} of {kept + removed}, removed {removed}")
 
 
 def _write(args: Write) -> None:
@@ -343,7 +347,7 @@ def _write(args: Write) -> None:
 def _verify(args: Verify) -> None:
     from dualfast.data.beton import verify
 
-    print(verify(args.path, full=args.full))
+    print(printable(verify(args.path, full=args.full)))
 
 
 def _compact(args: Compact) -> None:
@@ -359,7 +363,7 @@ def _compact(args: Compact) -> None:
 def _report(args: Report) -> None:
     from dualfast.runs import commands
 
-    print(f"report: {commands.report(args.out)}")
+    print(f"report: {printable(commands.report(args.out))}")
 
 
 def _bench(args: Bench) -> None:
@@ -394,6 +398,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     """Prints the results as a table: a line for each prune ratio and method, mean and spread over seeds."""
     from rich.console import Console as RichConsole
     from rich.table import Table
+    from rich.text import Text
 
     from dualfast.report.summary import COLUMNS, summarise
 
@@ -401,7 +406,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "method" else "right")
     for line in summarise(rows):
-        table.add_row(*line)
+        table.add_row(*(Text(printable(cell)) for cell in line))
     console = RichConsole(highlight=False)
     if not console.is_terminal:  # a file has no width to fit
         console.width = 200

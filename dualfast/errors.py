@@ -37,13 +37,21 @@ class MissingPackage(DualfastError, ImportError):
     """An optional package is not installed; the message names it."""
 
 
-class DamagedCheckpoint(DualfastError):
+class DamagedCheckpoint(DualfastError, ValueError):
     """A checkpoint file that is incomplete or corrupted."""
 
 
 class Stopped(BaseException):
     """SIGTERM or SIGUSR1 stopped the command, and everything is saved; the text says where it stopped. No Exception,
     so that no handler of errors takes it for one."""
+
+
+def printable(text: object) -> str:
+    """The text in one line without control characters: names of files may hold escape sequences that a terminal obeys,
+    or characters that reverse what is read. They are shown as Python writes them, such as \\x1b."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+    )
 
 
 def in_flags(message: str, options: list[str]) -> str:

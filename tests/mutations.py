@@ -35,6 +35,30 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = [
+    Mutation(
+        "dualfast/storage/files.py",
+        "os.O_CREAT | os.O_NOFOLLOW",
+        "os.O_CREAT",
+        "tests/storage/test_files.py::test_what_was_put_under_a_foreseeable_name_is_not_written_to",
+    ),
+    Mutation(
+        "dualfast/storage/files.py",
+        "status.st_nlink <= 1",
+        "True",
+        "tests/storage/test_files.py::test_what_was_put_under_a_foreseeable_name_is_not_written_to",
+    ),
+    Mutation(
+        "dualfast/storage/npy.py",
+        "> n_bytes - file.tell()",
+        "> 1 << 60",
+        "tests/storage/test_npy.py::test_headers_are_not_believed",
+    ),
+    Mutation(
+        "dualfast/errors.py",
+        "character if character.isprintable() else",
+        "character if True else",
+        "tests/test_cli.py::test_names_of_files_do_not_reach_the_terminal_as_they_are",
+    ),
     Mutation("kernels/step.py", "- hard * q)", "- hard * (1 - p))", KERNELS + "test_confident_rows_keep_their_digits"),
     Mutation(
         "kernels/step.py",
@@ -686,9 +710,15 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/beton/publish.py",
-        "checksums.forget(path)",
-        "pass",
-        RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before the checksums-write]",
+        "names.save(path, beton.fingerprint, waiting=True)",
+        "names.save(path, beton.fingerprint)",
+        RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before its name-write]",
+    ),
+    Mutation(
+        "dualfast/data/beton/publish.py",
+        "checksums.save(path, sums, waiting=True)",
+        "checksums.save(path, sums)",
+        RESUMABLE + "test_sidecars_are_those_of_the_file_whenever_it_stops[before its name-write]",
     ),
     Mutation(
         "dualfast/data/beton/compact.py",

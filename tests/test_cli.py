@@ -246,6 +246,19 @@ def test_a_folder_of_photographs_through_the_same_command(real_data: Path, tmp_p
     assert "fewer" in done.stdout + done.stderr or "some get none" in done.stdout
 
 
+def test_names_of_files_do_not_reach_the_terminal_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/\x1b[2J\x1b[32mall images written.jpg", "b/1.jpg"):
+        (tmp_path / "d" / name).parent.mkdir(parents=True)
+        (tmp_path / "d" / name).write_bytes(b"x")
+    assert cli.main(["write", "d", "x.beton"]) == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert r"a/\x1b[2J\x1b[32mall images" in error
+
+
 def test_a_terminal_that_cannot_show_a_name_gets_it_escaped(tmp_path: Path) -> None:
     run_dir = tmp_path / "caf\u00e9"
     make_run(run_dir)

@@ -92,6 +92,11 @@ def test_messages_in_the_words_of_the_command_line(message: str, said: str) -> N
     assert errors.in_flags(message, []) == message
 
 
+def test_what_a_terminal_obeys_is_shown_as_text() -> None:
+    name = "a\x1b]0;owned\x07\x1b[2J\n\u202egpj.\udcff \x9b2J é 猫.jpg"
+    assert errors.printable(name) == r"a\x1b]0;owned\x07\x1b[2J\n\u202egpj.\udcff \x9b2J é 猫.jpg"
+
+
 def test_arguments_of_another_kind_are_named() -> None:
     """None of these ends in an error of Python's or torch's own."""
     table = dualfast.ScoreTable(4)

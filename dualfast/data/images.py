@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import MAX_IMAGE_BYTES, MAX_JPEG_SCANS
+from dualfast.storage.files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +77,7 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     from PIL import Image
 
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(MAGIC_BYTES)
             kinds = [kind for kind in _formats() if (accept := Image.OPEN[kind][1]) and accept(start) is True]
             if not CERTAIN.isdisjoint(kinds):

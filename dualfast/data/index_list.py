@@ -9,16 +9,18 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.data.beton import Beton
-from dualfast.storage.files import atomic, check_folder, what_is, write_text
+from dualfast.storage import npy
+from dualfast.storage.files import check_folder, waiting_for, what_is, with_sidecars, write_text
 from dualfast.storage.plain import read_json
 
-RESULT_KEYS = ("n_samples", "kept", "removed", "fingerprint", "dualfast")
+RESULT_KEYS = ("n_samples", "kept", "removed", "crc32", "fingerprint", "dualfast")
 """What a sidecar says about the result; all else in it says how the list was drawn."""
 
 # ---- index lists ----------------------------------------------------------------------------------------------------
@@ -27,10 +29,11 @@ RESULT_KEYS = ("n_samples", "kept", "removed", "fingerprint", "dualfast")
 def save_keep(
     path: str | os.PathLike[str], ids: NDArray[np.int64], *, n_samples: int, fingerprint: str | None = None, **how: Any
 ) -> None:
-    """Writes ids to `path` (.npy) and n_samples, counts, the data's fingerprint, the version and `how` to the .json
-    beside it.
+    """Writes ids to `path` (.npy) and n_samples, counts, the ids' CRC-32, the data's fingerprint, the version and `how`
+    to the .json beside it.
 
-    The list appears last: where it exists, so does its sidecar.
+    Stopped at any moment, the old list is there with its sidecar, or the new one with its own: the new sidecar waits as
+    .json.next until the list has its name, and is found there by its CRC-32.
     """
     write_keep(path, [ids], len(ids), n_samples=n_samples, fingerprint=fingerprint, **how)
 
@@ -50,19 +53,22 @@ def write_keep(
         "n_samples": n_samples,
         "kept": count,
         "removed": n_samples - count,
+        "crc32": 0,
         **how,
         "fingerprint": fingerprint,
         "dualfast": importlib.metadata.version("dualfast"),
     }
-    with atomic(path) as part:
+    with with_sidecars(path, [path.with_suffix(".json")]) as (part, sidecar):
         with open(part, "wb") as file:
             header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
             np.lib.format.write_array_header_1_0(file, header)
             for ids in pieces:
-                file.write(np.ascontiguousarray(ids, "<i8").data)
+                data = np.ascontiguousarray(ids, "<i8").data
+                file.write(data)
+                about["crc32"] = crc32(data, about["crc32"])
                 count -= len(ids)
         assert count == 0, "the pieces hold another number of ids"
-        write_text(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+        write_text(sidecar, json.dumps(about, indent=1) + "\n")
 
 
 def check_name(path: str | os.PathLike[str]) -> Path:
@@ -84,8 +90,8 @@ def load_keep(
     """
     path = Path(path)
     try:
-        ids: NDArray[np.int64] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        ids: NDArray[np.int64] = npy.load(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not an index list: {_unreadable(path, error)}") from None
     if ids.ndim != 1 or ids.dtype != np.int64:
         raise ValueError(
@@ -98,6 +104,9 @@ def load_keep(
     if about and about.get("kept") != len(ids):
         sidecar = path.with_suffix(".json").name
         raise ValueError(f"{str(path)!r} holds {len(ids)} ids and {sidecar} says {about.get('kept')}")
+    if about.get("crc32", crc32(ids.data)) != crc32(ids.data):
+        sidecar = path.with_suffix(".json").name
+        raise ValueError(f"{str(path)!r} is damaged, or {sidecar} is that of another list: their checksums differ")
     check_data(path, about, n_samples=n_samples, fingerprint=fingerprint)
     if n_samples is not None and len(ids) and ids[-1] >= n_samples:
         raise ValueError(f"{str(path)!r} holds the id {ids[-1]}; the data have {n_samples} samples")
@@ -107,15 +116,34 @@ def load_keep(
 def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What the sidecar says of the index list at `path`; empty where there is none. ValueError when it is damaged."""
     sidecar = Path(path).with_suffix(".json")
-    try:
-        about = read_json(sidecar)
-    except FileNotFoundError:
+    waiting = waiting_for(sidecar)
+    if waiting.exists():
+        about = _read_json(waiting)
+        if isinstance(about, dict) and about.get("crc32") == _crc_of(path):
+            return about
+    about = _read_json(sidecar)
+    if about is None:
         return {}
-    except ValueError:
-        about = None
     if not isinstance(about, dict):
         raise ValueError(f"{str(sidecar)!r} does not describe an index list; delete it to use the list without it")
     return about
+
+
+def _read_json(path: Path) -> Any:
+    """The value in a sidecar; None when it does not exist, False when it is damaged."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return False
+
+
+def _crc_of(path: str | os.PathLike[str]) -> int | None:
+    try:
+        return crc32(np.ascontiguousarray(npy.load(path)).data)
+    except (OSError, ValueError):
+        return None
 
 
 def check_data(
@@ -201,8 +229,8 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         if not path.is_file():
             raise ValueError(f"{name} is {str(path)!r}, which is not a file; give the .npy that was saved")
         try:
-            loaded: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            loaded = npy.load(path)
+        except (OSError, ValueError) as error:
             raise ValueError(f"{name} is {str(path)!r}, which cannot be read: {_unreadable(path, error)}") from None
         return loaded
     if isinstance(given, range):

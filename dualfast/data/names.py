@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dualfast.data.inventory import Files
 from dualfast.data.sources.source import Source
 from dualfast.storage import files
+from dualfast.storage.plain import parse_json
 
 KEY = b"dualfast"
 
@@ -68,12 +69,13 @@ class Names:
         table = self.table.select(["id", "name"]).take(ids)
         return Names(table.set_column(0, "id", [np.arange(len(ids), dtype=np.int64)]), Files.none())
 
-    def save(self, beton: str | os.PathLike[str], fingerprint: str) -> None:
-        """Beside the .beton of that fingerprint, atomically."""
+    def save(self, beton: str | os.PathLike[str], fingerprint: str, waiting: bool = False) -> None:
+        """Beside the .beton of that fingerprint, atomically; waiting: where they wait until it has its name."""
         import pyarrow.parquet as pq
 
         about = {"fingerprint": fingerprint, "other_files": self.other_files.rows(np.arange(len(self.other_files)))}
-        with files.atomic(path_of(beton)) as part:
+        file = path_of(beton)
+        with files.atomic(files.waiting_for(file) if waiting else file) as part:
             table = self.table.replace_schema_metadata({KEY: json.dumps(about)})
             pq.write_table(table, part, compression="none", use_dictionary=False)  # plain, so that grep finds a name
 
@@ -83,15 +85,20 @@ def path_of(beton: str | os.PathLike[str]) -> Path:
 
 
 def load(beton: str | os.PathLike[str], n_samples: int, fingerprint: str) -> Names | None:
-    """Of the .beton at this path; None where it has none, or they are of other data. ValueError when the file is
-    damaged."""
+    """Of the .beton at this path, also those that wait beside it; None where it has none, or they are of other data.
+    ValueError when the file is damaged."""
+    own = path_of(beton)
+    return _load(own, n_samples, fingerprint) or _load(files.waiting_for(own), n_samples, fingerprint)
+
+
+def _load(path: Path, n_samples: int, fingerprint: str) -> Names | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = path_of(beton)
     try:
-        table = pq.read_table(path)
-        about = json.loads(table.schema.metadata[KEY])
+        with files.open_regular(path) as file:
+            table = pq.read_table(file)
+        about = parse_json(table.schema.metadata[KEY], "its note")
         if about["fingerprint"] != fingerprint:
             return None
         names = Names(table, Files.of_rows(about["other_files"]))

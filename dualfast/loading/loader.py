@@ -110,7 +110,9 @@ class Loader:
                 "image_size, augment, mean, std and fill shape the default pipelines; leave out pipelines to use them"
             )
         self._pipelines = self._prepare(pipelines, custom)
-        self._pool = BufferPool(self._pipelines.requirements, self.batch_size, self.batches_ahead)
+        self._pool = BufferPool(
+            self._pipelines.requirements, min(self.batch_size, self.beton.n_samples), self.batches_ahead
+        )
         self._indices = selected_ids(indices, self.beton)
         self._check_batches()
         self._cursor = Cursor()

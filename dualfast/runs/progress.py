@@ -6,6 +6,8 @@ import signal
 import threading
 from typing import Protocol
 
+from dualfast.errors import printable
+
 
 class Progress(Protocol):
     """What a run reports while it works."""
@@ -48,7 +50,7 @@ class Console:
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -79,7 +81,7 @@ class Console:
         self.bar.update(self.task, total=images, visible=images > 0)
 
     def step(self, what: str) -> None:
-        self.bar.update(self.task, description=what)
+        self.bar.update(self.task, description=printable(what))
 
     def images(self, count: int) -> None:
         if self.interrupted:
@@ -87,4 +89,4 @@ class Console:
         self.bar.advance(self.task, count)
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(printable(line), markup=False, soft_wrap=True)

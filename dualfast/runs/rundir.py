@@ -153,7 +153,7 @@ class RunDir:
         records of its kind have."""
         found: list[dict[str, Any]] = []
         for record in Records(self.metrics_path).read():
-            kind = record.get("event") if isinstance(record, dict) else None
+            kind = str(record.get("event"))
             lacks = [name for name in EVENTS[kind] if name not in record] if kind in EVENTS else ["event"]
             if lacks:
                 raise ValueError(f"{str(self.metrics_path)!r} is damaged: the record {record!r:.80} lacks {lacks[0]}")

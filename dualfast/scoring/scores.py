@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
+from zlib import crc32
 
 import numpy as np
 import torch
 
 from dualfast.ops import layout
 from dualfast.storage.files import atomic, what_is
+from dualfast.storage.plain import parse_json
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 End: TypeAlias = Literal["high", "low"]
@@ -96,7 +98,8 @@ class Scores:
         fingerprint: str | None = None,
     ) -> None:
         """Writes a Parquet table with the columns id, name, label and class (those that are given) and one for each
-        score, atomically. labels: (N,) int; names: (N,) texts; class_names: by label, for which labels are needed."""
+        score, atomically. labels: (N,) int; names: (N,) texts; class_names: by label, for which labels are needed.
+        Every column of numbers has a checksum in the table's note, and every page one of Parquet's own."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -120,9 +123,14 @@ class Scores:
             about["class_names"] = list(class_names)
         if self.extra:
             about["extra"] = dict(self.extra_keep)
+        about["crc32"] = {
+            name: crc32(np.ascontiguousarray(column).data)
+            for name, column in columns.items()
+            if isinstance(column, np.ndarray) and column.dtype.kind in "fiu"
+        }
         table = pa.table(columns).replace_schema_metadata({"dualfast": json.dumps(about)})
         with atomic(path) as part:
-            pq.write_table(table, part)
+            pq.write_table(table, part, write_page_checksum=True)
 
     @staticmethod
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -131,26 +139,27 @@ class Scores:
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(path)
-        labels = None
+        labels, noted = None, note_of(path, schema)
         if "label" in schema.names:
-            table = pq.read_table(path, columns=[name for name in ("id", "label") if name in schema.names])
+            names = [name for name in ("id", "label") if name in schema.names]
+            table = pq.read_table(path, columns=names, page_checksum_verification=True)
+            check_columns(path, table, noted)
             labels = (table.sort_by("id") if "id" in schema.names else table)["label"].to_numpy()
-        noted = json.loads((schema.metadata or {}).get(b"dualfast", b"{}"))
         return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, fingerprint: str | None = None) -> Scores:
         """Reads a table that save() wrote, rows in order of id.
 
-        Raises ValueError for a missing, damaged or foreign file, and when `fingerprint` is given and the file was
-        written for other data.
+        Raises ValueError for a missing, damaged or foreign file, for columns that differ from their checksums, and when
+        `fingerprint` is given and the file was written for other data.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+            table = pq.read_table(path, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
             kind = what_is(path)
             why = str(error).splitlines()[0] if kind in (None, "a Parquet file") else f"it is {kind}"
             raise ValueError(f"{os.fspath(path)!r} is not a score table: {why}") from None
@@ -159,7 +168,8 @@ class Scores:
             raise ValueError(
                 f"{os.fspath(path)!r} has no column {sorted(missing)[0]!r}; it has {', '.join(table.column_names)}"
             )
-        about = json.loads((table.schema.metadata or {}).get(b"dualfast", b"{}"))
+        about = note_of(path, table.schema)
+        check_columns(path, table, about)
         written = about.get("fingerprint")
         if fingerprint is not None and written is not None and written != fingerprint:
             raise ValueError(f"{os.fspath(path)!r} was written for the data {written}; these are {fingerprint}")
@@ -178,6 +188,27 @@ class Scores:
         return cls(**columns, extra=extra, extra_keep=keep)
 
 
+def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:
+    """What save() noted in the metadata of a table with this schema; empty for a table of others. ValueError when it is
+    damaged."""
+    what = f"the note of {os.fspath(path)!r}"
+    note = parse_json((schema.metadata or {}).get(b"dualfast", b"{}"), what)
+    if not isinstance(note, dict) or not isinstance(note.get("extra", {}), dict):
+        raise ValueError(f"{what} is damaged; write the table anew")
+    return note
+
+
+def check_columns(path: str | os.PathLike[str], table: Any, note: dict[str, Any]) -> None:
+    """ValueError when a column of a table differs from the checksum that its note has, or is of numbers and has none
+    there while others have. A note of 0.1 or of others has none at all."""
+    sums = note.get("crc32", {})
+    for name in table.column_names if sums else ():
+        if isinstance(sums, dict) and name in TEXTS and name not in sums:
+            continue
+        if not isinstance(sums, dict) or crc32(np.ascontiguousarray(table[name].to_numpy()).data) != sums.get(name):
+            raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table anew")
+
+
 def check_column(path: str, name: str, kind: Any) -> None:
     """ValueError when a column of a score table, of this Arrow type, does not hold numbers."""
     import pyarrow as pa
@@ -187,6 +218,8 @@ def check_column(path: str, name: str, kind: Any) -> None:
         raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
+TEXTS = ("name", "class")
+"""The columns of a table that are not numbers."""
 TRACKED = {"loss": "track_loss=True", "aum_prob": "track_aum_prob=True", "tdds": "tdds=n_classes"}
 """The columns that a ScoreTable keeps when it is told to, and how."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))

@@ -22,6 +22,7 @@ from dualfast.selection.spec import SelectionSpec
 from dualfast.selection.streaming import write_selection
 from dualfast.selection.where import ids_where
 from dualfast.storage.files import check_folder
+from dualfast.storage.npy import NpyFile
 
 
 def write_list(
@@ -95,7 +96,7 @@ def _labels(shards: list[Shard]) -> NDArray[Any] | None:
     """The column label, where every file has it."""
     if not all("label" in shard.columns for shard in shards):
         return None
-    return np.concatenate([s.arrays["label"] if s.arrays else Scores.about(s.name)["labels"] for s in shards])
+    return np.concatenate([s.arrays["label"].array() if s.arrays else Scores.about(s.name)["labels"] for s in shards])
 
 
 Counts: TypeAlias = tuple[Counter[Any], Counter[Any]]
@@ -114,9 +115,13 @@ def _class_counts(shards: Sequence[Shard], out: str) -> Counts:
     kept: Counter[Any] = Counter()
     if not all("label" in shard.columns for shard in shards):
         return total, kept
-    ids = np.load(out, mmap_mode="r", allow_pickle=False)
-    for shard in shards:
-        for first, count, (labels,) in shard.pieces(["label"]):
-            total.update(class_counts(labels))
-            kept.update(class_counts(labels[ids[slice(*np.searchsorted(ids, [first, first + count]))] - first]))
+    with NpyFile(out) as ids:
+        at = 0
+        for shard in shards:
+            for first, count, (labels,) in shard.pieces(["label"]):
+                piece = ids.rows(at, at + count)
+                piece = piece[piece < first + count]
+                at += len(piece)
+                total.update(class_counts(labels))
+                kept.update(class_counts(labels[piece - first]))
     return total, kept

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.scoring.scores import check_column
+from dualfast.scoring.scores import check_column, note_of
 from dualfast.selection.methods import Columns
 from dualfast.storage.files import what_is
+from dualfast.storage.npy import NpyFile
 
 Path: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = Path | Mapping[str, Path]
@@ -34,18 +33,18 @@ class Shard:
     def __init__(self, source: Source, first: int = 0) -> None:
         self.first = first
         self.name = ", ".join(map(str, source.values())) if isinstance(source, Mapping) else str(source)
-        self.arrays: dict[str, NDArray[Any]] = {}
+        self.arrays: dict[str, NpyFile] = {}
         self.parquet: Any = None
         try:
             if isinstance(source, Mapping):
-                self.arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in source.items()}
+                self.arrays = {name: NpyFile(path) for name, path in source.items()}
                 self.count = _common_length(self.arrays)
             else:
                 import pyarrow.parquet as pq
 
-                self.parquet = pq.ParquetFile(source, memory_map=True)
+                self.parquet = pq.ParquetFile(source, page_checksum_verification=True)
                 self.count = self.parquet.metadata.num_rows
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError) as error:
             why = str(error).splitlines()[0]
             for path in source.values() if isinstance(source, Mapping) else [source]:
                 kind = what_is(path)
@@ -61,9 +60,7 @@ class Shard:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What a score table says of itself, as Scores.save writes it: fingerprint, class_names."""
-        metadata = {} if self.parquet is None else self.parquet.schema_arrow.metadata or {}
-        about: dict[str, Any] = json.loads(metadata.get(b"dualfast", b"{}"))
-        return about
+        return {} if self.parquet is None else note_of(self.name, self.parquet.schema_arrow)
 
     @property
     def fingerprint(self) -> str | None:
@@ -88,19 +85,17 @@ class Shard:
 
     def _from_arrays(self, names: Sequence[str], rows: int) -> Iterator[tuple[int, Columns]]:
         columns = [self.arrays[name] for name in names]
-        with ExitStack() as stack:
-            files = [stack.enter_context(open(cast(Any, column).filename, "rb")) for column in columns]
-            reader = stack.enter_context(ThreadPoolExecutor(1))
+        with ThreadPoolExecutor(1) as reader:
 
             def request(begin: int, count: int) -> None:
-                # The kernel reads only a few pages ahead of a mapped file, so that every piece would be waited for.
-                for column, file in zip(columns, files, strict=True):
-                    size, offset = column.itemsize, cast(Any, column).offset
-                    os.posix_fadvise(file.fileno(), offset + begin * size, count * size, os.POSIX_FADV_WILLNEED)
+                # The kernel reads only a few pages ahead of what was read, so that every piece would be waited for.
+                for column in columns:
+                    size, fd = column.dtype.itemsize, column.file.fileno()
+                    os.posix_fadvise(fd, column.offset + begin * size, count * size, os.POSIX_FADV_WILLNEED)
 
             for begin in range(0, self.count, rows):  # a request takes time itself, hence the thread
                 reader.submit(request, begin + AHEAD * rows if begin else 0, rows if begin else (AHEAD + 1) * rows)
-                yield begin, tuple(_floats(column[begin : begin + rows]) for column in columns)
+                yield begin, tuple(_floats(column.rows(begin, begin + rows)) for column in columns)
 
     def _from_parquet(self, names: Sequence[str], rows: int) -> Iterator[tuple[int, Columns]]:
         ids = ["id"] if "id" in self.columns else []
@@ -128,10 +123,10 @@ def shards_of(source: Source | Sequence[Source]) -> list[Shard]:
     return shards
 
 
-def _common_length(arrays: Mapping[str, NDArray[Any]]) -> int:
+def _common_length(arrays: Mapping[str, NpyFile]) -> int:
     """The length of the columns. ValueError unless they are 1-D numbers of one length."""
     for name, array in arrays.items():
-        if array.ndim != 1:
+        if len(array.shape) != 1:
             raise ValueError(
                 f"{name} has the shape {array.shape}; a score is one number per sample; of a log of (epochs, samples) "
                 "dualfast.score_trajectories makes scores"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dualfast.config import GivenCD, check_ratio, method_options, ratio_text
-from dualfast.data.index_list import RESULT_KEYS
+from dualfast.data.index_list import RESULT_KEYS, read_sidecar
 from dualfast.notices import warn
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
@@ -114,7 +114,7 @@ class SelectionSpec:
         """
         path = Path(path).with_suffix(".json")
         try:
-            about = read_json(path)
+            about = read_sidecar(path.with_suffix(".npy")) or read_json(path)
             if not isinstance(about, dict) or not isinstance(about.get("method", ""), str):
                 raise ValueError("it is not an object with a method")
             arguments = {name: about[name] for name in _DEFAULTS if name in about}

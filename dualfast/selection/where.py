@@ -71,7 +71,7 @@ def ids_where(path: str, expression: str) -> NDArray[np.int64]:
 
     have = pq.read_schema(path).names
     named = columns_of(expression, have)
-    table = pq.read_table(path, columns=[*named, *({"id"} & set(have) - set(named))])
+    table = pq.read_table(path, columns=[*named, *({"id"} & set(have) - set(named))], page_checksum_verification=True)
     if "id" not in have:
         table = table.append_column("id", [np.arange(pq.read_metadata(path).num_rows)])
     try:

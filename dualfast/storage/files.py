@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 
 @contextmanager
@@ -37,6 +40,35 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     sync_folder(final.parent)
 
 
+@contextmanager
+def with_sidecars(path: str | os.PathLike[str], sidecars: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
+    """atomic() for a file with sidecars: yields the temporary path and the path to write each sidecar to, complete. It
+    waits there until `path` has its name, the moment at which the old set becomes the new one; whoever reads a sidecar
+    finds it in either place, by what it says of the file."""
+    waiting = [waiting_for(sidecar) for sidecar in sidecars]
+    try:
+        with atomic(path) as part:
+            yield (part, *waiting)
+    except BaseException:
+        for one in waiting:
+            one.unlink(missing_ok=True)
+        raise
+    settle(sidecars)
+
+
+def waiting_for(sidecar: Path) -> Path:
+    """Where a sidecar waits until the file that it describes has its name."""
+    return Path(f"{sidecar}.next")
+
+
+def settle(sidecars: Sequence[Path]) -> None:
+    """Gives waiting sidecars their names, once their file has its own."""
+    for sidecar in sidecars:
+        with suppress(FileNotFoundError):
+            os.replace(waiting_for(sidecar), sidecar)
+    sync_folder(sidecars[0].parent)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes `text` as UTF-8 to `path`, atomically."""
     with atomic(path) as part:
@@ -54,6 +86,36 @@ def check_folder(path: Path) -> None:
         raise ValueError(f"{str(path)!r} cannot be written: it is a folder; give the name of a file in it")
     if not path.parent.is_dir():
         raise ValueError(f"{str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file for reading. ValueError for a pipe, socket or device, which is not waited for; OSError as
+    open raises."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{os.fspath(path)!r} is not a regular file")
+    return file
+
+
+def open_own(path: str | os.PathLike[str], mode: str) -> BinaryIO:
+    """Opens a file with a name that others can foresee for reading and writing, and creates it when it is missing.
+    mode: "rb+", or "ab+" to append. ValueError for a link, another name of a file, a pipe, socket or device, which
+    somebody may have put there to have another file overwritten."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_APPEND if "a" in mode else 0)
+    try:
+        fd = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        what = "a link" if error.errno == errno.ELOOP else "not a regular file"
+        raise ValueError(f"{os.fspath(path)!r} is {what}, and is not written to; delete it") from None
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+        return cast(BinaryIO, os.fdopen(fd, mode, 0 if "a" in mode else -1))
+    os.close(fd)
+    what = "a second name of a file" if stat.S_ISREG(status.st_mode) else "not a regular file"
+    raise ValueError(f"{os.fspath(path)!r} is {what}, and is not written to; delete it")
 
 
 def sync_folder(folder: Path) -> None:
@@ -80,7 +142,7 @@ def _delete_abandoned(final: Path) -> None:
     """Deletes the temporary files for `final` that no process holds any more."""
     for part in final.parent.glob(f".{glob.escape(final.name)}.????????.part"):
         with suppress(OSError):
-            handle = os.open(part, os.O_RDONLY)
+            handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(part)
@@ -107,9 +169,9 @@ SIGNATURES = (
 def what_is(path: str | os.PathLike[str]) -> str | None:
     """What the first bytes of a file say that it is, as "a Parquet file" or "text"; None where they say nothing."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(512)
-    except OSError:
+    except (OSError, ValueError):
         return None
     found = next((what for signature, what in SIGNATURES if start.startswith(signature)), None)
     is_text = bool(start) and all(byte >= 32 or byte in b"\t\r\n" for byte in start)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
+
+from dualfast.storage.files import open_regular
 
 MAX_JSON = 1 << 26  # bytes
 MAX_YAML = 1 << 16  # bytes; the parser takes a second for so many
@@ -16,9 +17,7 @@ MAX_DEPTH = 16  # of lists and maps in YAML
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes. ValueError for a larger one and for a pipe, socket or
     device, which is not waited for; OSError as open raises."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{os.fspath(path)!r} is not a regular file")
+    with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"{os.fspath(path)!r} has more than {limit:,} bytes")
@@ -28,11 +27,20 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file. ValueError as of read_regular, and for what is not JSON or nested too deeply."""
     try:
-        return json.loads(read_regular(path, MAX_JSON))
-    except RecursionError:
-        raise ValueError(f"{os.fspath(path)!r} is nested too deeply") from None
+        content = read_regular(path, MAX_JSON)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r} is not JSON: {error}") from None
+    return parse_json(content, repr(os.fspath(path)))
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """The value of JSON text. ValueError, which calls it `what`, for what is not JSON or nested too deeply."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{what} is not JSON: {error}") from None
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dualfast.storage.files import open_own
+from dualfast.storage.plain import parse_json
+
 
 class Records:
     """The records of the file at `path`, which need not exist. A last line that a crash cut off is not a record."""
@@ -18,18 +21,19 @@ class Records:
         """All complete records, oldest first."""
         if not self.path.is_file():
             return []
-        lines = self.path.read_bytes().split(b"\n")[:-1]
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise ValueError(f"{str(self.path)!r} is damaged: {error}; remove the lines that are not JSON") from None
+        records = []
+        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
+            record = parse_json(line, f"{str(self.path)!r} is damaged; remove line {number}, which")
+            if not isinstance(record, dict):
+                raise ValueError(f"{str(self.path)!r} is damaged; remove line {number}, which is not an object")
+            records.append(record)
+        return records
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one record and waits until it is on disk; first removes a line that a crash cut off."""
-        with open(self.path, "ab+") as file:
+        with open_own(self.path, "ab+") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
             file.write((json.dumps(record) + "\n").encode())
-            file.flush()
             os.fsync(file.fileno())

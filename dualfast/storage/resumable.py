@@ -16,11 +16,11 @@ from dualfast.storage.locks import try_lock
 class Partial:
     """PATH.partial, the unfinished file, and PATH.partial.steps, its journal: the request's hash, then one line per
     completed step. finish() renames the file to PATH; until then it stays for the next call with the same request,
-    unless no step was completed.
+    unless no step was completed. A link or pipe under either name is not written to, as others can foresee these names.
 
     file: PATH.partial, open for reading and writing. steps: the journal lines of an earlier attempt at the same
     request; a file of another request is started over. Raises ValueError when the folder does not exist or PATH is
-    one, and while another process writes the same file.
+    one, for a link or pipe, and while another process writes the same file.
     """
 
     def __init__(self, path: str | os.PathLike[str], request_hash: str) -> None:
@@ -29,7 +29,13 @@ class Partial:
         self._journal_path = Path(f"{self.path}.steps")
         self._request_hash = request_hash.encode()
         self.file = self._locked()
-        self._journal = open(self._journal_path, "ab+", buffering=0)  # noqa: SIM115  closed with the file
+        try:
+            self._journal = files.open_own(self._journal_path, "ab+")
+        except (OSError, ValueError):
+            if not os.fstat(self.file.fileno()).st_size:
+                self.path.unlink()
+            self.file.close()
+            raise
         self._journal.seek(0)
         self.steps: list[bytes]
         first, *self.steps = self._journal.read().split(b"\n")[:-1] or [b""]  # a line without its end is incomplete
@@ -41,7 +47,7 @@ class Partial:
     def _locked(self) -> BinaryIO:
         files.check_folder(self.final)
         while True:
-            file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "rb+")
+            file = files.open_own(self.path, "rb+")
             if not try_lock(file.fileno()):
                 file.close()
                 raise ValueError(f"{self.final} is being written by another process; wait for it, or give another name")

@@ -16,7 +16,7 @@ import torch
 
 from dualfast.comm.ranks import Ranks
 from dualfast.errors import DamagedCheckpoint
-from dualfast.storage.files import atomic
+from dualfast.storage.files import atomic, open_regular
 
 FORMAT = 1
 KEPT = 2
@@ -94,15 +94,23 @@ def read(path: Path) -> dict[str, Any]:
     """What write() wrote. Raises DamagedCheckpoint for an incomplete or corrupted file, ValueError for one of a newer
     version."""
     try:
-        content = memoryview(path.read_bytes())
-    except OSError as error:
-        raise DamagedCheckpoint(error.strerror) from error
+        with open_regular(path) as file:
+            content = memoryview(file.read())
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpoint(getattr(error, "strerror", None) or str(error)) from error
     body, end = content[: -len(MARK) - 4], content[-len(MARK) - 4 :]
     if bytes(end[: len(MARK)]) != MARK:
         raise DamagedCheckpoint("it is cut off")
     if zlib.crc32(body) != int.from_bytes(end[len(MARK) :], "little"):
         raise DamagedCheckpoint("its checksum is wrong")
-    payload: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    try:
+        payload = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch raises half a dozen kinds
+        raise DamagedCheckpoint(f"it is not a checkpoint: {str(error).partition(chr(10))[0]}") from error
+    if not isinstance(payload, dict) or not isinstance(payload.get("format"), int):
+        raise DamagedCheckpoint("it is not a checkpoint")
     if payload["format"] > FORMAT:
         raise ValueError(
             f"{str(path)!r} has checkpoint format {payload['format']}, and this version reads up to {FORMAT}; update "

@@ -6,12 +6,15 @@ import json
 import os
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
 
-from dualfast.data.index_list import as_indices, load_keep, save_keep, write_keep
+from dualfast.data.index_list import as_indices, load_keep, read_sidecar, save_keep, write_keep
+from dualfast.selection.spec import SelectionSpec
 
 IDS = np.array([1, 5, 7, 90], np.int64)
 
@@ -24,6 +27,7 @@ def test_round_trip_with_its_side_file(tmp_path: Path) -> None:
         "n_samples": 100,
         "kept": 4,
         "removed": 96,
+        "crc32": crc32(IDS),
         "method": "dual",
         "seed": 2**63,
         "fingerprint": "f",
@@ -157,3 +161,50 @@ def test_ids_of_a_data_set_of_unknown_size() -> None:
         as_indices([9, 4, 4, 2])
     with pytest.raises(TypeError, match="indices is None"):
         as_indices(None)
+
+
+def test_no_flipped_bit_loads_other_ids(tmp_path: Path) -> None:
+    path = tmp_path / "keep.npy"
+    save_keep(path, ids := np.arange(0, 64, 2), n_samples=64)
+    whole = path.read_bytes()
+    for at in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        with suppress(ValueError):
+            assert (load_keep(path) == ids).all()
+    path.write_bytes(whole[:-8] + np.int64(63).tobytes())
+    with pytest.raises(ValueError, match=r"damaged, or keep\.json is that of another list"):
+        load_keep(path)
+
+
+@pytest.mark.parametrize("stop", ["the list", "its sidecar"])
+def test_a_list_and_its_sidecar_are_replaced_together(
+    stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the list has its name, the old pair is there; killed after it, the new one."""
+    path = tmp_path / "keep.npy"
+    save_keep(path, IDS, n_samples=100, prune_ratio=0.5, seed=0)
+    save_keep(tmp_path / "new.npy", IDS + 1, n_samples=100, prune_ratio=0.5, seed=1)
+    (tmp_path / "new.json").rename(tmp_path / "keep.json.next")
+    if stop == "its sidecar":
+        (tmp_path / "new.npy").rename(path)
+    new = stop == "its sidecar"
+    assert (load_keep(path) == IDS + new).all()
+    assert read_sidecar(path)["seed"] == SelectionSpec.read(path)[0].seed == new
+    save_keep(path, IDS + 2, n_samples=100, prune_ratio=0.5, seed=2)
+    assert (read_sidecar(path)["seed"], (tmp_path / "keep.json.next").exists()) == (2, False)
+
+
+def test_a_list_that_is_not_written_leaves_the_old_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keep.npy"
+    save_keep(path, IDS, n_samples=100, prune_ratio=0.5, seed=0)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        save_keep(path, IDS + 1, n_samples=100, prune_ratio=0.5, seed=1)
+    assert read_sidecar(path)["seed"] == 0
+    assert sorted(os.listdir(tmp_path)) == ["keep.json", "keep.npy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from data_sets import class_folders, jpeg, parquet_file, tar_file
 
 from dualfast import compact
 from dualfast.data import beton, names
+from dualfast.data.beton import checksums
+from dualfast.storage.files import waiting_for
 
 pytest.importorskip("PIL")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -65,3 +68,24 @@ def test_names_of_other_data_or_damaged(tmp_path: Path) -> None:
             _ = beton.open_beton(path).names
     names.path_of(path).unlink()
     assert beton.open_beton(path).names is None
+
+
+def test_names_that_wait_are_found_once_the_file_is_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "x.beton"
+    beton.write((np.ones((2, 4, 4), np.uint8), [0, 1]), path, progress=False)
+    new, theirs = path.read_bytes(), names.path_of(path).read_bytes()
+    beton.write((np.zeros((3, 4, 4), np.uint8), [0, 1, 1]), path, progress=False)
+    waiting_for(names.path_of(path)).write_bytes(theirs)
+    assert len(names_of(path)) == 3
+    checksums.forget(path)
+    path.write_bytes(new)
+    assert len(names_of(path)) == 2
+
+
+def test_names_are_refused_where_a_pipe_stands(tmp_path: Path) -> None:
+    path = tmp_path / "x.beton"
+    beton.write((np.ones((2, 4, 4), np.uint8), [0, 1]), path, progress=False)
+    names.path_of(path).unlink()
+    os.mkfifo(names.path_of(path))
+    with pytest.raises(ValueError, match=r"names\.parquet is damaged"):
+        _ = beton.open_beton(path).names

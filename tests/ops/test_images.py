@@ -370,3 +370,24 @@ def test_it_compiles_without_the_headers() -> None:
         pytest.skip("needs g++ and the sources")
     command = [compiler, "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-UDUALFAST_JPEG", str(source)]
     subprocess.run(command, check=True, timeout=120)
+
+
+def test_memory_that_runs_out_on_a_helper_thread_is_a_memory_error() -> None:
+    program = """
+import resource
+import numpy as np
+from dualfast import ops
+n, side = 8, 4096
+out = np.zeros((n, side, side, 3), np.uint8)
+out[:] = 1
+pixels = [np.zeros((100, 100, 3), np.uint8)] * n
+boxes = np.array([[0, 0, 100, 100, 0]] * n, np.int32)
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (70 << 20),) * 2)
+try:
+    ops.place_images(pixels, boxes, out, np.zeros((3, 256), np.uint8), np.zeros(3, np.uint8), 2)
+except MemoryError:
+    print("MemoryError")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "MemoryError\n"), done.stderr

@@ -132,7 +132,7 @@ def test_a_name_that_is_not_utf8_gives_the_run_a_name_that_is() -> None:
     assert out_of(RunConfig(data="photos/caf\udce9.zip")) == r"runs/caf\udce9"
 
 
-@pytest.mark.parametrize(("line", "lacks"), [("{}", "event"), ('{"event": "trained"}', "method"), ("[1]", "event")])
+@pytest.mark.parametrize(("line", "lacks"), [("{}", "event"), ('{"event": "trained"}', "method")])
 def test_a_record_that_lacks_something_is_named(tmp_path: Path, line: str, lacks: str) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     run_dir.append({"event": "scored", "seed": 0})
@@ -140,3 +140,20 @@ def test_a_record_that_lacks_something_is_named(tmp_path: Path, line: str, lacks
         file.write(line + "\n")
     with pytest.raises(ValueError, match=rf"metrics\.jsonl' is damaged: the record .* lacks {lacks}"):
         run_dir.scored_seeds()
+
+
+@pytest.mark.parametrize("line", ["[1]", "{", "[" * 99999])
+def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.metrics_path.write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged; remove line 1, which"):
+        run_dir.records("scored")
+
+
+def test_records_are_not_appended_through_a_link(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    (tmp_path / "victim").write_text("precious")
+    run_dir.metrics_path.symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match="is a link"):
+        run_dir.append({"event": "scored", "seed": 0})
+    assert (tmp_path / "victim").read_text() == "precious"

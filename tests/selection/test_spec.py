@@ -217,7 +217,7 @@ def test_a_list_of_version_0_1_is_drawn_again(scores: dualfast.Scores, text: str
     if before["method"] == "ccs":
         del before["c_d"]  # it plays no part in such a draw
         before["score"] = "aum"
-    assert now == before | {"dualfast": now["dualfast"]}
+    assert now == before | {name: now[name] for name in ("dualfast", "crc32")}  # 0.1 wrote no checksum
 
 
 def test_a_spec_is_resolved_once_and_saved_resolved(scores: dualfast.Scores) -> None:

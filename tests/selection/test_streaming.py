@@ -157,3 +157,13 @@ def test_bad_files(tmp_path: Path, scores: dualfast.Scores) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         select_files(good, 0.5, tmp_path / "nowhere" / "keep.npy")
     assert os.listdir(out.parent) == []
+
+
+def test_a_column_that_is_cut_while_it_is_read_is_named(tmp_path: Path) -> None:
+    """A mapped file would end the process with SIGBUS."""
+    for name in ("dual", "mean"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random(3 << 20, np.float32))
+    columns = {name: tmp_path / f"{name}.npy" for name in ("dual", "mean")}
+    with pytest.raises(ValueError, match=r"dual\.npy' ends at byte \d+; it was cut short"):
+        select_files(columns, 0.5, tmp_path / "out.npy", progress=lambda _: os.truncate(columns["dual"], 4096))
+    assert not (tmp_path / "out.npy").exists()

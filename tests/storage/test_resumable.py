@@ -18,6 +18,7 @@ from dualfast import compact
 from dualfast.data import beton, sources
 from dualfast.data.beton import checksums
 from dualfast.data.beton.encode import Encoder
+from dualfast.data.names import Names
 from dualfast.storage import files
 from dualfast.storage.resumable import Partial
 
@@ -224,7 +225,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["write", "compact"])
-@pytest.mark.parametrize("stop", ["before the sidecar", "before its name", "before the checksums"])
+@pytest.mark.parametrize(
+    "stop",
+    ["before the sidecar", "before the names", "before its name", "before the checksums", "before the sidecars' names"],
+)
 def test_sidecars_are_those_of_the_file_whenever_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, stop: str
 ) -> None:
@@ -243,24 +247,35 @@ def test_sidecars_are_those_of_the_file_whenever_it_stops(
         else:
             compact(tmp_path / f"{names}.beton", range(6), out, progress=False)
 
-    def stops(*arguments: Any) -> None:
+    def stops(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     make("ab")
     old = out.read_bytes()
     place: dict[str, tuple[Any, str]] = {
         "before the sidecar": (files, "write_text"),
+        "before the names": (Names, "save"),
         "before its name": (Partial, "finish"),
         "before the checksums": (checksums, "save"),
+        "before the sidecars' names": (files, "settle"),
     }
     monkeypatch.setattr(*place[stop], stops)
     with pytest.raises(KeyboardInterrupt):
         make("xy")
     monkeypatch.undo()
     class_names = beton.verify(out, progress=False).class_names  # PATH.crc, too, if there is one
-    if out.read_bytes() == old:
-        assert class_names in (("a", "b"), None)
-    else:
-        assert class_names == ("x", "y")
+    assert beton.open_beton(out).sums is not None
+    assert beton.open_beton(out).names is not None
+    assert class_names == (("a", "b") if out.read_bytes() == old else ("x", "y"))
     make("xy")
     assert beton.open_beton(out).class_names == ("x", "y")
+
+
+@pytest.mark.parametrize("name", ["x.partial", "x.partial.steps"])
+def test_a_link_that_waits_for_the_unfinished_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    os.symlink("victim", tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}' is a link"):
+        Partial(tmp_path / "x", "request")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == ["victim", name]

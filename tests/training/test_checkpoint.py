@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -376,3 +378,15 @@ def test_intervals(text: str, interval: tuple[float, int]) -> None:
 def test_intervals_that_cannot_be_are_named(text: str) -> None:
     with pytest.raises(ValueError, match="checkpoint_every is"):
         checkpoint_interval(text)
+
+
+@pytest.mark.parametrize("content", [None, [1], {"format": "x"}, {}])
+def test_a_right_checksum_is_not_enough(content: Any, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    if content is not None:
+        torch.save(content, buffer)
+    body = buffer.getvalue()
+    path = tmp_path / "0000000001.pt"
+    path.write_bytes(body + checkpoint_files.MARK + zlib.crc32(body).to_bytes(4, "little"))
+    with pytest.raises(DamagedCheckpoint, match="not a checkpoint"):
+        checkpoint_files.read(path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,23 +76,49 @@ def path_of(path: str | os.PathLike[str]) -> Path:
 
 
 def forget(path: str | os.PathLike[str]) -> None:
-    """Deletes the checksums of the .beton at `path`, which is about to be replaced."""
-    with suppress(FileNotFoundError):
-        path_of(path).unlink()
+    """Deletes the checksums of the .beton at `path`."""
+    for file in (path_of(path), files.waiting_for(path_of(path))):
+        file.unlink(missing_ok=True)
 
 
-def save(path: str | os.PathLike[str], sums: Checksums) -> None:
+def save(path: str | os.PathLike[str], sums: Checksums, waiting: bool = False) -> None:
+    """Writes PATH.crc; waiting: where it waits until the .beton has its name."""
     pages = sums.pages.astype("<u4").tobytes()
     fixed = np.array([(sums.page_size, sums.length, sums.tables, 0)], FIXED)
     fixed["own"] = crc32(pages, crc32(fixed.tobytes()))
-    with files.atomic(path_of(path)) as part:
+    file = path_of(path)
+    with files.atomic(files.waiting_for(file) if waiting else file) as part:
         part.write_bytes(MAGIC + fixed.tobytes() + pages)
 
 
-def load(path: str | os.PathLike[str], n_bytes: int) -> Checksums | None:
-    """The checksums of the .beton at path, which has n_bytes, or None when it has none. ValueError when PATH.crc is
-    damaged, or larger than the checksums of such a file."""
-    file = path_of(path)
+def load(path: str | os.PathLike[str], fd: int, n_bytes: int, tables: int) -> Checksums | None:
+    """The checksums of the .beton at path, open as fd, which has n_bytes and tables of this CRC-32, or None when it has
+    none. ValueError when PATH.crc is damaged, or larger than the checksums of such a file.
+
+    Those that wait beside it are the file's when it was named and they were not: then they fit, and PATH.crc does not
+    fit its tables, or the first page in which the two differ."""
+    own = path_of(path)
+    waiting = files.waiting_for(own)
+    if not waiting.exists():
+        return _load(own, n_bytes)
+    new = _load(waiting, n_bytes)
+    if new is None or (new.length, new.tables) != (n_bytes, tables):
+        return _load(own, n_bytes)
+    try:
+        old = _load(own, n_bytes)
+    except ValueError:
+        return new
+    if old is None or (old.page_size, old.length, old.tables) != (new.page_size, n_bytes, tables):
+        return new
+    differ = np.flatnonzero(old.pages != new.pages)[:1]
+    if not len(differ):
+        return new
+    at = int(differ[0]) * new.page_size
+    page = crc32(os.pread(fd, min(new.page_size, n_bytes - at), at))
+    return new if page == new.pages[differ[0]] else old
+
+
+def _load(file: Path, n_bytes: int) -> Checksums | None:
     damaged = f"{file} is damaged; delete it to continue without checksums"
     start = len(MAGIC) + FIXED.itemsize
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualfast.data import names as names_file
 from dualfast.data.beton import checksums
 from dualfast.data.beton.parallel import progress_bar
 from dualfast.data.beton.reader import open_beton
@@ -40,18 +41,22 @@ def publish(
     progress: bool,
 ) -> Written:
     """Checks the finished `partial` and gives it the name `path`, with PATH.json, `sidecar` and the fingerprint,
-    PATH.names.parquet and PATH.crc. Stopped at any moment, PATH never has the names or checksums of other data."""
+    PATH.names.parquet and PATH.crc. Stopped at any moment, the old file is there with its sidecars, or the new one with
+    its own: these wait as PATH.json.next and so on until the file has its name."""
     beton = open_beton(partial.path)
     with progress_bar(beton.bytes, "checksums", progress, unit="B") as bar:
         pages = checksums.of_pages(beton.fd, beton.page_size, beton.bytes, threads, bar.update)
     sums = checksums.Checksums(beton.page_size, beton.bytes, beton.tables_crc, pages)
     sidecar = sidecar | {"fingerprint": beton.fingerprint}
-    checksums.forget(path)
-    files.write_text(f"{os.fspath(path)}.json", json.dumps(sidecar, indent=1) + "\n")
+    own = [Path(f"{os.fspath(path)}.json"), names_file.path_of(path), checksums.path_of(path)]
+    files.write_text(files.waiting_for(own[0]), json.dumps(sidecar, indent=1) + "\n")
     if names is not None:
-        names.save(path, beton.fingerprint)
+        names.save(path, beton.fingerprint, waiting=True)
+    else:
+        files.waiting_for(own[1]).unlink(missing_ok=True)  # of a call that was stopped
+    checksums.save(path, sums, waiting=True)
     partial.finish()
-    checksums.save(path, sums)
+    files.settle(own)
     class_names = sidecar.get("class_names")
     class_names = tuple(map(str, class_names)) if class_names is not None else None
     skipped = tuple(sidecar["skipped"])

@@ -20,6 +20,7 @@ from dualfast.data.images import decode
 from dualfast.data.inventory import Files, changes
 from dualfast.data.names import Names
 from dualfast.errors import DataChanged
+from dualfast.storage.files import waiting_for
 from dualfast.storage.plain import read_json
 
 FINGERPRINT_SAMPLES = 64
@@ -94,12 +95,17 @@ class Beton(Tables):
     def sidecar(self) -> dict[str, Any]:
         """The content of PATH.json; empty when it does not exist or belongs to other data. ValueError when it is
         damaged."""
+        own = Path(f"{self.path}.json")
         try:
-            content = read_json(f"{self.path}.json")
-        except FileNotFoundError:
-            return {}
+            return self._own_sidecar(own) or self._own_sidecar(waiting_for(own))
         except ValueError as error:
             raise ValueError(f"{error}; delete it to continue without class names") from None
+
+    def _own_sidecar(self, path: Path) -> dict[str, Any]:
+        try:
+            content = read_json(path)
+        except FileNotFoundError:
+            return {}
         if not isinstance(content, dict) or content.get("n_samples") != self.n_samples:
             return {}
         return content if content.get("fingerprint") == self.fingerprint else {}

@@ -61,7 +61,8 @@ class Tables:
         self.path = path
         self._custom_fields = custom_fields
         self._given = {IMAGE_TYPE: image_column, INT_TYPE: label_column}
-        self.bytes = os.fstat(file.fileno()).st_size
+        self._fileno = file.fileno()
+        self.bytes = os.fstat(self._fileno).st_size
         header = self._read_header(file)
         self._check_given()
         self._read_rows(file)
@@ -148,7 +149,7 @@ class Tables:
     @cached_property
     def sums(self) -> checksums.Checksums | None:
         """The content of PATH.crc; None when it does not exist."""
-        return checksums.load(self.path, self.bytes)
+        return checksums.load(self.path, self._fileno, self.bytes, self.tables_crc)
 
     # ---- checking ---------------------------------------------------------------------------------------------------
 

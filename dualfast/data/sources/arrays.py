@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.source import Kind, Source
+from dualfast.storage import npy
+
+MAX_RATIO = 1032  # of deflate: bytes from one
 
 
 def from_arrays(
@@ -79,8 +82,11 @@ def _open(path: str, *, image_column: str = "images", label_column: str = "label
     try:
         with np.load(path, allow_pickle=False) as file:
             names = list(file.keys())
-            arrays = {name: file[name] for name in (image_column, label_column) if name in names}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            wanted = [name for name in (image_column, label_column) if name in names]
+            for name in wanted:
+                _check_extent(file.zip, name)
+            arrays = {name: file[name] for name in wanted}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{Path(path)} cannot be read (pickled objects are never loaded): {error}") from None
     for argument, name in (("image_column", image_column), ("label_column", label_column)):
         if name not in arrays:
@@ -94,6 +100,13 @@ def _open(path: str, *, image_column: str = "images", label_column: str = "label
         name=image_column,
         files=Files.of([path]),
     )
+
+
+def _check_extent(archive: zipfile.ZipFile, name: str) -> None:
+    """ValueError when an array says that it is larger than what is stored of it can become."""
+    member = next(info for info in archive.infolist() if info.filename.removesuffix(".npy") == name)
+    with archive.open(member) as file:
+        npy.read_header(cast(BinaryIO, file), min(member.file_size, MAX_RATIO * member.compress_size))
 
 
 KIND = Kind(

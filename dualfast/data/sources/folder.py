@@ -22,6 +22,7 @@ from dualfast.data.inventory import (
 )
 from dualfast.data.sources.paths import SPLIT_NAMES, is_folder, is_junk
 from dualfast.data.sources.source import Kind, Source
+from dualfast.storage.files import open_regular
 
 HIDDEN = "hidden"
 NO_SUFFIX = "without suffix"
@@ -143,9 +144,9 @@ def _open(path: str) -> Source:
 
 def _read(path: str) -> Payload | Exception:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return error
 
 

@@ -21,6 +21,7 @@ from dualfast.data.sources import parquet_columns, paths
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
 from dualfast.data.sources.source import Kind, Source
+from dualfast.storage.files import open_regular
 
 BATCH_ROWS = 256
 LFS = b"version https://git-lfs"
@@ -169,7 +170,8 @@ def _cell_bytes(cell: Any, folder: str) -> Payload | Exception:
     if not path:
         return ValueError("the image is empty")
     try:
-        return Path(paths.inside(os.path.join(folder, path), folder)).read_bytes()
+        with open_regular(paths.inside(os.path.join(folder, path), folder)) as file:
+            return file.read()
     except OSError as error:
         return error
 

@@ -53,9 +53,15 @@ def shards(path: str, suffix: str) -> list[Path]:
     """The file at `path` when its name ends in `suffix`, or the sorted files that do in a folder without subfolders; an
     empty list for anything else."""
     if not os.path.isdir(path):
-        return [Path(path)] if path.lower().endswith(suffix) and os.path.exists(path) else []
+        return [Path(path)] if path.lower().endswith(suffix) and os.path.isfile(path) else []
     names = sorted(name for name in os.listdir(path) if name.lower().endswith(suffix) and not is_hidden(name))
-    return [Path(path, name) for name in names] if names and not subfolders(path) else []
+    found = [Path(path, name) for name in names]
+    if not found or subfolders(path):
+        return []
+    odd = next((file for file in found if file.exists() and not file.is_file()), None)
+    if odd is not None:
+        raise ValueError(f"{odd} is not a regular file; remove it")
+    return found
 
 
 def check_one_split(paths: list[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ Members that share the name before the first dot form a sample: an image and .cl
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 from collections import Counter
@@ -35,6 +36,7 @@ class _Member(NamedTuple):
     name: str
     offset: int
     size: int
+    sparse: bool  # stored with its zeros left out
 
     def __str__(self) -> str:
         return f"{self.name} in {self.tar}"
@@ -78,17 +80,19 @@ class _Shard:
         self.left_out: Counter[str] = Counter()
         files: dict[str, tarfile.TarInfo] = {}  # what a hard link may refer to
         try:
-            with tarfile.open(path, "r:") as tar, path.open("rb") as file:
-                for member in tar:
-                    if member.islnk() and member.linkname not in files:
-                        raise ValueError(
-                            f"{member.name} in {path} links to {member.linkname}, which does not come before it"
-                        )
-                    if member.isfile() or member.islnk():
-                        files[member.name] = files[member.linkname] if member.islnk() else member
-                        self._add(member.name, files[member.name], file)
-        except tarfile.TarError as error:
+            with tarfile.open(path, "r:") as tar:
+                members = tar.getmembers()
+        except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # not TarError: of a huge size
             raise ValueError(f"{path} cannot be read as a tar file: {error}") from None
+        with path.open("rb") as file:
+            for member in members:
+                if member.islnk() and member.linkname not in files:
+                    raise ValueError(
+                        f"{member.name} in {path} links to {member.linkname}, which does not come before it"
+                    )
+                if member.isfile() or member.islnk():
+                    files[member.name] = files[member.linkname] if member.islnk() else member
+                    self._add(member.name, files[member.name], file)
 
     def _add(self, name: str, data: tarfile.TarInfo, file: BinaryIO) -> None:
         folder, _, base = name.rpartition("/")
@@ -101,10 +105,12 @@ class _Shard:
                 raise ValueError(
                     f"{self.images[key].name} and {name} in {self.path} are two images of one sample; keep one"
                 )
-            self.images[key] = _Member(self.path, name, data.offset_data, data.size)
+            self.images[key] = _Member(self.path, name, data.offset_data, data.size, data.issparse())
         elif extension in ("cls", "json"):
-            file.seek(data.offset_data)
             where = f"{name} in {self.path}"
+            if data.issparse():
+                raise ValueError(f"{where} is sparse; write the archive without that")
+            file.seek(data.offset_data)
             label = _parse_label(file.read(min(data.size, MAX_LABEL_BYTES)), extension, where)
             if label is not None:
                 self.labels[key] = label
@@ -126,7 +132,7 @@ def _parse_label(data: bytes, extension: str, where: str) -> str | None:
         return text
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     value = record.get("label", record.get("cls")) if isinstance(record, dict) else None
     if value is None or isinstance(value, int | str):
@@ -149,10 +155,15 @@ def _number_labels(images: list[_Member], values: list[str]) -> tuple[NDArray[np
 def _read(images: list[_Member]) -> Iterator[Payload | Exception]:
     for tar, members in groupby(images, key=lambda image: image.tar):
         with tar.open("rb") as file:
+            length = os.fstat(file.fileno()).st_size
             for member in members:
-                file.seek(member.offset)
-                data = file.read(member.size)
-                yield data if len(data) == member.size else ValueError("the tar file ends inside it")
+                if member.sparse:
+                    yield ValueError("it is sparse; write the archive without that")
+                elif member.offset + member.size > length:
+                    yield ValueError("the tar file ends inside it")
+                else:
+                    file.seek(member.offset)
+                    yield file.read(member.size)
 
 
 KIND = Kind(

@@ -119,3 +119,22 @@ def test_temporary_files_of_killed_processes_are_deleted(tmp_path: Path) -> None
         one.write_text("one")  # still there: it is in use
     assert (tmp_path / "x.json").read_text() == "one"
     assert sorted(os.listdir(tmp_path)) == [".y.json.abcdefgh.part", "x.json"]
+
+
+def test_checksums_that_wait_are_used_by_the_file_that_they_are_of(tmp_path: Path) -> None:
+    """Two files with equal tables: only their pages tell whose checksums are whose."""
+    path, crc = tmp_path / "a.beton", tmp_path / "a.beton.crc"
+    contents = []
+    for value in (0, 1):
+        beton.write((np.full((9, 4, 4), value, np.uint8), np.arange(9) % 2), path, progress=False)
+        contents.append((path.read_bytes(), crc.read_bytes()))
+    (old, old_crc), (new, new_crc) = contents
+    assert old_crc != new_crc
+    crc.write_bytes(old_crc)
+    files.waiting_for(crc).write_bytes(new_crc)
+    for content in (old, new):
+        path.write_bytes(content)
+        verify(path, full=True, progress=False)
+    path.write_bytes(new)
+    crc.unlink()
+    assert beton.open_beton(path).sums is not None

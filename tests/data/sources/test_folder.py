@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,12 @@ def test_links_must_stay_inside(tmp_path: Path) -> None:
     (cycle / "b" / "again").symlink_to(cycle)
     opened = sources.open_source(cycle)
     assert opened.labels.tolist() == [0, 1, 1, 1], "b/again/a/0.jpg, then b's own; b is not entered twice"
+
+
+def test_a_pipe_is_a_bad_image_and_is_not_waited_for(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"a": 1, "b": 1})
+    os.mkfifo(tmp_path / "b" / "1.jpg")
+    os.mkfifo(tmp_path / "b" / "without-suffix")
+    *_, item = sources.open_source(tmp_path).items()
+    assert isinstance(item, ValueError)
+    assert "not a regular file" in str(item)

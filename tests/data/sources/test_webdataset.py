@@ -83,3 +83,32 @@ def test_labels_in_json_may_be_whole_floats_or_booleans(tmp_path: Path) -> None:
         opened = sources.open_source(tar_file(tmp_path / "a.tar", members))
         assert opened.labels.tolist() == labels
         assert opened.class_names == names
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("3.jpg", "sparse"), ("3.jpg", "cut"), ("3.cls", "sparse"), ("3.txt", "huge")]
+)
+def test_members_that_are_sparse_or_larger_than_the_archive(name: str, kind: str, tmp_path: Path) -> None:
+    """Their images are bad; nothing of their size is allocated."""
+    members = {f"{i}.{end}": data for i in range(3) for end, data in (("jpg", jpeg(i)), ("cls", b"%d" % (i % 2)))}
+    path = tar_file(tmp_path / "a.tar", members | ({"3.cls": b"1"} if name == "3.jpg" else {}))
+    whole = path.read_bytes()
+    header = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    size = {"sparse": 512, "cut": 1 << 40, "huge": (1 << 80)}[kind]
+    header[124:136] = b"\x80" + size.to_bytes(11, "big")
+    if kind == "sparse":
+        header[156:157] = b"S"
+        header[386:410] = b"%011o\0%011o\0" % (0, 512)
+        header[483:495] = b"\x80" + (1 << 40).to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    end = len(whole.rstrip(b"\0"))
+    end += -end % 512
+    path.write_bytes(whole[:end] + bytes(header) + bytes(1536))
+    if (name, kind) != ("3.jpg", "sparse"):
+        with pytest.raises(ValueError, match=r"3\.cls in .* is sparse|cannot be read as a tar file"):
+            sources.open_source(path)
+        return
+    *_, last = sources.open_source(path).items()
+    assert isinstance(last, ValueError)
+    assert "it is sparse" in str(last)
