@@ -133,7 +133,8 @@ class RunDir:
         except that 0.1 took scores from the beginning of a training of `epochs`."""
         asked: dict[str, Any] = dict(self.config()["asked"])
         if "score_epochs" in asked and SCHEDULE not in asked:
-            asked[SCHEDULE] = max(asked.get("epochs", 0), asked["score_epochs"])
+            planned = max(asked.get("epochs", 0), asked["score_epochs"])
+            asked[SCHEDULE] = None if planned == asked["score_epochs"] else planned
         for group in (Data, Recipe, Scoring, Safety):
             if asked.keys() & {option.name for option in fields(group)}:
                 asked = {option.name: option.default for option in fields(group)} | asked

@@ -96,7 +96,8 @@ def test_config_records_what_was_asked_and_where(tmp_path: Path) -> None:
 def test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_another(tmp_path: Path) -> None:
     def opened(name: str, noted: dict[str, int | None], wanted: dict[str, int | None]) -> int:
         RunDir(tmp_path / name, {"seed": 0, **noted})
-        planned: int = RunDir(tmp_path / name, {"seed": 0, **wanted}).asked()["score_schedule_epochs"]
+        asked = RunDir(tmp_path / name, {"seed": 0, **wanted}).asked()
+        planned: int = asked["score_schedule_epochs"] or asked["score_epochs"]
         return planned
 
     scoring = {"epochs": 200, "score_epochs": 30}
