@@ -17,6 +17,7 @@ from tyro.conf import Positional
 
 from dualfast.config import (
     DATA_HELP,
+    DEFAULT_METHOD,
     METHOD_HELP,
     RECIPES,
     SOURCE_HELP,
@@ -81,7 +82,7 @@ class Select(Command):
     """The .json of an index list: repeat that selection. Of the other flags only --scores, --out and --trust apply."""
     trust: bool = False
     """With --like: evaluate its where and read the files that its exclude and force name, as you know who wrote it."""
-    method: str = field(default="dual+beta", metadata=METHOD_HELP)
+    method: str = field(default=DEFAULT_METHOD, metadata=METHOD_HELP)
     seed: int = 0
     c_d: GivenCD = "auto"
     """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
@@ -97,7 +98,7 @@ class Select(Command):
     """Python module that registers scores of your own with @dualfast.score."""
     mislabel_cut: int = 0
     """Number of samples of lowest aum to leave out."""
-    skip_bad: bool = False
+    skip_unscored: Annotated[bool, tyro.conf.arg(aliases=["--skip-bad"])] = False  # its name in version 0.1
     """Leave out samples without a score."""
 
     def check(self) -> None:

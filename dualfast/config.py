@@ -177,6 +177,8 @@ class Scoring(Checked):
 
 
 GivenCD = float | Literal["auto", "cifar100", "imagenet"]
+DEFAULT_METHOD, DEFAULT_C_D = "dual+beta", 4.0
+"""Of select and its relatives. The command line has c_d "auto"."""
 PUBLISHED_C_D = {"cifar100": 4.0, "imagenet": 11.0}
 """Of the code of arXiv 2502.06905 (behaapyy/dual-pruning): the default of its command line, which its CIFAR commands
 use, and the value of its ImageNet commands. It has none for CIFAR-10 apart from that default."""

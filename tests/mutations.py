@@ -769,6 +769,18 @@ MUTATIONS = [
         "tests/data/sources/test_parquet.py::test_shards_may_differ_in_the_width_of_their_integers_only",
     ),
     Mutation(
+        "dualfast/runs/commands.py",
+        "try_scores(config.score_epochs)",
+        "pass",
+        "tests/runs/test_score_module.py::test_a_module_that_does_not_fit_is_named",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        'if "skip_bad" in about else {}',
+        "if False else {}",
+        "tests/selection/test_spec.py::test_skip_bad_of_0_1_is_skip_unscored",
+    ),
+    Mutation(
         "dualfast/scoring/trajectories.py",
         "epochs is None and n_epochs > max(n_samples, SURELY_EPOCHS)",
         "False",

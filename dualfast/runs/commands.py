@@ -20,7 +20,7 @@ from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import score as score_seed
 from dualfast.runs.session import RunSession, open_session
 from dualfast.runs.trial import Trial, needs_scores, planned_images, run_trial, train_on_list, trial_of
-from dualfast.scoring.trajectories import import_scores, registered
+from dualfast.scoring.trajectories import import_scores, registered, try_scores
 from dualfast.selection.select import kept_count
 from dualfast.selection.spec import SelectionSpec
 from dualfast.training import models
@@ -94,6 +94,7 @@ def report(out: str | Path) -> Path:
 def _import_scores(config: Scoring) -> None:
     if config.score_module is not None:
         import_scores(config.score_module)
+        try_scores(config.score_epochs)
 
 
 def _check_methods(config: RunConfig) -> None:

@@ -24,6 +24,7 @@ Floats: TypeAlias = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SURELY_EPOCHS = 64  # first axes up to this long are taken for epochs, however few samples there are
+TRIED = 8  # samples that a registered function is tried on
 FLUSH_ROWS = 1 << 16  # observations that wait in memory until they are written to the file
 RESERVED = {"id", "label", "full", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
 """Names that no score may take; the registry of selection methods adds its own."""
@@ -103,15 +104,16 @@ def _source(function: Any) -> tuple[str, str]:
     return function.__module__, getattr(function, "__qualname__", type(function).__qualname__)
 
 
-def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
-    """The registered scores of p and margin (T, N) as the fields extra and extra_keep of Scores; without margin those
-    that need it are left out. ValueError for a function that returns another shape or no numbers."""
+def evaluate(p: Floats, margin: Floats | None, only: str | None = None) -> dict[str, Any]:
+    """The registered scores of p and margin (T, N), or only the one of this name, as the fields extra and extra_keep of
+    Scores; without margin those that need it are left out. ValueError for a function that returns another shape or no
+    numbers."""
     if not _REGISTERED:
         return {}
     extra: dict[str, Array] = {}
     unseen = np.isnan(p).all(0)
     for one in _REGISTERED.values():
-        if one.needs_margin and margin is None:
+        if (only is not None and one.name != only) or (one.needs_margin and margin is None):
             continue
         if not len(p):
             extra[one.name] = np.full(p.shape[1], np.nan)
@@ -126,6 +128,22 @@ def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
             )
         extra[one.name] = np.where(unseen, np.nan, values.astype(np.float64))
     return {"extra": extra, "extra_keep": {name: _REGISTERED[name].keep for name in extra}}
+
+
+def try_scores(n_visits: int) -> None:
+    """Calls every registered function once, on n_visits visits of TRIED samples, before any training depends on it.
+    ValueError, naming the function, when it fails or returns something else than numbers per sample."""
+    steps = np.linspace(-4, 4, max(n_visits, 1) * TRIED, dtype=np.float32).reshape(-1, TRIED)
+    p = np.asarray(1 / (1 + np.exp(-steps)), np.float32)  # of two classes with this margin
+    for name in _REGISTERED:
+        try:
+            evaluate(p, steps, only=name)
+        except Exception as error:  # whatever the user's code raises
+            if isinstance(error, ValueError) and str(error).startswith("the function of score"):
+                raise
+            raise ValueError(
+                f"the function of score {name!r} fails on p and margin of {p.shape}: {type(error).__name__}: {error}"
+            ) from error
 
 
 # ---- what they are computed from -------------------------------------------------------------------------------------

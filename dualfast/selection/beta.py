@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.config import GivenCD, check_c_d, published
+from dualfast.config import DEFAULT_C_D, GivenCD, check_c_d, published
 
 CONCENTRATION = 15.0  # K: a + b - 1 of the Beta density
 TOP_SAMPLES = 10  # the hardest by dual, whose mean is mu
@@ -77,7 +77,7 @@ def _mu(scores: Any) -> float:
     return float(mean[top].astype(np.float64).mean()) if len(top) else math.nan
 
 
-def beta_of(scores: Any, prune_ratio: float, c_d: GivenCD = 4.0) -> Beta:
+def beta_of(scores: Any, prune_ratio: float, c_d: GivenCD = DEFAULT_C_D) -> Beta:
     """b = K (1 - mu)(1 - r^c_D), a = K + 1 - b with K = 15, mu the average `mean` of the ten highest `dual`.
 
     Source: arXiv 2502.06905. c_d "auto": as auto_c_d chooses; "cifar100" (4) and "imagenet" (11): as its authors' code

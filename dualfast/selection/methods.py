@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.config import GivenCD, check_c_d, method_options
+from dualfast.config import DEFAULT_C_D, GivenCD, check_c_d, method_options
 from dualfast.ops import Bits, Floats, Ints
 from dualfast.scoring import scores, trajectories
 from dualfast.scoring.trajectories import score as score
@@ -180,7 +180,7 @@ class DualBeta(WeightedMethod):
     fits = True
     checks_scores = True  # the race gets both columns as they are
 
-    c_d: GivenCD = field(default=4.0, metadata={"doc": "how fast it turns to easy samples as more are removed"})
+    c_d: GivenCD = field(default=DEFAULT_C_D, metadata={"doc": "how fast it turns to easy samples as more are removed"})
     density: Beta | None = None
 
     def __post_init__(self) -> None:

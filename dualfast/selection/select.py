@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.config import GivenCD
+from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD
 from dualfast.data.index_list import as_bits, as_indices
 from dualfast.notices import warn
 from dualfast.ops import Bits, Ints
@@ -28,8 +29,8 @@ def select(
     scores: Any,
     prune_ratio: float,
     *,
-    method: str = "dual+beta",
-    c_d: GivenCD = 4.0,
+    method: str = DEFAULT_METHOD,
+    c_d: GivenCD = DEFAULT_C_D,
     seed: int = 0,
     labels: Any = None,
     per_class: PerClass = False,
@@ -37,7 +38,7 @@ def select(
     exclude: Any = None,
     force: Any = None,
     mislabel_cut: int = 0,
-    skip_bad: bool = False,
+    skip_unscored: bool = False,
     as_mask: bool = False,
     **options: Any,
 ) -> NDArray[Any]:
@@ -57,12 +58,15 @@ def select(
     class with too few samples gives the rest to the others, with a warning. With labels, classes that keep no sample
     are named in a warning. among, exclude, force: ids, a mask (N,), or the path of an .npy with either; what may be
     kept, what may not, and what is kept in any case and counts towards the number. mislabel_cut: number of samples of
-    lowest aum to leave out. skip_bad: samples without a score are left out instead of refused.
+    lowest aum to leave out. skip_unscored: samples without a score are left out instead of refused.
 
     The result depends only on the arguments: not on threads, not on the machine. Raises ValueError or TypeError for
     values out of range, NaN or negative scores (count and first position), an unknown method or option, labels that are
     missing, and when fewer samples may be kept than should be.
     """
+    if "skip_bad" in options:
+        warnings.warn("skip_bad is called skip_unscored now", DeprecationWarning, stacklevel=2)
+        skip_unscored = options.pop("skip_bad") or skip_unscored
     spec = SelectionSpec(
         prune_ratio=prune_ratio,
         method=method,
@@ -72,7 +76,7 @@ def select(
         exclude=exclude,
         force=force,
         mislabel_cut=mislabel_cut,
-        skip_bad=skip_bad,
+        skip_unscored=skip_unscored,
         options=options,
     )
     ids = select_in_memory(spec, scores, labels=labels, among=among)
@@ -147,7 +151,7 @@ def _pool(spec: SelectionSpec, n: int, forced: Ints, allowed: Bits | None, class
 def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -> Bits | None:
     """A bit for each sample that may be drawn, or None: all."""
     cut, n_samples = spec.mislabel_cut, columns.n_samples
-    if among is None and spec.exclude is None and not len(forced) and not cut and not spec.skip_bad:
+    if among is None and spec.exclude is None and not len(forced) and not cut and not spec.skip_unscored:
         return None
     if among is None:
         bits = np.packbits(np.ones(n_samples, np.bool_), bitorder="little")
@@ -164,12 +168,12 @@ def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -
         if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or not 0 < cut < n_samples:
             raise ValueError(f"mislabel_cut is {cut!r}; give a number of samples, 0 to {n_samples - 1}")
         aum = columns["aum"].astype(np.float64)
-        if spec.skip_bad:
+        if spec.skip_unscored:
             aum[bad_scores("aum", aum)] = np.inf
         else:
             columns.check("aum")
         bits &= ~as_bits(smallest(aum, int(cut)), n_samples)
-    if spec.skip_bad:
+    if spec.skip_unscored:
         for name in columns.needed:
             ops.outside(columns[name], *valid_range(name), bits)
     else:
@@ -207,7 +211,7 @@ class _Columns:
                 why = "seen too few times to be scored" if math.isnan(column[first]) else "out of its range"
                 raise ValueError(
                     f"{name}[{first}] is {column[first]:g} ({why}), with {n_bad} such samples of {self.n_samples}; "
-                    "score them, or give skip_bad=True to leave them out"
+                    "score them, or give skip_unscored=True to leave them out"
                 )
 
 
@@ -229,7 +233,7 @@ class Explanation:
     """Expected number kept of each class, when labels are given and the draw is over all classes at once."""
 
 
-def explain(scores: Any, prune_ratio: float, *, c_d: GivenCD = 4.0, labels: Any = None) -> Explanation:
+def explain(scores: Any, prune_ratio: float, *, c_d: GivenCD = DEFAULT_C_D, labels: Any = None) -> Explanation:
     """What select(scores, prune_ratio, method="dual+beta", c_d=c_d) would keep; arguments and errors as there."""
     spec = SelectionSpec(prune_ratio=prune_ratio, c_d=c_d)
     n_samples = _count(scores)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.comm.collectives import gather_rows, wire_device
-from dualfast.config import GivenCD
+from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD
 from dualfast.notices import silent, warn
 from dualfast.ops import Floats, Ints
 from dualfast.scoring.scores import lacks
@@ -30,8 +30,8 @@ def select(
     scores: Scores,
     prune_ratio: float,
     *,
-    method: str = "dual+beta",
-    c_d: GivenCD = 4.0,
+    method: str = DEFAULT_METHOD,
+    c_d: GivenCD = DEFAULT_C_D,
     seed: int = 0,
     group: Any = None,
     **options: Any,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfast.config import GivenCD, check_ratio, method_options, ratio_text
+from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD, check_ratio, method_options, ratio_text
 from dualfast.data.index_list import RESULT_KEYS, read_sidecar
 from dualfast.notices import warn
 from dualfast.selection import methods
@@ -31,15 +31,15 @@ class SelectionSpec:
     """
 
     prune_ratio: float
-    method: str = "dual+beta"
+    method: str = DEFAULT_METHOD
     seed: int = 0
-    c_d: GivenCD = 4.0
+    c_d: GivenCD = DEFAULT_C_D
     per_class: PerClass = False
     where: str | None = None
     exclude: Any = None
     force: Any = None
     mislabel_cut: int = 0
-    skip_bad: bool = False
+    skip_unscored: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class SelectionSpec:
     @property
     def can_stream(self) -> bool:
         """Whether the files engine can draw it: keys of single samples decide, and nothing restricts the set."""
-        plain = not (self.per_class or self.where or self.mislabel_cut or self.skip_bad)
+        plain = not (self.per_class or self.where or self.mislabel_cut or self.skip_unscored)
         return plain and self.exclude is None and self.force is None and self.configured.streams
 
     def resolve(self, statistics: Statistics, say: Callable[[str], None] = warn) -> SelectionSpec:
@@ -117,6 +117,7 @@ class SelectionSpec:
             about = read_sidecar(path.with_suffix(".npy")) or read_json(path)
             if not isinstance(about, dict) or not isinstance(about.get("method", ""), str):
                 raise ValueError("it is not an object with a method")
+            about |= {"skip_unscored": about.pop("skip_bad")} if "skip_bad" in about else {}  # as version 0.1 saved it
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
             unsaid = methods.kind_of(arguments.get("method", _DEFAULTS["method"])).unsaid

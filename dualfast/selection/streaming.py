@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dualfast import ops
-from dualfast.config import GivenCD
+from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD
 from dualfast.data.index_list import write_keep
 from dualfast.ops import Floats, Ints
 from dualfast.selection import beta
@@ -34,8 +34,8 @@ def select_files(
     prune_ratio: float,
     out: Path,
     *,
-    method: str = "dual+beta",
-    c_d: GivenCD = 4.0,
+    method: str = DEFAULT_METHOD,
+    c_d: GivenCD = DEFAULT_C_D,
     seed: int = 0,
     fingerprint: str | None = None,
     progress: Progress = lambda _: None,
@@ -209,7 +209,7 @@ def _check(shard: Shard, names: Sequence[str], first: int, columns: Columns) -> 
         if bad.any():
             at = int(np.argmax(bad))
             raise ValueError(
-                f"{shard.name!r}: {name}[{first + at}] is {column[at]:g}; skip_bad=True leaves such samples out"
+                f"{shard.name!r}: {name}[{first + at}] is {column[at]:g}; skip_unscored=True leaves such samples out"
             )
 
 

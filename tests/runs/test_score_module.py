@@ -52,6 +52,12 @@ def test_a_run_selects_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("empty", "x = 1", "registers no score"),
         (".", None, "does not import"),
         ("taken", MODULE.format(name="random"), "which dualfast uses itself"),
+        (
+            "failing",
+            MODULE.format(name="late").replace("-1]", "9]"),
+            "score 'late' fails on p and margin of (3, 8): Ind",
+        ),
+        ("odd", MODULE.format(name="flat").replace("[-1]", ""), "returned shape (3, 8)"),
     ],
 )
 def test_a_module_that_does_not_fit_is_named(

@@ -52,7 +52,7 @@ RESTRICTING: list[dict[str, Any]] = [{}, {"per_class": True}, {"exclude": [3]}]
 @pytest.mark.parametrize("restricting", RESTRICTING, ids=str)
 def test_columns_and_parts_are_drawn_from_as_one_table_is(restricting: dict[str, Any]) -> None:
     scores = dualfast.Scores(dual=np.zeros(N), mean=np.zeros(N), el2n=el2n())
-    given = restricting | {"skip_bad": True}
+    given = restricting | {"skip_unscored": True}
     labels = LABELS if "per_class" in restricting else None
     want = select(scores, 0.7, method="el2n", labels=labels, **given).tolist()
     assert 7 not in want
@@ -69,7 +69,7 @@ def test_columns_and_parts_are_drawn_from_as_one_table_is(restricting: dict[str,
 
 def test_a_sample_without_a_score_is_named_with_the_way_out() -> None:
     np.save("el2n.npy", el2n())
-    with pytest.raises(ValueError, match=r"el2n\[7\] is nan; skip_bad=True leaves such samples out"):
+    with pytest.raises(ValueError, match=r"el2n\[7\] is nan; skip_unscored=True leaves such samples out"):
         drawn(("el2n.npy",), "el2n")
 
 
@@ -98,7 +98,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
         (table("ids.parquet", id=np.array(["a.jpg"] * N), dual=values, mean=values), "id is string; ids are"),
         (table("lists.parquet", dual=pa.array([[1.0]] * N), mean=values), "dual is list<.*>; a score is a number"),
     ):
-        for given in ({}, {"skip_bad": True}):
+        for given in ({}, {"skip_unscored": True}):
             with pytest.raises(ValueError, match=says):
                 drawn((path,), "dual", **given)
 

@@ -436,7 +436,7 @@ def test_bad_scores_are_refused_within_classes_too(method: str, per_class: Any) 
         wrong = dualfast.Scores(dual=dual, mean=scores.mean)
         with pytest.raises(ValueError, match=r"dual\[17\] is"):
             select(wrong, 0.3, method=method, labels=labels, per_class=per_class, **options)
-        kept = select(wrong, 0.3, method=method, labels=labels, per_class=per_class, skip_bad=True, **options)
+        kept = select(wrong, 0.3, method=method, labels=labels, per_class=per_class, skip_unscored=True, **options)
         assert len(kept) == 700
         assert 17 not in kept
 
@@ -450,7 +450,7 @@ def test_auto_leaves_out_what_has_no_score() -> None:
     rest = np.setdiff1d(np.arange(1000), [3, 5])
     assert beta.auto_c_d(wrong, 0.7) == beta.auto_c_d(dualfast.Scores(dual=dual[rest], mean=mean[rest]), 0.7)
     with pytest.warns(UserWarning, match="c_d auto is"):
-        assert len(select(wrong, 0.7, c_d="auto", skip_bad=True)) == 300
+        assert len(select(wrong, 0.7, c_d="auto", skip_unscored=True)) == 300
     with pytest.raises(ValueError, match=r"dual\[3\] is nan"):
         select(wrong, 0.7, c_d="auto")
     none = dualfast.Scores(dual=np.full(10, np.nan), mean=np.full(10, np.nan))
@@ -496,7 +496,7 @@ def test_a_cut_needs_every_aum() -> None:
     scores = dualfast.Scores(dual=np.arange(10.0), mean=np.full(10, 0.5), aum=aum)
     with pytest.raises(ValueError, match=r"aum\[3\] is nan"):
         select(scores, 0.5, method="dual", mislabel_cut=2)
-    kept = select(scores, 0.5, method="dual", mislabel_cut=2, skip_bad=True)
+    kept = select(scores, 0.5, method="dual", mislabel_cut=2, skip_unscored=True)
     assert kept.tolist() == [5, 6, 7, 8, 9]
 
 
@@ -547,7 +547,7 @@ def test_sets() -> None:
     assert not np.isin(cut, np.argsort(scores.aum)[:100]).any()
     dual = np.array(scores.dual)
     dual[[5, 6]] = np.nan
-    kept = select(dualfast.Scores(dual=dual, mean=scores.mean), 0.01, skip_bad=True)
+    kept = select(dualfast.Scores(dual=dual, mean=scores.mean), 0.01, skip_unscored=True)
     assert len(kept) == 990
     assert not np.isin([5, 6], kept).any()
     labels = np.arange(1000) % 2
@@ -628,7 +628,13 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(math.nan), 0.5, {"method": "dual"}, ValueError, r"dual\[7\] is nan"),
         (_with(math.nan), 0.5, {"method": "stratified"}, ValueError, r"dual\[7\] is nan"),
         (_with(math.nan), 0.5, {"exclude": [1]}, ValueError, r"dual\[7\] is nan"),
-        (_with(math.nan), 0.01, {"skip_bad": True}, ValueError, "keeps 99 of 100 samples, but 0 are forced and 98"),
+        (
+            _with(math.nan),
+            0.01,
+            {"skip_unscored": True},
+            ValueError,
+            "keeps 99 of 100 samples, but 0 are forced and 98",
+        ),
         (_with(0.5), 1.0, {}, ValueError, "prune_ratio is 1.0"),
         (_with(0.5), -0.1, {}, ValueError, "prune_ratio is -0.1"),
         (_with(0.5), math.nan, {}, ValueError, "prune_ratio is nan"),

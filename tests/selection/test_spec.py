@@ -267,11 +267,35 @@ def test_ccs_of_0_1_covered_aum(tmp_path: Path) -> None:
         assert SelectionSpec.read(tmp_path / "keep.json")[0].configured.columns == (column,)
 
 
+def test_skip_bad_of_0_1_is_skip_unscored(scores: dualfast.Scores) -> None:
+    dual = np.array(scores.dual)
+    dual[3] = np.nan
+    damaged = dualfast.Scores(dual=dual, mean=scores.mean)
+    with pytest.warns(DeprecationWarning, match="skip_unscored"):
+        kept = select(damaged, 0.1, skip_bad=True)
+    assert (kept == select(damaged, 0.1, skip_unscored=True)).all()
+    np.save("dual.npy", dual)
+    command = ["select", "--scores", "dual.npy", "--method", "dual", "--prune-ratio", "0.1", "--out"]
+    assert cli.main([*command, "old.npy", "--skip-bad"]) == 0
+    assert cli.main([*command, "new.npy", "--skip-unscored"]) == 0
+    assert Path("old.npy").read_bytes() == Path("new.npy").read_bytes()
+    about = Path("new.json").read_text()
+    assert '"skip_unscored": true' in about
+    Path("new.json").write_text(about.replace("skip_unscored", "skip_bad"))
+    assert SelectionSpec.read("new.json")[0].skip_unscored
+
+
 def test_which_specs_can_stream() -> None:
     plain = {"prune_ratio": 0.5}
     for spec in (SelectionSpec(**plain), SelectionSpec(**plain, method="random"), SelectionSpec(**plain, method="aum")):
         assert spec.can_stream
-    restricted = ({"per_class": True}, {"where": "aum > 0"}, {"exclude": "a.npy"}, {"force": [1]}, {"skip_bad": True})
+    restricted = (
+        {"per_class": True},
+        {"where": "aum > 0"},
+        {"exclude": "a.npy"},
+        {"force": [1]},
+        {"skip_unscored": True},
+    )
     for more in (*restricted, {"mislabel_cut": 1}, {"method": "ccs"}, {"method": "stratified"}):
         assert not SelectionSpec(**plain, **more).can_stream
 
