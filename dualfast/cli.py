@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 import io
+import json
 import os
 import shlex
 import sys
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import tyro
 from tyro.conf import Positional
 
+from dualfast.cli_parse import parse
 from dualfast.config import (
-    DATA_HELP,
     DEFAULT_METHOD,
     METHOD_HELP,
-    RECIPES,
     SOURCE_HELP,
     Checked,
     Columns,
     GivenCD,
-    Recipe,
+    RecipeName,
     RunConfig,
     ScoreConfig,
     Storing,
@@ -38,33 +36,63 @@ from dualfast.config import (
 from dualfast.errors import DualfastError, Stopped, in_flags, printable
 from dualfast.runs.progress import Console
 
+INTRODUCTION = """dualfast finds the images that are worth training on, and trains on them.
+
+  dualfast run                      try it: 1,797 handwritten digits, two minutes
+  dualfast run --data photos/       your images: photos/train/<class>/*.jpg and photos/val/<class>/*.jpg
+  dualfast select --scores runs/photos/scores.parquet --prune-ratio 0.7 --out keep.npy
+
+dualfast --help lists all commands, dualfast run --help the flags of one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Checked):
     """Checked after parsing, by main, so that an error is one line."""
 
+    group: ClassVar = "output"
+    quiet: bool = False
+    """Show no progress, only notes, errors and the result."""
+    json: bool = False
+    """Print the result as a JSON object, without progress."""
     debug: bool = False
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
         pass
 
-
-@dataclass(frozen=True, kw_only=True)
-class Run(Command, RunConfig):
-    """Score, select, retrain and report in one run directory; the same command continues an interrupted run.
-
-    --recipe default | cpu | fast | paper | imagenet presets the flags below; a flag given beside it takes precedence.
-    """
+    def console(self) -> Console:
+        """Where the command shows its progress."""
+        return Console(quiet=self.quiet or self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Command, ScoreConfig):
+class Training(Command):
+    """A command that trains."""
+
+    group: ClassVar = "training"
+    recipe: RecipeName = "default"
+    """Presets of the flags below; a flag given beside it takes precedence."""
+
+
+class Result(NamedTuple):
+    """What a command prints at its end: as text, or with --json the facts."""
+
+    text: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(RunConfig, Training):
+    """Score, select, retrain and report in one run directory; the same command continues an interrupted run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(ScoreConfig, Training):
     """Train for the scoring epochs and write the score table into the run directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command, TrainConfig):
+class Train(TrainConfig, Training):
     """Train once, on all images or on those that an index list keeps, and write model.pt into the run directory."""
 
 
@@ -84,6 +112,7 @@ class Select(Command):
     """With --like: evaluate its where and read the files that its exclude and force name, as you know who wrote it."""
     method: str = field(default=DEFAULT_METHOD, metadata=METHOD_HELP)
     seed: int = 0
+    """Seed of the draw."""
     c_d: GivenCD = "auto"
     """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
     per_class: bool = False
@@ -98,7 +127,7 @@ class Select(Command):
     """Python module that registers scores of your own with @dualfast.score."""
     mislabel_cut: int = 0
     """Number of samples of lowest aum to leave out."""
-    skip_unscored: Annotated[bool, tyro.conf.arg(aliases=["--skip-bad"])] = False  # its name in version 0.1
+    skip_unscored: bool = False
     """Leave out samples without a score."""
 
     def check(self) -> None:
@@ -130,6 +159,7 @@ class Verify(Command):
     """Check a .beton file: its header, its tables and the extent of every sample."""
 
     path: Positional[str]
+    """The .beton file."""
     full: bool = False
     """Also decode every image."""
 
@@ -139,9 +169,11 @@ class Compact(Command, Columns):
     """Copy the kept samples of a .beton into a smaller one, byte for byte."""
 
     src: Positional[str]
+    """The .beton file."""
     keep: Positional[str]
     """A keep-*.npy index list."""
     out: Positional[str]
+    """The smaller .beton file to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +189,7 @@ class Bench(Command):
     """Run a benchmark of the source checkout that this command belongs to: step, select, loader, distributed."""
 
     name: Positional[str]
+    """step, select, loader or distributed."""
     arguments: Positional[tuple[str, ...]] = ()
     """Flags for the benchmark."""
 
@@ -168,8 +201,11 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     args: Any = None
+    if not argv:
+        print(INTRODUCTION)
+        return 0
     try:
-        args = _parse(argv)
+        args = parse(argv, _COMMANDS)
         args.check()
     except (ValueError, TypeError) as error:
         return _fail(error, args)
@@ -181,7 +217,9 @@ def main(argv: list[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_: _note(_in_flags(message, args))
     warnings.simplefilter("default", append=True)  # a warning that an earlier call of main showed is shown again
     try:
-        _COMMANDS[type(args)](args)
+        result = _COMMANDS[type(args)](args)
+        if result is not None and _is_rank0():
+            print(json.dumps(result.facts, default=str) if args.json else result.text)
     except Stopped as stopped:
         if _is_rank0():
             again = _resume_command(argv)
@@ -203,49 +241,6 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(f"the package {error.name!r} is not installed; pip install 'dualfast[all]' installs it")
     return 0
-
-
-def _parse(argv: list[str]) -> Any:
-    """The command that argv asks for, an instance of one of the classes above, not checked yet."""
-    argv = list(argv)
-    if argv[:1] == ["bench"] and "--" not in argv:
-        argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
-    if not {"-h", "--help"}.isdisjoint(argv):
-        _fill_in_help()
-    recipe = _recipe(argv)
-    union: Any = None
-    for command in _COMMANDS:
-        name, text = command.__name__.lower(), inspect.getdoc(command)
-        if issubclass(command, Recipe):
-            preset = {field.name: recipe[field.name] for field in fields(command) if field.name in recipe}
-            kind = tyro.conf.subcommand(name, default=command(**preset), description=text)
-        else:  # without a default, required arguments stay required
-            kind = tyro.conf.subcommand(name, description=text)
-        union = Annotated[command, kind] if union is None else union | Annotated[command, kind]
-    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(union, prog="dualfast", args=argv, config=config)
-
-
-def _fill_in_help() -> None:
-    """The help texts that registries give; apart, as these import torch, which parsing does not need."""
-    from dualfast.data.sources.registry import KINDS
-    from dualfast.selection.methods import help_text
-
-    METHOD_HELP["help"] = help_text()
-    kinds = ", ".join(kind.accepts for kind in KINDS)
-    SOURCE_HELP["help"], DATA_HELP["help"] = f"Images: {kinds}.", f"Training images: {kinds}, or a .beton file."
-
-
-def _recipe(argv: list[str]) -> dict[str, Any]:
-    """Removes --recipe NAME from argv and returns its presets, which become the defaults of the other flags."""
-    for at, word in enumerate(argv):
-        if word == "--recipe" or word.startswith("--recipe="):
-            name = word.partition("=")[2] or (argv[at + 1] if at + 1 < len(argv) else "")
-            if name not in RECIPES:
-                raise ValueError(f"recipe is {name!r}; give one of {', '.join(RECIPES)}")
-            del argv[at : at + (1 if "=" in word else 2)]
-            return RECIPES[name]
-    return {}
 
 
 def _fail(error: object, args: Command | None = None) -> int:
@@ -275,38 +270,34 @@ def _resume_command(arguments: list[str]) -> str:
     return shlex.join([*words, *arguments])
 
 
-def _run(args: Run) -> None:
+def _run(args: Run) -> Result:
     from dualfast.runs import commands
 
-    with Console() as console:
+    with args.console() as console:
         run_dir, rows = commands.run(args, console)
-    if not _is_rank0():
-        return
-    print_table(rows)
-    if run_dir.report_path.exists():
-        print(f"report: {printable(run_dir.report_path)}")
+    report = run_dir.report_path if run_dir.report_path.exists() else None
+    text = table_text(rows) + ("" if report is None else f"\nreport: {printable(report)}")
+    return Result(text, {"out": run_dir.path, "report": report, "trainings": rows})
 
 
-def _score(args: Score) -> None:
+def _score(args: Score) -> Result:
     from dualfast.runs import commands
 
-    with Console() as console:
+    with args.console() as console:
         path = commands.score(args, console)
-    if _is_rank0():
-        print(f"scores: {printable(path)}")
+    return Result(f"scores: {printable(path)}", {"scores": path})
 
 
-def _train(args: Train) -> None:
+def _train(args: Train) -> Result:
     from dualfast.runs import commands
 
-    with Console() as console:
+    with args.console() as console:
         run_dir, row = commands.train(args, console)
-    if _is_rank0():
-        print_table([row])
-        print(f"model: {printable(run_dir.model_path)}")
+    text = f"{table_text([row])}\nmodel: {printable(run_dir.model_path)}"
+    return Result(text, {"model": run_dir.model_path, "training": row})
 
 
-def _select(args: Select) -> None:
+def _select(args: Select) -> Result:
     from dualfast.scoring.trajectories import import_scores
     from dualfast.selection.files import write_list
     from dualfast.selection.spec import SelectionSpec
@@ -319,52 +310,57 @@ def _select(args: Select) -> None:
     else:
         names = {f.name for f in fields(SelectionSpec)} & {f.name for f in fields(args)} - {"method"}
         spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in names})
-    with Console() as console:
+    with args.console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
         kept, removed = write_list(spec, args.scores, args.out, fingerprint=fingerprint, **shown)
-    print(f"{printable(args.out)}: kept {kept} of {kept + removed}, removed {removed}")
+    text = f"{printable(args.out)}: kept {kept} of {kept + removed}, removed {removed}"
+    return Result(text, {"out": args.out, "kept": kept, "removed": removed})
 
 
-def _write(args: Write) -> None:
+def _write(args: Write) -> Result:
     from dualfast.data import sources
     from dualfast.data.beton import write
     from dualfast.storage.files import check_folder
 
     check_folder(Path(args.out))  # before all files are looked at
     source = sources.open_source(args.data, reading_of(args))
-    print(source)
-    print(
-        write(
-            source,
-            args.out,
-            jpeg_quality=args.jpeg_quality,
-            mode=args.mode,
-            rewrite=args.rewrite,
-            **storing_of(args),
-        )
+    if not (args.quiet or args.json):
+        print(source)
+    written = write(
+        source,
+        args.out,
+        jpeg_quality=args.jpeg_quality,
+        mode=args.mode,
+        rewrite=args.rewrite,
+        progress=not (args.quiet or args.json),
+        **storing_of(args),
     )
+    return Result(printable(written), asdict(written))
 
 
-def _verify(args: Verify) -> None:
+def _verify(args: Verify) -> Result:
     from dualfast.data.beton import verify
 
-    print(printable(verify(args.path, full=args.full)))
+    beton = verify(args.path, full=args.full, progress=not (args.quiet or args.json))
+    return Result(printable(beton), {"path": args.path, "n_samples": beton.n_samples, "fingerprint": beton.fingerprint})
 
 
-def _compact(args: Compact) -> None:
+def _compact(args: Compact) -> Result:
     from dualfast.data.beton import open_beton
     from dualfast.data.beton.compact import compact
     from dualfast.data.index_list import load_keep
 
     source = open_beton(args.src, **columns_of(args))
     ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
-    compact(args.src, ids, args.out, **columns_of(args))
+    written = compact(args.src, ids, args.out, progress=not (args.quiet or args.json), **columns_of(args))
+    return Result(printable(written), asdict(written))
 
 
-def _report(args: Report) -> None:
+def _report(args: Report) -> Result:
     from dualfast.runs import commands
 
-    print(f"report: {printable(commands.report(args.out))}")
+    path = commands.report(args.out)
+    return Result(f"report: {printable(path)}", {"report": path})
 
 
 def _bench(args: Bench) -> None:
@@ -395,8 +391,8 @@ _COMMANDS: dict[type, Any] = {
 """Each command's class and what it runs, in the order of --help."""
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Prints the results as a table: a line for each prune ratio and method, mean and spread over seeds."""
+def table_text(rows: list[dict[str, Any]]) -> str:
+    """The results as a table: a line for each prune ratio and method, mean and spread over seeds."""
     from rich.console import Console as RichConsole
     from rich.table import Table
     from rich.text import Text
@@ -411,4 +407,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     console = RichConsole(highlight=False)
     if not console.is_terminal:  # a file has no width to fit
         console.width = 200
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")

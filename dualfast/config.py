@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
 
@@ -47,6 +47,19 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+GROUPS = {
+    "data": "What is read, and where the results go.",
+    "pruning": "How much is removed, and by which methods.",
+    "scoring": "How scores are gathered.",
+    "training": "How networks are trained; scoring and retraining share it.",
+    "image": "How images are read and stored.",
+    "machine": "Where networks are trained, and how a training survives an interruption.",
+    "output": "What is printed.",
+}
+"""The groups of flags in --help and their descriptions, top to bottom. A class below says which one its fields belong
+to; a command's own flags are a group of their own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """Runs check() on construction, with NumPy scalars turned into Python numbers, which YAML and JSON can store."""
@@ -61,9 +74,32 @@ class Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Checked):
+class Machine(Checked):
+    """What a network is trained on."""
+
+    group: ClassVar = "machine"
+    device: str = "auto"
+    """A torch device; auto: cuda if available, else cpu."""
+    amp: Literal["auto", "bf16", "off"] = "auto"
+    """Mixed precision. auto: bf16 on a GPU and on a CPU with AVX512_BF16 or AMX; it is slower on other CPUs."""
+    num_workers: int = -1
+    """Loader threads; -1: one per core available to this process."""
+    threads: int = -1
+    """torch.set_num_threads on a CPU; -1: torch's default, or one if a batch has fewer than 16,384 pixels."""
+
+    def check(self) -> None:
+        _require(
+            self.num_workers == -1 or self.num_workers >= 1,
+            f"num_workers is {self.num_workers}; give -1 or 1 and up",
+        )
+        _require(self.threads == -1 or self.threads >= 1, f"threads is {self.threads}; give -1 or 1 and up")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Machine):
     """How a network is trained; scoring and retraining share it."""
 
+    group: ClassVar = "training"
     model: str = "small"
     """small, wide, resnet9, resnet18, resnet34, resnet50, or module:factory."""
     epochs: int = 30
@@ -98,16 +134,9 @@ class Recipe(Checked):
     """What fills the outside of a shifted crop: the mean of normalize, or black."""
     image_size: int | None = None
     """Side of the network's input, px; None: the images' own if square, equal and at most 64 px, else 224."""
-    amp: Literal["auto", "bf16", "off"] = "auto"
-    """Mixed precision. auto: bf16 on a GPU and on a CPU with AVX512_BF16 or AMX; it is slower on other CPUs."""
-    device: str = "auto"
-    """A torch device; auto: cuda if available, else cpu."""
-    num_workers: int = -1
-    """Loader threads; -1: one per core available to this process."""
-    threads: int = -1
-    """torch.set_num_threads on a CPU; -1: torch's default, or one if a batch has fewer than 16,384 pixels."""
 
     def check(self) -> None:
+        Machine.check(self)
         _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")
         _require(self.tests >= 1, f"tests is {self.tests}; give at least 1")
         _require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
@@ -126,11 +155,6 @@ class Recipe(Checked):
             self.image_size is None or self.image_size >= 4,
             f"image_size is {self.image_size}; give at least 4 px",
         )
-        _require(
-            self.num_workers == -1 or self.num_workers >= 1,
-            f"num_workers is {self.num_workers}; give -1 or 1 and up",
-        )
-        _require(self.threads == -1 or self.threads >= 1, f"threads is {self.threads}; give -1 or 1 and up")
 
     def batch_size_at(self, prune_ratio: float) -> int:
         """The batch size of retraining at a prune ratio, by batch_rule."""
@@ -150,6 +174,7 @@ class Recipe(Checked):
 class Scoring(Checked):
     """How scores are gathered."""
 
+    group: ClassVar = "scoring"
     score_epochs: int = 30
     """T: epochs of the scoring pass (the paper: 30 on CIFAR, 60 on ImageNet)."""
     score_schedule_epochs: int | None = None
@@ -241,6 +266,7 @@ DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
 class Columns(Checked):
     """Which columns of a data set are read."""
 
+    group: ClassVar = "image"
     image_column: str | None = None
     """Parquet column, .npz array or .beton field that holds the images, where its name or type does not tell."""
     label_column: str | None = None
@@ -266,6 +292,7 @@ def reading_of(config: Reading) -> Reading:
 class Storing(Reading):
     """How its images are stored in a .beton: the options of write, and of every command with data."""
 
+    group: ClassVar = "image"
     max_size: int | None = None
     """Shrink images whose longer side exceeds this many pixels."""
     background: str = "white"
@@ -284,6 +311,7 @@ def storing_of(config: Storing) -> dict[str, Any]:
 class Data(Storing):
     """What is read, and where the results go."""
 
+    group: ClassVar = "data"
     data: str = field(default="digits", metadata=DATA_HELP)
     test: str | None = None
     """Test images, in any of these forms; digits, CIFAR archives and folders with train and val or test need none."""
@@ -316,6 +344,7 @@ def checkpoint_interval(text: str) -> tuple[float, int]:
 class Safety(Checked):
     """How a training survives an interruption, and a process that stops responding."""
 
+    group: ClassVar = "machine"
     checkpoint_every: str = "10m"
     """Interval between checkpoints: a time (30s, 10m, 2h) or a number of optimizer steps (500steps)."""
     rank_timeout: float = 600.0
@@ -335,10 +364,11 @@ def check_seed(seed: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig(Data, Recipe, Scoring, Safety):
+class ScoreConfig(Data, Safety, Recipe, Scoring):
     """Train for the scoring epochs and write the score table into the run directory."""
 
     seed: int = 0
+    """Seed of the network, the order of the images and their augmentation."""
 
     def check(self) -> None:
         for part in (Data, Recipe, Scoring, Safety):
@@ -347,12 +377,13 @@ class ScoreConfig(Data, Recipe, Scoring, Safety):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Data, Recipe, Safety):
+class TrainConfig(Data, Safety, Recipe):
     """Train once, on all images or on those that an index list keeps, and write model.pt into the run directory."""
 
     keep: str | None = None
     """The index list to train on, a keep-*.npy, as run trains on it; None: all images."""
     seed: int = 0
+    """Seed of the network, the order of the images and their augmentation."""
 
     def check(self) -> None:
         for part in (Data, Recipe, Safety):
@@ -361,19 +392,21 @@ class TrainConfig(Data, Recipe, Safety):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Data, Recipe, Scoring, Safety):
+class RunConfig(Data, Safety, Recipe, Scoring):
     """Score, select, retrain and report in one run directory; the same command continues an interrupted run."""
 
+    group: ClassVar = "pruning"
     prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
     """Fractions REMOVED."""
     method: tuple[str, ...] = field(default=("dual+beta", "dual", "random"), metadata=METHOD_HELP)
     seed: tuple[int, ...] = (0, 1, 2)
+    """A scoring and a training at each ratio and method per seed."""
     c_d: GivenCD = "auto"
     """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
     full: bool = True
-    """Train on all images, too, for comparison; --no-full leaves that out."""
+    """A training on all images, for comparison."""
 
     def check(self) -> None:
         for part in (Data, Recipe, Scoring, Safety):
@@ -392,7 +425,8 @@ class RunConfig(Data, Recipe, Scoring, Safety):
         check_c_d(self.c_d)
 
 
-RECIPES: dict[str, dict[str, Any]] = {
+RecipeName = Literal["default", "cpu", "fast", "paper", "imagenet"]
+RECIPES: dict[RecipeName, dict[str, Any]] = {
     # The defaults, meant for small images on a laptop.
     "default": {},
     # CIFAR on a CPU: the small network, one-cycle, scores from all of 30 epochs.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +246,57 @@ def test_a_folder_of_photographs_through_the_same_command(real_data: Path, tmp_p
     done = dualfast("run", "--data", folder, "--test", folder, *short, *size, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "fewer" in done.stdout + done.stderr or "some get none" in done.stdout
+
+
+def test_help_comes_in_groups_the_important_flags_on_top(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    shown = capsys.readouterr().out
+    wanted = ["data options", "--data ", "pruning options", "--prune-ratio", "scoring options", "training options"]
+    wanted += ["--recipe {default,", "--model ", "machine options", "--device", "output options"]
+    places = [shown.index(text) for text in wanted]
+    assert places == sorted(places)
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--recipe", "imagenet", "--help"])
+    assert "(default: resnet34)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", cli._COMMANDS, ids=lambda kind: kind.__name__.lower())
+def test_every_flag_has_its_help_and_is_parsed_as_help_shows_it(
+    command: type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command.__name__.lower(), "--help"])
+    shown = capsys.readouterr().out
+    for option in fields(command):
+        flag = option.name.replace("_", "-")
+        assert re.search(rf"^\W*(--(no-)?{flag}|{option.name.upper()})\s", shown, re.M), option.name
+
+
+def test_without_arguments_it_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  dualfast ")]
+    assert len(lines) == 3
+
+
+def test_results_as_json_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", images=images(64)[0], labels=images(64)[1])
+    done = dualfast("write", "a.npz", "a.beton", "--json", cwd=tmp_path)
+    written = json.loads(done.stdout)
+    assert (written["path"], written["n_samples"]) == ("a.beton", 64)
+    done = dualfast("run", "--data", "a.npz", "--test", "a.npz", "--out", "out", "--json", *SHORT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert Path(found["report"]).exists()
+    assert {row["method"] for row in found["trainings"]} == {"full", "dual+beta", "dual", "random"}
+    assert not {"json", "quiet", "recipe"} & set((tmp_path / "out" / "config.yaml").read_text().split(":"))
+    done = dualfast("verify", "a.beton", "--quiet", cwd=tmp_path)
+    assert done.stdout.startswith("a.beton: 64 samples")
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+    done = dualfast("compact", "a.beton", "out/keep-0.5.npy", "b.beton", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout or "{}").get("n_samples") == 32, done.stderr
 
 
 def test_names_of_files_do_not_reach_the_terminal_as_they_are(

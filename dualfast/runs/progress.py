@@ -38,14 +38,15 @@ class NullProgress:
 
 
 class Console:
-    """Progress on a terminal: a bar and lines; without a terminal, lines only. Handles Ctrl-C while its block runs."""
+    """Progress on a terminal: a bar and lines; without a terminal, lines only; nothing if quiet. Handles Ctrl-C while
+    its block runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self.console = RichConsole(highlight=False)
+        self.console = RichConsole(highlight=False, quiet=quiet)
         self.bar = Bar(
             BarColumn(bar_width=24),
             TaskProgressColumn(),
@@ -53,7 +54,7 @@ class Console:
             TextColumn("{task.description}", markup=False),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=quiet or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=None, visible=False)
         self.interrupted = False

@@ -32,7 +32,7 @@ EVENTS = {
     "train": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
 }
 """What the records of metrics.jsonl say at least, by their "event"."""
-THIS_CALL_ONLY = ("debug", "rewrite")
+THIS_CALL_ONLY = ("debug", "quiet", "json", "recipe", "rewrite")
 SCHEDULE = "score_schedule_epochs"
 
 

@@ -1,0 +1,107 @@
+"""Arguments become a checked dataclass: recipes as defaults, and a --help in groups, the important flags on top."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterable
+from dataclasses import MISSING, field, fields, make_dataclass
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+
+from dualfast.config import DATA_HELP, GROUPS, METHOD_HELP, RECIPES, SOURCE_HELP, Checked, Recipe
+
+_RENAMED = {"--skip-bad": "--skip-unscored"}  # names of version 0.1
+OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+
+
+def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
+    """The command that argv asks for, an instance of one of these classes, not checked yet. SystemExit for --help and
+    flags that do not exist, after saying so; ValueError for an unknown recipe."""
+    argv = list(argv)
+    if argv[:1] == ["bench"] and "--" not in argv:
+        argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
+    if argv[:1] == ["select"]:
+        argv = [_RENAMED.get(word, word) for word in argv]
+    shown = any(word in ("-h", "--help") for word in itertools.takewhile("--".__ne__, argv))
+    if shown:
+        _fill_in_help()
+    preset = _recipe(argv)
+    kinds: list[Any] = []
+    for command in commands:
+        name, text = command.__name__.lower(), inspect.getdoc(command)
+        presets = {f.name: preset[f.name] for f in fields(command) if issubclass(command, Recipe) and f.name in preset}
+        kind: Any = _in_groups(command, presets) if shown else command
+        if shown or not issubclass(command, Recipe):  # without a default, required arguments stay required
+            kinds.append(Annotated[kind, tyro.conf.subcommand(name, description=text)])
+        else:
+            kinds.append(Annotated[kind, tyro.conf.subcommand(name, description=text, default=command(**presets))])
+    return tyro.cli(reduce(or_, kinds), prog="dualfast", args=argv, config=OPTIONS)
+
+
+def _recipe(argv: list[str]) -> dict[str, Any]:
+    """The presets of the recipe that argv names, which become the defaults of the other flags."""
+    for at, word in enumerate(argv):
+        if word == "--recipe" or word.startswith("--recipe="):
+            name = word.partition("=")[2] or (argv[at + 1] if at + 1 < len(argv) else "")
+            if name not in RECIPES:
+                raise ValueError(f"recipe is {name!r}; give one of {', '.join(RECIPES)}")
+            return RECIPES[name]
+    return {}
+
+
+def _fill_in_help() -> None:
+    """The help texts that registries give; apart, as these import torch, which parsing does not need."""
+    from dualfast.data.sources.registry import KINDS
+    from dualfast.selection.methods import help_text
+
+    METHOD_HELP["help"] = help_text()
+    kinds = ", ".join(kind.accepts for kind in KINDS)
+    SOURCE_HELP["help"], DATA_HELP["help"] = f"Images: {kinds}.", f"Training images: {kinds}, or a .beton file."
+
+
+def _in_groups(command: type[Checked], presets: dict[str, Any]) -> type:
+    """A class with a nested one for each group of flags, which tyro shows one below the other."""
+    own = command.__name__.lower()
+    members: dict[str, list[Any]] = {name: [] for name in (*GROUPS, own)}
+    hints = get_type_hints(command, include_extras=True)
+    for option in fields(command):
+        owner = next(kind for kind in command.__mro__ if option.name in inspect.get_annotations(kind))
+        default = presets.get(option.name, option.default)
+        text = option.metadata.get("help") or _docstrings(owner)[option.name]
+        shown = tyro.conf.arg(
+            help=f"Turns this off: {text}" if default is True else text,
+            metavar=option.name.upper() if "Positional" in str(option.type) else None,
+        )
+        hint: Any = Annotated.__class_getitem__((hints[option.name], shown))  # type: ignore[attr-defined]
+        copied = field() if default is MISSING else field(default=default)
+        members[owner.__dict__.get("group", own)].append((option.name, hint, copied))
+    nested: list[Any] = []
+    for name in sorted(filter(members.get, members), key=_position):
+        kind = make_dataclass(name, members[name], kw_only=True)
+        kind.__doc__ = GROUPS.get(name)
+        required = any(option.default is MISSING for option in fields(kind))
+        nested.append((name, kind, field() if required else field(default_factory=kind)))
+    return make_dataclass(command.__name__, nested, kw_only=True)
+
+
+def _position(group: str) -> int:
+    """Where a group stands in --help; that of a command's own flags below the data."""
+    return list(GROUPS).index(group) if group in GROUPS else 0
+
+
+def _docstrings(kind: type) -> dict[str, str]:
+    """The texts below the fields of a class."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        above.target.id: inspect.cleandoc(text.value.value)
+        for above, text in itertools.pairwise(body.body)
+        if isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
