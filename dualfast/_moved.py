@@ -23,7 +23,7 @@ MOVED = {
     "files": ("storage.files",),
     "keep": ("data.index_list",),
     "loader": ("loading.loader",),
-    "loss": ("scoring.loss",),
+    "loss": ("scoring.loss", "scoring.trajectories"),
     "models": ("training.models",),
     "partial": ("storage.resumable",),
     "prefetch": ("loading.prefetch",),

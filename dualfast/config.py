@@ -29,6 +29,7 @@ CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
 (height, width)."""
 
 
+MAX_IMAGE_SIZE = 4096  # px a side of a network's input
 MAX_IMAGE_BYTES = 1 << 29
 """Of one image while it is decoded: its pixels as RGB (178,956,970 of them, where Pillow refuses too), or, of a JPEG in
 several scans, the coefficients that they are collected in."""
@@ -125,7 +126,7 @@ class Recipe(Machine):
     tests: int = 10
     """Evaluations on the test images per training, the last at its end."""
     label_smoothing: float = 0.0
-    """Of the cross-entropy, in [0, 1)."""
+    """Label smoothing of the cross-entropy, in [0, 1]."""
     augment: Literal["auto", "none", Augment] = "auto"
     """auto: crop below 16 px, crop+flip up to 64 px, rrc (random resized crop and flip) above."""
     normalize: Literal["imagenet", "cifar10", "cifar100"] = "imagenet"
@@ -142,18 +143,20 @@ class Recipe(Machine):
         _require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
         _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; give a positive number")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; give a number in [0, 1)")
-        _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; give 0 or more")
+        _require(
+            0 <= self.weight_decay < math.inf, f"weight_decay is {self.weight_decay}; give a finite number from 0 up"
+        )
         _require(
             self.min_lr == 0 or (self.schedule == "cosine" and 0 < self.min_lr < self.lr),
             f"min_lr is {self.min_lr}; give 0, or with --schedule cosine a number below lr, {self.lr}",
         )
         _require(
-            0 <= self.label_smoothing < 1,
-            f"label_smoothing is {self.label_smoothing}; give a number in [0, 1)",
+            0 <= self.label_smoothing <= 1,
+            f"label_smoothing is {self.label_smoothing}; give a number in [0, 1]",
         )
         _require(
-            self.image_size is None or self.image_size >= 4,
-            f"image_size is {self.image_size}; give at least 4 px",
+            self.image_size is None or 4 <= self.image_size <= MAX_IMAGE_SIZE,
+            f"image_size is {self.image_size}; give 4 to {MAX_IMAGE_SIZE} px",
         )
 
     def batch_size_at(self, prune_ratio: float) -> int:
@@ -233,6 +236,8 @@ def check_c_d(c_d: Any) -> None:
 def method_options(method: str) -> tuple[str, dict[str, int | float | str]]:
     """The name and the options in the text of a method: "dual+beta:c_d=5.5" gives ("dual+beta", {"c_d": 5.5}); several
     options are separated by commas. ValueError for text of another form."""
+    if not isinstance(method, str):
+        raise TypeError(f"method is {method!r}; give a name, such as 'dual+beta'")
     name, _, text = method.partition(":")
     options: dict[str, int | float | str] = {}
     for option in filter(None, text.split(",")):

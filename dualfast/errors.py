@@ -7,6 +7,8 @@ line prints them as one line, without a traceback, and with its flags in place o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class DualfastError(Exception):
@@ -44,6 +46,19 @@ class DamagedCheckpoint(DualfastError, ValueError):
 class Stopped(BaseException):
     """SIGTERM or SIGUSR1 stopped the command, and everything is saved; the text says where it stopped. No Exception,
     so that no handler of errors takes it for one."""
+
+
+@contextmanager
+def full_memory(doing: str) -> Iterator[None]:
+    """torch says in several ways that memory is full, on a CPU by a RuntimeError; inside, all are a MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        line = str(error).strip().partition("\n")[0]
+        known = ("not enough memory", "can't allocate memory", "out of memory")
+        if not any(text in line for text in known):
+            raise
+        raise MemoryError(f"{doing}: {line}; lower batch_size or image_size") from error
 
 
 def printable(text: object) -> str:

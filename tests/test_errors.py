@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import dualfast
 from dualfast import cli, errors
+from dualfast.data.index_list import load_keep
 from dualfast.scoring.sharded import load_parts
 from dualfast.selection.select import explain
+from dualfast.selection.spec import SelectionSpec
 
-OURS = {name for name in vars(errors) if isinstance(getattr(errors, name), type)}
+OURS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, BaseException)}
 ELSEWHERE = {
     "OSError",
     "MemoryError",
@@ -120,6 +124,38 @@ def test_arguments_of_another_kind_are_named() -> None:
         dualfast.ScoreTable(4, device="nonsense")
     with pytest.raises(MemoryError, match="100000000000000 lines take 6400000000000000 bytes on cpu"):
         dualfast.ScoreTable(10**14)
+
+
+def test_full_memory_is_a_memory_error() -> None:
+    with (
+        pytest.raises(MemoryError, match=r"training: .*; lower batch_size or image_size"),
+        errors.full_memory("training"),
+    ):
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="an illegal memory access"), errors.full_memory("training"):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_paths_that_name_no_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="scores is '', which names no file"):
+        dualfast.Scores.load("")
+    with pytest.raises(ValueError, match=r"keep is '\.', which names no file"):
+        load_keep(".")
+    with pytest.raises(ValueError, match="like is '', which names no file"):
+        SelectionSpec.read("")
+    with pytest.raises(ValueError, match="where is empty"):
+        SelectionSpec(prune_ratio=0.5, where=" ")
+    with pytest.raises(TypeError, match="method is None; give a name"):
+        SelectionSpec.parse(None, prune_ratio=0.5)  # type: ignore[arg-type]
+    os.mkfifo(tmp_path / "pipe.beton")
+    with pytest.raises(ValueError, match="cannot be written: it is a pipe, socket or device"):
+        dualfast.write((np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2), tmp_path / "pipe.beton", progress=False)
+    (tmp_path / "mine.txt").write_text("notes")
+    with pytest.raises(ValueError, match="which exists; give the path of a new file"):
+        dualfast.ScoreTable(4, trajectories=str(tmp_path / "mine.txt"))
+    with pytest.raises(TypeError, match="trajectories is 3; give True"):
+        dualfast.ScoreTable(4, trajectories=3)  # type: ignore[arg-type]
+    assert (tmp_path / "mine.txt").read_text() == "notes"
 
 
 def test_arguments_of_a_loader_of_another_kind_are_named(tmp_path: Path) -> None:

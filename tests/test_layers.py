@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,24 @@ def test_only_ops_imports_compiled_code() -> None:
                 assert file.parent == PACKAGE / "ops", f"{file} imports {name}"
                 found[part] += 1
     assert min(found.values()) > 2
+
+
+def test_imports_by_name_go_down_too() -> None:
+    """The import contract does not see importlib.import_module("dualfast...")."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    layers = [layer.split(" | ") for layer in tomllib.loads(text)["tool"]["importlinter"]["contracts"][0]["layers"]]
+    depth = {name: at for at, layer in enumerate(layers) for name in layer}
+    seen = 0
+    for file in PACKAGE.rglob("*.py"):
+        own = depth.get(file.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module" and own is not None:
+                for argument in node.args:
+                    if isinstance(argument, ast.Constant) and str(argument.value).startswith("dualfast."):
+                        part = str(argument.value).split(".")[1]
+                        assert part == "kernels" or depth[part] >= own, f"{file} imports {argument.value}"
+                        seen += 1
+    assert seen
 
 
 def test_the_kernels_import_nothing_but_each_other_and_the_layout() -> None:

@@ -190,7 +190,11 @@ def join(device: Literal["cpu", "cuda"], timeout_s: float = TIMEOUT_S) -> Ranks:
     if not initialized:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        store, rank, size = next(rendezvous("env://", timeout=timeout))
+        try:
+            store, rank, size = next(rendezvous("env://", timeout=timeout))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise TimeoutError(f"the processes did not find each other ({reason}); start them with torchrun") from error
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         unused = _unused_store(store, rank, size, timeout_s)
         dist.init_process_group(backend, store=unused, rank=rank, world_size=size, timeout=timeout)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.data.beton import Beton
 from dualfast.storage import npy
-from dualfast.storage.files import check_folder, waiting_for, what_is, with_sidecars, write_text
+from dualfast.storage.files import check_folder, named_file, waiting_for, what_is, with_sidecars, write_text
 from dualfast.storage.plain import read_json
 
 RESULT_KEYS = ("n_samples", "kept", "removed", "crc32", "fingerprint", "dualfast")
@@ -88,7 +88,7 @@ def load_keep(
     Raises ValueError for a missing or damaged file, ids that are not sorted int64, and when the sidecar names other
     data or another number of samples than given here.
     """
-    path = Path(path)
+    path = named_file(path, "keep", "an index list, keep-*.npy")
     try:
         ids: NDArray[np.int64] = npy.load(path)
     except (OSError, ValueError) as error:

@@ -358,8 +358,8 @@ class Loader:
 def _checked_int(name: str, value: Any, at_least: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} is {value!r}; give an integer")
-    if at_least is not None and value < at_least:
-        raise ValueError(f"{name} is {value}; give at least {at_least}")
+    if at_least is not None and not at_least <= value < 2**31:
+        raise ValueError(f"{name} is {value}; give {at_least} to 2**31 - 1")
     return int(value)
 
 

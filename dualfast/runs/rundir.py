@@ -56,7 +56,9 @@ class RunDir:
         self.report_path = self.path / "report.html"
         if request is None:
             if not self.config_path.is_file():
-                raise ValueError(f"{str(self.path)!r} is not a run directory: it has no config.yaml")
+                raise ValueError(
+                    f"{str(self.path)!r} is not a run directory: it has no config.yaml; give the --out of a run"
+                )
             return
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out is {str(self.path)!r}, which is a file; give a folder")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from dualfast.data.index_list import load_keep, read_sidecar, save_keep
 from dualfast.notices import silent
 from dualfast.runs.scoring import load_scores, score_times
 from dualfast.runs.session import RunSession
+from dualfast.scoring.scores import Scores
 from dualfast.selection.beta import Statistics
 from dualfast.selection.methods import uses_scores
 from dualfast.selection.quotas import class_counts, without_samples
@@ -139,7 +141,7 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     """The ids that a trial keeps: drawn and written once, read afterwards."""
     first = trial.method == config.method[0] and trial.seed == config.seed[0]
     path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, first)
-    spec = trial.selection(config.c_d, config.per_class)
+    spec = _as_in_0_1(trial.selection(config.c_d, config.per_class), lambda: load_scores(session, trial.seed))
     if first and path.exists():
         resolved = spec.resolve(Statistics.of(lambda: load_scores(session, trial.seed)), silent)
         if not read_sidecar(path) or SelectionSpec.read(path, trust=True)[0].sidecar() != resolved.sidecar():
@@ -157,6 +159,18 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
 
     session.ranks.run_on_rank0(f"drawing for {trial}", write)
     return load_keep(path, fingerprint=session.train.fingerprint)
+
+
+def _as_in_0_1(spec: SelectionSpec, scores: Callable[[], Scores]) -> SelectionSpec:
+    """The spec with the options that version 0.1 had as defaults, where scores that it gathered lack what today's need:
+    a run directory of 0.1 continues as it began."""
+    unsaid = {name: value for name, value in spec.configured.unsaid.items() if name not in spec.options}
+    if not unsaid:
+        return spec
+    gathered = scores()
+    if all(getattr(gathered, name, None) is not None for name in spec.configured.columns):
+        return spec
+    return replace(spec, options=dict(spec.options) | unsaid)
 
 
 def planned_images(session: RunSession, trial: Trial) -> int:

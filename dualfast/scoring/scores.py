@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dualfast.ops import layout
-from dualfast.storage.files import atomic, what_is
+from dualfast.storage.files import atomic, named_file, what_is
 from dualfast.storage.plain import parse_json
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -157,12 +157,15 @@ class Scores:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        named_file(path, "scores", "a score table, scores.parquet")
         try:
             table = pq.read_table(path, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             kind = what_is(path)
             why = str(error).splitlines()[0] if kind in (None, "a Parquet file") else f"it is {kind}"
-            raise ValueError(f"{os.fspath(path)!r} is not a score table: {why}") from None
+            raise ValueError(
+                f"{os.fspath(path)!r} is not a score table: {why}; give the scores.parquet of dualfast score or run"
+            ) from None
         missing = {"dual", "mean"} - set(table.column_names)
         if missing:
             raise ValueError(
@@ -231,6 +234,8 @@ COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra
 def lacks(name: str, instead: str = "") -> ValueError:
     """The error for scores that have no such column; instead: what else one may give."""
     how = f"with ScoreTable({TRACKED[name]})" if name in TRACKED else "with DualLoss"
+    if name not in COLUMNS:
+        how = "by a function decorated with @dualfast.score, which its module registers"
     return ValueError(f"the scores have no {name}; gather it {how}{', or ' * bool(instead)}{instead}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import tempfile
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.ops import layout
 from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of
+from dualfast.user_code import described, import_named
 
 Floats: TypeAlias = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -55,11 +55,9 @@ def import_scores(module: str) -> None:
     none."""
     before = set(_REGISTERED)
     try:
-        imported = importlib.import_module(module)
-    except (ImportError, TypeError, ValueError) as error:  # the last two: a relative or an empty name
-        raise ValueError(
-            f"score_module is {module!r}, which does not import ({error}); give a module's name"
-        ) from error
+        imported = import_named(module)
+    except ValueError as error:
+        raise ValueError(f"score_module: {error}; give the name of a module that registers scores") from error
     there = {one.name for one in _REGISTERED.values() if one.function.__module__ == imported.__name__}
     if not there | (set(_REGISTERED) - before):
         raise ValueError(f"score_module is {module!r}, which registers no score; decorate one with @dualfast.score")
@@ -104,23 +102,29 @@ def _source(function: Any) -> tuple[str, str]:
     return function.__module__, getattr(function, "__qualname__", type(function).__qualname__)
 
 
-def evaluate(p: Floats, margin: Floats | None, only: str | None = None) -> dict[str, Any]:
-    """The registered scores of p and margin (T, N), or only the one of this name, as the fields extra and extra_keep of
-    Scores; without margin those that need it are left out. ValueError for a function that returns another shape or no
-    numbers."""
+def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
+    """The registered scores of p and margin (T, N) as the fields extra and extra_keep of Scores; without margin those
+    that need it are left out. ValueError for a function that fails, or returns another shape or no numbers."""
     if not _REGISTERED:
         return {}
     extra: dict[str, Array] = {}
     unseen = np.isnan(p).all(0)
     for one in _REGISTERED.values():
-        if (only is not None and one.name != only) or (one.needs_margin and margin is None):
+        if one.needs_margin and margin is None:
             continue
         if not len(p):
             extra[one.name] = np.full(p.shape[1], np.nan)
             continue
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of columns that are NaN throughout
-            values = np.asarray(one.function(p, margin) if one.needs_margin else one.function(p))
+            try:
+                values = np.asarray(one.function(p, margin) if one.needs_margin else one.function(p))
+            except MemoryError:
+                raise
+            except Exception as error:  # whatever the user's code raises
+                raise ValueError(
+                    f"the function of score {one.name!r} fails on p and margin of {p.shape}: {described(error)}"
+                ) from error
         if values.shape != unseen.shape or values.dtype.kind not in "fiu":
             raise ValueError(
                 f"the function of score {one.name!r} returned shape {values.shape} and dtype {values.dtype}; it must "
@@ -135,15 +139,7 @@ def try_scores(n_visits: int) -> None:
     ValueError, naming the function, when it fails or returns something else than numbers per sample."""
     steps = np.linspace(-4, 4, max(n_visits, 1) * TRIED, dtype=np.float32).reshape(-1, TRIED)
     p = np.asarray(1 / (1 + np.exp(-steps)), np.float32)  # of two classes with this margin
-    for name in _REGISTERED:
-        try:
-            evaluate(p, steps, only=name)
-        except Exception as error:  # whatever the user's code raises
-            if isinstance(error, ValueError) and str(error).startswith("the function of score"):
-                raise
-            raise ValueError(
-                f"the function of score {name!r} fails on p and margin of {p.shape}: {type(error).__name__}: {error}"
-            ) from error
+    evaluate(p, steps)
 
 
 # ---- what they are computed from -------------------------------------------------------------------------------------
@@ -152,9 +148,13 @@ def try_scores(n_visits: int) -> None:
 class Trajectories:
     """p and margin of every visit of N samples, 8 bytes each, in a memory-mapped file that grows by a row per visit.
 
-    path: the file, which is overwritten; None: a temporary one, gone with the object."""
+    path: a new file; None: a temporary one, gone with the object. ValueError for a file that holds something."""
 
     def __init__(self, n_samples: int, path: str | os.PathLike[str] | None = None) -> None:
+        if not isinstance(path, str | os.PathLike | None):
+            raise TypeError(f"trajectories is {path!r}; give True, for a temporary file, or the path of a new file")
+        if path is not None and os.path.exists(path) and (not os.path.isfile(path) or os.path.getsize(path)):
+            raise ValueError(f"trajectories is {os.fspath(path)!r}, which exists; give the path of a new file")
         self.n_samples, self.n_visits = n_samples, 0  # the largest number of any sample
         self._file = tempfile.TemporaryFile(prefix="dualfast-") if path is None else open(path, "w+b")  # noqa: SIM115
         self._data: Floats = np.empty((0, 2, n_samples), np.float32)

@@ -48,7 +48,9 @@ class Classes:
     def of(cls, labels: Any, n_samples: int) -> Classes:
         """labels (n_samples,): integers or names; ValueError for others."""
         if labels is None:
-            raise ValueError("per_class needs labels, one int per sample")
+            raise ValueError(
+                "per_class needs the samples' labels; give labels, one per sample, or a score table with a column label"
+            )
         labels = checked_labels(labels, n_samples)
         if labels.dtype.kind in "iub" and (numbered := ops.number_labels(labels)) is not None:
             rows = np.flatnonzero(numbered[1])

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from dualfast.notices import warn
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
 from dualfast.selection.quotas import PerClass
+from dualfast.storage.files import named_file
 from dualfast.storage.plain import read_json
 
 
@@ -50,6 +50,8 @@ class SelectionSpec:
         check_ratio(self.prune_ratio)
         if not isinstance(self.where, str | None):
             raise TypeError(f"where is {self.where!r}; give a condition as text, as 'aum > 0'")
+        if self.where is not None and not self.where.strip():
+            raise ValueError("where is empty; give a condition, as 'aum > 0', or leave it out")
         seed = self.seed
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed!r}; give an integer of 64 bits, 0 to 2**64 - 1")
@@ -112,7 +114,7 @@ class SelectionSpec:
         trust: whether drawing it may evaluate its `where` and read the files that its `exclude` and `force` name.
         Raises ValueError for a file that does not hold a spec, and, unless trust, for one with any of these.
         """
-        path = Path(path).with_suffix(".json")
+        path = named_file(path, "like", "the .json of an index list").with_suffix(".json")
         try:
             about = read_sidecar(path.with_suffix(".npy")) or read_json(path)
             if not isinstance(about, dict) or not isinstance(about.get("method", ""), str):

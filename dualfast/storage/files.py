@@ -76,16 +76,27 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raises ValueError when the folder of `path` does not exist, when it is a folder itself, and when it is not UTF-8,
-    which Arrow cannot write to."""
+    """Raises ValueError when the folder of `path` does not exist, when it is a folder or a device itself, and when it
+    is not UTF-8, which Arrow cannot write to."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         raise ValueError(f"{str(path)!r} cannot be written: it is not UTF-8; give another name") from None
     if path.is_dir():
         raise ValueError(f"{str(path)!r} cannot be written: it is a folder; give the name of a file in it")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{str(path)!r} cannot be written: it is a pipe, socket or device; give another name")
     if not path.parent.is_dir():
-        raise ValueError(f"{str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist")
+        raise ValueError(
+            f"{str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist; make it first"
+        )
+
+
+def named_file(path: str | os.PathLike[str], argument: str, what: str) -> Path:
+    """The path as a Path; ValueError for an empty one, which names no file."""
+    if not Path(path).name:
+        raise ValueError(f"{argument} is {os.fspath(path)!r}, which names no file; give the path of {what}")
+    return Path(path)
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -94,7 +105,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise ValueError(f"{os.fspath(path)!r} is not a regular file")
+        raise ValueError(f"{os.fspath(path)!r} is not a regular file but a pipe, socket or device; give a file")
     return file
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from dualfast.comm.ranks import Ranks
 from dualfast.config import Recipe
+from dualfast.errors import full_memory
 from dualfast.scoring.sharded import load_parts
 from dualfast.scoring.table import ScoreTable
 from dualfast.training.checkpoint import Checkpoints
@@ -226,6 +227,7 @@ def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
+@full_memory("training")
 def fit(
     model: nn.Module,
     loader: Batches,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
+
+from dualfast.user_code import described, import_named
 
 SMALL_IMAGE = 64  # px: up to this side a ResNet has a 3x3 stem and no max-pool, as in the CIFAR recipes
 
@@ -133,7 +132,6 @@ _RESNETS = {
 }
 _SMALL = {"small": 16, "wide": 32}
 MODELS = (*_SMALL, "resnet9", *_RESNETS)
-_NOT_THE_USERS = tuple(Path(file).resolve().parent for file in (torch.__file__, __file__, importlib.__file__))
 """Where code lies that is not a user's model."""
 
 
@@ -190,18 +188,6 @@ def logits_of(output: object) -> torch.Tensor:
     raise TypeError(f"the model returns {what}; return the logits (B, C), or an object with the attribute logits")
 
 
-def described(error: Exception) -> str:
-    """An error of a user's code in a line: its type, the first line of its text, and where in that code it is."""
-    text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [(file.name, line) for file, line in frames if _is_the_users(file)]
-    return f"{text} ({own[-1][0]}, line {own[-1][1]})" if own else text
-
-
-def _is_the_users(file: Path) -> bool:
-    return file.is_absolute() and not any(file.is_relative_to(folder) for folder in _NOT_THE_USERS)
-
-
 def _materialise(name: str, model: nn.Module, image_size: int) -> None:
     """Gives lazy layers their sizes, by a batch of images in evaluation mode, which changes no running statistics."""
     if not any(map(nn.parameter.is_lazy, itertools.chain(model.parameters(), model.buffers()))):
@@ -222,13 +208,12 @@ def _factory(name: str) -> Callable[[int, int], object]:
     if not colon:
         raise ValueError(f"model {name!r} is unknown; {known}")
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's code raises
+        module = import_named(module_name)
+    except ValueError as error:
         if module_name.endswith(".py"):
             stem = module_name.removesuffix(".py").replace("/", ".")
             known = f"give a module, as {stem}:{factory_name}, in the current folder or on PYTHONPATH"
-        reason = error if isinstance(error, ModuleNotFoundError) else described(error)
-        raise ValueError(f"model {name!r}: module {module_name!r} does not import ({reason}); {known}") from error
+        raise ValueError(f"model {name!r}: {error}; {known}") from error
     factory = getattr(module, factory_name, None)
     if factory is None:
         raise ValueError(f"model {name!r}: module {module_name!r} has no {factory_name!r}; {known}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 
 from dualfast.config import Recipe
+from dualfast.errors import full_memory
 from dualfast.training import models
 from dualfast.training.device import autocast, pick_device
 from dualfast.training.fit import CrossEntropy
+from dualfast.user_code import described
 
 BATCH = 2  # images; batch normalisation needs two
 
@@ -23,7 +25,8 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"model {name!r} has nothing to train: none of its parameters requires a gradient")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = torch.randn(BATCH, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with full_memory("a batch of noise"):
+        images = torch.randn(BATCH, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     images = images.to(device, memory_format=torch.channels_last)
     labels = torch.arange(BATCH, device=device) % n_classes
     outputs = 0
@@ -46,7 +49,7 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
 
 def _fails(name: str, side: int, error: Exception) -> ValueError:
     shape = f"({BATCH}, 3, {side}, {side})"
-    return ValueError(f"model {name!r} fails on images {shape} float32: {models.described(error)}")
+    return ValueError(f"model {name!r} fails on images {shape} float32: {described(error)}")
 
 
 def _checked_logits(name: str, output: object, n_classes: int) -> torch.Tensor:

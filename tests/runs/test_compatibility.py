@@ -20,6 +20,7 @@ import yaml
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: scores cannot be stored")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: it brings the digits")
 
+import dualfast
 from dualfast.config import RunConfig
 from dualfast.runs import commands
 from dualfast.runs.progress import NullProgress
@@ -141,6 +142,19 @@ def test_the_next_trial_reads_the_scores_and_lists_that_are_there(tmp_path: Path
     assert sidecars[0].pop("crc32")  # 0.1 wrote none
     assert sidecars[1].pop("dualfast") == "0.1.0"
     assert sidecars[0] == sidecars[1]
+
+
+def test_ccs_of_0_1_goes_on_covering_aum(tmp_path: Path) -> None:
+    """Its scores have no aum_prob, which ccs covers by default now."""
+    out = copy_of(tmp_path / "run", events=2)
+    config = RunConfig(**{**REQUEST, "method": ("ccs",)}, out=str(out), full=False)
+    commands.run(config, NullProgress())
+    kept = out / "keep-0.5-ccs-seed0.npy"
+    scores = Scores.load(out / "scores.parquet")
+    assert (np.load(kept) == dualfast.select(scores, 0.5, method="ccs", score="aum")).all()
+    assert json.loads(kept.with_suffix(".json").read_text())["score"] == "aum"
+    with pytest.raises(ValueError, match=r"aum_prob.*give score='aum'"):
+        dualfast.select(scores, 0.5, method="ccs")
 
 
 def test_a_training_resumes_from_its_checkpoint(tmp_path: Path, resumed: list[int]) -> None:

@@ -57,6 +57,8 @@ def test_a_run_selects_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             MODULE.format(name="late").replace("-1]", "9]"),
             "score 'late' fails on p and margin of (3, 8): Ind",
         ),
+        ("syntax", "def", "module 'syntax' does not import (SyntaxError"),
+        ("zero", "x = 1 / 0", "module 'zero' does not import (ZeroDivisionError: division by zero (zero.py, line 1))"),
         ("odd", MODULE.format(name="flat").replace("[-1]", ""), "returned shape (3, 8)"),
     ],
 )
@@ -68,6 +70,17 @@ def test_a_module_that_does_not_fit_is_named(
     assert cli.main(["run", "--out", "out", "--score-module", name, *SHORT]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_function_that_fails_on_the_real_scores_alone_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = MODULE.format(name="late").replace("return", "if margin.shape[1] > 8: {}['gone']\n    return")
+    (tmp_path / "real.py").write_text(text)
+    assert cli.main(["score", "--out", "out", "--score-module", "real", *SHORT[:6], "--seed", "0"]) == 2
+    assert "the function of score 'late' fails on p and margin of (3, 1437): KeyError: 'gone' (real.py, line 7)" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_directory_that_was_scored_without_it_says_so_and_stays_as_it_was(

@@ -42,9 +42,9 @@ class Beton(Tables):
         files with several. Raises ValueError when there is no such file or field, or the file is damaged."""
         path = Path(path)
         if not path.exists():
-            raise ValueError(f"{path} does not exist; dualfast.write creates it")
+            raise ValueError(f"{path} does not exist; write creates it from images")
         if not path.is_file():
-            what = "a folder; dualfast.write makes a .beton of it" if path.is_dir() else "not a regular file"
+            what = "a folder; write makes a .beton of it" if path.is_dir() else "not a regular file"
             raise ValueError(f"{path} is {what}")
         self.fd = os.open(path, os.O_RDONLY)
         self._close = weakref.finalize(self, os.close, self.fd)
