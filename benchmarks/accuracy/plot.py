@@ -1,4 +1,5 @@
-"""Generates docs/results.md, its figures and the tables in README.md from benchmarks/results: `make results`.
+"""Generates docs/results.md, its figures and the tables in README.md and docs/measured.md from benchmarks/results:
+`make results`.
 
 Uses the result files that exist; the same files give the same bytes."""
 
@@ -18,7 +19,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from _harness import RESULTS
-from readme import blocks, fill
+from readme import blocks, fill_pages
 from speed import speed_tables
 from tables import (
     AUTO,
@@ -309,10 +310,8 @@ def main() -> None:
     parser.add_argument("--png", action="store_true", help="also save the figures as PNG")
     args = parser.parse_args()
     print(write(args.results, args.docs, ("svg", "png") if args.png else ("svg",)))
-    readme = args.docs.parent / "README.md"
-    if readme.exists():
-        readme.write_text(fill(readme.read_text(encoding="utf-8"), blocks(args.results)), encoding="utf-8")
-        print(readme)
+    for page in fill_pages(args.docs.parent, blocks(args.results)):
+        print(page)
 
 
 if __name__ == "__main__":
