@@ -4,6 +4,7 @@ them: field names are the flags, and the text below a field is its --help."""
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -29,6 +30,8 @@ CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
 (height, width)."""
 
 
+MIN_SIZE = 4  # px a side, of stored images and of a network's input
+MAX_THREADS = 4096
 MAX_IMAGE_SIZE = 4096  # px a side of a network's input
 MAX_IMAGE_BYTES = 1 << 29
 """Of one image while it is decoded: its pixels as RGB (178,956,970 of them, where Pillow refuses too), or, of a JPEG in
@@ -40,6 +43,16 @@ MAX_JPEG_SCANS = 100
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def checked_int(name: str, value: Any, low: int | None = None, high: int = 2**31 - 1) -> int:
+    """The integer that `value` is, Python's or NumPy's; TypeError for anything else, ValueError outside low..high."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}; give an integer")
+    number = operator.index(value)
+    if low is not None and not low <= number <= high:
+        raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
+    return number
 
 
 def _plain(value: Any) -> Any:
@@ -89,11 +102,8 @@ class Machine(Checked):
     """torch.set_num_threads on a CPU; -1: torch's default, or one if a batch has fewer than 16,384 pixels."""
 
     def check(self) -> None:
-        _require(
-            self.num_workers == -1 or self.num_workers >= 1,
-            f"num_workers is {self.num_workers}; give -1 or 1 and up",
-        )
-        _require(self.threads == -1 or self.threads >= 1, f"threads is {self.threads}; give -1 or 1 and up")
+        for name, value in (("num_workers", self.num_workers), ("threads", self.threads)):
+            _require(value == -1 or 1 <= value <= MAX_THREADS, f"{name} is {value}; give -1, or 1 to {MAX_THREADS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +165,8 @@ class Recipe(Machine):
             f"label_smoothing is {self.label_smoothing}; give a number in [0, 1]",
         )
         _require(
-            self.image_size is None or 4 <= self.image_size <= MAX_IMAGE_SIZE,
-            f"image_size is {self.image_size}; give 4 to {MAX_IMAGE_SIZE} px",
+            self.image_size is None or MIN_SIZE <= self.image_size <= MAX_IMAGE_SIZE,
+            f"image_size is {self.image_size}; give {MIN_SIZE} to {MAX_IMAGE_SIZE} px",
         )
 
     def batch_size_at(self, prune_ratio: float) -> int:
@@ -328,7 +338,8 @@ class Data(Storing):
     def check(self) -> None:
         for name, value in (("data", self.data), ("test", self.test), ("out", self.out)):
             _require(value != "", f'{name} is an empty path (""); was a shell variable unset?')
-        _require(self.max_size is None or self.max_size >= 8, f"max_size is {self.max_size}; give at least 8 px")
+        if self.max_size is not None:
+            checked_int("max_size", self.max_size, MIN_SIZE)
 
 
 def checkpoint_interval(text: str) -> tuple[float, int]:

@@ -122,6 +122,12 @@ def test_arguments_of_another_kind_are_named() -> None:
             load({})
     with pytest.raises(ValueError, match="device is 'nonsense', which cannot hold the table"):
         dualfast.ScoreTable(4, device="nonsense")
+    with pytest.raises(TypeError, match="label_smoothing is None; give a number"):
+        dualfast.DualLoss(table, label_smoothing=None)(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([0]))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="window is None; give an integer"):
+        dualfast.score_trajectories(np.ones((3, 4)), window=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="strata is 'many'; give a number, as strata=50"):
+        dualfast.select(scores, 0.5, method="stratified", strata="many")
     with pytest.raises(MemoryError, match="100000000000000 lines take 6400000000000000 bytes on cpu"):
         dualfast.ScoreTable(10**14)
 
@@ -162,6 +168,16 @@ def test_arguments_of_a_loader_of_another_kind_are_named(tmp_path: Path) -> None
     path, images = tmp_path / "x.beton", np.zeros((8, 8, 8, 3), np.uint8)
     dualfast.write((images, np.arange(8) % 2), path, progress=False)
     pipelines: Any = 3
+    with pytest.raises(ValueError, match="mean is 3; give three numbers"):
+        dualfast.Loader(path, 4, mean=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size is 1000000000000; give an integer from 1 to"):
+        dualfast.Loader(path, 10**12)
+    pair: Any = (images, np.arange(8) % 2)
+    for name, wrong in (("jpeg_quality", None), ("max_size", "")):
+        with pytest.raises(TypeError, match=f"{name} is {wrong!r}; give an integer"):
+            dualfast.write(pair, tmp_path / "y.beton", **{name: wrong})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="background is None; give the name of a colour"):
+        dualfast.write(pair, tmp_path / "y.beton", background=None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="pipelines is 3; give a dict"):
         dualfast.Loader(path, 4, pipelines=pipelines)
     state: Any = None

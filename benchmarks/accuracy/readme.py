@@ -162,7 +162,8 @@ def compared(end_to_end: Path, loader: Path) -> list[str]:
         [
             "`DataLoader` with Pillow",
             "one pass of C++ from file to normalised crop",
-            f"images/s: {faster('originals', 'pillow')} on originals, {faster('max side 256, JPEG', 'pillow')} at 256 px",
+            f"images/s: {faster('originals', 'pillow')} on originals, "
+            f"{faster('max side 256, JPEG', 'pillow')} at 256 px",
         ],
         [
             "FFCV's `Loader`",
@@ -177,9 +178,9 @@ def compared(end_to_end: Path, loader: Path) -> list[str]:
     ]
     return [
         *markdown(["you use now", "with dualfast", "measured"], lines),
-        f"ImageNet photographs; {ours['machine']}, {ours['cores']} cores, without a GPU: `python benchmarks/end_to_end.py --images"
-        f" {rows['dualfast']['n']} --epochs {rows['dualfast']['epochs']}`, `python benchmarks/bench_loader.py --images"
-        " FOLDER`, `pytest tests/scoring/test_baselines.py`.",
+        f"ImageNet photographs; {ours['machine']}, {ours['cores']} cores, without a GPU:"
+        f" `python benchmarks/end_to_end.py --images {rows['dualfast']['n']} --epochs {rows['dualfast']['epochs']}`,"
+        " `python benchmarks/bench_loader.py --images FOLDER`, `pytest tests/scoring/test_baselines.py`.",
     ]
 
 

@@ -96,7 +96,7 @@ def parse_colour(text: str) -> Colour:
 
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):  # the last two: not a text
         raise ValueError(f'background is {text!r}; give the name of a colour, or "#rrggbb"') from None
     return red, green, blue
 

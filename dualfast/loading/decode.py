@@ -116,9 +116,9 @@ class ImageDecoder:
         if dtype not in OUTPUT_DTYPES:
             raise ValueError(f"dtype is {dtype}; give {', '.join(map(str, OUTPUT_DTYPES))}")
         for name, value, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
-            if len(value) != 3 or not all(low <= float(v) <= 1 for v in value):
+            if np.shape(value) != (3,) or not all(low <= float(v) <= 1 for v in value):
                 raise ValueError(
-                    f"{name} is {tuple(value)}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
+                    f"{name} is {value!r}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
                 )
         for name, bounds, most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
             if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most or math.isinf(bounds[1]):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import Augment, Fill
+from dualfast.config import Augment, Fill, checked_int
 from dualfast.data import beton
 from dualfast.data.index_list import selected_ids
 from dualfast.errors import UnsupportedCall
@@ -82,11 +82,11 @@ class Loader:
         label_column: str | None = None,
     ) -> None:
         self._closed = True  # until the file is open
-        self.batch_size = _checked_int("batch_size", batch_size, at_least=1)
-        self.batches_ahead = _checked_int("batches_ahead", batches_ahead, at_least=1)
-        workers = _checked_int("num_workers", num_workers)
+        self.batch_size = checked_int("batch_size", batch_size, 1)
+        self.batches_ahead = checked_int("batches_ahead", batches_ahead, 1)
+        workers = checked_int("num_workers", num_workers)
         self.num_workers = workers if workers >= 1 else len(os.sched_getaffinity(0))
-        self._seed = _checked_int("seed", int.from_bytes(os.urandom(4), "little") if seed is None else seed)
+        self._seed = checked_int("seed", int.from_bytes(os.urandom(4), "little") if seed is None else seed)
         self._order = order_kind(order)
         self.fname = os.fspath(fname)
         self.os_cache = bool(os_cache)
@@ -223,14 +223,14 @@ class Loader:
     def set_seed(self, seed: int) -> None:
         """Draws the next iterations' orders and augmentation from `seed`. The next iteration begins its epoch at
         batch 0."""
-        self._seed = _checked_int("seed", seed)
+        self._seed = checked_int("seed", seed)
         self._cursor = self._cursor.restart()
 
     seed = property(lambda self: self._seed, set_seed, doc="Seed of orders and augmentation.")
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration visits epoch `epoch` (from 0) from its start; without a call, epochs count up."""
-        epoch = _checked_int("epoch", epoch)
+        epoch = checked_int("epoch", epoch)
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; epochs count from 0")
         self._cursor = Cursor(epoch)
@@ -353,14 +353,6 @@ class Loader:
         raise UnsupportedCall(
             "pass indices=np.flatnonzero(condition over loader.labels) to a new Loader, or set_indices"
         )
-
-
-def _checked_int(name: str, value: Any, at_least: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r}; give an integer")
-    if at_least is not None and not at_least <= value < 2**31:
-        raise ValueError(f"{name} is {value}; give {at_least} to 2**31 - 1")
-    return int(value)
 
 
 def _rank_and_world_size() -> tuple[int, int]:

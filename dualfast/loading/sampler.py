@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from dualfast.config import checked_int
 from dualfast.data.index_list import as_indices
 from dualfast.loading.order import random_order
 from dualfast.selection.select import kept_count
@@ -37,9 +38,9 @@ class PrunedSampler(Sampler[int]):
         num_replicas: int = 1,
     ) -> None:
         self.ids = as_indices(indices)
-        self.seed, self.epoch = _checked_int("seed", seed, 2**64), _checked_int("epoch", epoch, 2**32)
-        self.num_replicas = _checked_int("num_replicas", num_replicas, 2**31, at_least=1)
-        self.rank = _checked_int("rank", rank, self.num_replicas)
+        self.seed, self.epoch = checked_int("seed", seed, 0, 2**64 - 1), checked_int("epoch", epoch, 0, 2**32 - 1)
+        self.num_replicas = checked_int("num_replicas", num_replicas, 1, 2**31 - 1)
+        self.rank = checked_int("rank", rank, 0, self.num_replicas - 1)
         self.shuffle = shuffle
         self._position = self._start = 0
 
@@ -67,7 +68,7 @@ class PrunedSampler(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch to visit next, 0 to 2**32 - 1. A restored position is kept only for the epoch it was saved in."""
-        epoch = _checked_int("epoch", epoch, 2**32)
+        epoch = checked_int("epoch", epoch, 0, 2**32 - 1)
         if epoch != self.epoch:
             self.epoch, self._position, self._start = epoch, 0, 0
 
@@ -77,7 +78,7 @@ class PrunedSampler(Sampler[int]):
         position: how many samples of this rank were used, where that is fewer than were handed out, as with a
         DataLoader whose workers run ahead; None: as many as were handed out.
         """
-        reached = self._position if position is None else _checked_int("position", position, len(self) + 1)
+        reached = self._position if position is None else checked_int("position", position, 0, len(self))
         return {**self._identity(), "epoch": self.epoch, "position": reached}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -85,8 +86,8 @@ class PrunedSampler(Sampler[int]):
         for name, own in self._identity().items():
             if state.get(name) != own:
                 raise ValueError(f"the state has {name} {state.get(name)}, this sampler {own}; make them equal")
-        self.epoch = _checked_int("epoch", state["epoch"], 2**32)
-        self._position = self._start = _checked_int("position", state["position"], len(self) + 1)
+        self.epoch = checked_int("epoch", state["epoch"], 0, 2**32 - 1)
+        self._position = self._start = checked_int("position", state["position"], 0, len(self))
 
     def _identity(self) -> dict[str, int]:
         count = self._count()
@@ -120,11 +121,3 @@ class RandomSubsetSampler(PrunedSampler):
 
     def _count(self) -> int:
         return self._kept
-
-
-def _checked_int(name: str, value: Any, end: int, at_least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r}; give an integer")
-    if not at_least <= value < end:
-        raise ValueError(f"{name} is {value}; give an integer from {at_least} to {end - 1}")
-    return int(value)

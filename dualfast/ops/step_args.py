@@ -41,7 +41,9 @@ step_options = lru_cache(maxsize=256)(StepOptions)  # a look-up takes a tenth of
 
 
 def check_options(label_smoothing: float, reduction: str) -> None:
-    """Raises ValueError when one of them cannot be."""
+    """Raises TypeError and ValueError when one of them cannot be."""
+    if not isinstance(label_smoothing, int | float | np.number):
+        raise TypeError(f"label_smoothing is {label_smoothing!r}; give a number in [0, 1]")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; give a number in [0, 1]")
     if reduction not in ("mean", "sum", "none"):

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.config import checked_int
 from dualfast.ops import layout
 from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of
 from dualfast.user_code import described, import_named
@@ -234,6 +235,7 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
     Raises ValueError for another shape, a probability outside [0, 1], T < window, and for more epochs than samples,
     from 65 epochs on, unless `epochs` is given: it is (N, T), then, and probs.T is meant.
     """
+    window = checked_int("window", window)
     probs = _probabilities(probs)
     n_epochs, n_samples = probs.shape
     if epochs is None and n_epochs > max(n_samples, SURELY_EPOCHS):

@@ -388,6 +388,10 @@ def configure(name: str, options: Mapping[str, Any]) -> Method:
     out of range."""
     check_options(name, options)
     kind: Any = kind_of(name)
+    for given, value in options.items():
+        default = kind.options()[given].default if given in kind.options() else None
+        if isinstance(value, str) and type(default) in (int, float) and given != "c_d":  # that may be a name
+            raise ValueError(f"{given} is {value!r}; give a number, as {given}={default}")
     method: Method = kind(score=name, **options) if kind is ByScore else kind(**options)
     return method
 

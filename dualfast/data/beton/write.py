@@ -16,7 +16,7 @@ from zlib import crc32
 
 import numpy as np
 
-from dualfast.config import Reading
+from dualfast.config import MIN_SIZE, Reading, checked_int
 from dualfast.data import sources
 from dualfast.data.beton.encode import Encoder
 from dualfast.data.beton.format import (
@@ -88,10 +88,9 @@ def write(
     such images are left out and listed in the result."""
     if mode not in ("auto", "jpeg", "raw"):
         raise ValueError(f'mode is {mode!r}; give "auto", "jpeg" or "raw"')
-    if not 1 <= jpeg_quality <= 100:
-        raise ValueError(f"jpeg_quality is {jpeg_quality}; give 1 to 100")
-    if max_size is not None and max_size < 1:
-        raise ValueError(f"max_size is {max_size}; give at least 1 px, or None")
+    jpeg_quality = checked_int("jpeg_quality", jpeg_quality, 1, 100)
+    if max_size is not None:
+        max_size = checked_int("max_size", max_size, MIN_SIZE)
     if page_size is not None and (not MIN_PAGE <= page_size <= MAX_PAGE or page_size & (page_size - 1)):
         raise ValueError(f"page_size is {page_size}; give a power of two from {MIN_PAGE} to {MAX_PAGE}")
     encoder = Encoder(mode, max_size, jpeg_quality, parse_colour(background))
