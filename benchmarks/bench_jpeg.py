@@ -75,18 +75,18 @@ def one_thread(case: str, path: Path, repeats: int) -> dict[str, Any]:
     return {"case": f"{case}, one thread", "side": "dualfast", **rates, "faster_than_pillow_by": ratio, "times": times}
 
 
-def run(asked: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    betons = prepare(asked.images, folder, asked.times)
-    if asked.prepare:
+def run(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    betons = prepare(args.images, folder, args.times)
+    if args.prepare:
         return
     files = [str(file) for file in sorted((folder / "set").glob("*/*"))]
-    bench = Bench(folder, [], asked.workers, asked.repeats, quick=False)
+    bench = Bench(folder, [], args.workers, args.repeats, quick=False)
     for case, path in betons.items():
         if case.endswith("JPEG") or case == "originals":
-            yield one_thread(case, path, asked.repeats)
+            yield one_thread(case, path, args.repeats)
     for case, path in betons.items():
         sides = "dualfast ffcv pillow" if "256" in case else "dualfast ffcv"
-        task = {"path": str(path), "files": files, "n": len(files), "batch": 64, "size": SIZE, "workers": asked.workers}
+        task = {"path": str(path), "files": files, "n": len(files), "batch": 64, "size": SIZE, "workers": args.workers}
         for row in warm(bench, task, sides):
             yield {"case": f"{len(files):,} {case}, crop to {SIZE} px", **row}
 
@@ -100,17 +100,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--no-save", action="store_true")
-    asked = parser.parse_args()
-    about = origin(("ffcv", "numba", "pillow")) | {"jpeg": ops.JPEG_LIBRARY, "workers": asked.workers}
-    if asked.folder is not None:
-        asked.folder.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    about = origin(("ffcv", "numba", "pillow")) | {"jpeg": ops.JPEG_LIBRARY, "workers": args.workers}
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        for row in run(asked, asked.folder or Path(temporary)):
+        for row in run(args, args.folder or Path(temporary)):
             rows.append(row)
             print(json.dumps(row), flush=True)
     about["load_after"] = os.getloadavg()[0]
-    if not (asked.no_save or asked.prepare):
+    if not (args.no_save or args.prepare):
         print(save("jpeg", rows, about))
 
 

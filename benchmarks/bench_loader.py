@@ -35,28 +35,28 @@ BUDGET = 256 << 20  # bytes, of the page-local order
 # ---- the sides, each in a process of its own ------------------------------------------------------------------------
 
 
-def dualfast_side(asked: dict[str, Any]) -> Any:
+def dualfast_side(request: dict[str, Any]) -> Any:
     from dualfast import Loader, PageRandom
 
-    order = asked.get("order", "random")
+    order = request.get("order", "random")
     return Loader(
-        asked["path"],
-        asked["batch"],
-        num_workers=asked["workers"],
-        indices=asked.get("indices"),
+        request["path"],
+        request["batch"],
+        num_workers=request["workers"],
+        indices=request.get("indices"),
         order=PageRandom(BUDGET) if order == "page_random" else order,
-        image_size=asked["size"],
-        augment="crop+flip" if asked["size"] <= 64 else "rrc",
-        os_cache=asked.get("os_cache", True),
+        image_size=request["size"],
+        augment="crop+flip" if request["size"] <= 64 else "rrc",
+        os_cache=request.get("os_cache", True),
     )
 
 
-def ffcv_side(asked: dict[str, Any]) -> Any:
+def ffcv_side(request: dict[str, Any]) -> Any:
     from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder, SimpleRGBImageDecoder
     from ffcv.loader import Loader, OrderOption
     from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, RandomTranslate, ToTensor, ToTorchImage
 
-    size, indices = asked["size"], asked.get("indices")
+    size, indices = request["size"], request.get("indices")
     cut = [SimpleRGBImageDecoder(), RandomTranslate(padding=4)]
     if size > 64:
         cut = [RandomResizedCropRGBImageDecoder((size, size))]
@@ -66,28 +66,28 @@ def ffcv_side(asked: dict[str, Any]) -> Any:
         "label": [IntDecoder(), ToTensor()],
     }
     return Loader(
-        asked["path"],
-        asked["batch"],
-        num_workers=asked["workers"],
+        request["path"],
+        request["batch"],
+        num_workers=request["workers"],
         indices=None if indices is None else np.load(indices),
         order=OrderOption.RANDOM,
         pipelines=pipelines,
         drop_last=False,
-        os_cache=asked.get("os_cache", True),
+        os_cache=request.get("os_cache", True),
         seed=0,
     )
 
 
-def pillow_side(asked: dict[str, Any]) -> Any:
+def pillow_side(request: dict[str, Any]) -> Any:
     """The original images: files, or an array of pixels."""
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 
     torch.manual_seed(0)
-    size, mean, std = asked["size"], torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-    pixels = np.load(asked["pixels"], mmap_mode="r") if asked.get("pixels") else None
-    files = asked.get("files")
+    size, mean, std = request["size"], torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    pixels = np.load(request["pixels"], mmap_mode="r") if request.get("pixels") else None
+    files = request.get("files")
 
     def random_resized_crop(image: Image.Image) -> Image.Image:
         for _ in range(10):
@@ -102,7 +102,7 @@ def pillow_side(asked: dict[str, Any]) -> Any:
 
     class Images(Dataset):  # type: ignore[type-arg]
         def __len__(self) -> int:
-            return asked["n"] if pixels is None else len(pixels)
+            return request["n"] if pixels is None else len(pixels)
 
         def __getitem__(self, i: int) -> tuple[torch.Tensor, int, int]:
             if pixels is None:
@@ -117,17 +117,17 @@ def pillow_side(asked: dict[str, Any]) -> Any:
             image_tensor = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
             return (image_tensor.float() / 255 - mean) / std, 0, i
 
-    return DataLoader(Images(), asked["batch"], shuffle=True, num_workers=asked["workers"], persistent_workers=True)
+    return DataLoader(Images(), request["batch"], shuffle=True, num_workers=request["workers"], persistent_workers=True)
 
 
-def spdl_side(asked: dict[str, Any]) -> Any:
+def spdl_side(request: dict[str, Any]) -> Any:
     """Original files through SPDL's threads and FFmpeg. The crop's sides are drawn relative to the image's, so that the
     filter can be written before the image is opened."""
     import spdl.io
     import torch
     from spdl.pipeline import PipelineBuilder
 
-    size, files, rng = asked["size"], asked["files"], np.random.default_rng(0)
+    size, files, rng = request["size"], request["files"], np.random.default_rng(0)
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
 
     def image(work: tuple[int, float, float, float, float, float]) -> Any:
@@ -143,17 +143,17 @@ def spdl_side(asked: dict[str, Any]) -> Any:
 
     class Epochs:
         def __iter__(self) -> Iterator[tuple[torch.Tensor]]:
-            n = asked["n"]
+            n = request["n"]
             draws = [rng.permutation(n), rng.uniform(0.08, 1, n), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), n))]
             work = list(zip(*(column.tolist() for column in (*draws, *rng.random((3, n)))), strict=True))
             built = (
                 PipelineBuilder()
                 .add_source(work)
-                .pipe(image, concurrency=asked["workers"])
-                .aggregate(asked["batch"])
+                .pipe(image, concurrency=request["workers"])
+                .aggregate(request["batch"])
                 .pipe(batch)
                 .add_sink(3)
-                .build(num_threads=asked["workers"])
+                .build(num_threads=request["workers"])
             )
             with built.auto_stop():
                 yield from built
@@ -200,7 +200,7 @@ def cached(path: str) -> int:
         return int((np.frombuffer(blocks, np.uint8) & 1).sum()) * 4096
 
 
-def serve(side: str, asked: dict[str, Any]) -> None:
+def serve(side: str, request: dict[str, Any]) -> None:
     """Answers each line of stdin: begin (make the loader), epoch, or switch (to another subset)."""
     if side == "dualfast":  # imports are not timed
         import dualfast.loading.loader  # noqa: F401
@@ -211,7 +211,7 @@ def serve(side: str, asked: dict[str, Any]) -> None:
         before, memory, extra = bytes_read(), memory_now(), {}
         start = time.perf_counter()
         if line == "begin\n":
-            loader = make(asked)
+            loader = make(request)
             extra = {"construct_bytes": memory_peak() - memory}
         elif line == "epoch\n":
             images = held = 0
@@ -219,17 +219,17 @@ def serve(side: str, asked: dict[str, Any]) -> None:
                 if not images:
                     extra |= {"first_batch_s": time.perf_counter() - start, "first_batch": len(batch[0])}
                 images += len(batch[0])
-                if asked.get("os_cache") is False and side == "dualfast":
-                    held = max(held, cached(asked["path"]))
+                if request.get("os_cache") is False and side == "dualfast":
+                    held = max(held, cached(request["path"]))
             extra |= {"images": images, "held_bytes": held}
         elif line == "switch\n":
-            ids = np.sort(rng.choice(asked["n"], asked["n"] // 10, replace=False))
-            np.save(f"{asked['path']}.ids.npy", ids)
+            ids = np.sort(rng.choice(request["n"], request["n"] // 10, replace=False))
+            np.save(f"{request['path']}.ids.npy", ids)
             start = time.perf_counter()
             if side == "dualfast":
                 loader.set_indices(ids)
             else:
-                loader = make(asked | {"indices": f"{asked['path']}.ids.npy"})
+                loader = make(request | {"indices": f"{request['path']}.ids.npy"})
             extra = {"set_indices_s": time.perf_counter() - start}
             next(iter(loader))
         answer = {"s": time.perf_counter() - start, "read": bytes_read() - before, **extra}
@@ -239,10 +239,10 @@ def serve(side: str, asked: dict[str, Any]) -> None:
 class Side:
     """One side's process. Answers are None after it has failed or taken too long."""
 
-    def __init__(self, name: str, asked: dict[str, Any]) -> None:
+    def __init__(self, name: str, request: dict[str, Any]) -> None:
         self.name = name
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
-        command = [sys.executable, __file__, "--side", name, json.dumps(asked)]
+        command = [sys.executable, __file__, "--side", name, json.dumps(request)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
 
@@ -374,13 +374,13 @@ def summary(values: list[float]) -> dict[str, float]:
 MISSING = {"missing": "no answer in time, or an error"}
 
 
-def warm(bench: Bench, asked: dict[str, Any], names: str, share: float = 1.0) -> Iterator[dict[str, Any]]:
+def warm(bench: Bench, request: dict[str, Any], names: str, share: float = 1.0) -> Iterator[dict[str, Any]]:
     """Epochs of all sides, taking turns, after a warm-up epoch. share < 1: of a random subset."""
     if share < 1:
-        n = int(share * asked["n"])
-        ids = np.sort(np.random.default_rng(1).choice(asked["n"], n, replace=False))
-        asked = asked | {"n": n, "indices": bench.kept(ids, f"warm-{share}")}
-    sides = [Side(name, asked) for name in names.split()]
+        n = int(share * request["n"])
+        ids = np.sort(np.random.default_rng(1).choice(request["n"], n, replace=False))
+        request = request | {"n": n, "indices": bench.kept(ids, f"warm-{share}")}
+    sides = [Side(name, request) for name in names.split()]
     begun = {side.name: side.ask("begin") for side in sides}
     rates: dict[str, list[float]] = {side.name: [] for side in sides}
     last: dict[str, dict[str, Any]] = {}
@@ -409,32 +409,32 @@ def warm(bench: Bench, asked: dict[str, Any], names: str, share: float = 1.0) ->
         }
 
 
-def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = False) -> Iterator[dict[str, Any]]:
+def cold(bench: Bench, request: dict[str, Any], share: float, clustered: bool = False) -> Iterator[dict[str, Any]]:
     """The first epoch over a subset from a cold disk: a random one or, clustered, contiguous parts of the file."""
     from dualfast import Loader, PageRandom, compact
     from dualfast.data import beton
 
-    n, source = asked["n"], beton.open_beton(asked["path"])
+    n, source = request["n"], beton.open_beton(request["path"])
     count = int(share * n)
     ids = np.sort(np.random.default_rng(1).choice(n, count, replace=False))
     if clustered:
         ids = np.flatnonzero(np.arange(n) % (n // 4) < count // 4)
-    stem = f"{Path(asked['path']).stem}-{share}{'-clustered' * clustered}"
+    stem = f"{Path(request['path']).stem}-{share}{'-clustered' * clustered}"
     if share < 1:
-        asked = asked | {"indices": bench.kept(ids, stem)}
+        request = request | {"indices": bench.kept(ids, stem)}
     needed = int(source.size[ids].sum())
     cases: list[tuple[str, str, dict[str, Any]]] = [
-        ("dualfast", "random", asked),
-        ("dualfast", "sequential", asked | {"order": "sequential"}),
-        ("dualfast", "page_random", asked | {"order": "page_random", "os_cache": False}),
-        ("ffcv", "random", asked),
+        ("dualfast", "random", request),
+        ("dualfast", "sequential", request | {"order": "sequential"}),
+        ("dualfast", "page_random", request | {"order": "page_random", "os_cache": False}),
+        ("ffcv", "random", request),
     ]
     if share < 1:
         small = bench.folder / f"{stem}.beton"
-        compact(asked["path"], ids, small, progress=False)
+        compact(request["path"], ids, small, progress=False)
         of_all = {"path": str(small), "indices": None}
-        cases.insert(3, ("dualfast", "random, compacted", asked | of_all))
-        cases.append(("ffcv", "random, os_cache=False", asked | {"os_cache": False}))
+        cases.insert(3, ("dualfast", "random, compacted", request | of_all))
+        cases.append(("ffcv", "random, os_cache=False", request | {"os_cache": False}))
     for name, kind, wanted in cases:
         row: dict[str, Any] = {"side": f"{name}, {kind}", "needed_bytes": needed}
         if name == "dualfast":
@@ -457,11 +457,11 @@ def cold(bench: Bench, asked: dict[str, Any], share: float, clustered: bool = Fa
         yield row
 
 
-def switching(bench: Bench, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def switching(bench: Bench, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Seconds to make a loader and to change its subset, with and without the first batch; peak memory. FFCV needs a
     new loader for another subset."""
     for name, repeats in (("dualfast", 9), ("ffcv", 3)):
-        with Side(name, asked) as side:
+        with Side(name, request) as side:
             first = side.ask("begin")
             answers = [answer for _ in range(repeats) if (answer := side.ask("switch"))]
         if first is None or len(answers) < repeats:
@@ -522,12 +522,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "bench_loader", help="where the files are kept")
-    asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    originals = sorted(asked.images.glob("*/*.*"))
-    bench = Bench(asked.folder, originals, asked.workers, asked.repeats, asked.quick)
-    chosen = {name: run for name, run in cases().items() if re.search(asked.case, name)}
-    if asked.prepare:
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    originals = sorted(args.images.glob("*/*.*"))
+    bench = Bench(args.folder, originals, args.workers, args.repeats, args.quick)
+    chosen = {name: run for name, run in cases().items() if re.search(args.case, name)}
+    if args.prepare:
         bench.small(), bench.many()
         for form, (options, _) in FORMATS.items():
             bench.photographs(WARM, **options)
@@ -535,21 +535,21 @@ def main() -> None:
                 bench.photographs(COLD, **options)
         return
     packages = ["ffcv", "numba", "pillow", *(["spdl-io"] if importlib.util.find_spec("spdl") else [])]
-    about = origin(tuple(packages)) | {"workers": asked.workers}
+    about = origin(tuple(packages)) | {"workers": args.workers}
     path = path_of("loader", about)
 
     def rows() -> list[dict[str, Any]]:
-        return json.loads(path.read_text())["rows"] if path.exists() and not asked.quick else []
+        return json.loads(path.read_text())["rows"] if path.exists() and not args.quick else []
 
     for name, run in chosen.items():
-        if not asked.again and any(row["case"] == name for row in rows()):
+        if not args.again and any(row["case"] == name for row in rows()):
             continue
-        made = [{"case": name, **row, "commit": about["commit"], "load": os.getloadavg()[0]} for row in run(bench)]
-        for row in made:
+        results = [{"case": name, **row, "commit": about["commit"], "load": os.getloadavg()[0]} for row in run(bench)]
+        for row in results:
             print(json.dumps(row), flush=True)
-        if not asked.quick:
-            made += [row for row in rows() if row["case"] != name]
-            save("loader", sorted(made, key=lambda row: list(cases()).index(row["case"])), about)
+        if not args.quick:
+            results += [row for row in rows() if row["case"] != name]
+            save("loader", sorted(results, key=lambda row: list(cases()).index(row["case"])), about)
 
 
 if __name__ == "__main__":

@@ -205,9 +205,9 @@ def check(rows: int, classes: int, dtype: torch.dtype, device: str) -> None:
     loss = DualLoss(ScoreTable(N_SAMPLES, device=device))(logits, targets, index)
     (ours,) = torch.autograd.grad(loss, logits)
     exact = torchs_loss(logits, targets)
-    (theirs,) = torch.autograd.grad(exact, logits)
+    (expected,) = torch.autograd.grad(exact, logits)
     torch.testing.assert_close(loss, exact, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours, theirs, rtol=2e-2 if dtype == torch.bfloat16 else 1e-3, atol=1e-7)
+    torch.testing.assert_close(ours, expected, rtol=2e-2 if dtype == torch.bfloat16 else 1e-3, atol=1e-7)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -269,7 +269,7 @@ def imagenet(device: torch.device) -> dict[str, Any]:
     dual_after = timed(criteria["dualfast"].score) / measured
     visits = n * epochs
     ours = visits * per_sample["dualfast"] + n * dual_after
-    theirs = visits * (per_sample[WAYS[2]] + after)
+    logged = visits * (per_sample[WAYS[2]] + after)
     plain = visits * per_sample["plain"]
     lines, logs = 64 * n, 2 * n * epochs * classes
     micro = {what: 1e6 * seconds for what, seconds in per_sample.items()}
@@ -281,7 +281,7 @@ def imagenet(device: torch.device) -> dict[str, Any]:
             f"visits: {n:,} samples x {epochs} epochs = {visits:,}",
             f"plain loss: {visits:,} x {micro['plain']:.2f} us = {plain:,.0f} s",
             f"DualLoss: {visits:,} x {micro['dualfast']:.2f} us + {n:,} x {1e6 * dual_after:.3f} us = {ours:,.0f} s",
-            f"loss and log: {visits:,} x ({log}) = {theirs:,.0f} s",
+            f"loss and log: {visits:,} x ({log}) = {logged:,.0f} s",
             f"score table: {n:,} x 64 B = {lines / 1e6:,.0f} MB",
             f"logits kept: {epochs} x {n:,} x {classes} x 2 B = {kept}",
         ],
@@ -292,7 +292,7 @@ def imagenet(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "loss_plain_s": plain,
         "loss_dualfast_s": ours,
-        "loss_log_and_score_s": theirs,
+        "loss_log_and_score_s": logged,
         "score_state_bytes": lines,
         "logits_kept_bytes": logs,
     }
@@ -319,8 +319,8 @@ def main() -> None:
     rows = times(rig, args.epochs)
     for row in rows:  # one process each: the next would reuse what one freed
         command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", row["what"]]
-        told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(MEMORY_RUNS)]
-        row |= min((json.loads(text.splitlines()[-1]) for text in told), key=lambda peak: peak["host_peak_bytes"])
+        printed = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(MEMORY_RUNS)]
+        row |= min((json.loads(text.splitlines()[-1]) for text in printed), key=lambda peak: peak["host_peak_bytes"])
         print(row, flush=True)
     rows.append(imagenet(rig.device))
     print("\n".join(rows[-1]["arithmetic"]))

@@ -91,8 +91,8 @@ def main() -> None:
             moments.append(moment)
         run_to_the_end(run)
         same = [one == two for one, two in zip(results(run), results(whole), strict=True)]
-        left_over = len(list(run.glob("checkpoints/*")))
-    row = {"what": "kill -9", "kills": len(moments), **dict(zip(NAMES, same, strict=True)), "left_over": left_over}
+        remaining = len(list(run.glob("checkpoints/*")))
+    row = {"what": "kill -9", "kills": len(moments), **dict(zip(NAMES, same, strict=True)), "remaining": remaining}
     row |= {"results_and_step": " ".join(f"{finished}:{step}" for finished, step in moments)}
     print(json.dumps(row))
     if args.whole is None:
