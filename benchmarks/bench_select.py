@@ -1,5 +1,6 @@
 """Selection against what people use: numpy.choice with scipy's Beta density, a numpy race, torch.multinomial, DuckDB,
-Polars. `dualfast bench select --sizes 50000 1280000`; --from-disk and --billion draw from files made on the fly.
+Polars. `dualfast bench select --sizes 50000 1280000`; --options measures every method and option instead, and
+select_page.py puts the result into docs/selection.md; --from-disk and --billion draw from files made on the fly.
 Entries that take over three seconds are measured once. --onto FILE adds to a result of the same commit."""
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,8 @@ MULTINOMIAL_MOST = 2**24  # categories that torch.multinomial takes
 CHOICE_MOST = 14_000_000
 SLOW = 3.0  # seconds: an entry that takes longer is measured once
 SEED = 0
+CLASSES = 1000
+BASE = "dual+beta"  # without options, what the others are compared with
 
 
 def columns(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,6 +128,50 @@ def in_memory(n: int, ratio: float, threads: int, repeats: int, rivals: bool) ->
     return rows
 
 
+def options_of(n: int) -> dict[str, dict[str, Any]]:
+    """Every method, and every way to restrict what is drawn; labels of 1,000 classes, sets of 1% of the samples."""
+    rng = np.random.default_rng(SEED)
+    per_class = {"per_class": True, "labels": rng.integers(0, CLASSES, n)}
+    few = np.sort(rng.choice(n, n // 100, replace=False))
+    return {
+        BASE: {},
+        "per_class": per_class,
+        "exclude 1%": {"exclude": few},
+        "force 1%": {"force": few},
+        "among half": {"among": rng.random(n) < 0.5},
+        "skip_bad": {"skip_bad": True},
+        "mislabel_cut 1%": {"mislabel_cut": n // 100},
+        "per_class, exclude 1%": per_class | {"exclude": few},
+        "c_d auto": {"c_d": "auto"},
+        "random": {"method": "random"},
+        "dual": {"method": "dual"},
+        "dual, per_class": {"method": "dual"} | per_class,
+        "ccs": {"method": "ccs"},
+        "ccs, mis_ratio 0.3": {"method": "ccs", "mis_ratio": 0.3},
+        "ccs, per_class": {"method": "ccs"} | per_class,
+        "ccs, mis_ratio 0.3, per_class": {"method": "ccs", "mis_ratio": 0.3} | per_class,
+        "stratified": {"method": "stratified"},
+        "stratified, per_class": {"method": "stratified"} | per_class,
+    }
+
+
+def by_option(n: int, ratio: float, threads: int, repeats: int) -> list[dict[str, Any]]:
+    torch.set_num_threads(threads)
+    dual, mean = columns(n)
+    aum = np.random.default_rng(SEED + 1).normal(size=n).astype(np.float32)
+    scores = dualfast.Scores(dual=dual, mean=mean, aum=aum)
+    warnings.filterwarnings("ignore", "c_d auto is")
+    entries = {name: partial(select, scores, ratio, seed=SEED, **given) for name, given in options_of(n).items()}
+    peaks = {name: peak_memory(run) for name, run in entries.items()}
+    rows = []
+    for name, seconds in paired(entries, repeats).items():
+        row = {"n": n, "prune_ratio": ratio, "threads": threads, "what": name, "repeats": repeats}
+        rows.append(row | seconds | {"peak_bytes": peaks[name], "kept_bytes": 8 * kept_count(n, ratio)})
+    for row in rows:
+        row["times_plain"] = row["median_s"] / rows[0]["median_s"]
+    return rows
+
+
 def out_of_core(n: int, ratios: list[float], folder: Path) -> list[dict[str, Any]]:
     """Draws from columns on disk that are not in the page cache; against reading them once."""
     paths = {name: folder / f"{name}.npy" for name in ("dual", "mean")}
@@ -168,6 +216,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--alone", action="store_true", help="dualfast only")
+    parser.add_argument("--options", type=int, nargs="*", default=[], help="sizes at which every option is measured")
     parser.add_argument("--from-disk", type=int, nargs="*", default=[], help="sizes drawn from files, 8 bytes a sample")
     parser.add_argument("--billion", action="store_true", help="the same with 10^9: 8 GB of disk")
     parser.add_argument("--folder", type=Path, help="where those files are kept while it runs")
@@ -186,6 +235,12 @@ def main() -> None:
                 show(rows, threads, n, ratio)
     if asked.sizes:
         print(save("select", rows, about))
+    options: list[dict[str, Any]] = []
+    for n in asked.options:
+        options += by_option(n, asked.ratios[0], max(asked.threads), asked.repeats)
+        show(options, max(asked.threads), n, asked.ratios[0])
+    if options:
+        print(save("select-options", options, about))
     torch.set_num_threads(max(asked.threads))
     files: list[dict[str, Any]] = []
     for n in asked.from_disk + [10**9] * asked.billion:
@@ -200,9 +255,10 @@ def main() -> None:
 def show(rows: list[dict[str, Any]], threads: int, n: int, ratio: float) -> None:
     for row in rows:
         if (row["threads"], row["n"], row["prune_ratio"]) == (threads, n, ratio):
-            much = f"{row['times_dualfast']:7.1f} x" if "times_dualfast" in row else ""
+            times = row.get("times_dualfast", row.get("times_plain"))
+            much = "" if times is None else f"{times:7.1f} x"
             print(
-                f"{n:>13,} r={ratio} {threads} threads  {row['what']:24} {1e3 * row['median_s']:10.2f} ms"
+                f"{n:>13,} r={ratio} {threads} threads  {row['what']:30} {1e3 * row['median_s']:10.2f} ms"
                 f"  {row['peak_bytes'] / 2**20:8.0f} MiB {much}",
                 flush=True,
             )

@@ -8,6 +8,7 @@ void register_crops(py::module_& m);
 void register_images(py::module_& m);
 void register_levels(py::module_& m);
 void register_philox(py::module_& m);
+void register_ranks(py::module_& m);
 void register_select(py::module_& m);
 void register_step(py::module_& m);
 
@@ -18,6 +19,7 @@ PYBIND11_MODULE(_C, m) {
     register_images(m);
     register_levels(m);
     register_philox(m);
+    register_ranks(m);
     register_select(m);
     register_step(m);
 }

@@ -4,15 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "arguments.h"
-#include "select.h"
+#include "select_arguments.h"
 
 namespace {
-
-dualfast::Column column_of(const py::object& array, const char* name, py::ssize_t count) {
-    if (Dense<float>::check_(array)) return {optional_data<float>(array, name, count), false};
-    return {optional_data<double>(array, name, count), true};
-}
 
 dualfast::Race race_of(const py::object& mean, const py::object& score, const py::object& ids, int64_t first,
                        int64_t count, double a, double b, uint64_t seed, int threads) {
@@ -27,14 +21,6 @@ dualfast::Race race_of(const py::object& mean, const py::object& score, const py
             threads};
 }
 
-// The vector as an array that owns it, without a copy.
-template <class T>
-Dense<T> array_of(std::vector<T>&& values) {
-    auto* moved = new std::vector<T>(std::move(values));
-    const py::capsule owner(moved, [](void* vector) { delete static_cast<std::vector<T>*>(vector); });
-    return Dense<T>(static_cast<py::ssize_t>(moved->size()), moved->data(), owner);
-}
-
 Dense<double> race_keys(const py::object& mean, const py::object& score, const py::object& ids, int64_t first,
                         int64_t count, double a, double b, uint64_t seed, int threads, const py::object& positions) {
     const dualfast::Race race = race_of(mean, score, ids, first, count, a, b, seed, threads);
@@ -45,14 +31,6 @@ Dense<double> race_keys(const py::object& mean, const py::object& score, const p
     py::gil_scoped_release release;
     dualfast::race_keys(race, at, count, out);
     return keys;
-}
-
-// numbers: (count,) of uint16 or int32, or None; allowed: a bitmap or None.
-dualfast::Groups groups_of(const py::object& numbers, int64_t n_groups, const py::object& allowed, int64_t count) {
-    const bool narrow = Dense<uint16_t>::check_(numbers);
-    return {n_groups, narrow ? optional_data<uint16_t>(numbers, "numbers", count) : nullptr,
-            narrow ? nullptr : optional_data<int32_t>(numbers, "numbers", count),
-            optional_data<uint8_t>(allowed, "allowed", (count + 7) / 8)};
 }
 
 py::tuple classify(const py::object& mean, const py::object& score, const py::object& ids, int64_t first, int64_t count,

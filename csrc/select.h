@@ -86,6 +86,57 @@ void count_groups(const Groups& groups, int64_t count, int threads, int64_t* siz
 std::pair<int64_t, std::vector<int64_t>> settle_by_ratio(const int64_t* undecided, const float* ratios, int64_t count,
                                                          float low, float high, uint8_t* bits);
 
+// A column (count,) in order of its values, or against it, within each group; equal values in order of position. Values
+// are taken as integers of the same order, less `base`.
+struct Ranking {
+    Column column;
+    int64_t count;
+    bool descending;
+    uint64_t base;
+    Groups groups;
+    int threads;
+};
+
+// A step of a search for order statistics, which looks at `bits` of the integers from bit `shift` on:
+// child[node << bits | digit] is the node of the next step, or -1 where none is needed. The nodes of the first step are
+// the groups.
+struct DigitLevel {
+    int shift, bits;
+    const int32_t* child;
+};
+// How many samples with each digit come to each of the nodes that the levels lead to: counts (nodes << bits,).
+void digit_histogram(const Ranking& ranking, const std::vector<DigitLevel>& levels, int shift, int bits, int64_t nodes,
+                     int64_t* counts);
+
+// The samples that come to these nodes: ascending positions, and the node of each.
+struct AtNodes {
+    std::vector<int64_t> positions;
+    std::vector<int32_t> nodes;
+};
+AtNodes at_nodes(const Ranking& ranking, const std::vector<DigitLevel>& levels);
+
+// The smallest and the largest integer of each group among those not below `least` (groups,).
+void extents(const Ranking& ranking, const uint64_t* least, uint64_t* low, uint64_t* high);
+
+// Places between samples: keys and ties (groups, per_group), ascending. Below a cut are the samples of its group whose
+// integer is smaller, and the first `ties` of those where it is equal.
+struct Cuts {
+    int64_t per_group;
+    const uint64_t* keys;
+    const int64_t* ties;
+};
+// Sets the bits of the samples below the cut of their group, and clears all others; one cut a group.
+void mark_below(const Ranking& ranking, const Cuts& cuts, uint8_t* bits);
+
+// Intervals of equal width from the `low` of each group: the last has all above it.
+struct Bands {
+    int64_t count;
+    const double *low, *width;  // (groups,)
+};
+// Numbers the samples, in one of the arrays, by group and stratum: group * strata + stratum, or the largest number for
+// none. Strata are what the cuts divide a group into; or the bands, for samples that are not below the only cut.
+void stratify(const Ranking& ranking, const Cuts& cuts, const Bands* bands, uint16_t* narrow, int32_t* wide);
+
 // How many values of a column (count,) lie outside [low, high] or are NaN, and the first position, or -1. Their bits
 // are cleared, unless bits is null.
 struct Outside {

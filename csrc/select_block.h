@@ -27,28 +27,38 @@ constexpr uint32_t kSelectStream = 0x53454C45;  // "SELE"
         }                                                                             \
     } while (false)
 
-// Calls work(part, first, n) for each block first..first+n-1 of `count` samples; `parts` parts run in parallel.
-template <class Work>
-void for_blocks(int64_t count, int64_t parts, int threads, const Work& work) {
+// The first sample of one of the parts that for_blocks divides `count` samples into.
+inline int64_t begin_of(int64_t count, int64_t parts, int64_t part) {
     const int64_t blocks = (count + kBlock - 1) / kBlock;
-    for_parts(parts, threads, [&](int64_t part) {
-        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
-            const int64_t first = block * kBlock;
-            work(part, first, static_cast<int>(std::min<int64_t>(kBlock, count - first)));
+    return std::min(blocks * part / parts * kBlock, count);
+}
+
+// Calls work(part, first, n, scratch) for each block first..first+n-1 of `count` samples; `parts` parts run in
+// parallel, on a thread for each scratch.
+template <class Scratch, class Work>
+void for_blocks(int64_t count, int64_t parts, std::vector<Scratch>& scratches, const Work& work) {
+    for_parts(parts, scratches, [&](int64_t part, Scratch& scratch) {
+        const int64_t end = begin_of(count, parts, part + 1);
+        for (int64_t first = begin_of(count, parts, part); first < end; first += kBlock) {
+            work(part, first, static_cast<int>(std::min<int64_t>(kBlock, end - first)), scratch);
         }
     });
 }
 
-// The same with a scratch for each thread, for what is summed up: work(part, first, n, scratch).
-template <class Scratch, class Work>
-void for_blocks(int64_t count, int64_t parts, std::vector<Scratch>& scratches, const Work& work) {
-    const int64_t blocks = (count + kBlock - 1) / kBlock;
-    for_parts(parts, scratches, [&](int64_t part, Scratch& scratch) {
-        for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
-            const int64_t first = block * kBlock;
-            work(part, first, static_cast<int>(std::min<int64_t>(kBlock, count - first)), scratch);
-        }
-    });
+// The same without scratch: work(part, first, n).
+template <class Work>
+void for_blocks(int64_t count, int64_t parts, int threads, const Work& work) {
+    struct Nothing {};
+    std::vector<Nothing> nothing(threads_of(parts, threads));
+    for_blocks(count, parts, nothing, [&](int64_t part, int64_t first, int n, Nothing&) { work(part, first, n); });
+}
+
+// Adds up what the threads have counted.
+inline void add_up(const std::vector<std::vector<uint32_t>>& threads, int64_t size, int64_t* sums) {
+    std::fill(sums, sums + size, 0);
+    for (const std::vector<uint32_t>& counts : threads) {
+        for (int64_t i = 0; i < size; ++i) sums[i] += counts[static_cast<size_t>(i)];
+    }
 }
 
 // 32 random bits for each of n samples: the upper ones of its u (half 0) or the lower (half 1). A sample uses word

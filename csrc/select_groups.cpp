@@ -64,14 +64,6 @@ double settle_group(Entry* begin, Entry* end, int64_t missing, double low, doubl
     return nth->first;
 }
 
-// Adds up what the threads have counted.
-void add_up(const std::vector<std::vector<uint32_t>>& threads, int64_t size, int64_t* sums) {
-    std::fill(sums, sums + size, 0);
-    for (const std::vector<uint32_t>& counts : threads) {
-        for (int64_t i = 0; i < size; ++i) sums[i] += counts[static_cast<size_t>(i)];
-    }
-}
-
 }  // namespace
 
 double key_histogram(const Race& race, const Groups& groups, double low, double high, double origin, int64_t bins,

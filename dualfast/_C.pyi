@@ -27,6 +27,14 @@ def count_bits(bits: NDArray[np.uint8]) -> int: ...
 def count_groups(
     numbers: _Numbers | None, allowed: NDArray[np.uint8] | None, count: int, n_groups: int, threads: int,
 ) -> NDArray[np.int64]: ...
+def digit_histogram(
+    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
+    threads: int, levels: list[tuple[int, int, NDArray[np.int32] | None]], slots: int,
+) -> NDArray[np.int64]: ...
+def extents(
+    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
+    threads: int, least: NDArray[np.uint64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def key_histogram(
     mean: _Column | None, score: _Column | None, ids: NDArray[np.int64] | None, first: int, count: int, a: float,
     b: float, seed: int, threads: int, numbers: _Numbers | None, allowed: NDArray[np.uint8] | None, n_groups: int,
@@ -38,6 +46,10 @@ def load_images(
     width: NDArray[np.uint16], boxes: NDArray[np.int32], out: NDArray[Any], table: NDArray[Any], fill: NDArray[Any],
     max_bytes: int, max_scans: int, threads: int,
 ) -> NDArray[np.int32]: ...
+def mark_below(
+    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
+    threads: int, keys: NDArray[np.uint64], ties: NDArray[np.int64],
+) -> NDArray[np.uint8]: ...
 def number_labels(labels: NDArray[Any], threads: int) -> tuple[NDArray[np.uint16], NDArray[np.int64]]: ...
 def observe(
     p: NDArray[np.float32], margin: NDArray[np.float32], el2n: NDArray[np.float32], entropy: NDArray[np.float32],
@@ -68,6 +80,11 @@ def settle_groups(
     undecided: NDArray[np.int64], keys: NDArray[np.float64], missing: NDArray[np.int64], low: NDArray[np.float64],
     high: NDArray[np.float64],
 ) -> NDArray[np.float64]: ...
+def stratify(
+    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
+    threads: int, keys: NDArray[np.uint64], ties: NDArray[np.int64], strata: int,
+    low: NDArray[np.float64] | None, width: NDArray[np.float64] | None,
+) -> _Numbers: ...
 
 # Tensors as addresses, 0 for None: see csrc/register_step.cpp.
 def step(

@@ -16,6 +16,16 @@ from dualfast.ops.layout import NON_FINITE as NON_FINITE
 from dualfast.ops.layout import PAUSED as PAUSED
 from dualfast.ops.layout import STATUS as STATUS
 from dualfast.ops.philox import order_keys as order_keys
+from dualfast.ops.ranks import Bands as Bands
+from dualfast.ops.ranks import Cuts as Cuts
+from dualfast.ops.ranks import DigitLevel as DigitLevel
+from dualfast.ops.ranks import Ranking as Ranking
+from dualfast.ops.ranks import at_nodes as at_nodes
+from dualfast.ops.ranks import digit_histogram as digit_histogram
+from dualfast.ops.ranks import extents as extents
+from dualfast.ops.ranks import mark_below as mark_below
+from dualfast.ops.ranks import stratify as stratify
+from dualfast.ops.ranks import values_of as values_of
 from dualfast.ops.select import ALL as ALL
 from dualfast.ops.select import REACH as REACH
 from dualfast.ops.select import ZERO_WEIGHT_KEY as ZERO_WEIGHT_KEY

@@ -1,6 +1,6 @@
 """The registry of selection methods: each is one class here, and nothing else has code for one of them.
 
-A method says which columns of the scores it reads, which options it takes, and how it picks n of some samples. To add
+A method says which columns of the scores it reads, which options it takes, and how it draws from some samples. To add
 one, write a subclass of Method, or of a more specific base, and put @register on it:
 
 The draws are exponential races: each sample's key is the logarithm of an exponential waiting time with its weight as
@@ -8,7 +8,7 @@ rate, and the n smallest keys are a draw without replacement (Efraimidis and Spi
 
     KeyedMethod     keeps the samples with the smallest keys; a key depends on the sample's own columns, id and the seed
     WeightedMethod  draws without replacement with a weight per sample
-    Method          anything else, which needs all its samples in memory
+    Method          anything else: it gets all samples at once, and Pool.members gives those of each group
 
 Keyed and weighted methods run in every engine: in memory, from files of any size, and over ranks.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -31,8 +31,9 @@ from dualfast.ops import Bits, Floats, Ints
 from dualfast.scoring import scores, trajectories
 from dualfast.scoring.trajectories import score as score
 from dualfast.selection.beta import Beta, Statistics, beta_from, c_d_number
-from dualfast.selection.draw import Pool, draw, smallest, warn_if_filled_up
+from dualfast.selection.draw import Pool, draw, warn_if_filled_up
 from dualfast.selection.quotas import shares
+from dualfast.selection.ranks import cuts_at, ranking_of
 
 Columns: TypeAlias = tuple[NDArray[Any], ...]
 
@@ -80,7 +81,7 @@ class Method(ABC):
     streams: ClassVar[bool] = False
     """Whether it can draw from files and over ranks: a KeyedMethod can."""
     checks_scores: ClassVar[bool] = False
-    """Whether picking raises ValueError for a score out of range, so that no pass of its own has to look for them."""
+    """Whether drawing raises ValueError for a score out of range, so that no pass of its own has to look for them."""
     instead: ClassVar[str] = ""
     """What one may give where the scores lack its columns."""
     unsaid: ClassVar[Mapping[str, Any]] = {}
@@ -91,13 +92,8 @@ class Method(ABC):
         return self
 
     @abstractmethod
-    def pick(self, samples: Samples, n: int) -> Ints:
-        """The ascending positions (n,) int64 of those kept."""
-
     def draw(self, samples: Samples, pool: Pool) -> Ints:
         """The ascending positions of those kept: of each group of the pool its quota, and the forced ones."""
-        kept = [where[self.pick(samples.at(where), quota)] for where, quota in pool.members(samples.count) if quota]
-        return np.sort(np.concatenate([pool.forced, *kept]))
 
     @classmethod
     def options(cls) -> dict[str, Field[Any]]:
@@ -126,8 +122,15 @@ class KeyedMethod(Method):
         """How many samples have a positive weight."""
         return samples.count
 
-    def pick(self, samples: Samples, n: int) -> Ints:
-        return smallest(self.keys(samples), n)
+    def ranking(self, samples: Samples) -> tuple[NDArray[Any], bool]:
+        """The column whose n smallest values are kept, or, if the second is True, its n largest: (count,) float32 or
+        float64."""
+        return self.keys(samples), False
+
+    def draw(self, samples: Samples, pool: Pool) -> Ints:
+        column, descending = self.ranking(samples)
+        ranking = ranking_of(column, pool.groups, descending)
+        return pool.ids(ops.mark_below(ranking, cuts_at(ranking, pool.quotas[:, None])))
 
 
 class WeightedMethod(KeyedMethod):
@@ -233,8 +236,14 @@ class ByScore(KeyedMethod):
             raise ValueError(f"keep is {self.keep!r}; give high or low")
 
     def keys(self, samples: Samples) -> Floats:
-        score = samples.columns[0].astype(np.float64)
-        return score if (self.keep or kept_end(self.score)) == "low" else -score
+        column, descending = self.ranking(samples)
+        return -column.astype(np.float64) if descending else column.astype(np.float64)
+
+    def ranking(self, samples: Samples) -> tuple[NDArray[Any], bool]:
+        return samples.columns[0], (self.keep or kept_end(self.score)) == "high"
+
+
+MOST_STRATA = 1 << 24  # over all classes: each has counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,14 +264,16 @@ class OverStrata(Method):
         if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 1 <= given < 2**31:
             raise ValueError(f"strata is {given!r}; give an integer from 1 to 2**31 - 1")
 
-    def pick(self, samples: Samples, n: int) -> Ints:
-        keys = ops.race_keys(samples.uniform())
-        kept = [members[smallest(keys[members], quota)] for members, quota in self.quotas(samples.columns[0], n)]
-        return np.sort(np.concatenate(kept))
+    def draw(self, samples: Samples, pool: Pool) -> Ints:
+        if pool.groups.count * self.strata > MOST_STRATA:
+            raise ValueError(f"strata is {self.strata} for each of {pool.groups.count} classes; give at most {MOST_STRATA // pool.groups.count}")
+        groups, quotas = self.divide(ranking_of(samples.columns[0], pool.groups), pool.quotas)
+        return draw(samples.uniform(), Pool(quotas, groups, pool.forced))[0]
 
     @abstractmethod
-    def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
-        """The positions of each stratum, and how many of them are kept."""
+    def divide(self, ranking: ops.Ranking, quotas: Ints) -> tuple[ops.Groups, Ints]:
+        """Each group divided into strata, which are groups of their own, and how many are kept of each stratum, given
+        how many are kept of each group."""
 
 
 @register
@@ -284,19 +295,15 @@ class Ccs(OverStrata):
         if not isinstance(self.mis_ratio, int | float | np.floating | np.integer) or not 0 <= self.mis_ratio < 1:
             raise ValueError(f"mis_ratio is {self.mis_ratio!r}; give a number in [0, 1)")
 
-    def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
-        """From the smallest stratum up, so that what a small one lacks is shared by the larger ones."""
-        hardest = min(math.floor(float(self.mis_ratio) * len(column)), len(column) - n)
-        remaining = np.sort(np.argsort(column, kind="stable")[hardest:])
-        column = column[remaining]
-        low, high = float(column.min()), float(column.max())
-        width = (high - low) / self.strata or 1.0
-        stratum = np.minimum(((column - low) / width).astype(np.int64), self.strata - 1)
-        groups = sorted((np.flatnonzero(stratum == s) for s in np.unique(stratum)), key=len)
-        for at, members in enumerate(groups):
-            quota = min(len(members), n // (len(groups) - at))
-            yield remaining[members], quota
-            n -= quota
+    def divide(self, ranking: ops.Ranking, quotas: Ints) -> tuple[ops.Groups, Ints]:
+        count = len(ranking.column)
+        sizes = ranking.groups.sizes(count)
+        hardest = np.minimum(np.floor(float(self.mis_ratio) * sizes).astype(np.int64), sizes - quotas)
+        cuts = cuts_at(ranking, hardest[:, None])
+        low, high = (ops.values_of(ranking, keys) for keys in ops.extents(ranking, cuts.keys[:, 0]))
+        width = (high - low) / self.strata
+        groups = ops.stratify(ranking, cuts, ops.Bands(self.strata, low, np.where(width > 0, width, 1.0)))
+        return groups, _equal_shares(groups.sizes(count).reshape(-1, self.strata), quotas).ravel()
 
 
 @register
@@ -310,9 +317,26 @@ class Stratified(OverStrata):
 
     score: str = field(default="dual", metadata={"doc": "the score whose quantiles are the strata"})
 
-    def quotas(self, column: NDArray[Any], n: int) -> Iterator[tuple[Ints, int]]:
-        groups = np.array_split(np.argsort(column, kind="stable"), min(self.strata, len(column)))
-        yield from zip(groups, shares([len(group) for group in groups], n), strict=True)
+    def divide(self, ranking: ops.Ranking, quotas: Ints) -> tuple[ops.Groups, Ints]:
+        sizes = ranking.groups.sizes(len(ranking.column))[:, None]
+        strata = sizes // self.strata + (np.arange(self.strata) < sizes % self.strata)
+        groups = ops.stratify(ranking, cuts_at(ranking, np.cumsum(strata, axis=1)[:, :-1]))
+        return groups, np.array(
+            [shares(row, n) for row, n in zip(strata.tolist(), quotas.tolist(), strict=True)]
+        ).ravel()
+
+
+def _equal_shares(sizes: Ints, n: Ints) -> Ints:
+    """n (groups,) as equal shares of strata of given sizes (groups, strata), from the smallest stratum up, so that what
+    a small one lacks is shared by the larger ones."""
+    order = np.argsort(sizes, axis=1, kind="stable")
+    ascending, left, out = np.take_along_axis(sizes, order, axis=1), n.copy(), np.empty_like(sizes)
+    strata = sizes.shape[1]
+    for at in range(strata):
+        share = np.minimum(ascending[:, at], left // (strata - at))
+        left -= share
+        np.put_along_axis(out, order[:, at : at + 1], share[:, None], axis=1)
+    return out
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------

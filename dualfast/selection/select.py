@@ -18,10 +18,11 @@ from dualfast.notices import warn
 from dualfast.ops import Bits, Ints
 from dualfast.scoring.scores import lacks
 from dualfast.selection import beta
-from dualfast.selection.draw import Pool, smallest
+from dualfast.selection.draw import Pool
 from dualfast.selection.methods import Method, Samples, bad_scores, valid_range
 from dualfast.selection.quotas import Classes, PerClass, class_counts, class_quotas, without_samples
 from dualfast.selection.quotas import kept_count as kept_count
+from dualfast.selection.ranks import cuts_at, ranking_of
 from dualfast.selection.spec import SelectionSpec
 
 
@@ -167,12 +168,13 @@ def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -
     if cut:
         if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or not 0 < cut < n_samples:
             raise ValueError(f"mislabel_cut is {cut!r}; give a number of samples, 0 to {n_samples - 1}")
-        aum = columns["aum"].astype(np.float64)
-        if spec.skip_unscored:
-            aum[bad_scores("aum", aum)] = np.inf
-        else:
+        aum = columns["aum"]
+        if not spec.skip_unscored:
             columns.check("aum")
-        bits &= ~as_bits(smallest(aum, int(cut)), n_samples)
+        elif ops.outside(aum, *valid_range("aum"))[0]:
+            aum = np.where(bad_scores("aum", aum), np.inf, aum)
+        ranking = ranking_of(aum)
+        bits &= ~ops.mark_below(ranking, cuts_at(ranking, np.array([[cut]])))
     if spec.skip_unscored:
         for name in columns.needed:
             ops.outside(columns[name], *valid_range(name), bits)
