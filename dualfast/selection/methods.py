@@ -265,8 +265,6 @@ class OverStrata(Method):
             raise ValueError(f"strata is {given!r}; give an integer from 1 to 2**31 - 1")
 
     def draw(self, samples: Samples, pool: Pool) -> Ints:
-        if pool.groups.count * self.strata > MOST_STRATA:
-            raise ValueError(f"strata is {self.strata} for each of {pool.groups.count} classes; give at most {MOST_STRATA // pool.groups.count}")
         groups, quotas = self.divide(ranking_of(samples.columns[0], pool.groups), pool.quotas)
         return draw(samples.uniform(), Pool(quotas, groups, pool.forced))[0]
 
@@ -274,6 +272,16 @@ class OverStrata(Method):
     def divide(self, ranking: ops.Ranking, quotas: Ints) -> tuple[ops.Groups, Ints]:
         """Each group divided into strata, which are groups of their own, and how many are kept of each stratum, given
         how many are kept of each group."""
+
+    def n_strata(self, groups: ops.Groups, most: int) -> int:
+        """How many strata each group has; no more than `most`, which are as good. ValueError for more than there are
+        counters for."""
+        strata = min(int(self.strata), most)
+        if groups.count * strata > MOST_STRATA:
+            raise ValueError(
+                f"strata is {self.strata}, of each of {groups.count} classes; give at most {MOST_STRATA // groups.count}"
+            )
+        return strata
 
 
 @register
@@ -296,14 +304,14 @@ class Ccs(OverStrata):
             raise ValueError(f"mis_ratio is {self.mis_ratio!r}; give a number in [0, 1)")
 
     def divide(self, ranking: ops.Ranking, quotas: Ints) -> tuple[ops.Groups, Ints]:
-        count = len(ranking.column)
+        count, strata = len(ranking.column), self.n_strata(ranking.groups, self.strata)
         sizes = ranking.groups.sizes(count)
         hardest = np.minimum(np.floor(float(self.mis_ratio) * sizes).astype(np.int64), sizes - quotas)
         cuts = cuts_at(ranking, hardest[:, None])
         low, high = (ops.values_of(ranking, keys) for keys in ops.extents(ranking, cuts.keys[:, 0]))
-        width = (high - low) / self.strata
-        groups = ops.stratify(ranking, cuts, ops.Bands(self.strata, low, np.where(width > 0, width, 1.0)))
-        return groups, _equal_shares(groups.sizes(count).reshape(-1, self.strata), quotas).ravel()
+        width = (high - low) / strata
+        groups = ops.stratify(ranking, cuts, ops.Bands(strata, low, np.where(width > 0, width, 1.0)))
+        return groups, _equal_shares(groups.sizes(count).reshape(-1, strata), quotas).ravel()
 
 
 @register
@@ -319,11 +327,11 @@ class Stratified(OverStrata):
 
     def divide(self, ranking: ops.Ranking, quotas: Ints) -> tuple[ops.Groups, Ints]:
         sizes = ranking.groups.sizes(len(ranking.column))[:, None]
-        strata = sizes // self.strata + (np.arange(self.strata) < sizes % self.strata)
+        n_strata = self.n_strata(ranking.groups, max(int(sizes.max()), 1))
+        strata = sizes // n_strata + (np.arange(n_strata) < sizes % n_strata)
         groups = ops.stratify(ranking, cuts_at(ranking, np.cumsum(strata, axis=1)[:, :-1]))
-        return groups, np.array(
-            [shares(row, n) for row, n in zip(strata.tolist(), quotas.tolist(), strict=True)]
-        ).ravel()
+        quotas_of = [shares(row, n) for row, n in zip(strata.tolist(), quotas.tolist(), strict=True)]
+        return groups, np.array(quotas_of, np.int64).ravel()
 
 
 def _equal_shares(sizes: Ints, n: Ints) -> Ints:

@@ -124,8 +124,8 @@ def scores_of(n: int, dtype: Any = np.float64) -> dualfast.Scores:
         ("dual", {"keep": "low"}, "dual"),
         ("aum", {}, "aum"),
         ("forgetting", {}, "forgetting"),
-        ("ccs", {}, "aum"),
-        ("ccs", {"mis_ratio": 0.3, "strata": 7}, "aum"),
+        ("ccs", {"score": "aum"}, "aum"),
+        ("ccs", {"score": "aum", "mis_ratio": 0.3, "strata": 7}, "aum"),
         ("ccs", {"mis_ratio": 0.9, "score": "forgetting"}, "forgetting"),
         ("stratified", {}, "dual"),
         ("stratified", {"score": "forgetting", "strata": 11}, "forgetting"),
@@ -164,9 +164,18 @@ def test_strata_of_all_samples_equal_the_reference(n: int, dtype: Any) -> None:
         count = reference.kept_count(n, ratio)
         for mis_ratio in (0.0, 0.25):
             want = reference.ccs(np.asarray(scores.aum), np.arange(n), count, seed=1, mis_ratio=mis_ratio)
-            assert (select(scores, ratio, method="ccs", seed=1, mis_ratio=mis_ratio) == want).all()
+            assert (select(scores, ratio, method="ccs", score="aum", seed=1, mis_ratio=mis_ratio) == want).all()
         want = reference.stratified(np.asarray(scores.dual), np.arange(n), count, seed=1)
         assert (select(scores, ratio, method="stratified", seed=1) == want).all()
+
+
+def test_more_strata_than_samples_are_as_good_as_one_each() -> None:
+    n = 3000
+    scores = scores_of(n)
+    one_each = select(scores, 0.9, method="stratified", strata=n)
+    assert (select(scores, 0.9, method="stratified", strata=2**31 - 1) == one_each).all()
+    with pytest.raises(ValueError, match="strata is 2147483647, of each of 1 classes; give at most 16777216"):
+        select(scores, 0.9, method="ccs", score="aum", strata=2**31 - 1)
 
 
 def test_the_hardest_are_cut_first() -> None:
