@@ -159,7 +159,7 @@ def by_option(n: int, ratio: float, threads: int, repeats: int) -> list[dict[str
     torch.set_num_threads(threads)
     dual, mean = columns(n)
     aum = np.random.default_rng(SEED + 1).normal(size=n).astype(np.float32)
-    scores = dualfast.Scores(dual=dual, mean=mean, aum=aum)
+    scores = dualfast.Scores(dual=dual, mean=mean, aum=aum, aum_prob=np.tanh(aum))
     warnings.filterwarnings("ignore", "c_d auto is")
     entries = {name: partial(select, scores, ratio, seed=SEED, **given) for name, given in options_of(n).items()}
     peaks = {name: peak_memory(run) for name, run in entries.items()}

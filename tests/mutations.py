@@ -553,6 +553,60 @@ MUTATIONS = [
         "tests/selection/test_groups.py::test_scores_outside_their_range_are_counted_and_found",
     ),
     Mutation(
+        "csrc/select_ranks.cpp",
+        "value += 0.0f;",
+        "value += 0.0f * value;",
+        "tests/selection/test_ranks.py::test_cuts_are_those_of_a_stable_sort",
+    ),
+    Mutation(
+        "csrc/select_ranks.cpp",
+        "cuts.ties[begin + at] <= before)",
+        "cuts.ties[begin + at] < before)",
+        "tests/selection/test_ranks.py::test_cuts_are_those_of_a_stable_sort",
+    ),
+    Mutation(
+        "csrc/select_ranks.cpp",
+        "seen[static_cast<size_t>(row * k + at)]++",
+        "seen[static_cast<size_t>(row * k + at)]",
+        "tests/selection/test_ranks.py::test_the_same_for_threads_and_levels",
+    ),
+    Mutation(
+        "csrc/select_ranks.cpp",
+        "return at < static_cast<T>(bands.count)",
+        "return at <= static_cast<T>(bands.count)",
+        "tests/selection/test_ranks.py::test_each_class_is_drawn_as_the_reference_draws_it",
+    ),
+    Mutation(
+        "csrc/select_ranks.cpp",
+        "block.keys[i] >= least[row]",
+        "block.keys[i] > least[row]",
+        "tests/selection/test_ranks.py::test_extents_leave_out_what_is_below",
+    ),
+    Mutation(
+        "dualfast/selection/ranks.py",
+        "whole = slot >= (node + 1) << bits",
+        "whole = slot > (node + 1) << bits",
+        "tests/selection/test_ranks.py::test_cuts_are_those_of_a_stable_sort",
+    ),
+    Mutation(
+        "dualfast/selection/methods.py",
+        "np.floor(float(self.mis_ratio) * sizes)",
+        "np.rint(float(self.mis_ratio) * sizes)",
+        "tests/selection/test_ranks.py::test_each_class_is_drawn_as_the_reference_draws_it",
+    ),
+    Mutation(
+        "dualfast/selection/beta.py",
+        "<= least + AUTO_NEAR)",
+        "<= AUTO_NEAR)",
+        "tests/selection/test_beta.py::test_the_nearest_of_those_that_come_near",
+    ),
+    Mutation(
+        "dualfast/selection/beta.py",
+        "crossing - (not up)",
+        "crossing",
+        "tests/selection/test_beta.py::test_the_nearest_of_those_that_come_near",
+    ),
+    Mutation(
         "csrc/select_bits.cpp",
         "const bool below = ratios[i] < low;",
         "const bool below = ratios[i] < std::max(low, high);",
@@ -668,8 +722,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/methods.py",
-        "            n -= quota\n",
-        "            n -= 0\n",
+        "        left -= share\n",
+        "        left -= 0\n",
         "tests/selection/test_select.py::test_strata_equal_the_reference",
     ),
     Mutation(

@@ -81,6 +81,8 @@ class Groups:
 
     def sizes(self, n_samples: int, threads: int | None = None) -> Ints:
         """How many samples each group has (count,)."""
+        if self.numbers is None:
+            return np.array([n_samples if self.allowed is None else count_bits(self.allowed)])
         sizes: Ints = _C.count_groups(
             self.numbers, self.allowed, n_samples, self.count, threads or torch.get_num_threads()
         )

@@ -66,6 +66,7 @@ class _Selections:
         self, run_dir: RunDir, scores: Scores | None, labels: NDArray[Any] | None, fingerprint: str | None
     ) -> None:
         self.run_dir, self.scores, self.labels, self.fingerprint = run_dir, scores, labels, fingerprint
+        self.statistics = Statistics.of(lambda: scores)
         asked = run_dir.asked()
         self.given = {name: asked[name] for name in ("c_d", "per_class") if name in asked}
 
@@ -87,7 +88,7 @@ class _Selections:
         path = self.list_of(trial)
         if path is not None and read_sidecar(path):
             return SelectionSpec.read(path, trust=True)[0]  # nothing is drawn from it
-        return trial.selection(**self.given).resolve(Statistics.of(lambda: self.scores), silent)
+        return trial.selection(**self.given).resolve(self.statistics, silent)
 
     def kept(self, trial: Trial) -> NDArray[Any]:
         """The ids that a trial kept."""
@@ -108,7 +109,7 @@ class _Selections:
         found: dict[float, Beta] = {}
         for ratio in sorted({t.prune_ratio for t in with_density if t.method == with_density[0].method}):
             spec = self.spec(Trial(with_density[0].method, ratio, seed))
-            density = spec.configured.fit(Statistics.of(self.scores), ratio).density
+            density = spec.configured.fit(self.statistics, ratio).density
             if density is not None:
                 found[ratio] = density
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -19,6 +20,7 @@ TOP_SAMPLES = 10  # the hardest by dual, whose mean is mu
 AUTO_C_D = np.arange(1, 11.01, 0.25)  # what "auto" chooses from: the published values, 4 to 11, and below
 USUAL_C_D = 4.0
 AUTO_NEAR = 0.005  # an expected mean this much further from the target than the best counts as equally good
+MEAN_EDGE = 1e-12  # a mean of 0 or 1 makes the density 0 or infinite
 MOST = 65536  # samples an expectation is taken over
 
 
@@ -34,10 +36,26 @@ class Beta:
 
 @dataclass(frozen=True)
 class ScoreSubset:
-    """dual and mean (M,) of some samples, as float64."""
+    """dual and mean (M,) of some samples, as float64, and their logarithms, computed once."""
 
     dual: NDArray[np.float64]
     mean: NDArray[np.float64]
+
+    @cached_property
+    def log_dual(self) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore"):
+            log: NDArray[np.float64] = np.log(self.dual)
+        return log
+
+    @cached_property
+    def log_mean(self) -> NDArray[np.float64]:
+        log: NDArray[np.float64] = np.log(np.maximum(self.mean, MEAN_EDGE))
+        return log
+
+    @cached_property
+    def log_rest(self) -> NDArray[np.float64]:
+        log: NDArray[np.float64] = np.log(np.maximum(1 - self.mean, MEAN_EDGE))
+        return log
 
     @classmethod
     def of(cls, scores: Any, where: NDArray[np.int64]) -> ScoreSubset:
@@ -122,10 +140,30 @@ def _auto(statistics: Statistics, prune_ratio: float) -> float:
     subset = ScoreSubset(subset.dual[scored], subset.mean[scored])
     target = auto_target(float(subset.mean.mean()), prune_ratio)
     choices = AUTO_C_D[4 * prune_ratio - 1 <= AUTO_C_D]
-    reached = [expected_mean(subset, beta_from(mu, prune_ratio, float(c)), prune_ratio) for c in choices]
-    off = np.abs(np.array(reached) - target)
-    near = choices[off <= off.min() + AUTO_NEAR]
-    return float(near[np.argmin(np.abs(near - USUAL_C_D))])
+
+    usual = int(np.flatnonzero(choices == USUAL_C_D)[0])
+
+    @cache
+    def above(i: int) -> float:
+        return expected_mean(subset, beta_from(mu, prune_ratio, float(choices[i])), prune_ratio) - target
+
+    return float(choices[nearest_to_usual(above, len(choices), usual)])
+
+
+def nearest_to_usual(above: Callable[[int], float], n: int, usual: int) -> int:
+    """Of 0..n-1, the one nearest to `usual` of those whose |above| comes within AUTO_NEAR of the least.
+
+    above falls: a larger c_D tilts all weights to lower means, and so the mean of what is kept. Few values are asked.
+    """
+    if abs(above(usual)) <= AUTO_NEAR:
+        return usual
+    crossing = bisect_left(range(n), True, key=lambda i: above(i) <= 0)
+    least = min(abs(above(i)) for i in (crossing - 1, crossing) if 0 <= i < n)
+    # On the way from usual to the crossing |above| falls; if none there is near enough, the one beyond is the least.
+    up = usual < crossing
+    way = range(usual, crossing) if up else range(usual, crossing - 1, -1)
+    at = bisect_left(way, True, key=lambda i: abs(above(i)) <= least + AUTO_NEAR)
+    return way[at] if at < len(way) else crossing - (not up)
 
 
 def auto_target(mean: float, prune_ratio: float) -> float:
@@ -148,12 +186,7 @@ def subset_positions(count: int) -> NDArray[np.int64]:
 
 def log_weights(subset: ScoreSubset, beta: Beta) -> NDArray[np.float64]:
     """log of dual * mean^(a-1) * (1-mean)^(b-1), -inf where dual is 0."""
-    edge = 1e-12
-    with np.errstate(divide="ignore"):
-        log_w: NDArray[np.float64] = np.log(subset.dual)
-    mean = subset.mean
-    log_w += (beta.a - 1) * np.log(np.maximum(mean, edge)) + (beta.b - 1) * np.log(np.maximum(1 - mean, edge))
-    return log_w
+    return subset.log_dual + ((beta.a - 1) * subset.log_mean + (beta.b - 1) * subset.log_rest)
 
 
 def expected_inclusion(log_w: NDArray[np.float64], prune_ratio: float) -> NDArray[np.float64]:
@@ -165,12 +198,27 @@ def expected_inclusion(log_w: NDArray[np.float64], prune_ratio: float) -> NDArra
     if kept >= positive:  # every sample with a weight, and a share of the others
         share = (kept - positive) / max(len(w) - positive, 1)
         return np.where(w > 0, 1.0, share)
-    low, high = -60.0, 800.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if -np.expm1(-np.exp(middle) * w).sum() < kept else (low, middle)
-    inclusion: NDArray[np.float64] = -np.expm1(-np.exp(high) * w)
+    inclusion: NDArray[np.float64] = -np.expm1(-np.exp(_log_rate(w, kept)) * w)
     return inclusion
+
+
+def _log_rate(w: NDArray[np.float64], kept: float) -> float:
+    """log t such that the sum of 1 - exp(-t w) is `kept`, below the number of positive weights: by Newton's steps, kept
+    within the bracket that is known."""
+    low, high = math.log(kept / w.sum()), 700.0  # 1 - exp(-x) is at most x
+    at = low
+    for _ in range(100):
+        x = math.exp(at) * w
+        rest = np.exp(-x)
+        over, slope = len(w) - float(rest.sum()) - kept, float(x @ rest)
+        low, high = (at, high) if over < 0 else (low, at)
+        to = at - over / slope if slope > 0 else math.inf
+        if not low <= to <= high:
+            to = (low + high) / 2
+        if abs(to - at) < 1e-12:
+            break
+        at = to
+    return to
 
 
 def expected_mean(subset: ScoreSubset, beta: Beta, prune_ratio: float) -> float:

@@ -19,6 +19,7 @@ from dualfast.notices import warn
 
 EXACT = Context(prec=400)  # digits: a float in (0, 1) has at most 341, a count 19
 
+Bits: TypeAlias = ops.Bits
 Ints: TypeAlias = NDArray[np.int64]
 SHOWN = 5  # names of classes in a message
 PerClass: TypeAlias = bool | Literal["equal"] | Mapping[int, int]
@@ -110,16 +111,20 @@ def one_of_each(counts: list[int], available: list[int]) -> list[int]:
     return counts
 
 
-def class_counts(labels: Any) -> Counter[Any]:
-    """The number of samples of each class, a number or a name."""
+def class_counts(labels: Any, among: Bits | None = None) -> Counter[Any]:
+    """The number of samples of each class, a number or a name; among: a bit for each sample that counts."""
     labels = np.asarray(labels)
-    if labels.dtype.kind == "f":  # a column of a score table, read as floats, NaN where it has no label
-        labels = labels[np.isfinite(labels)].astype(np.int64)
-    numbered = ops.number_labels(labels) if labels.dtype.kind in "iub" else None
-    if numbered is not None:
-        classes = np.flatnonzero(numbered[1])
-        counts = numbered[1][classes]
+    if labels.dtype.kind in "iub" and (numbered := ops.number_labels(labels)) is not None:
+        numbers, counts = numbered
+        if among is not None:
+            counts = ops.Groups(len(counts), numbers, among).sizes(len(labels))
+        classes = np.flatnonzero(counts)
+        counts = counts[classes]
     else:
+        if among is not None:
+            labels = labels[np.unpackbits(among, count=len(labels), bitorder="little").view(np.bool_)]
+        if labels.dtype.kind == "f":  # a column of a score table, read as floats, NaN where it has no label
+            labels = labels[np.isfinite(labels)].astype(np.int64)
         classes, counts = np.unique(labels, return_counts=True)
     return Counter(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
 

@@ -92,13 +92,11 @@ def select(
 
 def _warn_of_lost_classes(labels: NDArray[Any], kept: Ints, among: Any, exclude: Any) -> None:
     """Names the classes that keep no sample, of those that might."""
-    might = labels
-    if among is not None or exclude is not None:
-        where = as_indices(among, len(labels), name="among", as_set=True)
-        if exclude is not None:
-            where = np.setdiff1d(where, as_indices(exclude, len(labels), name="exclude", as_set=True))
-        might = labels[where]
-    if lost := without_samples(class_counts(might), class_counts(labels[kept])):
+    might = None if among is None else as_bits(among, len(labels), name="among")
+    if exclude is not None:
+        others = ~as_bits(exclude, len(labels), name="exclude")
+        might = others if might is None else might & others
+    if lost := without_samples(class_counts(labels, might), class_counts(labels[kept])):
         warn(lost)
 
 
