@@ -14,6 +14,10 @@ _Numbers: TypeAlias = NDArray[np.uint16] | NDArray[np.int32]
 __version__: str
 jpeg_library: str
 
+def at_nodes(
+    column: _Column, descending: bool, base: int, numbers: _Numbers | None, n_groups: int,
+    allowed: NDArray[np.uint8] | None, threads: int, levels: list[tuple[int, int, NDArray[np.int32]]],
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]: ...
 def crop_boxes(
     ids: NDArray[np.int64], heights: NDArray[np.uint16], widths: NDArray[np.uint16], kind: str, flip: bool,
     out_height: int, out_width: int, parameters: list[float], seed: int, epoch: int,
@@ -28,13 +32,14 @@ def count_groups(
     numbers: _Numbers | None, allowed: NDArray[np.uint8] | None, count: int, n_groups: int, threads: int,
 ) -> NDArray[np.int64]: ...
 def digit_histogram(
-    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
-    threads: int, levels: list[tuple[int, int, NDArray[np.int32] | None]], slots: int,
+    column: _Column, descending: bool, base: int, numbers: _Numbers | None, n_groups: int,
+    allowed: NDArray[np.uint8] | None, threads: int, levels: list[tuple[int, int, NDArray[np.int32]]],
+    shift: int, bits: int, nodes: int,
 ) -> NDArray[np.int64]: ...
 def extents(
-    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
-    threads: int, least: NDArray[np.uint64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+    column: _Column, descending: bool, base: int, numbers: _Numbers | None, n_groups: int,
+    allowed: NDArray[np.uint8] | None, threads: int, least: NDArray[np.uint64],
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]: ...
 def key_histogram(
     mean: _Column | None, score: _Column | None, ids: NDArray[np.int64] | None, first: int, count: int, a: float,
     b: float, seed: int, threads: int, numbers: _Numbers | None, allowed: NDArray[np.uint8] | None, n_groups: int,
@@ -47,8 +52,8 @@ def load_images(
     max_bytes: int, max_scans: int, threads: int,
 ) -> NDArray[np.int32]: ...
 def mark_below(
-    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
-    threads: int, keys: NDArray[np.uint64], ties: NDArray[np.int64],
+    column: _Column, descending: bool, base: int, numbers: _Numbers | None, n_groups: int,
+    allowed: NDArray[np.uint8] | None, threads: int, keys: NDArray[np.uint64], ties: NDArray[np.int64],
 ) -> NDArray[np.uint8]: ...
 def number_labels(labels: NDArray[Any], threads: int) -> tuple[NDArray[np.uint16], NDArray[np.int64]]: ...
 def observe(
@@ -81,9 +86,9 @@ def settle_groups(
     high: NDArray[np.float64],
 ) -> NDArray[np.float64]: ...
 def stratify(
-    column: _Column, descending: bool, numbers: _Numbers | None, n_groups: int, allowed: NDArray[np.uint8] | None,
-    threads: int, keys: NDArray[np.uint64], ties: NDArray[np.int64], strata: int,
-    low: NDArray[np.float64] | None, width: NDArray[np.float64] | None,
+    column: _Column, descending: bool, base: int, numbers: _Numbers | None, n_groups: int,
+    allowed: NDArray[np.uint8] | None, threads: int, keys: NDArray[np.uint64],
+    ties: NDArray[np.int64], strata: int, low: NDArray[np.float64] | None, width: NDArray[np.float64] | None,
 ) -> _Numbers: ...
 
 # Tensors as addresses, 0 for None: see csrc/register_step.cpp.
