@@ -56,7 +56,10 @@ def test_cuts_are_those_of_a_stable_sort(
             inside = np.sort(rng.integers(0, sizes[:, None] + 1, (n_groups, 9)))
             for descending in (False, True):
                 ranking = ranking_of(column, groups, descending)
-                for at in (inside[:, :1], np.concatenate([0 * inside[:, :1], inside, inside[:, -1:], sizes[:, None]], 1)):
+                for at in (
+                    inside[:, :1],
+                    np.concatenate([0 * inside[:, :1], inside, inside[:, -1:], sizes[:, None]], 1),
+                ):
                     want = by_sorting(column, own, at, descending)
                     strata = ops.stratify(ranking, cuts_at(ranking, at))
                     assert strata.count == n_groups * (at.shape[1] + 1)
