@@ -140,7 +140,6 @@ def _auto(statistics: Statistics, prune_ratio: float) -> float:
     subset = ScoreSubset(subset.dual[scored], subset.mean[scored])
     target = auto_target(float(subset.mean.mean()), prune_ratio)
     choices = AUTO_C_D[4 * prune_ratio - 1 <= AUTO_C_D]
-
     usual = int(np.flatnonzero(choices == USUAL_C_D)[0])
 
     @cache
@@ -214,11 +213,12 @@ def _log_rate(w: NDArray[np.float64], kept: float) -> float:
         low, high = (at, high) if over < 0 else (low, at)
         to = at - over / slope if slope > 0 else math.inf
         if not low <= to <= high:
-            to = (low + high) / 2
-        if abs(to - at) < 1e-12:
-            break
-        at = to
-    return to
+            at = (low + high) / 2
+        elif abs(to - at) < 1e-7:  # a step squares the error
+            return to
+        else:
+            at = to
+    return at
 
 
 def expected_mean(subset: ScoreSubset, beta: Beta, prune_ratio: float) -> float:

@@ -32,7 +32,6 @@ from dualfast.scoring import scores, trajectories
 from dualfast.scoring.trajectories import score as score
 from dualfast.selection.beta import Beta, Statistics, beta_from, c_d_number
 from dualfast.selection.draw import Pool, draw, warn_if_filled_up
-from dualfast.selection.quotas import shares
 from dualfast.selection.ranks import cuts_at, ranking_of
 
 Columns: TypeAlias = tuple[NDArray[Any], ...]
@@ -330,8 +329,17 @@ class Stratified(OverStrata):
         n_strata = self.n_strata(ranking.groups, max(int(sizes.max()), 1))
         strata = sizes // n_strata + (np.arange(n_strata) < sizes % n_strata)
         groups = ops.stratify(ranking, cuts_at(ranking, np.cumsum(strata, axis=1)[:, :-1]))
-        quotas_of = [shares(row, n) for row, n in zip(strata.tolist(), quotas.tolist(), strict=True)]
-        return groups, np.array(quotas_of, np.int64).ravel()
+        return groups, _proportional_shares(strata, quotas).ravel()
+
+
+def _proportional_shares(sizes: Ints, n: Ints) -> Ints:
+    """n (groups,) split in proportion to sizes (groups, strata), as quotas.shares splits it."""
+    total = np.maximum(sizes.sum(axis=1), 1)  # of an empty group nothing is kept
+    out, remainders = np.divmod(sizes * n[:, None], total[:, None])
+    order = np.argsort(-remainders, axis=1, kind="stable")
+    more = np.arange(sizes.shape[1]) < (n - out.sum(axis=1))[:, None]
+    np.put_along_axis(out, order, np.take_along_axis(out, order, axis=1) + more, axis=1)
+    return out
 
 
 def _equal_shares(sizes: Ints, n: Ints) -> Ints:

@@ -172,7 +172,7 @@ def fitted(wanted: list[int], available: list[int], n: int) -> list[int]:
 
 def shares(sizes: list[int], n: int) -> list[int]:
     """n split in proportion to sizes, exact in total: largest remainder, ties to the earlier."""
-    total = max(sum(sizes), 1)  # of empty groups each gets nothing
+    total = sum(sizes)
     quotas, remainders = zip(*(divmod(size * n, total) for size in sizes), strict=True)
     order = sorted(range(len(sizes)), key=lambda i: (-remainders[i], i))
     more = set(order[: n - sum(quotas)])
