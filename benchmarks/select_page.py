@@ -25,9 +25,9 @@ def table(path: Path) -> str:
     sizes = sorted({row["n"] for row in about["rows"]})
     first = about["rows"][0]
     where = (
-        f"Milliseconds of `select` at prune ratio {first['prune_ratio']:g}, by number of samples, and in brackets MB of "
-        f"memory beyond the scores, the labels and the ids kept; {about['machine']}, {first['threads']} threads, median "
-        f"of {first['repeats']}. `benchmarks/bench_select.py --options`, {about['date']}; raw figures in "
+        f"Milliseconds of `select` at prune ratio {first['prune_ratio']:g}, by number of samples, and in brackets MB "
+        f"of memory beyond the scores, the labels and the ids kept; {about['machine']}, {first['threads']} threads, "
+        f"median of {first['repeats']}. `benchmarks/bench_select.py --options`, {about['date']}; raw figures in "
         f"`benchmarks/results/{path.name}`."
     )
     lines = [*textwrap.wrap(where, 118, break_long_words=False, break_on_hyphens=False), ""]

@@ -1274,6 +1274,24 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/scoring/scores.py",
+        "file.read([name])",
+        "file.read([name, *found])",
+        "tests/scoring/test_scores.py::test_columns_are_read_one_at_a_time",
+    ),
+    Mutation(
+        "dualfast/scoring/scores.py",
+        "column if order is None else column[order]",
+        "column",
+        "tests/scoring/test_scores.py::test_rows_in_any_order_are_held_to_their_checksums",
+    ),
+    Mutation(
+        "dualfast/runs/reporting.py",
+        "if trial not in self.specs:",
+        "if True:",
+        "tests/runs/test_reporting.py::test_auto_is_chosen_once_for_each_ratio_and_not_where_it_is_noted",
+    ),
+    Mutation(
+        "dualfast/scoring/scores.py",
         'about["extra"] = dict(self.extra_keep)',
         "pass",
         "tests/scoring/test_trajectories.py::test_columns_go_through_parquet",

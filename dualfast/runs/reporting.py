@@ -67,6 +67,7 @@ class _Selections:
     ) -> None:
         self.run_dir, self.scores, self.labels, self.fingerprint = run_dir, scores, labels, fingerprint
         self.statistics = Statistics.of(lambda: scores)
+        self.specs: dict[Trial, SelectionSpec] = {}
         asked = run_dir.asked()
         self.given = {name: asked[name] for name in ("c_d", "per_class") if name in asked}
 
@@ -84,11 +85,14 @@ class _Selections:
         return shared if shared.exists() and expected.items() <= read_sidecar(shared).items() else None
 
     def spec(self, trial: Trial) -> SelectionSpec:
-        """The resolved spec: as saved beside the list, so that c_D auto is not resolved again."""
-        path = self.list_of(trial)
-        if path is not None and read_sidecar(path):
-            return SelectionSpec.read(path, trust=True)[0]  # nothing is drawn from it
-        return trial.selection(**self.given).resolve(self.statistics, silent)
+        """The resolved spec: as saved beside the list, so that c_D auto is not resolved again; else resolved once."""
+        if trial not in self.specs:
+            path = self.list_of(trial)
+            if path is not None and read_sidecar(path):
+                self.specs[trial] = SelectionSpec.read(path, trust=True)[0]  # nothing is drawn from it
+            else:
+                self.specs[trial] = trial.selection(**self.given).resolve(self.statistics, silent)
+        return self.specs[trial]
 
     def kept(self, trial: Trial) -> NDArray[Any]:
         """The ids that a trial kept."""

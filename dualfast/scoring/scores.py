@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 from zlib import crc32
@@ -136,15 +137,9 @@ class Scores:
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
         """What save() wrote besides the scores: n_samples, fingerprint or None, labels (N,) int64 in order of id or
         None, class_names if there were any, and, if there are extra scores, extra: the end to keep of each by name."""
-        import pyarrow.parquet as pq
-
-        schema = pq.read_schema(path)
-        labels, noted = None, note_of(path, schema)
-        if "label" in schema.names:
-            names = [name for name in ("id", "label") if name in schema.names]
-            table = pq.read_table(path, columns=names, page_checksum_verification=True)
-            check_columns(path, table, noted)
-            labels = (table.sort_by("id") if "id" in schema.names else table)["label"].to_numpy()
+        with _opened(path) as file:
+            names, noted = file.schema_arrow.names, note_of(path, file.schema_arrow)
+            labels = read_columns(path, file, ["label"])["label"] if "label" in names else None
         return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
 
     @classmethod
@@ -154,41 +149,65 @@ class Scores:
         Raises ValueError for a missing, damaged or foreign file, for columns that differ from their checksums, and when
         `fingerprint` is given and the file was written for other data.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         named_file(path, "scores", "a score table, scores.parquet")
-        try:
-            table = pq.read_table(path, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
-            kind = what_is(path)
-            why = str(error).splitlines()[0] if kind in (None, "a Parquet file") else f"it is {kind}"
-            raise ValueError(
-                f"{os.fspath(path)!r} is not a score table: {why}; give the scores.parquet of dualfast score or run"
-            ) from None
-        missing = {"dual", "mean"} - set(table.column_names)
-        if missing:
-            raise ValueError(
-                f"{os.fspath(path)!r} has no column {sorted(missing)[0]!r}; it has {', '.join(table.column_names)}"
-            )
-        about = note_of(path, table.schema)
-        check_columns(path, table, about)
-        written = about.get("fingerprint")
-        if fingerprint is not None and written is not None and written != fingerprint:
-            raise ValueError(f"{os.fspath(path)!r} was written for the data {written}; these are {fingerprint}")
-        for name in ("id", *COLUMNS):
-            if name in table.column_names:
-                check_column(os.fspath(path), name, table[name].type)
-        if "id" in table.column_names:
-            ids = table["id"].to_numpy()
-            if not np.array_equal(ids, np.arange(len(ids))):
-                table = table.sort_by("id")
-                if not np.array_equal(table["id"].to_numpy(), np.arange(len(ids))):
-                    raise ValueError(f"{os.fspath(path)!r} has gaps or repeats in its ids; they must be 0 to N-1")
-        keep = {name: end for name, end in about.get("extra", {}).items() if name in table.column_names}
-        extra = {name: table[name].to_numpy() for name in keep}
-        columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
+        with _opened(path) as file:
+            names = file.schema_arrow.names
+            missing = {"dual", "mean"} - set(names)
+            if missing:
+                raise ValueError(f"{os.fspath(path)!r} has no column {sorted(missing)[0]!r}; it has {', '.join(names)}")
+            about = note_of(path, file.schema_arrow)
+            written = about.get("fingerprint")
+            if fingerprint is not None and written is not None and written != fingerprint:
+                raise ValueError(f"{os.fspath(path)!r} was written for the data {written}; these are {fingerprint}")
+            for name in ("id", *COLUMNS):
+                if name in names:
+                    check_column(os.fspath(path), name, file.schema_arrow.field(name).type)
+            ids = read_columns(path, file, ["id"])["id"] if "id" in names else None
+            if ids is not None and not np.array_equal(ids, np.arange(len(ids))):
+                raise ValueError(f"{os.fspath(path)!r} has gaps or repeats in its ids; they must be 0 to N-1")
+            keep = {name: end for name, end in about.get("extra", {}).items() if name in names}
+            extra = read_columns(path, file, keep)
+            columns = read_columns(path, file, [name for name in COLUMNS if name in names])
         return cls(**columns, extra=extra, extra_keep=keep)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """A score table as a pyarrow.parquet.ParquetFile. ValueError, while it is read too, for a missing, damaged or
+    foreign file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        kind = what_is(path)
+        why = str(error).splitlines()[0] if kind in (None, "a Parquet file") else f"it is {kind}"
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a score table: {why}; give the scores.parquet of dualfast score or run"
+        ) from None
+
+
+def read_columns(path: str | os.PathLike[str], file: Any, names: Iterable[str]) -> dict[str, Any]:
+    """These columns of a table, which has them, in order of id. One is read at a time, so that memory holds little but
+    the result.
+
+    Raises ValueError when a column differs from the checksum that the table's note has, or has none there while others
+    have; a note of 0.1 or of others has none at all.
+    """
+    sums = note_of(path, file.schema_arrow).get("crc32", {})
+    order = None
+    if "id" in file.schema_arrow.names:
+        ids = file.read(["id"]).column(0).to_numpy()
+        order = np.argsort(ids, kind="stable") if (ids[1:] < ids[:-1]).any() else None
+    found = {}
+    for name in names:
+        column = file.read([name]).column(0).to_numpy()
+        found[name] = column = np.ascontiguousarray(column if order is None else column[order])
+        if sums and (not isinstance(sums, dict) or name not in sums or crc32(column.data) != sums[name]):
+            raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table anew")
+    return found
 
 
 def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:
@@ -201,20 +220,6 @@ def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:
     return note
 
 
-def check_columns(path: str | os.PathLike[str], table: Any, note: dict[str, Any]) -> None:
-    """ValueError when a column of a table differs from the checksum that its note has, or is of numbers and has none
-    there while others have. A note of 0.1 or of others has none at all. The rows may be in another order."""
-    sums = note.get("crc32", {})
-    if sums and "id" in table.column_names:
-        ids = table["id"].to_numpy()
-        table = table.sort_by("id") if (ids[1:] < ids[:-1]).any() else table
-    for name in table.column_names if sums else ():
-        if isinstance(sums, dict) and name in TEXTS and name not in sums:
-            continue
-        if not isinstance(sums, dict) or crc32(np.ascontiguousarray(table[name].to_numpy()).data) != sums.get(name):
-            raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table anew")
-
-
 def check_column(path: str, name: str, kind: Any) -> None:
     """ValueError when a column of a score table, of this Arrow type, does not hold numbers."""
     import pyarrow as pa
@@ -224,8 +229,6 @@ def check_column(path: str, name: str, kind: Any) -> None:
         raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
-TEXTS = ("name", "class")
-"""The columns of a table that are not numbers."""
 TRACKED = {"loss": "track_loss=True", "aum_prob": "track_aum_prob=True", "tdds": "tdds=n_classes"}
 """The columns that a ScoreTable keeps when it is told to, and how."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))

@@ -277,9 +277,8 @@ class OverStrata(Method):
         counters for."""
         strata = min(int(self.strata), most)
         if groups.count * strata > MOST_STRATA:
-            raise ValueError(
-                f"strata is {self.strata}, of each of {groups.count} classes; give at most {MOST_STRATA // groups.count}"
-            )
+            most = MOST_STRATA // groups.count
+            raise ValueError(f"strata is {self.strata}, of each of {groups.count} classes; give at most {most}")
         return strata
 
 

@@ -68,3 +68,32 @@ def test_names_and_classes_stand_beside_checksums_of_the_numbers(tmp_path: Path)
     found = Scores.about(path)
     assert (set(found["crc32"]), found["class_names"]) == ({"id", "label", "dual", "mean"}, ["a", "b"])
     assert found["labels"].tolist() == [0, 1, 0]
+
+
+def test_columns_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "s.parquet"
+    Scores(dual=np.arange(3.0), mean=np.full(3, 0.5), aum=np.ones(3)).save(
+        path, labels=[0, 1, 0], names=["x", "y", "z"]
+    )
+    read, asked = pq.ParquetFile.read, []
+
+    def noted(self: pq.ParquetFile, columns: list[str]) -> object:
+        asked.append(columns)
+        return read(self, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", noted)
+    Scores.load(path)
+    assert all(len(columns) == 1 for columns in asked)
+    assert {columns[0] for columns in asked} == {"id", "dual", "mean", "aum"}  # and no names or labels
+
+
+def test_rows_in_any_order_are_held_to_their_checksums(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path, order = tmp_path / "s.parquet", [2, 0, 1]
+    Scores(dual=np.arange(3.0), mean=np.full(3, 0.5)).save(path, labels=[5, 6, 7])
+    pq.write_table(pq.read_table(path).take(order), path)
+    assert Scores.load(path).dual.tolist() == [0, 1, 2]
+    assert Scores.about(path)["labels"].tolist() == [5, 6, 7]
