@@ -139,7 +139,7 @@ def options_of(n: int) -> dict[str, dict[str, Any]]:
         "exclude 1%": {"exclude": few},
         "force 1%": {"force": few},
         "among half": {"among": rng.random(n) < 0.5},
-        "skip_bad": {"skip_bad": True},
+        "skip_unscored": {"skip_unscored": True},
         "mislabel_cut 1%": {"mislabel_cut": n // 100},
         "per_class, exclude 1%": per_class | {"exclude": few},
         "c_d auto": {"c_d": "auto"},
