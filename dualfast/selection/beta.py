@@ -209,7 +209,7 @@ def _log_rate(w: NDArray[np.float64], kept: float) -> float:
     for _ in range(100):
         x = math.exp(at) * w
         rest = np.exp(-x)
-        over, slope = len(w) - float(rest.sum()) - kept, float(x @ rest)
+        over, slope = len(w) - float(rest.sum()) - kept, float((x * rest).sum())  # @ waits for BLAS's threads
         low, high = (at, high) if over < 0 else (low, at)
         to = at - over / slope if slope > 0 else math.inf
         if not low <= to <= high:
