@@ -41,7 +41,8 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     extra = max(row["peak_bytes"] - row["kept_bytes"], 0) / 1e6
-    return f"{1e3 * row['median_s']:.3g} ({extra:.0f})"
+    time = 1e3 * row["median_s"]
+    return f"{time:,.0f} ({extra:.0f})" if time >= 100 else f"{time:.3g} ({extra:.0f})"
 
 
 def page(text: str, path: Path) -> str:
