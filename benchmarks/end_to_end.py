@@ -319,10 +319,10 @@ def main() -> None:
     rows = times(rig, args.epochs)
     for row in rows:  # one process each: the next would reuse what one freed
         command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", row["what"]]
-        printed = [
+        outputs = [
             subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(MEMORY_RUNS)
         ]
-        row |= min((json.loads(text.splitlines()[-1]) for text in printed), key=lambda peak: peak["host_peak_bytes"])
+        row |= min((json.loads(text.splitlines()[-1]) for text in outputs), key=lambda peak: peak["host_peak_bytes"])
         print(row, flush=True)
     rows.append(imagenet(rig.device))
     print("\n".join(rows[-1]["arithmetic"]))

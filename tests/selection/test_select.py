@@ -663,7 +663,7 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"method": "ccs", "score": "dual", "mis_ratio": 1}, ValueError, "mis_ratio is 1"),
         (_with(0.5), 0.5, {"method": "ccs", "score": "dual", "strata": 0}, ValueError, "strata is 0"),
         (_with(0.5), 0.5, {"method": "stratified", "strata": 10**12}, ValueError, "strata is 1000000000000; give"),
-        (_with(0.5), 0.5, {"per_class": True}, ValueError, "needs labels"),
+        (_with(0.5), 0.5, {"per_class": True}, ValueError, "needs the samples"),
         (_with(0.5), 0.5, {"per_class": True, "labels": np.zeros(99, int)}, ValueError, r"shape \(99,\)"),
         (_with(0.5), 0.5, {"per_class": True, "labels": GOOD}, ValueError, "float64"),
         (_with(0.5), 0.5, {"per_class": "same", "labels": np.zeros(100, int)}, ValueError, "per_class is 'same'"),
