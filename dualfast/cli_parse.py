@@ -14,7 +14,17 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from dualfast.config import DATA_HELP, GROUPS, METHOD_HELP, RECIPES, SOURCE_HELP, Checked, Recipe
+from dualfast.config import (
+    BASELINES,
+    DATA_HELP,
+    GROUPS,
+    METHOD_HELP,
+    RECIPES,
+    RUN_METHOD_HELP,
+    SOURCE_HELP,
+    Checked,
+    Recipe,
+)
 
 _RENAMED = {"--skip-bad": "--skip-unscored"}  # names of version 0.1
 OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -61,6 +71,8 @@ def _fill_in_help() -> None:
     from dualfast.selection.methods import help_text
 
     METHOD_HELP["help"] = help_text()
+    compared = "; ".join(f"{name}, {what}" for name, what in BASELINES.items())
+    RUN_METHOD_HELP["help"] = f"{help_text()}. For comparison: {compared}."
     kinds = ", ".join(kind.accepts for kind in KINDS)
     SOURCE_HELP["help"], DATA_HELP["help"] = f"Images: {kinds}.", f"Training images: {kinds}, or a .beton file."
 

@@ -243,6 +243,13 @@ def check_c_d(c_d: Any) -> None:
         raise ValueError(f"c_d is {c_d!r}; give a positive number, {', '.join(names)} or {last}")
 
 
+BASELINES = {
+    "shorter": "all images, for as many epochs fewer as make it cost what scoring and training on the subset do",
+    "rs2": "a fresh random subset in every epoch (arXiv 2305.18424)",
+}
+"""Trainings for comparison that select nothing, by the name that run's --method takes."""
+
+
 def method_options(method: str) -> tuple[str, dict[str, int | float | str]]:
     """The name and the options in the text of a method: "dual+beta:c_d=5.5" gives ("dual+beta", {"c_d": 5.5}); several
     options are separated by commas. ValueError for text of another form."""
@@ -273,7 +280,7 @@ def ratio_text(prune_ratio: float) -> str:
     return short if float(short) == prune_ratio else repr(float(prune_ratio))
 
 
-DATA_HELP, METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}
+DATA_HELP, METHOD_HELP, RUN_METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}, {"help": ""}
 """Filled in by the command line, from the registries of data sources and methods, when help is asked for."""
 
 
@@ -414,7 +421,7 @@ class RunConfig(Data, Safety, Recipe, Scoring):
     group: ClassVar = "pruning"
     prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
     """Fractions REMOVED."""
-    method: tuple[str, ...] = field(default=("dual+beta", "dual", "random"), metadata=METHOD_HELP)
+    method: tuple[str, ...] = field(default=("dual+beta", "dual", "random"), metadata=RUN_METHOD_HELP)
     seed: tuple[int, ...] = (0, 1, 2)
     """A scoring and a training at each ratio and method per seed."""
     c_d: GivenCD = "auto"

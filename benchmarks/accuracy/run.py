@@ -30,13 +30,13 @@ from data import Written, prepare
 from grids import GRIDS, Point, default_data
 
 from dualfast.comm.ranks import Ranks, join
-from dualfast.config import RECIPES, ScoreConfig
+from dualfast.config import BASELINES, RECIPES, ScoreConfig
 from dualfast.errors import Stopped
 from dualfast.runs import commands
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import adopt_scores
 from dualfast.runs.session import RunSession, check_ranks, open_session
-from dualfast.runs.trial import Trial, keep_list, run_trial
+from dualfast.runs.trial import Trial, keep_list, needs_scores, run_trial
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import auto_c_d
 from dualfast.selection.select import kept_count
@@ -107,7 +107,7 @@ class Runner:
         trained_by = point.model if not point.score_model else f"{point.model}-from-{point.score_model}"
         out = self.work / "runs" / home / f"{trained_by.replace(':', '_')}-{how}"
         scored = None
-        if point.method not in ("full", "random"):
+        if needs_scores(point.method):
             scored = self._score(point, written, home)
         if self.opened is None or self.opened[0] != out:
             self.close()
@@ -119,7 +119,8 @@ class Runner:
         if scored is not None:
             session.ranks.run_on_rank0("taking over the scores", lambda: adopt_scores(session, *scored))
         result = run_trial(session, trial, config)
-        kept = np.arange(session.n_samples) if method == "full" else keep_list(session, trial, config)
+        whole = method in ("full", *BASELINES)
+        kept = np.arange(session.n_samples) if whole else keep_list(session, trial, config)
         row = point.key() | {name: result[name] for name in result if name not in ("event", "method", "prune_ratio")}
         row |= {"as": method, "score_epochs": config.score_epochs, "n_classes": session.n_classes}
         row |= {"draw_seed": point.draw_seed, "device": session.device.type}
@@ -160,7 +161,7 @@ def cost(points: list[Point], n_samples: int) -> tuple[int, int]:
         passes += min(config.tests, config.epochs)
         options = tuple(option for option in point.options if option[0] not in RETRAINING)
         who = (point.scenario, point.score_model or point.model, point.recipe, options, point.seed)
-        if point.method not in ("full", "random") and who not in scored:
+        if needs_scores(point.method) and who not in scored:
             scored.add(who)
             images += n * config.score_epochs
             passes += min(config.tests, config.score_epochs)

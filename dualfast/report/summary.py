@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfast.config import ratio_text
+from dualfast.config import BASELINES, ratio_text
 from dualfast.selection.methods import uses_scores
 
 COLUMNS = ("prune ratio", "kept", "method", "accuracy %", "spread", "best %", "scoring s", "training s", "seeds")
@@ -124,7 +124,7 @@ def headline(results: list[Group]) -> tuple[str, list[str]]:
         (
             group
             for group in pruned
-            if is_baseline(group.method) and group.prune_ratio == chosen.prune_ratio and group is not chosen
+            if is_random(group.method) and group.prune_ratio == chosen.prune_ratio and group is not chosen
         ),
         None,
     )
@@ -140,7 +140,12 @@ def headline(results: list[Group]) -> tuple[str, list[str]]:
 
 def is_baseline(method: str) -> bool:
     """Whether a method, not "full", uses no scores: what the others are compared with."""
-    return not uses_scores(method)
+    return method in BASELINES or not uses_scores(method)
+
+
+def is_random(method: str) -> bool:
+    """Whether a method selects, and without scores."""
+    return method not in BASELINES and not uses_scores(method)
 
 
 def _chosen(pruned: list[Group], full: Group | None) -> tuple[Group, str]:

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import Columns, RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
+from dualfast.config import BASELINES, Columns, RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
 from dualfast.data.beton import open_beton
 from dualfast.data.index_list import load_keep
 from dualfast.errors import DualfastError
@@ -42,7 +42,7 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
         todo = [trial for trial in trials if trial not in finished]
         scored = session.run_dir.scored_seeds()
         unscored = {trial.seed for trial in todo if needs_scores(trial.method) and trial.seed not in scored}
-        images = sum(planned_images(session, trial) for trial in todo)
+        images = sum(planned_images(session, trial, config.score_epochs) for trial in todo)
         session.progress.plan(images + len(unscored) * session.n_samples * config.score_epochs)
         if not todo:
             path = session.run_dir.path
@@ -99,6 +99,8 @@ def _import_scores(config: Scoring) -> None:
 
 def _check_methods(config: RunConfig) -> None:
     for method in config.method:
+        if method in BASELINES:
+            continue
         needed = SelectionSpec.parse(method, prune_ratio=0).configured.columns
         if "tdds" in needed and not config.tdds:
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")

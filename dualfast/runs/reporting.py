@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dualfast.config import method_options
+from dualfast.config import BASELINES, method_options
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
 from dualfast.data.index_list import load_keep, read_sidecar
@@ -29,7 +29,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
     rows = list({trial_of(row): row for row in run_dir.records("trained")}.values())
     trials = [trial_of(row) for row in rows]
     scored = run_dir.scored_seeds()
-    first = next((trial for trial in trials if trial.method != "full"), None)
+    first = next((trial for trial in trials if trial.method not in ("full", *BASELINES)), None)
     seed = first.seed if first is not None and first.seed in scored else scored[0] if scored else None
     fingerprint = None if train is None else train.fingerprint
     scores, labels = None, None if train is None else train.labels

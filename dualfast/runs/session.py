@@ -24,6 +24,7 @@ from dualfast.runs.images import ImageLoader
 from dualfast.runs.progress import NullProgress, Progress
 from dualfast.runs.rundir import MAY_DIFFER, RunDir, out_of, request_of
 from dualfast.scoring.loss import DualLoss
+from dualfast.selection.select import kept_count, select
 from dualfast.storage.locks import lock_folder
 from dualfast.training import models
 from dualfast.training.checkpoint import Checkpoints
@@ -169,11 +170,11 @@ class RunSession:
         seed: int,
         criterion: torch.nn.Module,
         recipe: Recipe,
-        ids: NDArray[np.int64] | None = None,
+        ids: NDArray[np.int64] | FreshSubsets | None = None,
         stop_after: int | None = None,
     ) -> tuple[torch.nn.Module, TrainResult]:
-        """Trains a fresh network on the images `ids` (None: all) as training.fit.fit does, from a checkpoint if there
-        is one.
+        """Trains a fresh network on the images `ids` (None: all; a function: those of each epoch) as training.fit.fit
+        does, from a checkpoint if there is one.
 
         what: names the training, in checkpoints and progress. stop_after: epochs of a scoring pass, None to train to
         the end.
@@ -182,7 +183,7 @@ class RunSession:
         seed = mixed_seed(seed, scoring=stop_after is not None)
         loader = self._loader_of(count, recipe.batch_size)
         loader.set_seed(seed)
-        loader.set_indices(ids)
+        loader.set_indices(ids(0) if callable(ids) else ids)
         torch.manual_seed(seed)
         model = models.build(recipe.model, num_classes=self.n_classes, image_size=self.image_size)
         if count < self.ranks.size:
@@ -205,6 +206,7 @@ class RunSession:
             on_epoch=on_epoch,
             ranks=self.ranks,
             checkpoints=self.checkpoints,
+            before_epoch=(lambda epoch: loader.set_indices(ids(epoch))) if callable(ids) else None,
             what={"training": what, "data": self.train.fingerprint, "window": window},
         )
         return model, result
@@ -221,6 +223,21 @@ class RunSession:
         """Runs `write`, which records a training's results, on rank 0, then deletes the training's checkpoints."""
         self.ranks.run_on_rank0(what, write)
         self.checkpoints.clear()
+
+
+class FreshSubsets:
+    """The baseline rs2: the ids of a random subset for each epoch, a function of (seed, epoch)."""
+
+    def __init__(self, n_samples: int, prune_ratio: float, seed: int) -> None:
+        self.n_samples, self.prune_ratio, self.seed = n_samples, prune_ratio, seed
+
+    def __len__(self) -> int:
+        return kept_count(self.n_samples, self.prune_ratio)
+
+    def __call__(self, epoch: int) -> NDArray[np.int64]:
+        digest = hashlib.blake2b(f"{self.seed}/rs2/{epoch}".encode(), digest_size=8).digest()
+        seed = int.from_bytes(digest, "little")
+        return select(self.n_samples, self.prune_ratio, method="random", seed=seed)
 
 
 def recipe_of(config: Recipe) -> Recipe:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import RunConfig, check_ratio, ratio_text
+from dualfast.config import BASELINES, Recipe, RunConfig, check_ratio, ratio_text
 from dualfast.data.index_list import load_keep, read_sidecar, save_keep
 from dualfast.notices import silent
 from dualfast.runs.scoring import load_scores, score_times
-from dualfast.runs.session import RunSession
+from dualfast.runs.session import FreshSubsets, RunSession
 from dualfast.scoring.scores import Scores
 from dualfast.selection.beta import Statistics
 from dualfast.selection.methods import uses_scores
@@ -55,16 +55,20 @@ def trial_of(row: dict[str, Any]) -> Trial:
 
 
 def needs_scores(method: str) -> bool:
-    """Whether a method, or "full", needs the scores of a scoring pass."""
-    return method != "full" and uses_scores(method)
+    """Whether a method, "full" or a baseline needs the scores of a scoring pass."""
+    return method not in ("full", *BASELINES) and uses_scores(method)
 
 
 def run_trial(session: RunSession, trial: Trial, config: RunConfig) -> dict[str, Any]:
     """Trains on what a trial keeps, with plain cross-entropy, and records the result; returns the row."""
-    ids = None if trial.method == "full" else keep_list(session, trial, config)
+    ids: NDArray[np.int64] | FreshSubsets | None = None
+    if trial.method == "rs2":
+        ids = FreshSubsets(session.n_samples, trial.prune_ratio, trial.seed)
+    elif trial.method not in ("full", "shorter"):
+        ids = keep_list(session, trial, config)
+        _name_lost_classes(session, str(trial), ids)
     kept = _count(session, ids)
-    _name_lost_classes(session, str(trial), ids)
-    recipe = session.recipe.for_subset(trial.prune_ratio, kept, session.n_samples)
+    recipe = recipe_for(session, trial, kept, config.score_epochs)
     _, result = session.fit(str(trial), trial.seed, CrossEntropy(recipe.label_smoothing), recipe, ids)
     times = {"seconds": 0.0, "cpu_seconds": 0.0}
     if needs_scores(trial.method):
@@ -173,10 +177,20 @@ def _as_in_0_1(spec: SelectionSpec, scores: Callable[[], Scores]) -> SelectionSp
     return replace(spec, options=dict(spec.options) | unsaid)
 
 
-def planned_images(session: RunSession, trial: Trial) -> int:
+def recipe_for(session: RunSession, trial: Trial, kept: int, score_epochs: int) -> Recipe:
+    """How a trial trains on `kept` images. "shorter" trains on all of them for as many epochs as scoring, and training
+    on the subset, cost together."""
+    if trial.method == "shorter":
+        subset = kept_count(session.n_samples, trial.prune_ratio)
+        paid = subset * session.recipe.for_subset(trial.prune_ratio, subset, session.n_samples).epochs
+        return replace(session.recipe, epochs=score_epochs + max(1, round(paid / session.n_samples)))
+    return session.recipe.for_subset(trial.prune_ratio, kept, session.n_samples)
+
+
+def planned_images(session: RunSession, trial: Trial, score_epochs: int) -> int:
     """The number of images that a trial trains on, counted once per epoch."""
-    kept = kept_count(session.n_samples, trial.prune_ratio)
-    return kept * session.recipe.for_subset(trial.prune_ratio, kept, session.n_samples).epochs
+    kept = session.n_samples if trial.method == "shorter" else kept_count(session.n_samples, trial.prune_ratio)
+    return kept * recipe_for(session, trial, kept, score_epochs).epochs
 
 
 def _name_lost_classes(session: RunSession, what: str, ids: NDArray[np.int64] | None) -> None:
@@ -188,5 +202,5 @@ def _name_lost_classes(session: RunSession, what: str, ids: NDArray[np.int64] | 
         session.progress.say(f"{what}: {lost}")
 
 
-def _count(session: RunSession, ids: NDArray[np.int64] | None) -> int:
+def _count(session: RunSession, ids: NDArray[np.int64] | FreshSubsets | None) -> int:
     return session.n_samples if ids is None else len(ids)

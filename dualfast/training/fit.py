@@ -240,26 +240,32 @@ def fit(
     ranks: Ranks | None = None,
     checkpoints: Checkpoints | None = None,
     what: dict[str, Any] | None = None,
+    before_epoch: Callable[[int], None] | None = None,
 ) -> TrainResult:
     """Trains `model` in place with SGD (Nesterov) on `loader`, whose batches are (images, labels, index).
 
     The learning rate follows recipe.schedule over recipe.epochs; stop_after = T ends after T of them, as a scoring
     pass does. With a test_loader the model is tested recipe.tests times, the last time at the end. on_epoch(epoch, mean
     training loss, test accuracy or None) runs after each epoch. On several ranks, each calls this with a loader of its
-    share, and gradients are averaged. With checkpoints, `what` names the training, and an interrupted one resumes.
-    Raises ValueError when the loss is no longer finite, Stopped when a signal asks to stop.
+    share, and gradients are averaged. before_epoch(epoch) runs before each, resumed ones too, and may select other
+    samples, as many. With checkpoints, `what` names the training, and an interrupted one resumes. Raises ValueError
+    when the loss is no longer finite, Stopped when a signal asks to stop.
     """
     ranks = ranks or Ranks()
     trainer = _Trainer(model, loader, criterion, recipe, ranks)
     epochs = recipe.epochs if stop_after is None else min(stop_after, recipe.epochs)
     saved = None if checkpoints is None else checkpoints.begin(what or {"training": "a training"})
     if saved is not None:
+        if before_epoch is not None:
+            before_epoch(saved.state["course"]["epoch"])
         trainer.resume(saved)
     state = trainer.state
     test_every = math.ceil(epochs / recipe.tests)
     for epoch in range(state.epoch, epochs):
         if saved is None:
             state.start_epoch(epoch)
+            if before_epoch is not None:
+                before_epoch(epoch)
             loader.set_epoch(epoch)
         saved = None
         model.train()
