@@ -34,6 +34,7 @@ from dualfast.config import (
     storing_of,
 )
 from dualfast.errors import DualfastError, Stopped, in_flags, printable
+from dualfast.interrupts import interruptible
 from dualfast.runs.progress import Console
 
 INTRODUCTION = """dualfast finds the images that are worth training on, and trains on them.
@@ -195,9 +196,12 @@ class Bench(Command):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done or stopped by a signal with everything
-    saved, 2 bad input, 130 interrupted."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """The `dualfast` command. Exit codes: 0 done or stopped by a signal with everything saved, 2 bad input, 130
+    interrupted."""
+    return interruptible(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(argv: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     args: Any = None
@@ -225,9 +229,6 @@ def main(argv: list[str] | None = None) -> int:
             again = _resume_command(argv)
             print(f"dualfast: stopped {stopped}; everything is saved; to resume: {again}", file=sys.stderr)
         return 0
-    except KeyboardInterrupt:
-        print("\ndualfast: stopped; the same command continues after the last finished step", file=sys.stderr)
-        return 130
     except (DualfastError, ValueError, TypeError, OSError) as error:
         if args.debug:
             raise

@@ -36,6 +36,18 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/interrupts.py",
+        "if not self._closed.wait(GRACE):",
+        "if False:",
+        "tests/test_interrupts.py::test_an_interrupt_that_does_not_arrive_ends_the_process",
+    ),
+    Mutation(
+        "dualfast/interrupts.py",
+        "os.register_at_fork(after_in_child=_forked)",
+        "",
+        "tests/test_interrupts.py::test_the_interrupt_of_a_forked_child_is_its_own",
+    ),
+    Mutation(
         "dualfast/storage/files.py",
         "os.O_CREAT | os.O_NOFOLLOW",
         "os.O_CREAT",
