@@ -75,9 +75,14 @@ def _page_error(beton: Beton, sums: checksums.Checksums, damaged: NDArray[np.int
 
 
 def pages_of(ptr: NDArray[np.uint64], size: NDArray[np.uint64], page_size: int) -> NDArray[np.int64]:
-    """The pages that hold these extents, ascending. No extent is larger than a page."""
+    """The pages that hold these extents, ascending."""
+    return np.unique(np.concatenate(_ends(ptr, size, page_size)))
+
+
+def _ends(ptr: NDArray[np.uint64], size: NDArray[np.uint64], page_size: int) -> list[NDArray[np.int64]]:
+    """The page of each extent's first byte, and of its last. No extent is larger than a page."""
     last = ptr + np.maximum(size, np.uint64(1)) - np.uint64(1)
-    return np.unique(np.concatenate([ptr, last]) // np.uint64(page_size)).astype(np.int64)
+    return [(byte // np.uint64(page_size)).astype(np.int64) for byte in (ptr, last)]
 
 
 def checked_pages(beton: Beton, pages: NDArray[np.int64], threads: int) -> Iterator[int]:
@@ -104,18 +109,26 @@ class PageCheck:
                 "pass verify=None to read it without"
             )
         self._beton, self._sums, self._threads = beton, beton.sums, threads
-        self._checked = np.zeros(len(beton.sums.pages), bool)
+        self._has_images = np.zeros(len(beton.sums.pages), bool)
+        for ends in _ends(beton.ptr, beton.size, beton.sums.page_size):
+            self._has_images[ends] = True
+        self._expect_all()
+
+    def _expect_all(self) -> None:
         self._modified = self._time()
+        self._unchecked, self._n_unchecked = self._has_images.copy(), int(self._has_images.sum())
 
     def __call__(self, ids: NDArray[np.int64]) -> None:
         """Before these samples are read. ValueError, which names the page, when one differs."""
         if self._time() != self._modified:
-            self._modified = self._time()
-            self._checked[:] = False
+            self._expect_all()
+        if not self._n_unchecked:
+            return
         pages = pages_of(self._beton.ptr[ids], self._beton.size[ids], self._sums.page_size)
-        unchecked = pages[~self._checked[pages]]
+        unchecked = pages[self._unchecked[pages]]
         for page in checked_pages(self._beton, unchecked, self._threads) if len(unchecked) else ():
-            self._checked[page] = True
+            self._unchecked[page] = False
+            self._n_unchecked -= 1
 
     def _time(self) -> int:
         return os.fstat(self._beton.fd).st_mtime_ns
