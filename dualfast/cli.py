@@ -233,8 +233,8 @@ def _main(argv: list[str]) -> int:
         if args.debug:
             raise
         return _fail(error, args)
-    except MemoryError as error:
-        if args.debug:
+    except (MemoryError, RuntimeError) as error:
+        if args.debug or not (isinstance(error, MemoryError) or "can't allocate memory" in str(error)):  # torch's
             raise
         return _fail(f"not enough memory; {str(error) or 'close other programs, or use a larger machine'}")
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -27,7 +28,8 @@ class Watch:
         self._pid = os.getpid()
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        threading.Thread(target=self._end_after_interrupt, args=(reader,), name="dualfast-ctrl-c", daemon=True).start()
+        # Not a Thread, whose start() waits for ever for one that has no memory to begin.
+        _thread.start_new_thread(self._end_after_interrupt, (reader,))
         self._previous_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._previous = signal.signal(signal.SIGINT, self._interrupt)
 

@@ -111,9 +111,10 @@ OPENS(open64, (const char* path, int flags, ...), path, flags, mode)
 OPENS(openat, (int at, const char* path, int flags, ...), at, path, flags, mode)
 OPENS(openat64, (int at, const char* path, int flags, ...), at, path, flags, mode)
 
+// Not the pieces of 16 KiB for the interpreter's stack: without one, Thread.start() of Python 3.11 waits for ever.
 #define MAPS(name, offset_type)                                                             \
     void* name(void* at, size_t n, int access, int flags, int fd, offset_type offset) {     \
-        if (decide(MEMORY, 'm') == ONCE) return MAP_FAILED;                                 \
+        if ((fd >= 0 || n > LARGE) && decide(MEMORY, 'm') == ONCE) return MAP_FAILED;       \
         return REAL(name)(at, n, access, flags, fd, offset);                                \
     }
 MAPS(mmap, off_t)
