@@ -36,6 +36,24 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/data/beton/publish.py",
+        "    checksums.save(path, sums, waiting=True)\n    partial.finish()\n",
+        "    partial.finish()\n    checksums.save(path, sums, waiting=True)\n",
+        "tests/test_fault_points.py::test_a_failure_anywhere_leaves_the_old_state_or_the_new_one[compact]",
+    ),
+    Mutation(
+        "dualfast/data/beton/compact.py",
+        "            checked(start + length)\n",
+        "",
+        "tests/data/beton/test_checksums.py::test_compact_copies_no_damage",
+    ),
+    Mutation(
+        "dualfast/data/beton/verify.py",
+        "if self._time() != self._modified:",
+        "if False:",
+        "tests/data/beton/test_checksums.py::test_pages_are_checked_when_first_read_and_after_a_write",
+    ),
+    Mutation(
         "dualfast/interrupts.py",
         "if not self._closed.wait(GRACE):",
         "if False:",
