@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 LEAN := $(VENV)/.demo-installed
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 
-.PHONY: demo test mutations lint format results clean compiler system
+.PHONY: demo test mutations faults lint format results clean compiler system
 
 demo: $(LEAN)
 	$(BIN)/dualfast run
@@ -16,6 +16,9 @@ test: $(STAMP)
 
 mutations: $(STAMP)
 	$(BIN)/python tests/mutations.py
+
+faults: $(STAMP)  # every point at which a file or memory may fail: an hour
+	DUALFAST_ALL_FAULT_POINTS=1 $(BIN)/python -m pytest -q -s tests/test_fault_points.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

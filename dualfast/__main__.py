@@ -1,7 +1,25 @@
-"""python -m dualfast: the same as the dualfast command."""
+"""The dualfast command, and python -m dualfast: Ctrl-C is watched before anything large is imported."""
 
+import os
 import sys
+from contextlib import suppress
 
-from dualfast.cli import main
+from dualfast.interrupts import EXIT_CODE, interruptible
 
-sys.exit(main())
+
+def main() -> int:
+    def run() -> int:
+        from dualfast.cli import main
+
+        return main()
+
+    code = interruptible(run)
+    if code == EXIT_CODE:  # not through the interpreter's own end, which may wait for threads
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

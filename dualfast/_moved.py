@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
@@ -39,6 +40,7 @@ MOVED = {
     "tdds": ("scoring.tdds",),
     "train": ("training.fit", "training.device"),
 }
+RENAMED = {"redraw.like": ("selection.spec", "SelectionSpec", "read")}
 
 
 class MovedModule(ModuleType):
@@ -49,6 +51,8 @@ class MovedModule(ModuleType):
         return next((home for home in homes if hasattr(home, name)), None)
 
     def __getattr__(self, name: str) -> Any:
+        if renamed := RENAMED.get(f"{self.__name__.rpartition('.')[2]}.{name}"):
+            return functools.reduce(getattr, renamed[1:], importlib.import_module(f"dualfast.{renamed[0]}"))
         for now in () if name.startswith("__") else (name, name.removeprefix("_")):  # some names are public now
             if (home := self._home(now)) is not None:
                 return getattr(home, now)

@@ -34,6 +34,7 @@ from dualfast.config import (
     storing_of,
 )
 from dualfast.errors import DualfastError, Stopped, in_flags, printable
+from dualfast.interrupts import interruptible
 from dualfast.runs.progress import Console
 
 INTRODUCTION = """dualfast finds the images that are worth training on, and trains on them.
@@ -195,9 +196,12 @@ class Bench(Command):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `dualfast` and `python -m dualfast`. Exit codes: 0 done or stopped by a signal with everything
-    saved, 2 bad input, 130 interrupted."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """The `dualfast` command. Exit codes: 0 done or stopped by a signal with everything saved, 2 bad input, 130
+    interrupted."""
+    return interruptible(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(argv: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     args: Any = None
@@ -225,15 +229,12 @@ def main(argv: list[str] | None = None) -> int:
             again = _resume_command(argv)
             print(f"dualfast: stopped {stopped}; everything is saved; to resume: {again}", file=sys.stderr)
         return 0
-    except KeyboardInterrupt:
-        print("\ndualfast: stopped; the same command continues after the last finished step", file=sys.stderr)
-        return 130
     except (DualfastError, ValueError, TypeError, OSError) as error:
         if args.debug:
             raise
         return _fail(error, args)
-    except MemoryError as error:
-        if args.debug:
+    except (MemoryError, RuntimeError) as error:
+        if args.debug or not (isinstance(error, MemoryError) or "can't allocate memory" in str(error)):  # torch's
             raise
         return _fail(f"not enough memory; {str(error) or 'close other programs, or use a larger machine'}")
     except ModuleNotFoundError as error:

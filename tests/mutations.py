@@ -36,6 +36,36 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/data/beton/publish.py",
+        "    checksums.save(path, sums, waiting=True)\n    partial.finish()\n",
+        "    partial.finish()\n    checksums.save(path, sums, waiting=True)\n",
+        "tests/test_fault_points.py::test_a_failure_anywhere_leaves_the_old_state_or_the_new_one[compact]",
+    ),
+    Mutation(
+        "dualfast/data/beton/compact.py",
+        "            checked(start + length)\n",
+        "",
+        "tests/data/beton/test_checksums.py::test_compact_copies_no_damage",
+    ),
+    Mutation(
+        "dualfast/data/beton/verify.py",
+        "if self._time() != self._modified:",
+        "if False:",
+        "tests/data/beton/test_checksums.py::test_pages_are_checked_when_first_read_and_after_a_write",
+    ),
+    Mutation(
+        "dualfast/interrupts.py",
+        "if not self._closed.wait(GRACE):",
+        "if False:",
+        "tests/test_interrupts.py::test_an_interrupt_that_does_not_arrive_ends_the_process",
+    ),
+    Mutation(
+        "dualfast/interrupts.py",
+        "os.register_at_fork(after_in_child=_forked)",
+        "",
+        "tests/test_interrupts.py::test_the_interrupt_of_a_forked_child_is_its_own",
+    ),
+    Mutation(
         "dualfast/storage/files.py",
         "os.O_CREAT | os.O_NOFOLLOW",
         "os.O_CREAT",

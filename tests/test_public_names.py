@@ -118,7 +118,9 @@ def test_names_of_moved_modules_are_those_of_today() -> None:
         from dualfast.beton import Beton, open_beton, verify, write
         from dualfast.keep import load_keep
 
-        from dualfast import checksums
+        from dualfast import checksums, redraw
+        from dualfast.selection.spec import SelectionSpec
+    assert redraw.like == SelectionSpec.read
     assert (verify, write) == (dualfast.verify, dualfast.write)
     assert open_beton.__module__ == Beton.__module__ == "dualfast.data.beton.reader"
     assert load_keep.__module__ == "dualfast.data.index_list"

@@ -63,12 +63,16 @@ class BatchMaker:
     seed: int
     label_output: int | None
     """Which output holds the labels."""
+    check_pages: Callable[[NDArray[np.int64]], None] | None
+    """Called before samples are read."""
 
     def batch(self, ids: NDArray[np.int64], epoch: int, padding: int) -> tuple[torch.Tensor, ...]:
         """The outputs of the pipelines and the ids; the last `padding` samples get IGNORED_LABEL."""
         batch_context.beton, batch_context.seed, batch_context.epoch = self.beton, self.seed, epoch
         batch_context.threads = self.threads
         self.beton.check_unchanged()
+        if self.check_pages is not None:
+            self.check_pages(ids)
         buffers = self.pool.acquire()
         outputs = self.pipelines(ids, buffers.views(len(ids)))
         self.pool.release(buffers)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dualfast.config import Augment, Fill, checked_int
 from dualfast.data import beton
+from dualfast.data.beton.verify import PageCheck, check_pages
 from dualfast.data.index_list import selected_ids
 from dualfast.errors import UnsupportedCall
 from dualfast.loading import read_plan
@@ -41,6 +42,10 @@ class Loader:
     images' own size where it is the same for all and at most 64 px, else 224; augment True: "crop+flip" up to 64 px,
     else "rrc"). With pipelines of FFCV's operations, which needs dualfast[ffcv], each output is what FFCV makes it, and
     the loader is an ffcv.loader.Loader too.
+
+    verify compares the file's pages with its checksums, which dualfast.write makes: "open" all of them here, "read" the
+    pages of a batch's images when they are first read, and again after the file was written to. The tables are always
+    compared. A page is read whole for it, so "read" is for sets of which most is kept, or that fit into memory.
 
     image_column and label_column choose among the image and integer fields of a file that has several.
 
@@ -80,6 +85,7 @@ class Loader:
         fill: Fill = "mean",
         image_column: str | None = None,
         label_column: str | None = None,
+        verify: Literal["open", "read"] | None = None,
     ) -> None:
         self._closed = True  # until the file is open
         self.batch_size = checked_int("batch_size", batch_size, 1)
@@ -100,6 +106,7 @@ class Loader:
         self.beton = beton.Beton(self.fname, kinds, image_column, label_column)
         if not self.beton.n_samples:
             raise ValueError(f"{self.fname} holds no samples")
+        self._check_pages = self._page_check(verify)
         self.image_size: tuple[int, int] | None = None
         if pipelines is None:
             pipelines = self._default_pipelines(image_size, augment, mean, std, dtype, fill)
@@ -118,6 +125,14 @@ class Loader:
         self._cursor = Cursor()
         self._iterations: weakref.WeakSet[Epoch] = weakref.WeakSet()
         self._closed = False
+
+    def _page_check(self, when: str | None) -> PageCheck | None:
+        if when not in (None, "open", "read"):
+            raise ValueError(f'verify is {when!r}; give "open", "read" or None')
+        check = None if when is None else PageCheck(self.beton, self.num_workers)
+        if when == "open":
+            check_pages(self.beton)
+        return check if when == "read" else None
 
     def _default_pipelines(
         self,
@@ -281,6 +296,7 @@ class Loader:
             self.num_workers,
             self.seed,
             self._label_output,
+            self._check_pages,
         )
         plan = EpochPlan(
             self.beton,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import Protocol
 
 from dualfast.errors import printable
@@ -38,8 +36,7 @@ class NullProgress:
 
 
 class Console:
-    """Progress on a terminal: a bar and lines; without a terminal, lines only; nothing if quiet. Handles Ctrl-C while
-    its block runs."""
+    """Progress on a terminal: a bar and lines; without a terminal, lines only; nothing if quiet."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console as RichConsole
@@ -57,26 +54,13 @@ class Console:
             disable=quiet or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=None, visible=False)
-        self.interrupted = False
 
     def __enter__(self) -> Console:
         self.bar.start()
-        # A shell starts background jobs with Ctrl-C ignored; that stays so.
-        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        self.handles_interrupt = not ignored and threading.current_thread() is threading.main_thread()
-        if self.handles_interrupt:
-            self.previous = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.handles_interrupt:
-            signal.signal(signal.SIGINT, self.previous)
         self.bar.stop()
-
-    def _interrupt(self, *_: object) -> None:
-        """Ctrl-C. Also remembered, since an exception raised inside a finalizer is lost."""
-        self.interrupted = True
-        raise KeyboardInterrupt
 
     def plan(self, images: int) -> None:
         self.bar.update(self.task, total=images, visible=images > 0)
@@ -85,8 +69,6 @@ class Console:
         self.bar.update(self.task, description=printable(what))
 
     def images(self, count: int) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
         self.bar.advance(self.task, count)
 
     def say(self, line: str) -> None:

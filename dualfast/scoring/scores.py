@@ -131,7 +131,8 @@ class Scores:
         }
         table = pa.table(columns).replace_schema_metadata({"dualfast": json.dumps(about)})
         with atomic(path) as part:
-            pq.write_table(table, part, write_page_checksum=True)
+            # Plain: Arrow's dictionaries and snappy crash, instead of raising, when memory is full.
+            pq.write_table(table, part, compression="none", use_dictionary=False, write_page_checksum=True)
 
     @staticmethod
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:

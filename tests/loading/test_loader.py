@@ -123,6 +123,7 @@ def test_two_iterations_at_once(small: Path) -> None:
     ("options", "kind", "words"),
     [
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"batch_size": 2**31}, ValueError, "batch_size is 2147483648"),
         ({"batch_size": 2.5}, TypeError, "batch_size is 2.5"),
         ({"batches_ahead": 0}, ValueError, "batches_ahead is 0"),
         ({"num_workers": "2"}, TypeError, "num_workers"),
@@ -135,6 +136,7 @@ def test_two_iterations_at_once(small: Path) -> None:
         ({"dtype": torch.int32}, ValueError, "dtype is torch.int32"),
         ({"indices": [N]}, ValueError, rf"indices\[0\] is {N}"),
         ({"distributed": True}, ValueError, "init_process_group"),
+        ({"verify": "always"}, ValueError, "verify is 'always'"),
         ({"pipelines": {}, "augment": True}, ValueError, "leave out pipelines"),
         ({"pipelines": {"image": None, "label": None}}, ValueError, "at least one"),
         ({"pipelines": {"image": 3}}, TypeError, "pipeline of 'image'"),
@@ -143,6 +145,29 @@ def test_two_iterations_at_once(small: Path) -> None:
 def test_bad_arguments_are_named(small: Path, options: dict[str, Any], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         Loader(small, **{"batch_size": 32, **options})
+
+
+def test_pages_are_compared_with_their_checksums_when_asked(small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.beton"
+    path.write_bytes(small.read_bytes())
+    Path(f"{path}.crc").write_bytes(Path(f"{small}.crc").read_bytes())
+    for when in ("open", "read"):
+        with Loader(path, 32, verify=when) as loader:
+            assert sum(len(index) for _, _, index in loader) == N
+    with Loader(path, 32, verify="read") as loader:
+        list(loader)
+        data = bytearray(path.read_bytes())
+        data[int(loader.beton.ptr[7])] ^= 1
+        path.write_bytes(data)  # the same file, overwritten while it is open
+        with pytest.raises(ValueError, match="differs from the checksum"):
+            list(loader)
+    with pytest.raises(ValueError, match="differs from the checksum"):
+        Loader(path, 32, verify="open")
+    with Loader(path, 32) as loader:
+        assert sum(len(index) for _, _, index in loader) == N
+    Path(f"{path}.crc").unlink()
+    with pytest.raises(ValueError, match="has no checksums"):
+        Loader(path, 32, verify="read")
 
 
 @pytest.mark.parametrize(

@@ -360,6 +360,21 @@ def _() -> str:
     return error
 
 
+@case("running", "the images overwritten in place while open")
+def _() -> str:
+    Path("open.beton.crc").write_bytes(Path("set.beton.crc").read_bytes())
+    with opened(copied("open.beton"), verify="read") as checked, opened("open.beton") as trusting:
+        before = content("open.beton")
+        list(checked)
+        with open("open.beton", "rb+") as file:
+            file.seek(int(checked.beton.ptr[3]))
+            file.write(b"rot")
+        error = refused(lambda: list(checked))
+        assert len(list(trusting)) == 5
+        assert content("open.beton") != before
+    return f'verify="read": {error.partition(";")[0]}; without it the new pixels are read'
+
+
 def _rewrite(name: str) -> None:
     data = bytearray(Path(name).read_bytes())
     data[24 + 2 * 1041 + 16] ^= 1

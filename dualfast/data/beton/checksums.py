@@ -4,7 +4,8 @@
     fixed    page_size, length in bytes, CRC-32 of the tables, CRC-32 of the rest of this file: 8 bytes each
     pages    CRC-32 of every page from the file's first byte on, the last one up to the file's end: 4 bytes each
 
-Everything is little-endian. The tables' checksum is compared when a .beton is opened, the pages' by verify.
+Everything is little-endian. The tables' checksum is compared when a .beton is opened, the pages' by verify, compact and
+Loader(verify=...).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -48,23 +50,24 @@ def of_tables(tables: Iterable[NDArray[Any]]) -> int:
     return value
 
 
+def of_page(fd: int, page_size: int, length: int, page: int) -> int:
+    """CRC-32 of one page of an open file of `length` bytes. ValueError when the file is shorter."""
+    value, at, end = 0, page * page_size, min((page + 1) * page_size, length)
+    while at < end:
+        data = os.pread(fd, min(READ_BYTES, end - at), at)
+        if not data:
+            raise ValueError(f"the file ends at byte {at}; it was cut short while it was read")
+        value, at = crc32(data, value), at + len(data)
+    return value
+
+
 def of_pages(
     fd: int, page_size: int, length: int, threads: int, advance: Callable[[int], Any] = lambda n_bytes: None
 ) -> NDArray[np.uint32]:
     """CRC-32 of each page of an open file of `length` bytes, (ceil(length / page_size),); advance is called with each
     page's number of bytes. ValueError when the file is shorter."""
-
-    def of_page(page: int) -> int:
-        value, at, end = 0, page * page_size, min((page + 1) * page_size, length)
-        while at < end:
-            data = os.pread(fd, min(READ_BYTES, end - at), at)
-            if not data:
-                raise ValueError(f"the file ends at byte {at}; it was cut short while it was read")
-            value, at = crc32(data, value), at + len(data)
-        return value
-
     out = np.empty(-(-length // page_size), np.uint32)
-    with closing(in_order(of_page, range(len(out)), threads)) as values:
+    with closing(in_order(partial(of_page, fd, page_size, length), range(len(out)), threads)) as values:
         for page, value in enumerate(values):
             out[page] = value
             advance(min(page_size, length - page * page_size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ from dualfast.data.beton import format as layout
 from dualfast.data.beton.parallel import progress_bar, thread_count
 from dualfast.data.beton.publish import Written, publish
 from dualfast.data.beton.reader import Beton, open_beton
+from dualfast.data.beton.verify import checked_pages, pages_of
 from dualfast.data.index_list import selected_ids
 from dualfast.storage.resumable import Partial
 
@@ -38,7 +40,8 @@ def compact(
     copy that is stopped resumes from DST.partial when it is called again. image_column, label_column: of a file with
     several image or integer fields, those that the index list was drawn with.
 
-    Raises ValueError for indices outside src, for fields of a type that FFCV does not define, and when dst is src."""
+    Raises ValueError for indices outside src, for fields of a type that FFCV does not define, when dst is src, and for
+    a page with kept samples that differs from its checksum."""
     source = open_beton(src, image_column=image_column, label_column=label_column)
     custom = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in layout.FIELD_DTYPES]
     if custom:
@@ -143,6 +146,7 @@ def _copy_data(
     copied so far."""
     runs = _runs(kept, new_ptr)
     done = int(partial.steps[-1]) if partial.steps else 0
+    checked = _checked(source, kept)
     target = partial.file.fileno()
     copied = saved = 0
     with progress_bar(int(kept["size"].sum()), "copying", progress, unit="B") as bar:
@@ -152,11 +156,29 @@ def _copy_data(
             if copied <= done:
                 saved = copied
                 continue
+            checked(start + length)
             _copy_run(source.fd, target, start, goal, length)
             if copied - saved >= SAVE_EVERY:
                 os.fdatasync(target)
                 partial.step(str(copied))
                 saved = copied
+
+
+def _checked(source: Beton, kept: NDArray[np.void]) -> Callable[[int], None]:
+    """A function that compares the pages of the kept extents with their checksums, up to a byte. ValueError for damage,
+    which a copy with checksums of its own would hide."""
+    if source.sums is None:
+        return lambda end: None
+    page_size = source.sums.page_size
+    pages = checked_pages(source, pages_of(kept["ptr"], kept["size"], page_size), thread_count(None))
+    last = -1
+
+    def upto(end: int) -> None:
+        nonlocal last
+        while last < (end - 1) // page_size and (page := next(pages, None)) is not None:
+            last = page
+
+    return upto
 
 
 def _runs(kept: NDArray[np.void], new_ptr: NDArray[np.uint64]) -> list[tuple[int, int, int]]:

@@ -343,8 +343,8 @@ def _encode(encoder: Encoder, chunk: Chunk) -> EncodedChunk:
         if isinstance(encoded, Exception):
             images.append((_Unreadable(_crc(payload), str(encoded) or type(encoded).__name__), b""))
         else:
-            mode, width, height, data, kinds = encoded
-            images.append((_Stored(_crc(payload), mode, width, height, 0, len(data), crc32(data), kinds), data))
+            mode, width, height, data, *kinds = encoded
+            images.append((_Stored(_crc(payload), mode, width, height, 0, len(data), crc32(data), *kinds), data))
     return images
 
 

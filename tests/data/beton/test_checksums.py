@@ -13,6 +13,7 @@ from dualfast import compact, verify
 from dualfast.data import beton
 from dualfast.data.beton import checksums
 from dualfast.data.beton.format import DESCRIPTOR, HEADER
+from dualfast.data.beton.verify import PageCheck
 from dualfast.storage import files
 
 pytest.importorskip("tqdm")
@@ -34,6 +35,41 @@ def flip(path: Path, at: int) -> None:
         byte = file.read(1)[0]
         file.seek(at)
         file.write(bytes([byte ^ 1]))
+
+
+def test_compact_copies_no_damage(made: beton.Beton, tmp_path: Path) -> None:
+    flip(made.path, int(made.ptr[2500]) + 7)
+    page = int(made.ptr[2500]) // PAGE
+    outside = np.flatnonzero(made.ptr // np.uint64(PAGE) != page)
+    with pytest.raises(ValueError, match=f"page {page} "):
+        compact(made.path, range(0, N, 2), tmp_path / "small.beton", progress=False)
+    assert not (tmp_path / "small.beton").exists()
+    compact(made.path, outside, tmp_path / "small.beton", progress=False)
+    checksums.forget(made.path)
+    compact(made.path, range(0, N, 2), tmp_path / "half.beton", progress=False)
+
+
+def test_pages_are_checked_when_first_read_and_after_a_write(
+    made: beton.Beton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    of_page = checksums.of_page
+    monkeypatch.setattr(checksums, "of_page", lambda *a: read.append(a[3]) or of_page(*a))
+    opened = beton.open_beton(made.path)
+    check = PageCheck(opened, 2)
+    page_of = (made.ptr // np.uint64(PAGE)).astype(np.int64)
+    on_2 = np.flatnonzero(page_of == 2)
+    check(on_2[:5])
+    check(on_2)
+    assert read == [2]
+    check(np.arange(N))
+    assert sorted(read) == sorted(set(page_of.tolist()))
+    flip(made.path, int(made.ptr[on_2[-1]]))
+    with pytest.raises(ValueError, match="page 2 "):
+        check(on_2[:1])
+    checksums.forget(made.path)
+    with pytest.raises(ValueError, match="pass verify=None"):
+        PageCheck(beton.open_beton(made.path), 2)
 
 
 def test_checksums_are_those_of_zlib(made: beton.Beton) -> None:
