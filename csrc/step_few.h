@@ -92,6 +92,12 @@ INLINE void run_block(const Work& work, int64_t first, int rows, int64_t& non_fi
         sums.max_other = other > sums.max_other ? other : sums.max_other;
         non_finite_logits |= ~(x[c] <= FLT_MAX);
     }
+    Ints top_other{};
+    if (args.votes || args.top_others) {
+        for (int c = classes - 1; c >= 0; --c) {
+            top_other = (x[c] == sums.max_other) & (y != c) ? Ints{} + c : top_other;
+        }
+    }
     sums.max = sums.max_other > sums.true_logit ? sums.max_other : sums.true_logit;
     sums.nan_loss = non_finite_logits | ~(sums.max >= -FLT_MAX);
     sums.finite = ~sums.nan_loss & (sums.true_logit >= -FLT_MAX);
@@ -138,6 +144,7 @@ INLINE void run_block(const Work& work, int64_t first, int rows, int64_t& non_fi
         one.prob_margin = out.prob_margin[r];
         one.correct = out.correct[r] != 0;
         one.finite = out.finite[r] != 0;
+        one.top_other = top_other[r];
         record(work, first + r, one, non_finite);
     }
 }

@@ -28,6 +28,18 @@ INLINE void row_maximum(const float* x, int64_t n, int64_t y, Sums<float>& row) 
     row.finite = !row.nan_loss && x[y] >= -FLT_MAX;
 }
 
+// The first class but y whose logit is max_other, or 0.
+INLINE int32_t row_top_other(const float* x, int64_t n, int64_t y, float max_other) {
+    const auto classes = static_cast<int32_t>(n), label = static_cast<int32_t>(y);
+    int32_t first = classes;
+#pragma omp simd reduction(min : first)
+    for (int32_t c = 0; c < classes; ++c) {
+        const int32_t here = x[c] == max_other && c != label ? c : classes;
+        first = here < first ? here : first;
+    }
+    return first == classes ? 0 : first;
+}
+
 INLINE void row_exponentials(const float* x, float* e, int64_t n, float max, float* sum) {
     float total = 0;
 #pragma omp simd reduction(+ : total)
@@ -113,6 +125,8 @@ INLINE void run_row(const Work& work, int64_t row, float* scratch, int64_t& non_
     }
     Sums<float> sums{};
     row_maximum(z, n, y, sums);
+    // Before the exponentials, which may take the logits' place.
+    const int32_t top_other = args.votes || args.top_others ? row_top_other(z, n, y, sums.max_other) : 0;
     if (args.smoothing > 0) sums.smoothing_sum = row_smoothing_sum(z, args.weight, n, sums.max);
     float total, squares = 0;
     if (args.by_products) {
@@ -134,7 +148,8 @@ INLINE void run_row(const Work& work, int64_t row, float* scratch, int64_t& non_
         }
         e[y] = sums.true_exp;
     }
-    const Row<float> out = finish<float>(sums, work.terms, args.weight ? args.weight[y] : 1.0f);
+    Row<float> out = finish<float>(sums, work.terms, args.weight ? args.weight[y] : 1.0f);
+    out.top_other = top_other;
     args.loss[row] = out.loss;
     if (grad) {
         if (out.b != 0) {

@@ -35,6 +35,8 @@ class Scores:
     tdds        moving average of how unevenly the softmax changes from visit to visit (arXiv 2311.13613); high: keep
     forgetting  correct to wrong transitions; a sample never right has its visits + 1 (arXiv 1812.05159); high: keep
     loss        mean cross-entropy over the visits
+    top_other   the class, its label's left out, that most often had the largest logit, if it had it at more than half
+                of the visits (Boyer and Moore's vote), else one that often did; -1 without visits
     visits      how often the sample was seen
     extra       scores registered with dualfast.score, by name; each is also an attribute: scores.NAME
     extra_keep  which end of each of them to keep, "high" or "low"
@@ -52,6 +54,7 @@ class Scores:
     forgetting: Array | None = None
     loss: Array | None = None
     tdds: Array | None = None
+    top_other: np.ndarray[Any, np.dtype[np.int64]] | None = None
     visits: np.ndarray[Any, np.dtype[np.int64]] | None = None
     extra: Mapping[str, Array] = field(default_factory=dict)
     extra_keep: Mapping[str, End] = field(default_factory=dict)
@@ -229,7 +232,12 @@ def check_column(path: str, name: str, kind: Any) -> None:
         raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
-TRACKED = {"loss": "track_loss=True", "aum_prob": "track_aum_prob=True", "tdds": "tdds=n_classes"}
+TRACKED = {
+    "loss": "track_loss=True",
+    "aum_prob": "track_aum_prob=True",
+    "top_other": "track_top_other=True",
+    "tdds": "tdds=n_classes",
+}
 """The columns that a ScoreTable keeps when it is told to, and how."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))
 
@@ -251,11 +259,11 @@ def scores_of(
     tails: torch.Tensor,
     window: int,
     *,
-    sums: Mapping[str, torch.Tensor] | None = None,
+    beside: Mapping[str, torch.Tensor] | None = None,
     by_products: bool = True,
     **columns: Any,
 ) -> Scores:
-    """Scores from the tails of lines (N, TAIL_WORDS) int32 and the sums beside them (N,), by the names in ops.Lines.
+    """Scores from the tails of lines (N, TAIL_WORDS) int32 and what is kept beside them (N,), by the names in ops.Lines.
 
     by_products=False leaves out aum, aum_prob, el2n and entropy. columns: further fields of Scores."""
     words = tails.cpu().contiguous().numpy()
@@ -271,7 +279,11 @@ def scores_of(
         columns["aum"] = tail[:, layout.MARGIN_SUM] / seen
         columns["el2n"] = tail[:, layout.EL2N_SUM] / np.minimum(seen, layout.EL2N_VISITS)
         columns["entropy"] = np.where(visits > 0, tail[:, layout.ENTROPY], np.nan)
-    means = {name: value.cpu().numpy().astype(np.float64) / seen for name, value in (sums or {}).items()}
+    kept = {name: value.cpu().numpy() for name, value in (beside or {}).items()}
+    if "votes" in kept:
+        elected = layout.VOTE_CLASS.of(kept.pop("votes").view(np.uint32)).astype(np.int64)
+        columns["top_other"] = np.where(visits > 0, elected, -1)
+    means = {name: sums.astype(np.float64) / seen for name, sums in kept.items()}
     return Scores(
         dual=tail[:, layout.DUAL_SUM] / full,
         dyn_unc=tail[:, layout.STD_SUM] / full,

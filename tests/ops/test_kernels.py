@@ -75,11 +75,11 @@ def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = Fal
     pointers = {"logits_ptr": dtype, "grad_ptr": dtype, "targets_ptr": "i64", "index_ptr": "i64", "loss_ptr": "fp32"}
     pointers |= {"reduced_ptr": "fp32", "lines_ptr": "i32", "status_ptr": "i32"}
     if weighted:
-        pointers |= {"weight_ptr": "fp32", "loss_sums_ptr": "fp32", "prob_margin_sums_ptr": "fp32"}
+        pointers |= {"weight_ptr": "fp32", "loss_sums_ptr": "fp32", "prob_margin_sums_ptr": "fp32", "votes_ptr": "i32"}
     if planned:
         pointers |= {"again_ptr": "i8", "denominator_ptr": "fp32"}
     constants = {"CLASSES": n_classes, "STRIDE": n_classes, "GRAD_STRIDE": n_classes, "MEAN": True, "SMOOTH": weighted}
-    constants |= {"PLANNED": planned, "BY_PRODUCTS": True, "WINDOW": 10, "WORDS": 16, "WIDTH": 16}
+    constants |= {"PLANNED": planned, "BY_PRODUCTS": True, "TOP_OTHER": weighted, "WINDOW": 10, "WORDS": 16, "WIDTH": 16}
     constants |= {"ROWS": rows, "BLOCK": block, "SCAN": step_kernels.scan_for(rows), "SUM": 256 * warps}
     return compiled(step_kernels.step_kernel, pointers, constants, arch, warps)
 
@@ -87,8 +87,8 @@ def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = Fal
 compiles = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 
 
-# The most registers that triton 3.6 or 3.9 needs, and a tenth more. weighted: weights, smoothing, sums beside the lines
-# too.
+# The most registers that triton 3.6 or 3.9 needs, and a tenth more. weighted: weights, smoothing and what is kept beside
+# the lines too.
 @compiles
 @pytest.mark.parametrize(
     ("n_classes", "dtype", "arch", "weighted", "registers"),
