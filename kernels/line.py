@@ -24,6 +24,7 @@ VISITS_SHIFT, VISITS_MAX = (tl.constexpr(value) for value in layout.VISITS)
 FORGOTTEN_SHIFT, FORGOTTEN_MAX = (tl.constexpr(value) for value in layout.FORGOTTEN)
 LAST_CORRECT_SHIFT, EVER_CORRECT_SHIFT = (tl.constexpr(f.shift) for f in (layout.LAST_CORRECT, layout.EVER_CORRECT))
 VOTE_COUNT_SHIFT, VOTE_COUNT_MAX = (tl.constexpr(value) for value in layout.VOTE_COUNT)
+ONE_VOTE = tl.constexpr(layout.VOTE_COUNT.at(1))
 VOTE_CLASS_SHIFT, VOTE_CLASS_MAX = (tl.constexpr(value) for value in layout.VOTE_CLASS)
 SKIPPED_SHIFT, SKIPPED_MAX = (tl.constexpr(value) for value in layout.SKIPPED)
 BELOW_SKIPPED = tl.constexpr((1 << layout.SKIPPED.shift) - 1)
@@ -119,8 +120,11 @@ def fold(
         vote = tl.load(votes_ptr + index, mask=folded, other=0)
         none_yet = ((vote >> VOTE_COUNT_SHIFT) & VOTE_COUNT_MAX) == 0
         again = ((vote >> VOTE_CLASS_SHIFT) & VOTE_CLASS_MAX) == top_other
-        one = 1 << VOTE_COUNT_SHIFT
-        vote = tl.where(none_yet, (top_other << VOTE_CLASS_SHIFT) | one, tl.where(again, vote + one, vote - one))
+        vote = tl.where(
+            none_yet,
+            (top_other << VOTE_CLASS_SHIFT) | ONE_VOTE,
+            tl.where(again, vote + ONE_VOTE, vote - ONE_VOTE),
+        )
     # Triton may load a line twice, in two layouts; without the barrier a slow warp could read what a fast one wrote.
     tl.debug_barrier()
     tl.store(at, new, mask=(folded | non_finite)[:, None] & (word < WORDS))

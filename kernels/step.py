@@ -124,6 +124,11 @@ def sums_in_registers(
     z = tl.load(from_ptr + col, mask=here, other=float("-inf")).to(tl.float32)
     wrong = tl.where(col == true, float("-inf"), z)
     max_other = tl.max(wrong, axis=1)
+    top_other = tl.zeros([ROWS], tl.int32)
+    if TOP_OTHER:
+        largest = here & (col != true) & (wrong == max_other[:, None])
+        top_other = tl.min(tl.where(largest, col, CLASSES), axis=1)
+        top_other = tl.where(top_other < CLASSES, top_other, 0)
     max_logit = tl.maximum(true_logit, max_other)
     e = tl.exp2((wrong - max_logit[:, None]) * LOG2E)
     others = tl.sum(e, axis=1)
@@ -140,11 +145,6 @@ def sums_in_registers(
             w = tl.load(weight_ptr + col, mask=col < CLASSES, other=0.0)
             weights = tl.sum(w, axis=1) + tl.zeros([ROWS], tl.float32)
         smoothing_sum = tl.sum(tl.where(here, w * (z - max_logit[:, None]), 0.0), axis=1)
-    top_other = tl.zeros([ROWS], tl.int32)
-    if TOP_OTHER:
-        largest = here & (col != true) & (wrong == max_other[:, None])
-        top_other = tl.min(tl.where(largest, col, CLASSES), axis=1)
-        top_other = tl.where(top_other < CLASSES, top_other, 0)
     return max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, top_other, e, w
 
 

@@ -356,7 +356,7 @@ def _equal_shares(sizes: Ints, n: Ints) -> Ints:
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
 
-COLUMNS = tuple(name for name in scores.COLUMNS if name != "visits")
+COLUMNS = tuple(name for name in scores.COLUMNS if name not in ("visits", "top_other"))
 """The columns of Scores that measure something."""
 LOW_IS_KEPT = ("mean", "aum", "aum_prob")
 """The columns of Scores of which the low end is kept; of the others it is the high end."""
