@@ -109,7 +109,7 @@ def majority(votes: list[int]) -> int:
 def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) -> dict[str, float]:
     """The scores of one sample from its visits in order, of which the first `epochs` count.
 
-    dual: mean over the windows of J visits of std (J - 1 below) times 1 - mean of p (arXiv 2502.06905); dyn_unc: of std
+    last_mean: mean p of the last J - 1; dual: mean over the windows of J visits of std (J - 1 below) times 1 - mean of p (arXiv 2502.06905); dyn_unc: of std
     alone (arXiv 2306.05175); el2n: over the first ten visits (arXiv 2107.07075); forgetting: correct to wrong
     transitions, or visits + 1 when never correct (arXiv 1812.05159); aum: mean margin (arXiv 2001.10528); aum_prob:
     mean margin of the probabilities (as arXiv 2210.15809 computes AUM); entropy: of the last visit. NaN where there are
@@ -120,12 +120,13 @@ def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) 
     windows = [p[k : k + window] for k in range(len(p) - window + 1)]
     forgotten = sum(a.correct and not b.correct for a, b in pairwise(seen))
     if not seen:
-        names = ("dual", "dyn_unc", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting")
+        names = ("dual", "dyn_unc", "mean", "last_mean", "aum", "aum_prob", "el2n", "entropy", "forgetting")
         return dict.fromkeys(names, np.nan) | {"visits": 0, "top_other": -1}
     return {
         "dual": float(np.mean([w.std(ddof=1) * (1 - w.mean()) for w in windows])) if windows else np.nan,
         "dyn_unc": float(np.mean([w.std(ddof=1) for w in windows])) if windows else np.nan,
         "mean": float(p.mean()),
+        "last_mean": float(p[1 - window :].mean()),
         "aum": float(np.mean([v.margin for v in seen])),
         "aum_prob": float(np.mean([v.prob_margin for v in seen])),
         "el2n": float(np.mean([v.el2n for v in seen[:10]])),

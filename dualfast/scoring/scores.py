@@ -28,6 +28,7 @@ class Scores:
     dual        mean over windows of std * (1 - mean) of the true-class probability (arXiv 2502.06905); high: keep
     dyn_unc     mean over windows of std (arXiv 2306.05175); high: keep
     mean        mean true-class probability over the visits, in [0, 1]
+    last_mean   the same over the last window - 1 visits; low: hard or mislabelled
     aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
     aum_prob    the same of probabilities, in [-1, 1]: what CCS's authors call AUM (arXiv 2210.15809); low: as aum
     el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
@@ -47,6 +48,7 @@ class Scores:
     dual: Array
     mean: Array
     dyn_unc: Array | None = None
+    last_mean: Array | None = None
     aum: Array | None = None
     aum_prob: Array | None = None
     el2n: Array | None = None
@@ -255,6 +257,13 @@ def has_by_products(tails: torch.Tensor) -> bool:
     return not bool(tails[:, layout.MARGIN_SUM].contiguous().view(torch.float32).isnan().any())
 
 
+def tails_of(lines: torch.Tensor, window: int) -> torch.Tensor:
+    """What scores_of() takes of lines (N, words) int32: the sum of each ring, as float32 bits, and the tail, (N, 1 +
+    TAIL_WORDS) int32."""
+    ring = lines[:, : window - 1].contiguous().view(torch.float32).sum(1)
+    return torch.cat([ring.view(torch.int32)[:, None], lines[:, -layout.TAIL_WORDS :]], 1)
+
+
 def scores_of(
     tails: torch.Tensor,
     window: int,
@@ -263,10 +272,12 @@ def scores_of(
     by_products: bool = True,
     **columns: Any,
 ) -> Scores:
-    """Scores from the tails of lines (N, TAIL_WORDS) int32 and what is kept beside them (N,), by the names in ops.Lines.
+    """Scores from tails_of() lines (N, 1 + TAIL_WORDS) int32 and what is kept beside them (N,), by the names in
+    ops.Lines.
 
     by_products=False leaves out aum, aum_prob, el2n and entropy. columns: further fields of Scores."""
     words = tails.cpu().contiguous().numpy()
+    ring_sum, words = words[:, 0].copy().view(np.float32).astype(np.float64), words[:, 1:].copy()
     tail = words.view(np.float32).astype(np.float64)
     packed = words[:, layout.COUNTERS].view(np.uint32)
     visits = layout.VISITS.of(packed).astype(np.int64)
@@ -288,6 +299,7 @@ def scores_of(
         dual=tail[:, layout.DUAL_SUM] / full,
         dyn_unc=tail[:, layout.STD_SUM] / full,
         mean=tail[:, layout.P_SUM] / seen,
+        last_mean=ring_sum / np.minimum(seen, window - 1),
         forgetting=np.where(visits == 0, np.nan, np.where(ever_correct, forgotten, visits + 1.0)),
         loss=means.get("loss_sums"),
         aum_prob=means.get("prob_margin_sums") if by_products else None,

@@ -19,7 +19,7 @@ from dualfast import ops
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
 from dualfast.ops import layout
 from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
-from dualfast.scoring.scores import Scores, has_by_products
+from dualfast.scoring.scores import Scores, has_by_products, tails_of
 from dualfast.scoring.table import ScoreTable
 
 WIRE_WORDS = 4
@@ -187,10 +187,10 @@ class ShardedTable(ScoreTable):
         as scores() does."""
         self.exchange()
         by_products = self._check_all()
-        return self._scores_of(self.lines[:, -TAIL_WORDS:], self.beside, by_products)
+        return self._scores_of(tails_of(self.lines, self.window), self.beside, by_products)
 
     def scores(self) -> Scores:
-        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes per sample, and 4 each
+        """The scores of all samples, on every rank: exchanges what waits and gathers 32 bytes per sample, and 4 each
         for aum_prob, top_other and the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many samples came
         more than once between exchanges that one must have been forgotten."""
         gathered = self._gathered(None)
@@ -204,7 +204,7 @@ class ShardedTable(ScoreTable):
     def _gathered(self, to: int | None) -> Scores | None:
         self.exchange()
         by_products = self._check_all()
-        parts = gather_rows(_joined_columns(self.lines[:, -TAIL_WORDS:], self.beside), self.group, to)
+        parts = gather_rows(_joined_columns(tails_of(self.lines, self.window), self.beside), self.group, to)
         if parts is None:
             return None
         tails, beside = _split_columns(interleaved(parts), self.beside)

@@ -14,9 +14,10 @@ import torch
 from dualfast import ops
 from dualfast.ops import layout
 from dualfast.scoring.scores import Scores as Scores
-from dualfast.scoring.scores import has_by_products, scores_of
+from dualfast.scoring.scores import has_by_products, scores_of, tails_of
 from dualfast.scoring.tdds import Tdds
 from dualfast.scoring.trajectories import Trajectories, evaluate
+
 
 class ScoreTable:
     """The state of N samples while they are scored: 64 bytes each for a window of up to 10 visits.
@@ -126,15 +127,15 @@ class ScoreTable:
 
         aum, aum_prob, el2n and entropy are None when a step left them out of some visit (by_products=False)."""
         self._note(ops.check_status(self.as_lines()))
-        tails = self.lines[:, -layout.TAIL_WORDS :]
-        return self._scores_of(tails, self.beside, has_by_products(tails))
+        by_products = has_by_products(self.lines[:, -layout.TAIL_WORDS :])
+        return self._scores_of(tails_of(self.lines, self.window), self.beside, by_products)
 
     def scores_on(self, rank: int) -> Scores | None:
         """The scores; a ShardedTable gives them to `rank` alone, None to the others."""
         return self.scores()
 
     def _scores_of(self, tails: torch.Tensor, beside: Mapping[str, torch.Tensor], by_products: bool) -> Scores:
-        """Scores from the lines' tails (N, TAIL_WORDS) and what is kept beside them (N,)."""
+        """Scores from tails_of() the lines and what is kept beside them (N,)."""
         columns: dict[str, Any] = {"tdds": None if self.tdds is None else self.tdds.scores().cpu().numpy()}
         if self.trajectories is not None:
             columns |= evaluate(*self.trajectories.arrays())

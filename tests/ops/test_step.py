@@ -274,6 +274,7 @@ def close(table: ScoreTable, want: list[dict[str, float]], logit_scale: float = 
         ("dual", 1e-4, 1e-7),
         ("dyn_unc", 1e-4, 1e-7),
         ("mean", 1e-5, 1e-7),
+        ("last_mean", 1e-5, 1e-7),
         ("aum", 1e-5, 2e-6 * logit_scale),
         ("aum_prob", 1e-5, 1e-6),
         ("el2n", 1e-5, 1e-6),
