@@ -31,7 +31,7 @@ struct Step {
     float* seen;          // (4, rows): p, margin, EL2N and entropy of each row; or null
     uint8_t* flags;       // (rows,) with `seen`: kFlag...
     int32_t* top_others;  // (rows,) with `seen`, or null: the wrong class with the largest logit
-    bool by_products;  // the margins, EL2N and entropy too; NaN without
+    bool by_products;     // the margins, EL2N and entropy too; NaN without
     int threads;
 };
 

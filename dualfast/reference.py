@@ -109,11 +109,11 @@ def majority(votes: list[int]) -> int:
 def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) -> dict[str, float]:
     """The scores of one sample from its visits in order, of which the first `epochs` count.
 
-    last_mean: mean p of the last J - 1; dual: mean over the windows of J visits of std (J - 1 below) times 1 - mean of p (arXiv 2502.06905); dyn_unc: of std
-    alone (arXiv 2306.05175); el2n: over the first ten visits (arXiv 2107.07075); forgetting: correct to wrong
-    transitions, or visits + 1 when never correct (arXiv 1812.05159); aum: mean margin (arXiv 2001.10528); aum_prob:
-    mean margin of the probabilities (as arXiv 2210.15809 computes AUM); entropy: of the last visit. NaN where there are
-    too few visits.
+    dual: mean over the windows of J visits of std (J - 1 below) times 1 - mean of p (arXiv 2502.06905); dyn_unc: of std
+    alone (arXiv 2306.05175); last_mean: mean p of the last J - 1 visits; el2n: over the first ten visits (arXiv
+    2107.07075); forgetting: correct to wrong transitions, or visits + 1 when never correct (arXiv 1812.05159); aum:
+    mean margin (arXiv 2001.10528); aum_prob: mean margin of the probabilities (as arXiv 2210.15809 computes AUM);
+    entropy: of the last visit; top_other: majority() of the visits' top_other. NaN where there are too few visits.
     """
     seen = visits[:epochs]
     p = np.array([v.p for v in seen])

@@ -97,11 +97,11 @@ class Lines(NamedTuple):
             raise ValueError(f"device is {str(device)!r}, which cannot hold the table: {why}") from error
         status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
         tracked = (track_loss, track_aum_prob, track_top_other)
-        beside = (
+        loss_sums, prob_margin_sums, votes = (
             torch.zeros(n_samples, dtype=dtype, device=device) if wanted else None
             for dtype, wanted in zip(BESIDE.values(), tracked, strict=True)
         )
-        return cls(lines, status, *beside, window, limit)
+        return cls(lines, status, loss_sums, prob_margin_sums, votes, window, limit)
 
 
 def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ from dualfast.scoring.table import ScoreTable
 
 WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the prediction
-was correct | logit margin float32 | EL2N and entropy as two float16. A table that keeps top_other sends it in a fifth."""
+was correct | logit margin float32 | EL2N and entropy as two float16. A table that keeps top_other sends a fifth."""
 ROUND_ROWS = 1 << 20  # rows that a rank sends at once, which bounds the memory of an exchange
 FOLD_ROWS = 8192  # observations folded in one call: the kernel's search for duplicates is quadratic in it
 PACK_ROWS = 16384  # observations that wait as the steps left them, until they are packed for the wire
@@ -35,16 +35,17 @@ class ShardedTable(ScoreTable):
 
     reads "any" (DistributedSampler, Loader(distributed=True), any other): a rank keeps what it observes, and
     exchange(), called by all ranks once per epoch, sends it to the owners, 16 bytes per sample (20 with top_other) in
-    all-to-alls of a million rows per rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one
-    visit counts: the first of the lowest rank in the earliest all-to-all. dual, dyn_unc, mean, aum, forgetting and
-    visits are those of one process with the same visits, bit for bit; so is top_other. EL2N and entropy travel as float16 (relative
-    error 2^-11). The loss and aum_prob follow from p and margin, as ops.observe says.
+    all-to-alls of a million rows per rank. Of a sample that occurs twice within an exchange, as in
+    DistributedSampler's padding, one visit counts: the first of the lowest rank in the earliest all-to-all. dual,
+    dyn_unc, mean, last_mean, aum, forgetting, top_other and visits are those of one process with the same visits, bit
+    for bit. EL2N and entropy travel as float16 (relative error 2^-11). The loss and aum_prob follow from p and margin,
+    as ops.observe says.
     reads "own": every rank visits only the ids in `owned` (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group; None: the default one. device: where the lines are; it may differ from the
-    logits'. window, epochs, track_loss, track_aum_prob and track_top_other as in ScoreTable; load_parts() restores it on
-    another number of ranks. Not for torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer
-    samples than ranks, for tdds, which needs the probabilities of all classes, and for trajectories.
+    logits'. window, epochs, track_loss, track_aum_prob and track_top_other as in ScoreTable; load_parts() restores it
+    on another number of ranks. Not for torch.compile or CUDA graphs around the loss. ValueError without a process
+    group, for fewer samples than ranks, for tdds, which needs the probabilities of all classes, and for trajectories.
     """
 
     def __init__(
@@ -191,8 +192,8 @@ class ShardedTable(ScoreTable):
 
     def scores(self) -> Scores:
         """The scores of all samples, on every rank: exchanges what waits and gathers 32 bytes per sample, and 4 each
-        for aum_prob, top_other and the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many samples came
-        more than once between exchanges that one must have been forgotten."""
+        for aum_prob, top_other and the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many
+        samples came more than once between exchanges that one must have been forgotten."""
         gathered = self._gathered(None)
         assert gathered is not None
         return gathered
@@ -307,8 +308,7 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _joined(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], words: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """All (ids, values) as one pair, values (M, words), on the device of the last; those of a checkpoint are in
-    memory."""
+    """All (ids, values) as one pair, values (M, words), on the device of the last; a checkpoint's are in memory."""
     if not pairs:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, words, dtype=torch.int32)
     ids, values = zip(*pairs, strict=True)
@@ -337,8 +337,8 @@ def _send(table: ScoreTable, ids: torch.Tensor, rows: torch.Tensor) -> Iterator[
 
 
 def _deliver(table: ScoreTable, ids: torch.Tensor, values: torch.Tensor) -> None:
-    """Folds observations (M, 3 or 4) of the samples ids (M,) into their lines, on whichever rank those are; of each sample
-    the first."""
+    """Folds observations (M, 3 or 4) of the samples ids (M,) into their lines, on whichever rank those are; of each
+    sample the first."""
     device = table.lines.device
     first = torch.full((len(table.lines),), 2**31 - 1, dtype=torch.int32, device=device)
     done = 0

@@ -24,11 +24,11 @@ class ScoreTable:
 
     window J (at least 2): visits in DUAL's sliding window; J > 10 takes longer lines, in multiples of 64 bytes. epochs
     T: visits after a sample's T-th are not recorded; None: all are, up to 4,095. track_loss, track_aum_prob and
-    track_top_other keep the mean loss, aum_prob and top_other too, 4 bytes per sample each. tdds, the number of classes C, keeps that score too, 2 C +
-    4 J bytes per sample; more than tdds_bytes (2 GiB) in all are refused. trajectories keeps p and margin of every
-    visit for the scores registered with dualfast.score: 8 bytes per sample and visit, in a memory-mapped file, which is
-    temporary for True and else at the given path; not under torch.compile or CUDA graphs. Checkpoints contain them.
-    Raises ValueError for sizes that cannot be, among them epochs < window.
+    track_top_other keep the mean loss, aum_prob and top_other too, 4 bytes per sample each. tdds, the number of classes
+    C, keeps that score too, 2 C + 4 J bytes per sample; more than tdds_bytes (2 GiB) in all are refused. trajectories
+    keeps p and margin of every visit for the scores registered with dualfast.score: 8 bytes per sample and visit, in a
+    memory-mapped file, which is temporary for True and else at the given path; not under torch.compile or CUDA graphs.
+    Checkpoints contain them. Raises ValueError for sizes that cannot be, among them epochs < window.
     """
 
     def __init__(

@@ -229,8 +229,8 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
     """Scores from existing training logs: probs (T, N), the true-class probability of each sample at each epoch.
 
     NaN marks an epoch that missed the sample; visits after a sample's `epochs`-th do not count. A rounding error
-    outside [0, 1] is cut off. Gives dual, dyn_unc, mean, last_mean, visits and the scores registered with dualfast.score that take
-    p alone; the others need the logits and are None.
+    outside [0, 1] is cut off. Gives dual, dyn_unc, mean, last_mean, visits and the scores registered with
+    dualfast.score that take p alone; the others need the logits and are None.
 
     Raises ValueError for another shape, a probability outside [0, 1], T < window, and for more epochs than samples,
     from 65 epochs on, unless `epochs` is given: it is (N, T), then, and probs.T is meant.

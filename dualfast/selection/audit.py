@@ -128,9 +128,9 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
     p)) of last_mean where the scores have it. The number of wrong labels is estimated without clean ones. With
     last_mean, aum_prob and top_other ("confident joint", after arXiv 1911.00068, from one training instead of
     cross-validation): a label is counted as wrong when its probability, last_mean, is below that of the strongest other
-    class, and that one is at least what its own samples have on average, or two thirds. Without them ("mixture"): the share of the
-    lower of two normal distributions fitted to aum, which is coarse. quality is 1 / (1 + exp(c - log-odds)), with the c
-    for which the sum of 1 - quality is the estimated number.
+    class, and that one is at least what its own samples have on average, or two thirds. Without them ("mixture"): the
+    share of the lower of two normal distributions fitted to aum, which is coarse. quality is 1 / (1 + exp(c -
+    log-odds)), with the c for which the sum of 1 - quality is the estimated number.
 
     Raises TypeError for scores or labels of another kind; ValueError for scores without aum, with NaN or with fewer
     than ten visits, labels of another length, below 0, of one class, or that the network cannot have been trained
@@ -204,8 +204,8 @@ def _column(scores: Any, name: str) -> Floats:
         raise ValueError(f"{name} has the shape {column.shape}; give scores of at least one sample, (N,)")
     if (bad := np.isnan(column)).any():
         raise ValueError(
-            f"{name}[{int(bad.argmax())}] is nan (a sample that was never recorded), with {int(bad.sum())} such samples "
-            f"of {len(column)}; train with DualLoss on every sample, or audit the others alone"
+            f"{name}[{int(bad.argmax())}] is nan (a sample that was never recorded), with {int(bad.sum())} such "
+            f"samples of {len(column)}; train with DualLoss on every sample, or audit the others alone"
         )
     finite = column[np.isfinite(column)]
     return np.clip(column, finite.min(), finite.max()) if len(finite) else np.zeros(len(column))

@@ -91,8 +91,8 @@ def compiled_step(
 compiles = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 
 
-# The most registers that triton 3.6 or 3.9 needs, and a tenth more. weighted: weights, smoothing, what is kept beside the
-# lines too.
+# The most registers that triton 3.6 or 3.9 needs, and a tenth more. weighted: weights, smoothing, and what is kept
+# beside the lines too.
 @compiles
 @pytest.mark.parametrize(
     ("n_classes", "dtype", "arch", "weighted", "registers"),

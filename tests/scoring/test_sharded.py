@@ -20,7 +20,7 @@ from dualfast.selection import beta
 from dualfast.selection.sharded import select as select_sharded
 
 N, CLASSES, EPOCHS, BATCH = 211, 5, 14, 16
-EXACT = ("visits", "forgetting", "dual", "dyn_unc", "mean", "aum", "top_other")
+EXACT = ("visits", "forgetting", "dual", "dyn_unc", "mean", "last_mean", "aum", "top_other")
 HALF = 2.0**-11
 TRACKED: dict[str, Any] = {"window": 4, "epochs": 12, "track_loss": True, "track_aum_prob": True}
 TRACKED |= {"track_top_other": True}
