@@ -30,14 +30,17 @@ INLINE void row_maximum(const float* x, int64_t n, int64_t y, Sums<float>& row) 
 
 // The first class but y whose logit is max_other, or 0.
 INLINE int32_t row_top_other(const float* x, int64_t n, int64_t y, float max_other) {
-    const auto classes = static_cast<int32_t>(n), label = static_cast<int32_t>(y);
-    int32_t first = classes;
-#pragma omp simd reduction(min : first)
-    for (int32_t c = 0; c < classes; ++c) {
-        const int32_t here = x[c] == max_other && c != label ? c : classes;
-        first = here < first ? here : first;
+    constexpr int64_t kBlock = 4 * N;
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+        const int64_t end = std::min(begin + kBlock, n);
+        float best = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : best)
+        for (int64_t c = begin; c < end; ++c) best = x[c] > best ? x[c] : best;
+        for (int64_t c = begin; best >= max_other && c < end; ++c) {
+            if (x[c] == max_other && c != y) return static_cast<int32_t>(c);
+        }
     }
-    return first == classes ? 0 : first;
+    return 0;
 }
 
 INLINE void row_exponentials(const float* x, float* e, int64_t n, float max, float* sum) {

@@ -435,6 +435,19 @@ def test_votes_hold_any_class_and_every_visit(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("classes", [1, 2, 10, 300])
+def test_votes_start_with_the_lowest_wrong_class(backend: str, classes: int) -> None:
+    """Where no wrong class has a finite logit, and in a tie."""
+    table = ScoreTable(3, window=2, track_top_other=True)
+    logits = torch.full((3, classes), -math.inf)
+    logits[0, 0] = logits[1, -1] = 0.0
+    logits[2] = 1.0
+    step(logits, torch.tensor([0, classes - 1, 0]), torch.arange(3), table.as_lines(), backend=backend)
+    lowest = min(1, classes - 1)
+    np.testing.assert_array_equal(table.scores().top_other, [lowest, 0, lowest])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("classes", [10, 300])
 def test_votes_are_read_before_the_gradient_overwrites_the_logits(backend: str, classes: int) -> None:
     over, apart = (ScoreTable(20, window=2, track_top_other=True) for _ in range(2))
