@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.config import checked_int
-from dualfast.ops import layout
 from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of, tails_of
 from dualfast.user_code import described, import_named
 
