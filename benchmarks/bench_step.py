@@ -93,6 +93,7 @@ def sides(rows: int, classes: int, dtype: torch.dtype, device: str, compiles: bo
     ours, lean = (DualLoss(ScoreTable(N_SAMPLES, device=device), backend=backend, by_products=b) for b in (True, False))
     tracking = ScoreTable(N_SAMPLES, track_loss=True, track_aum_prob=True, device=device)
     every = DualLoss(tracking, backend=backend)
+    voting = DualLoss(ScoreTable(N_SAMPLES, track_top_other=True, device=device), backend=backend)
     assert ops.runs_on(batch.logits) == backend
 
     def plain() -> None:
@@ -122,6 +123,7 @@ def sides(rows: int, classes: int, dtype: torch.dtype, device: str, compiles: bo
         entries["the eager scores, torch.compile"] = lambda: run(*batch(), compiled_scores).backward()
     entries["dualfast, DUAL only"] = lambda: lean(*batch()).backward()
     entries["dualfast, with loss and aum_prob"] = lambda: every(*batch()).backward()
+    entries["dualfast, with top_other"] = lambda: voting(*batch()).backward()
     entries["dualfast"] = lambda: ours(*batch()).backward()
     if device == "cuda":
         entries |= on_gpu(batch, plain, entries["dualfast"])

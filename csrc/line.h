@@ -79,4 +79,13 @@ INLINE bool fold(int32_t* line, const Line& layout, const Observation& seen) {
     return true;
 }
 
+// A vote after one more visit, which names top_other: Boyer and Moore's, so that a class that more than half of the
+// visits named is elected.
+INLINE int32_t vote(int32_t word, int32_t top_other) {
+    const auto packed = static_cast<uint32_t>(word), given = static_cast<uint32_t>(top_other);
+    if (kVoteCount.of(packed) == 0) return static_cast<int32_t>(kVoteClass.at(given) | kVoteCount.at(1));
+    const bool again = kVoteClass.of(packed) == given;
+    return static_cast<int32_t>(again ? packed + kVoteCount.at(1) : packed - kVoteCount.at(1));
+}
+
 }  // namespace dualfast

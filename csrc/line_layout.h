@@ -31,6 +31,10 @@ constexpr BitField kLastCorrect{24, 0x1};
 constexpr BitField kEverCorrect{25, 0x1};
 constexpr BitField kSkipped{26, 0x3F};
 
+// Bits of a vote.
+constexpr BitField kVoteCount{0, 0xFFF};
+constexpr BitField kVoteClass{12, 0xFFFFF};
+
 // Words of the status.
 constexpr int kStatusBadIndex = 0;
 constexpr int kStatusBadTarget = 1;

@@ -27,9 +27,11 @@ struct Step {
     Line layout;
     // Sums over the visits that were folded, (samples,) or null: plain cross-entropy, the margin of the probabilities.
     float *loss_sums, *prob_margin_sums;
-    float* seen;       // (4, rows): p, margin, EL2N and entropy of each row; or null
-    uint8_t* flags;    // (rows,) with `seen`: kFlag...
-    bool by_products;  // the margins, EL2N and entropy too; NaN without
+    int32_t* votes;       // (samples,) or null: which wrong class had the largest logit, see vote()
+    float* seen;          // (4, rows): p, margin, EL2N and entropy of each row; or null
+    uint8_t* flags;       // (rows,) with `seen`: kFlag...
+    int32_t* top_others;  // (rows,) with `seen`, or null: the wrong class with the largest logit
+    bool by_products;     // the margins, EL2N and entropy too; NaN without
     int threads;
 };
 

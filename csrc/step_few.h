@@ -85,10 +85,13 @@ INLINE void run_block(const Work& work, int64_t first, int rows, int64_t& non_fi
     Sums<Floats> sums{};
     sums.max_other = low;
     Ints non_finite_logits{};
+    const bool voted = args.votes || args.top_others;
+    Ints top_other = classes > 1 ? (y == 0) & 1 : Ints{};  // the lowest wrong class, where all of them are -inf
     for (int c = 0; c < classes; ++c) {
         const Ints is_true = y == c;
         const Floats other = is_true ? low : x[c];
         sums.true_logit = is_true ? x[c] : sums.true_logit;
+        if (voted) top_other = other > sums.max_other ? Ints{} + c : top_other;
         sums.max_other = other > sums.max_other ? other : sums.max_other;
         non_finite_logits |= ~(x[c] <= FLT_MAX);
     }
@@ -138,6 +141,7 @@ INLINE void run_block(const Work& work, int64_t first, int rows, int64_t& non_fi
         one.prob_margin = out.prob_margin[r];
         one.correct = out.correct[r] != 0;
         one.finite = out.finite[r] != 0;
+        one.top_other = top_other[r];
         record(work, first + r, one, non_finite);
     }
 }

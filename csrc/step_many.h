@@ -28,6 +28,21 @@ INLINE void row_maximum(const float* x, int64_t n, int64_t y, Sums<float>& row) 
     row.finite = !row.nan_loss && x[y] >= -FLT_MAX;
 }
 
+// The first class but y whose logit is max_other, or 0.
+INLINE int32_t row_top_other(const float* x, int64_t n, int64_t y, float max_other) {
+    constexpr int64_t kBlock = 4 * N;
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+        const int64_t end = std::min(begin + kBlock, n);
+        float best = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : best)
+        for (int64_t c = begin; c < end; ++c) best = x[c] > best ? x[c] : best;
+        for (int64_t c = begin; best >= max_other && c < end; ++c) {
+            if (x[c] == max_other && c != y) return static_cast<int32_t>(c);
+        }
+    }
+    return 0;
+}
+
 INLINE void row_exponentials(const float* x, float* e, int64_t n, float max, float* sum) {
     float total = 0;
 #pragma omp simd reduction(+ : total)
@@ -113,6 +128,8 @@ INLINE void run_row(const Work& work, int64_t row, float* scratch, int64_t& non_
     }
     Sums<float> sums{};
     row_maximum(z, n, y, sums);
+    // Before the exponentials, which may take the logits' place.
+    const int32_t top_other = args.votes || args.top_others ? row_top_other(z, n, y, sums.max_other) : 0;
     if (args.smoothing > 0) sums.smoothing_sum = row_smoothing_sum(z, args.weight, n, sums.max);
     float total, squares = 0;
     if (args.by_products) {
@@ -134,7 +151,8 @@ INLINE void run_row(const Work& work, int64_t row, float* scratch, int64_t& non_
         }
         e[y] = sums.true_exp;
     }
-    const Row<float> out = finish<float>(sums, work.terms, args.weight ? args.weight[y] : 1.0f);
+    Row<float> out = finish<float>(sums, work.terms, args.weight ? args.weight[y] : 1.0f);
+    out.top_other = top_other;
     args.loss[row] = out.loss;
     if (grad) {
         if (out.b != 0) {

@@ -17,6 +17,7 @@ template <class F>
 struct Row {
     F loss, nll, a, b, true_gradient, p, margin, el2n, entropy, prob_margin;
     Mask<F> correct, finite;
+    Int<F> top_other;  // the wrong class with the largest logit, the lowest of several; set where it is recorded
 };
 
 template <class F>
@@ -62,6 +63,7 @@ INLINE void prefetch_line(const Step& args, int64_t row) {
     ahead(args.lines, static_cast<uint64_t>(args.layout.words) * 4);
     ahead(args.loss_sums, sizeof(float));
     ahead(args.prob_margin_sums, sizeof(float));
+    ahead(args.votes, sizeof(int32_t));
 }
 
 INLINE void emit(const Step& args, int64_t row, const Observation& seen, bool folded) {
@@ -89,7 +91,9 @@ __attribute__((noinline)) void record(const Work& work, int64_t row, const Row<f
         folded = fold(args.lines + id * args.layout.words, args.layout, seen);
         if (folded && args.loss_sums) args.loss_sums[id] += out.nll;
         if (folded && args.prob_margin_sums) args.prob_margin_sums[id] += out.prob_margin;
+        if (folded && args.votes) args.votes[id] = vote(args.votes[id], out.top_other);
     }
+    if (args.top_others) args.top_others[row] = out.top_other;
     if (args.flags) emit(args, row, seen, folded);
     non_finite += !seen.finite;
 }

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from dualfast.scoring.table import ScoreTable as ScoreTable
     from dualfast.scoring.trajectories import score as score
     from dualfast.scoring.trajectories import score_trajectories as score_trajectories
+    from dualfast.selection.audit import audit as audit
     from dualfast.selection.select import select as select
 
 _HOME = {
+    "audit": "selection.audit",
     "write": "data.beton.write",
     "verify": "data.beton.verify",
     "compact": "data.beton.compact",

@@ -186,6 +186,16 @@ class Report(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audit(Command):
+    """List the labels that look wrong, by the scores of a training on them."""
+
+    path: Positional[str]
+    """A run directory, or a score table (scores.parquet) with labels."""
+    out: str | None = None
+    """The list of all samples to write, most suspicious first: .csv or .parquet. Of a run directory: its audit.csv."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench(Command):
     """Run a benchmark of the source checkout that this command belongs to: step, select, loader, distributed."""
 
@@ -364,6 +374,15 @@ def _report(args: Report) -> Result:
     return Result(f"report: {printable(path)}", {"report": path})
 
 
+def _audit(args: Audit) -> None:
+    from dualfast.runs import commands
+
+    found, path = commands.audit(args.path, args.out)
+    print("\n".join(map(printable, str(found).splitlines())))
+    if path is not None:
+        print(f"all labels, most suspicious first: {printable(path)}")
+
+
 def _bench(args: Bench) -> None:
     import runpy
 
@@ -387,6 +406,7 @@ _COMMANDS: dict[type, Any] = {
     Verify: _verify,
     Compact: _compact,
     Report: _report,
+    Audit: _audit,
     Bench: _bench,
 }
 """Each command's class and what it runs, in the order of --help."""

@@ -59,8 +59,8 @@ def log_softmax(row: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Visit:
-    """One visit of a sample: true-class probability, logit margin, EL2N, entropy (nats), whether argmax is correct, and
-    the margin of the probabilities."""
+    """One visit of a sample: true-class probability, logit margin, EL2N, entropy (nats), whether argmax is correct, the
+    margin of the probabilities, and the wrong class with the largest logit."""
 
     p: float
     margin: float
@@ -68,13 +68,15 @@ class Visit:
     entropy: float
     correct: bool
     prob_margin: float
+    top_other: int = 0
 
 
 def visit(logits: Any, target: int) -> Visit | None:
     """The by-products of one row of logits (C,); None when its loss is not finite: such a visit is not recorded.
 
     The margin is the true logit minus the largest other one; a tie is not correct. The margin of the probabilities is
-    the true class's minus the largest other, in [-1, 1]. EL2N is the L2 norm of softmax minus one-hot.
+    the true class's minus the largest other, in [-1, 1]. EL2N is the L2 norm of softmax minus one-hot. Of several wrong
+    classes with the largest logit the lowest counts; without any it is 0.
     """
     z = np.asarray(logits, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -88,37 +90,50 @@ def visit(logits: Any, target: int) -> Visit | None:
     el2n = np.sqrt((wrong**2).sum() + wrong.sum() ** 2)
     correct = bool(z[target] > max_other)
     prob_margin = p[target] - wrong.max(initial=0.0)
-    return Visit(
-        float(p[target]), float(z[target] - max_other), float(el2n), float(entropy), correct, float(prob_margin)
-    )
+    top_other = next((c for c in range(len(z)) if c != target and z[c] == max_other), 0)
+    margin = float(z[target] - max_other)
+    return Visit(float(p[target]), margin, float(el2n), float(entropy), correct, float(prob_margin), top_other)
+
+
+def majority(votes: list[int]) -> int:
+    """The class that more than half of the votes name, if there is one, else some class among them (Boyer and Moore,
+    1981); -1 without votes."""
+    elected, count = -1, 0
+    for vote in votes:
+        if count == 0:
+            elected = vote
+        count += 1 if vote == elected else -1
+    return elected
 
 
 def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) -> dict[str, float]:
     """The scores of one sample from its visits in order, of which the first `epochs` count.
 
     dual: mean over the windows of J visits of std (J - 1 below) times 1 - mean of p (arXiv 2502.06905); dyn_unc: of std
-    alone (arXiv 2306.05175); el2n: over the first ten visits (arXiv 2107.07075); forgetting: correct to wrong
-    transitions, or visits + 1 when never correct (arXiv 1812.05159); aum: mean margin (arXiv 2001.10528); aum_prob:
-    mean margin of the probabilities (as arXiv 2210.15809 computes AUM); entropy: of the last visit. NaN where there are
-    too few visits.
+    alone (arXiv 2306.05175); last_mean: mean p of the last J - 1 visits; el2n: over the first ten visits (arXiv
+    2107.07075); forgetting: correct to wrong transitions, or visits + 1 when never correct (arXiv 1812.05159); aum:
+    mean margin (arXiv 2001.10528); aum_prob: mean margin of the probabilities (as arXiv 2210.15809 computes AUM);
+    entropy: of the last visit; top_other: majority() of the visits' top_other. NaN where there are too few visits.
     """
     seen = visits[:epochs]
     p = np.array([v.p for v in seen])
     windows = [p[k : k + window] for k in range(len(p) - window + 1)]
     forgotten = sum(a.correct and not b.correct for a, b in pairwise(seen))
     if not seen:
-        names = ("dual", "dyn_unc", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting")
-        return dict.fromkeys(names, np.nan) | {"visits": 0}
+        names = ("dual", "dyn_unc", "mean", "last_mean", "aum", "aum_prob", "el2n", "entropy", "forgetting")
+        return dict.fromkeys(names, np.nan) | {"visits": 0, "top_other": -1}
     return {
         "dual": float(np.mean([w.std(ddof=1) * (1 - w.mean()) for w in windows])) if windows else np.nan,
         "dyn_unc": float(np.mean([w.std(ddof=1) for w in windows])) if windows else np.nan,
         "mean": float(p.mean()),
+        "last_mean": float(p[1 - window :].mean()),
         "aum": float(np.mean([v.margin for v in seen])),
         "aum_prob": float(np.mean([v.prob_margin for v in seen])),
         "el2n": float(np.mean([v.el2n for v in seen[:10]])),
         "entropy": seen[-1].entropy,
         "forgetting": float(forgotten if any(v.correct for v in seen) else len(seen) + 1),
         "visits": len(seen),
+        "top_other": majority([v.top_other for v in seen]),
     }
 
 

@@ -23,6 +23,9 @@ EL2N_VISITS = tl.constexpr(layout.EL2N_VISITS)
 VISITS_SHIFT, VISITS_MAX = (tl.constexpr(value) for value in layout.VISITS)
 FORGOTTEN_SHIFT, FORGOTTEN_MAX = (tl.constexpr(value) for value in layout.FORGOTTEN)
 LAST_CORRECT_SHIFT, EVER_CORRECT_SHIFT = (tl.constexpr(f.shift) for f in (layout.LAST_CORRECT, layout.EVER_CORRECT))
+VOTE_COUNT_SHIFT, VOTE_COUNT_MAX = (tl.constexpr(value) for value in layout.VOTE_COUNT)
+ONE_VOTE = tl.constexpr(layout.VOTE_COUNT.at(1))
+VOTE_CLASS_SHIFT, VOTE_CLASS_MAX = (tl.constexpr(value) for value in layout.VOTE_CLASS)
 SKIPPED_SHIFT, SKIPPED_MAX = (tl.constexpr(value) for value in layout.SKIPPED)
 BELOW_SKIPPED = tl.constexpr((1 << layout.SKIPPED.shift) - 1)
 BAD_INDEX, BAD_TARGET = tl.constexpr(layout.BAD_INDEX), tl.constexpr(layout.BAD_TARGET)
@@ -53,11 +56,13 @@ def fold(
     status_ptr,
     loss_sums_ptr,
     prob_margin_sums_ptr,
+    votes_ptr,
     index,
     counted,
     finite,
     nll,
     prob_margin,
+    top_other,
     p,
     margin,
     el2n,
@@ -111,6 +116,15 @@ def fold(
         loss_sum = tl.load(loss_sums_ptr + index, mask=folded, other=0.0) + nll
     if prob_margin_sums_ptr is not None:
         prob_margin_sum = tl.load(prob_margin_sums_ptr + index, mask=folded, other=0.0) + prob_margin
+    if votes_ptr is not None:
+        vote = tl.load(votes_ptr + index, mask=folded, other=0)
+        none_yet = ((vote >> VOTE_COUNT_SHIFT) & VOTE_COUNT_MAX) == 0
+        again = ((vote >> VOTE_CLASS_SHIFT) & VOTE_CLASS_MAX) == top_other
+        vote = tl.where(
+            none_yet,
+            (top_other << VOTE_CLASS_SHIFT) | ONE_VOTE,
+            tl.where(again, vote + ONE_VOTE, vote - ONE_VOTE),
+        )
     # Triton may load a line twice, in two layouts; without the barrier a slow warp could read what a fast one wrote.
     tl.debug_barrier()
     tl.store(at, new, mask=(folded | non_finite)[:, None] & (word < WORDS))
@@ -118,6 +132,8 @@ def fold(
         tl.store(loss_sums_ptr + index, loss_sum, mask=folded)
     if prob_margin_sums_ptr is not None:
         tl.store(prob_margin_sums_ptr + index, prob_margin_sum, mask=folded)
+    if votes_ptr is not None:
+        tl.store(votes_ptr + index, vote, mask=folded)
     tl.atomic_add(status_ptr + NON_FINITE + index * 0, 1, mask=non_finite, sem="relaxed")
     return folded
 
@@ -158,11 +174,13 @@ def observe_kernel(
         status_ptr,
         None,
         None,
+        None,
         tl.where(inside, index, 0),
         counted & (again == 0),
         tl.abs(p) < float("inf"),
         p,
         p,
+        row,
         p,
         tl.load(margin_ptr + row, mask=in_batch, other=0.0),
         tl.load(el2n_ptr + row, mask=in_batch, other=0.0),

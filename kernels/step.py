@@ -101,6 +101,7 @@ def plan_kernel(
 #   entropy_sum       e (z - max_logit) over the wrong classes
 #   weights           the class weights w
 #   smoothing_sum     w (z - max_logit) over all classes
+# and, with TOP_OTHER, the wrong class with the largest logit, the lowest of several; 0 without any.
 
 
 @triton.jit
@@ -113,6 +114,7 @@ def sums_in_registers(
     CLASSES: tl.constexpr,
     SMOOTH: tl.constexpr,
     BY_PRODUCTS: tl.constexpr,
+    TOP_OTHER: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -122,6 +124,11 @@ def sums_in_registers(
     z = tl.load(from_ptr + col, mask=here, other=float("-inf")).to(tl.float32)
     wrong = tl.where(col == true, float("-inf"), z)
     max_other = tl.max(wrong, axis=1)
+    top_other = tl.zeros([ROWS], tl.int32)
+    if TOP_OTHER:
+        largest = here & (col != true) & (wrong == max_other[:, None])
+        top_other = tl.min(tl.where(largest, col, CLASSES), axis=1)
+        top_other = tl.where(top_other < CLASSES, top_other, 0)
     max_logit = tl.maximum(true_logit, max_other)
     e = tl.exp2((wrong - max_logit[:, None]) * LOG2E)
     others = tl.sum(e, axis=1)
@@ -138,7 +145,7 @@ def sums_in_registers(
             w = tl.load(weight_ptr + col, mask=col < CLASSES, other=0.0)
             weights = tl.sum(w, axis=1) + tl.zeros([ROWS], tl.float32)
         smoothing_sum = tl.sum(tl.where(here, w * (z - max_logit[:, None]), 0.0), axis=1)
-    return max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, e, w
+    return max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, top_other, e, w
 
 
 @triton.jit
@@ -151,6 +158,7 @@ def sums_in_blocks(
     CLASSES: tl.constexpr,
     SMOOTH: tl.constexpr,
     BY_PRODUCTS: tl.constexpr,
+    TOP_OTHER: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -163,6 +171,7 @@ def sums_in_blocks(
     lane_entropy = tl.zeros([ROWS, BLOCK], tl.float32)
     lane_smoothing = tl.zeros([ROWS, BLOCK], tl.float32)
     lane_weights = tl.zeros([ROWS, BLOCK], tl.float32)
+    lane_top = tl.where(col == true, col + BLOCK, col)  # where all of a lane is -inf, its first class counts
     for start in range(0, CLASSES, BLOCK):
         cols = start + col
         here = in_batch[:, None] & (cols < CLASSES)
@@ -174,6 +183,8 @@ def sums_in_blocks(
             lane_weights += w
             lane_smoothing += tl.where(here, w * (z - anchor[:, None]), 0.0)
         z = tl.where(cols == true, float("-inf"), z)
+        if TOP_OTHER:
+            lane_top = tl.where(z > lane_max, cols, lane_top)
         new_max = tl.maximum(lane_max, z)
         base = tl.where(new_max == float("-inf"), 0.0, new_max)
         shrink = tl.exp2((lane_max - base) * LOG2E)
@@ -199,7 +210,11 @@ def sums_in_blocks(
     if SMOOTH:
         weights = tl.sum(lane_weights, axis=1)
         smoothing_sum = tl.sum(lane_smoothing, axis=1) + weights * (anchor - max_logit)
-    return max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum
+    top_other = tl.zeros([ROWS], tl.int32)
+    if TOP_OTHER:
+        top_other = tl.min(tl.where(lane_max == max_other[:, None], lane_top, CLASSES), axis=1)
+        top_other = tl.where(top_other < CLASSES, top_other, 0)
+    return max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, top_other
 
 
 # The gradient is a e - b w for the wrong classes and true_grad for the true one; a, b, true_grad (ROWS, 1).
@@ -307,8 +322,10 @@ def step_kernel(
     status_ptr,
     loss_sums_ptr,
     prob_margin_sums_ptr,
+    votes_ptr,
     values_ptr,
     flags_ptr,
+    top_others_ptr,
     count,
     ignore_index,
     n_samples,
@@ -322,6 +339,7 @@ def step_kernel(
     SMOOTH: tl.constexpr,
     PLANNED: tl.constexpr,
     BY_PRODUCTS: tl.constexpr,
+    TOP_OTHER: tl.constexpr,
     WINDOW: tl.constexpr,
     WORDS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -344,12 +362,12 @@ def step_kernel(
     from_ptr = logits_ptr + row.to(tl.int64)[:, None] * STRIDE
     true_logit = tl.sum(tl.load(from_ptr + true, mask=in_batch[:, None], other=0.0).to(tl.float32), axis=1)
     if CLASSES <= BLOCK:
-        max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, e, w = sums_in_registers(
-            from_ptr, weight_ptr, in_batch, true, true_logit, CLASSES, SMOOTH, BY_PRODUCTS, ROWS, BLOCK
+        max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, top_other, e, w = sums_in_registers(
+            from_ptr, weight_ptr, in_batch, true, true_logit, CLASSES, SMOOTH, BY_PRODUCTS, TOP_OTHER, ROWS, BLOCK
         )
     else:
-        max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum = sums_in_blocks(
-            from_ptr, weight_ptr, in_batch, true, true_logit, CLASSES, SMOOTH, BY_PRODUCTS, ROWS, BLOCK
+        max_other, max_logit, others, squares, entropy_sum, weights, smoothing_sum, top_other = sums_in_blocks(
+            from_ptr, weight_ptr, in_batch, true, true_logit, CLASSES, SMOOTH, BY_PRODUCTS, TOP_OTHER, ROWS, BLOCK
         )
 
     # q = 1 - p is formed from the wrong classes: p - 1 would lose the digits of a confident row, and so would log p.
@@ -413,13 +431,15 @@ def step_kernel(
             PLANNED, ROWS, SCAN,
         )  # fmt: skip
         folded = fold(
-            lines_ptr, status_ptr, loss_sums_ptr, prob_margin_sums_ptr, index, counted, finite, nll, prob_margin,
-            p, margin, el2n, entropy, correct, limit, WINDOW, WORDS, WIDTH,
+            lines_ptr, status_ptr, loss_sums_ptr, prob_margin_sums_ptr, votes_ptr, index, counted, finite, nll,
+            prob_margin, top_other, p, margin, el2n, entropy, correct, limit, WINDOW, WORDS, WIDTH,
         )  # fmt: skip
     if values_ptr is not None:
         flags = tl.where(counted, COUNTED, 0) | tl.where(correct, CORRECT, 0) | tl.where(folded, FOLDED, 0)
         flags = flags | tl.where(kept & (inside == 0), WRONG_TARGET, 0)
         emit(values_ptr, flags_ptr, row, count, in_batch, p, margin, el2n, entropy, finite, flags)
+        if top_others_ptr is not None:
+            tl.store(top_others_ptr + row, top_other, mask=in_batch)
 
     if reduced_ptr is not None:
         last, total = sum_by_the_last(status_ptr + FINISHED, loss_ptr, count, SUM)
@@ -533,8 +553,10 @@ def step(
             status,
             None if lines is None else lines.loss_sums,
             None if lines is None else lines.prob_margin_sums,
+            None if lines is None else lines.votes,
             None if observations is None else observations.values,
             None if observations is None else observations.flags,
+            None if observations is None else observations.top_others,
             count,
             options.ignore_index,
             0 if lines is None else lines.n_samples,
@@ -548,6 +570,7 @@ def step(
             SMOOTH=options.label_smoothing != 0,
             PLANNED=planned,
             BY_PRODUCTS=options.by_products and (lines is not None or observations is not None),
+            TOP_OTHER=inputs.need_top_others,
             WINDOW=10 if lines is None else lines.window,
             WORDS=words,
             WIDTH=triton.next_power_of_2(words),

@@ -217,6 +217,39 @@ def test_score_select_compact_train_are_the_parts_of_run(tmp_path: Path) -> None
     assert state["head.weight"].shape == (2, 128)
 
 
+def test_audit_lists_the_labels_of_a_run_directory_or_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 64)
+    pixels = rng.integers(0, 80, (64, 8, 8, 3)) + 160 * labels[:, None, None, None]
+    np.savez(tmp_path / "data.npz", images=pixels.astype(np.uint8), labels=labels ^ (np.arange(64) < 5))
+    flags = ["--data", "data.npz", "--epochs", "10", "--score-epochs", "10", "--batch-size", "16", "--augment", "none"]
+    assert cli.main(["score", *flags, "--out", "run"]) == 0
+    assert cli.main(["audit", "run"]) == 0
+    said = capsys.readouterr().out
+    assert " of 64 labels look wrong (" in said
+    assert "all labels, most suspicious first: run/audit.csv" in said
+    first, *rows = (tmp_path / "run" / "audit.csv").read_text().splitlines()
+    assert first == '"id","name","label","quality","suspect","likely"'
+    assert {int(row.split(",")[0]) for row in rows[:5]} == set(range(5))
+    assert cli.main(["audit", "run/scores.parquet", "--out", "list.parquet"]) == 0
+    assert (tmp_path / "list.parquet").is_file()
+    assert cli.main(["audit", "run/scores.parquet"]) == 0
+    assert "first:" not in capsys.readouterr().out.splitlines()[-1]
+    for arguments, words in (
+        (["audit", "nowhere"], "nowhere"),
+        (["audit", "."], "not a run directory"),
+        (["audit", "run", "--out", "a.txt"], "ends in .csv or .parquet"),
+    ):
+        assert cli.main(arguments) == 2
+        assert words in capsys.readouterr().err
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    assert cli.main(["audit", "run"]) == 2
+    assert "'run' has no scores; dualfast score --out run gathers them" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flags", [["--sizes", "50000", "--alone"], ["--", "--sizes", "50000", "--alone"], ["--help"]])
 def test_a_benchmark_gets_the_flags_behind_its_name(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []

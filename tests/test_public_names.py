@@ -25,6 +25,7 @@ SIGNATURES = {
     "DualLoss.forward": "self logits targets index",
     "DualLoss.observe": "self logits targets index",
     "score_trajectories": "probs * window epochs",
+    "audit": "scores labels * names",
     "select": "scores prune_ratio * method c_d seed labels per_class",
     "write": "source path * max_size jpeg_quality mode",
     "verify": "path",

@@ -73,6 +73,25 @@ def test_what_is_not_finite_is_no_visit() -> None:
     assert reference.visit([0.0, -np.inf], 0) is not None
 
 
+@pytest.mark.parametrize(
+    ("logits", "target", "top_other"),
+    [([1.0, 3.0, 2.0], 1, 2), ([1.0, 1.0, 0.0], 2, 0), ([0.0, -np.inf, -np.inf], 0, 1), ([5.0], 0, 0)],
+)
+def test_the_wrong_class_with_the_largest_logit(logits: list[float], target: int, top_other: int) -> None:
+    seen = reference.visit(logits, target)
+    assert seen is not None
+    assert seen.top_other == top_other
+
+
+def test_a_class_with_more_than_half_of_the_votes_is_elected() -> None:
+    rng = np.random.default_rng(0)
+    for n in range(1, 30):
+        votes = rng.permutation(np.r_[np.full(n // 2 + 1, 7), rng.integers(0, 5, n - n // 2 - 1)]).tolist()
+        assert reference.majority(votes) == 7
+    assert reference.majority([3, 4]) == 3
+    assert reference.majority([]) == -1
+
+
 def visits(ps: list[float], correct: list[bool] | None = None) -> list[Visit]:
     correct = [p > 0.5 for p in ps] if correct is None else correct
     return [Visit(p, 2 * p, 1 - p, p / 2, c, p - 1) for p, c in zip(ps, correct, strict=True)]

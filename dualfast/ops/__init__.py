@@ -61,6 +61,7 @@ from dualfast.ops.step import runs_on as runs_on
 from dualfast.ops.step import scale_grad as scale_grad
 from dualfast.ops.step import step as step
 from dualfast.ops.step_args import BACKENDS as BACKENDS
+from dualfast.ops.step_args import BESIDE as BESIDE
 from dualfast.ops.step_args import Lines as Lines
 from dualfast.ops.step_args import Observations as Observations
 from dualfast.ops.step_args import Reduction as Reduction

@@ -43,6 +43,10 @@ def header() -> str:
     for name in layout.BIT_FIELDS:
         shift, most = getattr(layout, name)
         lines.append(f"constexpr BitField k{camel(name)}{{{shift}, 0x{most:X}}};")
+    lines += ["", "// Bits of a vote."]
+    for name in layout.VOTE_FIELDS:
+        shift, most = getattr(layout, name)
+        lines.append(f"constexpr BitField k{camel(name)}{{{shift}, 0x{most:X}}};")
     lines += ["", "// Words of the status."]
     lines += [f"constexpr int kStatus{camel(name)} = {getattr(layout, name)};" for name in layout.STATUS]
     lines += [f"constexpr int kStatusWords = {len(layout.STATUS)};", "", "// Flags of an observation."]

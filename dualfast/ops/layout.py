@@ -52,6 +52,12 @@ EVER_CORRECT = BitField(25, 1)
 SKIPPED = BitField(26, 0x3F)  # visits left out because the logits were not finite
 BIT_FIELDS = ("VISITS", "FORGOTTEN", "LAST_CORRECT", "EVER_CORRECT", "SKIPPED")
 
+# ---- a vote: one int32 word per sample beside the lines, in which the visits elect a class ---------------------------
+
+VOTE_COUNT = BitField(0, MAX_VISITS)
+VOTE_CLASS = BitField(12, 0xFFFFF)
+VOTE_FIELDS = ("VOTE_COUNT", "VOTE_CLASS")
+
 
 def line_words(window: int) -> int:
     """Words of a line for a window of J visits."""

@@ -12,7 +12,7 @@ import torch  # before _C, so that both share one OpenMP runtime
 
 import dualfast._C as _C
 from dualfast.ops import step_torch
-from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, WRONG_TARGET
+from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, VOTE_CLASS, WRONG_TARGET
 from dualfast.ops.step_args import BACKENDS, Lines, Observations, StepInputs, StepOptions
 
 DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # wait for the device after each step and raise its errors there
@@ -153,8 +153,14 @@ def check_step(inputs: StepInputs) -> None:
             raise ValueError(f"weight has the shape {tuple(weight.shape)}; {shape[1]} classes need one each")
         if weight.device != device:
             raise _elsewhere("weight", weight, logits)
-    if lines is not None and lines.lines.device != device:
-        raise _elsewhere("the score table", lines.lines, logits)
+    if lines is not None:
+        if lines.lines.device != device:
+            raise _elsewhere("the score table", lines.lines, logits)
+        if lines.votes is not None and shape[1] - 1 > VOTE_CLASS.max:
+            raise ValueError(
+                f"logits have {shape[1]} classes and top_other tells at most {VOTE_CLASS.max + 1} apart; leave "
+                "track_top_other out"
+            )
 
 
 def _elsewhere(name: str, value: torch.Tensor, logits: torch.Tensor) -> ValueError:
@@ -185,17 +191,21 @@ def _step_cpp(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, t
     else:
         loss = torch.empty_like(_SCALAR)
         reduced_address = loss.data_ptr()
-    words = samples = limit = line_address = status_address = loss_sums_address = prob_margin_sums_address = 0
+    words = samples = limit = line_address = status_address = 0
+    loss_sums_address = prob_margin_sums_address = votes_address = 0
     window = 2
     if lines is not None:
-        table, status, loss_sums, prob_margin_sums, window, limit = lines
+        table, status, loss_sums, prob_margin_sums, votes, window, limit = lines
         samples, words = table.shape
         line_address, status_address = table.data_ptr(), status.data_ptr()
         loss_sums_address = 0 if loss_sums is None else loss_sums.data_ptr()
         prob_margin_sums_address = 0 if prob_margin_sums is None else prob_margin_sums.data_ptr()
-    values_address = flags_address = 0
+        votes_address = 0 if votes is None else votes.data_ptr()
+    values_address = flags_address = top_others_address = 0
     if observations is not None:
-        values_address, flags_address = observations.values.data_ptr(), observations.flags.data_ptr()
+        values, flags, top_others = observations
+        values_address, flags_address = values.data_ptr(), flags.data_ptr()
+        top_others_address = 0 if top_others is None else top_others.data_ptr()
     _C.step(
         logits.data_ptr(),
         grad_address,
@@ -217,12 +227,14 @@ def _step_cpp(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, t
         status_address,
         loss_sums_address,
         prob_margin_sums_address,
+        votes_address,
         samples,
         words,
         window,
         limit,
         values_address,
         flags_address,
+        top_others_address,
         options.by_products and (line_address != 0 or values_address != 0),
         torch.get_num_threads(),
     )
@@ -263,13 +275,15 @@ def observe(
     el2n: torch.Tensor,
     entropy: torch.Tensor,
     correct: torch.Tensor,
+    top_other: torch.Tensor | None = None,
     counted: torch.Tensor | None = None,
 ) -> None:
     """The line update alone: folds one visit of each sample in `index` (B,) int64 from values computed elsewhere.
 
-    p, margin, el2n, entropy (B,) float32, correct (B,) bool; rows where counted (B,) bool is False are left out. A p
-    that is not finite makes a skipped visit. Of rows with the same index the first is folded. ValueError for an index
-    out of range; on CUDA, where nothing waits for the device, ScoreTable.scores() raises it.
+    p, margin, el2n, entropy (B,) float32, correct (B,) bool, top_other (B,) int32, the wrong class with the largest
+    logit, which lines with votes need; rows where counted (B,) bool is False are left out. A p that is not finite makes
+    a skipped visit. Of rows with the same index the first is folded. ValueError for an index out of range; on CUDA,
+    where nothing waits for the device, ScoreTable.scores() raises it.
 
     The sums beside the lines follow from p and margin: the loss is -log p (relative error 2^-22), the probabilities'
     margin p - p exp(-margin) (error 1e-6, or 2e-5 below a margin of -16). A p near the least of a kernel, about e^-87,
@@ -277,7 +291,9 @@ def observe(
     to be 1.
     """
     seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
-    if lines.loss_sums is None and lines.prob_margin_sums is None:
+    if lines.votes is not None and top_other is None:
+        raise ValueError("top_other is missing, for which the table keeps votes; give the classes, (B,) int32")
+    if lines.loss_sums is None and lines.prob_margin_sums is None and lines.votes is None:
         _observe(lines, index, seen, counted)
         return
     known = (index >= 0) & (index < lines.n_samples)  # _observe names or counts the others
@@ -285,7 +301,10 @@ def observe(
     ids = torch.where(first, index, 0)
     before = step_torch.visits(lines, ids)
     _observe(lines, index, seen, counted)
-    step_torch.add_derived(lines, ids, first & (step_torch.visits(lines, ids) != before), p, margin)
+    folded = first & (step_torch.visits(lines, ids) != before)
+    step_torch.add_derived(lines, ids, folded, p, margin)
+    if lines.votes is not None and top_other is not None:
+        step_torch.add_votes(lines.votes, ids, folded, top_other)
 
 
 def _observe(lines: Lines, index: torch.Tensor, seen: dict[str, torch.Tensor], counted: torch.Tensor | None) -> None:

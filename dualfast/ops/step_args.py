@@ -50,15 +50,21 @@ def check_options(label_smoothing: float, reduction: str) -> None:
         raise ValueError(f"reduction is {reduction!r}; give mean, sum or none")
 
 
+BESIDE = {"loss_sums": torch.float32, "prob_margin_sums": torch.float32, "votes": torch.int32}
+"""What a table may keep beside its lines, (n_samples,) each, by their names in Lines."""
+
+
 class Lines(NamedTuple):
     """The lines of a table: lines (n_samples, words) int32, status int32 (layout.STATUS), the sums over the visits of
-    the cross-entropy and of the probabilities' margin, (n_samples,) float32 or None each, the window J, and the number
-    of visits per sample after which none is recorded."""
+    the cross-entropy and of the probabilities' margin, (n_samples,) float32 or None each, the vote of the visits for
+    the wrong class with the largest logit, (n_samples,) int32 (layout.VOTE_FIELDS) or None, the window J, and the
+    number of visits per sample after which none is recorded."""
 
     lines: torch.Tensor
     status: torch.Tensor
     loss_sums: torch.Tensor | None
     prob_margin_sums: torch.Tensor | None
+    votes: torch.Tensor | None
     window: int
     limit: int
 
@@ -75,6 +81,7 @@ class Lines(NamedTuple):
         *,
         track_loss: bool = False,
         track_aum_prob: bool = False,
+        track_top_other: bool = False,
         device: str | torch.device = "cpu",
     ) -> Lines:
         """Lines of samples that were never visited; visits after the `epochs`-th are not recorded. TypeError and
@@ -89,11 +96,12 @@ class Lines(NamedTuple):
                 raise MemoryError(f"{n_samples} lines take {4 * math.prod(shape)} bytes on {device}: {why}") from error
             raise ValueError(f"device is {str(device)!r}, which cannot hold the table: {why}") from error
         status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
-        loss_sums, prob_margin_sums = (
-            torch.zeros(n_samples, dtype=torch.float32, device=device) if tracked else None
-            for tracked in (track_loss, track_aum_prob)
+        tracked = (track_loss, track_aum_prob, track_top_other)
+        loss_sums, prob_margin_sums, votes = (
+            torch.zeros(n_samples, dtype=dtype, device=device) if wanted else None
+            for dtype, wanted in zip(BESIDE.values(), tracked, strict=True)
         )
-        return cls(lines, status, loss_sums, prob_margin_sums, window, limit)
+        return cls(lines, status, loss_sums, prob_margin_sums, votes, window, limit)
 
 
 def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, int]:
@@ -114,17 +122,20 @@ def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, i
 
 
 class Observations(NamedTuple):
-    """What a step saw in each row: values (4, B) float32 (layout.OBSERVED) and flags (B,) uint8 (layout.FLAGS).
+    """What a step saw in each row: values (4, B) float32 (layout.OBSERVED), flags (B,) uint8 (layout.FLAGS) and, unless
+    None, the wrong class with the largest logit, (B,) int32.
 
     Values are set where COUNTED is; there p is NaN when the row's loss is not finite."""
 
     values: torch.Tensor
     flags: torch.Tensor
+    top_others: torch.Tensor | None = None
 
     @classmethod
-    def empty(cls, rows: int, device: torch.device) -> Observations:
+    def empty(cls, rows: int, device: torch.device, *, top_others: bool = False) -> Observations:
         values = torch.empty(len(layout.OBSERVED), rows, dtype=torch.float32, device=device)
-        return cls(values, torch.empty(rows, dtype=torch.uint8, device=device))
+        flags = torch.empty(rows, dtype=torch.uint8, device=device)
+        return cls(values, flags, torch.empty(rows, dtype=torch.int32, device=device) if top_others else None)
 
 
 class StepInputs(NamedTuple):
@@ -137,3 +148,9 @@ class StepInputs(NamedTuple):
     weight: torch.Tensor | None
     lines: Lines | None
     observations: Observations | None
+
+    @property
+    def need_top_others(self) -> bool:
+        """Whether the wrong class with the largest logit is recorded."""
+        voted = self.lines is not None and self.lines.votes is not None
+        return voted or (self.observations is not None and self.observations.top_others is not None)

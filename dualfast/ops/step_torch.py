@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dualfast.ops import layout
-from dualfast.ops.layout import EVER_CORRECT, FORGOTTEN, LAST_CORRECT, SKIPPED, VISITS
+from dualfast.ops.layout import EVER_CORRECT, FORGOTTEN, LAST_CORRECT, SKIPPED, VISITS, VOTE_CLASS, VOTE_COUNT
 from dualfast.ops.step_args import Lines, Observations, StepInputs, StepOptions
 
 
@@ -43,6 +43,8 @@ def step(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.
         grad = torch.where(kept[:, None], grad * factor, 0.0).to(logits.dtype)
     if lines is not None or observations is not None:
         seen = _by_products(z, column, p, wrong, nll, options.by_products)
+        if inputs.need_top_others:
+            seen["top_other"] = _top_other(z, column)
         folded = torch.zeros_like(kept)
         if lines is not None:
             kept, folded = observe(lines, index, kept, seen | {"nll": nll.float()})
@@ -78,12 +80,21 @@ def _by_products(
     return {name: value.float() for name, value in seen.items()} | {"correct": true_logit > max_other}
 
 
+def _top_other(z: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    """The class with the largest logit, the label's left out, (B,) int64; of several the lowest, of one class 0."""
+    other = torch.arange(z.shape[1], device=z.device) != column
+    largest = z.masked_fill(~other, float("-inf")).amax(1, keepdim=True)
+    return ((z == largest) & other).to(torch.int8).argmax(1)
+
+
 def _emit(
     observations: Observations, seen: dict[str, torch.Tensor], counted: torch.Tensor, folded: torch.Tensor
 ) -> None:
     observations.values.copy_(torch.stack([seen[name] for name in ("p", "margin", "el2n", "entropy")]))
     flags = counted * layout.COUNTED + seen["correct"] * layout.CORRECT + folded * layout.FOLDED
     observations.flags.copy_(flags)
+    if observations.top_others is not None:
+        observations.top_others.copy_(seen["top_other"])
 
 
 def check_range(name: str, values: torch.Tensor, counted: torch.Tensor, end: int, range_text: str) -> None:
@@ -143,6 +154,8 @@ def observe(
     for sums, name in ((lines.loss_sums, "nll"), (lines.prob_margin_sums, "prob_margin")):
         if sums is not None and name in seen:
             sums[ids] += torch.where(folded, seen[name], 0.0)
+    if lines.votes is not None and "top_other" in seen:
+        add_votes(lines.votes, ids, folded, seen["top_other"])
     return first, torch.zeros_like(first).scatter(0, rows, folded)
 
 
@@ -164,6 +177,21 @@ def add_derived(lines: Lines, ids: torch.Tensor, folded: torch.Tensor, p: torch.
         lines.prob_margin_sums.index_add_(0, ids, torch.where(folded, (p - other).float(), 0.0))
 
 
+def add_votes(votes: torch.Tensor, ids: torch.Tensor, folded: torch.Tensor, top_other: torch.Tensor) -> None:
+    """vote() of csrc/line.h for the visits that were folded (B,); no two of those have the same of ids (B,)."""
+    before = votes[ids]
+    packed = before.to(torch.int64) & 0xFFFFFFFF
+    count, elected, top_other = VOTE_COUNT.of(packed), VOTE_CLASS.of(packed), top_other.to(torch.int64)
+    again = torch.where(elected == top_other, count + 1, count - 1)
+    after = VOTE_CLASS.at(torch.where(count > 0, elected, top_other)) | VOTE_COUNT.at(torch.where(count > 0, again, 1))
+    votes.index_add_(0, ids, torch.where(folded, _as_int32(after) - before, 0))  # ids may repeat where none was folded
+
+
+def _as_int32(word: torch.Tensor) -> torch.Tensor:
+    """The int32 with the bits of a word in [0, 2**32)."""
+    return torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
+
+
 def _counters(packed: torch.Tensor, correct: torch.Tensor, folded: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
     """The packed counters after one visit, int32."""
     forgotten = FORGOTTEN.of(packed) + (LAST_CORRECT.of(packed) & (1 - correct))
@@ -176,5 +204,4 @@ def _counters(packed: torch.Tensor, correct: torch.Tensor, folded: torch.Tensor,
         | SKIPPED.at(skipped)
     )
     passed_over = packed + SKIPPED.at((skipped < SKIPPED.max).to(torch.int64))
-    word = torch.where(folded, visited, torch.where(finite, packed, passed_over))
-    return torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
+    return _as_int32(torch.where(folded, visited, torch.where(finite, packed, passed_over)))

@@ -15,8 +15,8 @@ from dualfast.ops.step_args import Lines, StepInputs, StepOptions
 _LIBRARY: Any = torch.library.Library("dualfast", "DEF")  # type: ignore[no-untyped-call]
 _SHARED = (
     "Tensor targets, Tensor index, Tensor? weight, Tensor(b!)? lines, Tensor(c!)? status, Tensor(d!)? loss_sums, "
-    "Tensor(e!)? prob_margin_sums, *, int window, int limit, str backend, str reduction, float scale, "
-    "float label_smoothing, int ignore_index, bool by_products"
+    "Tensor(e!)? prob_margin_sums, Tensor(f!)? votes, *, int window, int limit, str backend, str reduction, "
+    "float scale, float label_smoothing, int ignore_index, bool by_products"
 )
 
 _LIBRARY.define(f"step(Tensor logits, {_SHARED}, bool with_grad) -> (Tensor loss, Tensor grad)")
@@ -24,8 +24,8 @@ _LIBRARY.define(f"step_(Tensor(a!) logits, {_SHARED}) -> Tensor")
 
 
 def _lines(state: Any, window: int, limit: int) -> Lines | None:
-    lines, status, loss_sums, prob_margin_sums = state
-    return None if lines is None else Lines(lines, status, loss_sums, prob_margin_sums, window, limit)
+    lines, status, loss_sums, prob_margin_sums, votes = state
+    return None if lines is None else Lines(lines, status, loss_sums, prob_margin_sums, votes, window, limit)
 
 
 def _step(

@@ -1,4 +1,4 @@
-"""What the commands run, score, train and report do.
+"""What the commands run, score, train, report and audit do.
 
 Each step leaves a file or a line of metrics.jsonl when it is complete, and is skipped when that exists: an interrupted
 command continues after its last complete step, and within a training from its latest checkpoint.
@@ -21,8 +21,10 @@ from dualfast.runs.scoring import score as score_seed
 from dualfast.runs.session import RunSession, open_session
 from dualfast.runs.trial import Trial, needs_scores, planned_images, run_trial, train_on_list, trial_of
 from dualfast.scoring.trajectories import import_scores, registered, try_scores
+from dualfast.selection.audit import Audit, audit_table
 from dualfast.selection.select import kept_count
 from dualfast.selection.spec import SelectionSpec
+from dualfast.storage.files import check_folder
 from dualfast.training import models
 
 
@@ -89,6 +91,25 @@ def report(out: str | Path) -> Path:
         columns = {option.name: asked.get(option.name) for option in fields(Columns)}
         train = open_beton(data, **columns) if Path(data).exists() else None
     return write_report(run_dir, train)
+
+
+def audit(path: str | Path, out: str | Path | None) -> tuple[Audit, Path | None]:
+    """Audits the labels of a run directory, by the scores of its first seed, or of a score table; returns the audit and
+    the path of the table written: `out`, else audit.csv of a run directory, else none. ValueError for a directory
+    without scores, and as audit_table()."""
+    if not Path(path).is_dir():
+        found = audit_table(path)
+    else:
+        run_dir = RunDir(path)
+        seeds = run_dir.scored_seeds()
+        if not seeds:
+            raise ValueError(f"{str(path)!r} has no scores; dualfast score --out {path} gathers them")
+        found, out = audit_table(run_dir.scores_path(seeds[0])), out or run_dir.audit_path
+    if out is None:
+        return found, None
+    check_folder(Path(out))
+    found.save(out)
+    return found, Path(out)
 
 
 def _import_scores(config: Scoring) -> None:

@@ -22,7 +22,7 @@ MAY_DIFFER = (
     *("checkpoint_every", "rank_timeout", "skip_bad"),
 )
 MADE_BY_RUNS = (
-    *("metrics.jsonl", "scores*.parquet", "keep-*", "report.html", "model.pt", "checkpoints"),
+    *("metrics.jsonl", "scores*.parquet", "audit*.csv", "keep-*", "report.html", "model.pt", "checkpoints"),
     *("train.beton*", "test.beton*"),
 )
 """What start_over deletes."""
@@ -53,7 +53,7 @@ class RunDir:
         self.config_path, self.metrics_path = self.path / "config.yaml", self.path / "metrics.jsonl"
         self.train_beton, self.test_beton = self.path / "train.beton", self.path / "test.beton"
         self.checkpoints, self.model_path = self.path / "checkpoints", self.path / "model.pt"
-        self.report_path = self.path / "report.html"
+        self.report_path, self.audit_path = self.path / "report.html", self.path / "audit.csv"
         if request is None:
             if not self.config_path.is_file():
                 raise ValueError(

@@ -158,7 +158,7 @@ def _traced(
     if not table.traceable:
         kind = "table with trajectories" if table.trajectories is not None else type(table).__name__
         raise ValueError(f"a {kind} records outside torch.compile; leave the loss out of it")
-    state = (table.lines, table.status, table.loss_sums, table.prob_margin_sums)
+    state = table.as_lines()[:-2]  # without window and limit
     arguments = (logits.detach(), targets, index, weight, *state)
     options = {"window": table.window, "limit": table.limit, "backend": backend, "reduction": reduction}
     options |= {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "by_products": by_products}

@@ -28,6 +28,7 @@ class Scores:
     dual        mean over windows of std * (1 - mean) of the true-class probability (arXiv 2502.06905); high: keep
     dyn_unc     mean over windows of std (arXiv 2306.05175); high: keep
     mean        mean true-class probability over the visits, in [0, 1]
+    last_mean   the same over the last window - 1 visits; low: hard or mislabelled
     aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
     aum_prob    the same of probabilities, in [-1, 1]: what CCS's authors call AUM (arXiv 2210.15809); low: as aum
     el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
@@ -35,6 +36,8 @@ class Scores:
     tdds        moving average of how unevenly the softmax changes from visit to visit (arXiv 2311.13613); high: keep
     forgetting  correct to wrong transitions; a sample never right has its visits + 1 (arXiv 1812.05159); high: keep
     loss        mean cross-entropy over the visits
+    top_other   the class, its label's left out, that most often had the largest logit, if it had it at more than half
+                of the visits (Boyer and Moore's vote), else one that often did; -1 without visits
     visits      how often the sample was seen
     extra       scores registered with dualfast.score, by name; each is also an attribute: scores.NAME
     extra_keep  which end of each of them to keep, "high" or "low"
@@ -45,6 +48,7 @@ class Scores:
     dual: Array
     mean: Array
     dyn_unc: Array | None = None
+    last_mean: Array | None = None
     aum: Array | None = None
     aum_prob: Array | None = None
     el2n: Array | None = None
@@ -52,6 +56,7 @@ class Scores:
     forgetting: Array | None = None
     loss: Array | None = None
     tdds: Array | None = None
+    top_other: np.ndarray[Any, np.dtype[np.int64]] | None = None
     visits: np.ndarray[Any, np.dtype[np.int64]] | None = None
     extra: Mapping[str, Array] = field(default_factory=dict)
     extra_keep: Mapping[str, End] = field(default_factory=dict)
@@ -230,7 +235,12 @@ def check_column(path: str, name: str, kind: Any) -> None:
         raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
-TRACKED = {"loss": "track_loss=True", "aum_prob": "track_aum_prob=True", "tdds": "tdds=n_classes"}
+TRACKED = {
+    "loss": "track_loss=True",
+    "aum_prob": "track_aum_prob=True",
+    "top_other": "track_top_other=True",
+    "tdds": "tdds=n_classes",
+}
 """The columns that a ScoreTable keeps when it is told to, and how."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))
 
@@ -248,18 +258,27 @@ def has_by_products(tails: torch.Tensor) -> bool:
     return not bool(tails[:, layout.MARGIN_SUM].contiguous().view(torch.float32).isnan().any())
 
 
+def tails_of(lines: torch.Tensor, window: int) -> torch.Tensor:
+    """What scores_of() takes of lines (N, words) int32: the sum of each ring, as float32 bits, and the tail, (N, 1 +
+    TAIL_WORDS) int32."""
+    ring = lines[:, : window - 1].contiguous().view(torch.float32).sum(1)
+    return torch.cat([ring.view(torch.int32)[:, None], lines[:, -layout.TAIL_WORDS :]], 1)
+
+
 def scores_of(
     tails: torch.Tensor,
     window: int,
     *,
-    sums: Mapping[str, torch.Tensor] | None = None,
+    beside: Mapping[str, torch.Tensor] | None = None,
     by_products: bool = True,
     **columns: Any,
 ) -> Scores:
-    """Scores from the tails of lines (N, TAIL_WORDS) int32 and the sums beside them (N,), by the names in ops.Lines.
+    """Scores from tails_of() lines (N, 1 + TAIL_WORDS) int32 and what is kept beside them (N,), by the names in
+    ops.Lines.
 
     by_products=False leaves out aum, aum_prob, el2n and entropy. columns: further fields of Scores."""
     words = tails.cpu().contiguous().numpy()
+    ring_sum, words = words[:, 0].copy().view(np.float32).astype(np.float64), words[:, 1:].copy()
     tail = words.view(np.float32).astype(np.float64)
     packed = words[:, layout.COUNTERS].view(np.uint32)
     visits = layout.VISITS.of(packed).astype(np.int64)
@@ -272,11 +291,16 @@ def scores_of(
         columns["aum"] = tail[:, layout.MARGIN_SUM] / seen
         columns["el2n"] = tail[:, layout.EL2N_SUM] / np.minimum(seen, layout.EL2N_VISITS)
         columns["entropy"] = np.where(visits > 0, tail[:, layout.ENTROPY], np.nan)
-    means = {name: value.cpu().numpy().astype(np.float64) / seen for name, value in (sums or {}).items()}
+    kept = {name: value.cpu().numpy() for name, value in (beside or {}).items()}
+    if "votes" in kept:
+        elected = layout.VOTE_CLASS.of(kept.pop("votes").view(np.uint32)).astype(np.int64)
+        columns["top_other"] = np.where(visits > 0, elected, -1)
+    means = {name: sums.astype(np.float64) / seen for name, sums in kept.items()}
     return Scores(
         dual=tail[:, layout.DUAL_SUM] / full,
         dyn_unc=tail[:, layout.STD_SUM] / full,
         mean=tail[:, layout.P_SUM] / seen,
+        last_mean=ring_sum / np.minimum(seen, window - 1),
         forgetting=np.where(visits == 0, np.nan, np.where(ever_correct, forgotten, visits + 1.0)),
         loss=means.get("loss_sums"),
         aum_prob=means.get("prob_margin_sums") if by_products else None,

@@ -19,12 +19,12 @@ from dualfast import ops
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
 from dualfast.ops import layout
 from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
-from dualfast.scoring.scores import Scores, has_by_products
-from dualfast.scoring.table import SUMS, ScoreTable
+from dualfast.scoring.scores import Scores, has_by_products, tails_of
+from dualfast.scoring.table import ScoreTable
 
 WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the prediction
-was correct | logit margin float32 | EL2N and entropy as two float16."""
+was correct | logit margin float32 | EL2N and entropy as two float16. A table that keeps top_other sends a fifth."""
 ROUND_ROWS = 1 << 20  # rows that a rank sends at once, which bounds the memory of an exchange
 FOLD_ROWS = 8192  # observations folded in one call: the kernel's search for duplicates is quadratic in it
 PACK_ROWS = 16384  # observations that wait as the steps left them, until they are packed for the wire
@@ -34,17 +34,18 @@ class ShardedTable(ScoreTable):
     """A ScoreTable over the ranks of torch.distributed: 64 bytes times n_samples / W per rank. DualLoss takes it.
 
     reads "any" (DistributedSampler, Loader(distributed=True), any other): a rank keeps what it observes, and
-    exchange(), called by all ranks once per epoch, sends it to the owners, 16 bytes per sample in all-to-alls of a
-    million rows per rank. Of a sample that occurs twice within an exchange, as in DistributedSampler's padding, one
-    visit counts: the first of the lowest rank in the earliest all-to-all. dual, dyn_unc, mean, aum, forgetting and
-    visits are those of one process with the same visits, bit for bit. EL2N and entropy travel as float16 (relative
-    error 2^-11). The loss and aum_prob follow from p and margin, as ops.observe says.
+    exchange(), called by all ranks once per epoch, sends it to the owners, 16 bytes per sample (20 with top_other) in
+    all-to-alls of a million rows per rank. Of a sample that occurs twice within an exchange, as in
+    DistributedSampler's padding, one visit counts: the first of the lowest rank in the earliest all-to-all. dual,
+    dyn_unc, mean, last_mean, aum, forgetting, top_other and visits are those of one process with the same visits, bit
+    for bit. EL2N and entropy travel as float16 (relative error 2^-11). The loss and aum_prob follow from p and margin,
+    as ops.observe says.
     reads "own": every rank visits only the ids in `owned` (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group; None: the default one. device: where the lines are; it may differ from the
-    logits'. window, epochs, track_loss and track_aum_prob as in ScoreTable; load_parts() restores it on another number
-    of ranks. Not for torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer
-    samples than ranks, for tdds, which needs the probabilities of all classes, and for trajectories.
+    logits'. window, epochs, track_loss, track_aum_prob and track_top_other as in ScoreTable; load_parts() restores it
+    on another number of ranks. Not for torch.compile or CUDA graphs around the loss. ValueError without a process
+    group, for fewer samples than ranks, for tdds, which needs the probabilities of all classes, and for trajectories.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ShardedTable(ScoreTable):
         epochs: int | None = None,
         track_loss: bool = False,
         track_aum_prob: bool = False,
+        track_top_other: bool = False,
         tdds: int | None = None,
         trajectories: bool = False,
         device: str | torch.device = "cpu",
@@ -86,6 +88,7 @@ class ShardedTable(ScoreTable):
             epochs=epochs,
             track_loss=track_loss,
             track_aum_prob=track_aum_prob,
+            track_top_other=track_top_other,
             device=device,
         )
         self.group, self.reads = group, reads
@@ -116,7 +119,7 @@ class ShardedTable(ScoreTable):
         if index.device.type == "cpu":
             _check_ids(index, self.total)
         if self.reads == "any":
-            return None, index, ops.Observations.empty(len(index), index.device)
+            return None, index, ops.Observations.empty(len(index), index.device, top_others=self.votes is not None)
         foreign = index % self.world_size != self.rank
         if index.device.type == "cpu" and bool(foreign.any()):
             stray = int(index[foreign][0])
@@ -138,21 +141,30 @@ class ShardedTable(ScoreTable):
         """Packs the observations of the latest steps for the wire."""
         if not self._observed:
             return
-        index = torch.cat([ids for ids, _ in self._observed])
-        values = torch.cat([seen.values for _, seen in self._observed], 1)
-        flags = torch.cat([seen.flags for _, seen in self._observed])
-        self._observed = []
+        observed, self._observed = self._observed, []
+        index = torch.cat([ids for ids, _ in observed])
+        values = torch.cat([seen.values for _, seen in observed], 1)
+        flags = torch.cat([seen.flags for _, seen in observed])
         bad_targets = (flags & layout.WRONG_TARGET != 0).sum()  # a GPU counts what the CPU raises
         self.status[ops.BAD_TARGET] += bad_targets.to(self.status.device)
         p = torch.where(flags & CORRECT != 0, -values[0], values[0])
         floats = torch.stack([p, values[1]], 1).view(torch.int32)
         halves = torch.stack([values[2], values[3]], 1).half().view(torch.int32)
-        self._packed.append((torch.where(flags & COUNTED != 0, index, -1), torch.cat([floats, halves], 1)))
+        words = [floats, halves]
+        if self.votes is not None:
+            words.append(torch.cat([top for _, seen in observed if (top := seen.top_others) is not None])[:, None])
+        self._packed.append((torch.where(flags & COUNTED != 0, index, -1), torch.cat(words, 1)))
+
+    @property
+    def wire_words(self) -> int:
+        """int32 words of an observation on the wire."""
+        return WIRE_WORDS + (self.votes is not None)
 
     def _pending(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(M,) int64 ids, -1 for rows that are not visits, and (M, 3) int32 values of what waits to be exchanged."""
+        """(M,) int64 ids, -1 for rows that are not visits, and (M, wire_words - 1) int32 values of what waits to be
+        exchanged."""
         self._pack()
-        self._packed = [_joined(self._packed)]
+        self._packed = [_joined(self._packed, self.wire_words - 1)]
         return self._packed[0]
 
     def exchange(self) -> None:
@@ -176,12 +188,12 @@ class ShardedTable(ScoreTable):
         as scores() does."""
         self.exchange()
         by_products = self._check_all()
-        return self._scores_of(self.lines[:, -TAIL_WORDS:], self.sums, by_products)
+        return self._scores_of(tails_of(self.lines, self.window), self.beside, by_products)
 
     def scores(self) -> Scores:
-        """The scores of all samples, on every rank: exchanges what waits and gathers 28 bytes per sample, and 4 each
-        for aum_prob and the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many samples came
-        more than once between exchanges that one must have been forgotten."""
+        """The scores of all samples, on every rank: exchanges what waits and gathers 32 bytes per sample, and 4 each
+        for aum_prob, top_other and the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many
+        samples came more than once between exchanges that one must have been forgotten."""
         gathered = self._gathered(None)
         assert gathered is not None
         return gathered
@@ -193,11 +205,11 @@ class ShardedTable(ScoreTable):
     def _gathered(self, to: int | None) -> Scores | None:
         self.exchange()
         by_products = self._check_all()
-        parts = gather_rows(_with_sums(self.lines[:, -TAIL_WORDS:], self.sums), self.group, to)
+        parts = gather_rows(_joined_columns(tails_of(self.lines, self.window), self.beside), self.group, to)
         if parts is None:
             return None
-        tails, sums = _without_sums(interleaved(parts), self.sums)
-        return self._scores_of(tails, sums, by_products)
+        tails, beside = _split_columns(interleaved(parts), self.beside)
+        return self._scores_of(tails, beside, by_products)
 
     def _check_all(self) -> bool:
         """Raises and warns on every rank for what any rank has counted; returns whether all visits on all ranks had
@@ -237,7 +249,8 @@ class ShardedTable(ScoreTable):
                 raise ValueError(f"the state has {name} {state.get(name)}, this table {own}{way}")
         super().load_state_dict(state)
         self.exchanges = state["exchanges"]
-        self._observed, self._packed = [], [_waiting(state)]
+        ids, values = _waiting(state)
+        self._observed, self._packed = [], [(ids, values[:, : self.wire_words - 1])]
 
 
 def _waiting(state: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -264,12 +277,12 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
         table.check_state(part)
         if (saved := part.get("n_samples", len(part["lines"]))) != n:
             raise ValueError(f"the state has n_samples {saved}, this table {n}")
-    names = [name for name in table.sums if all(name in part for part in parts)]
+    names = [name for name in table.beside if all(name in part for part in parts)]
     none = torch.empty(0, table.lines.shape[1] + len(names), dtype=torch.int32)
     ids, rows = [torch.empty(0, dtype=torch.int64)], [none]
     for part in parts:
         ids.append(torch.arange(part.get("rank", 0), n, part.get("world_size", 1)))
-        rows.append(_with_sums(part["lines"], {name: part[name] for name in names}))
+        rows.append(_joined_columns(part["lines"], {name: part[name] for name in names}))
     whole = torch.zeros(len(table.lines), none.shape[1], dtype=torch.int32)
     filled = torch.zeros(len(whole), dtype=torch.bool)
     for arrived in _send(table, torch.cat(ids), torch.cat(rows)):
@@ -278,13 +291,13 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     if not bool(filled.all()):
         raise ValueError(f"{int((~filled).sum())} samples are in none of the states; give every rank's once")
     waiting = [_waiting(part) for part in parts if "pending_ids" in part]
-    lines, sums = _without_sums(whole, names)
-    state = {name: value for name, value in table.state_dict().items() if name not in SUMS} | sums
+    lines, beside = _split_columns(whole, names)
+    state = {name: value for name, value in table.state_dict().items() if name not in ops.BESIDE} | beside
     state |= {"lines": lines, "by_products": all(part["by_products"] for part in parts)}
     state["status"] = sum((part["status"] for part in parts), torch.zeros(len(ops.STATUS), dtype=torch.int32))
     if len(parts) == 1:  # these are only kept on one process
         state |= {name: parts[0].get(name) for name in ("tdds", "trajectories")}
-    pending = _joined(waiting)
+    pending = _joined(waiting, WIRE_WORDS - 1 + ("votes" in names))
     if isinstance(table, ShardedTable) and table.reads == "any":
         state["exchanges"] = _max_over_ranks(max((part.get("exchanges", 0) for part in parts), default=0), table.group)
         state["pending_ids"], state["pending_values"] = pending
@@ -294,13 +307,13 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
         _deliver(table, *pending)
 
 
-def _joined(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """All (ids, values) as one pair, on the device of the last; those of a checkpoint are in memory."""
+def _joined(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], words: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """All (ids, values) as one pair, values (M, words), on the device of the last; a checkpoint's are in memory."""
     if not pairs:
-        return torch.empty(0, dtype=torch.int64), torch.empty(0, WIRE_WORDS - 1, dtype=torch.int32)
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, words, dtype=torch.int32)
     ids, values = zip(*pairs, strict=True)
     device = ids[-1].device
-    return torch.cat([part.to(device) for part in ids]), torch.cat([part.to(device) for part in values])
+    return torch.cat([part.to(device) for part in ids]), torch.cat([part[:, :words].to(device) for part in values])
 
 
 def _max_over_ranks(value: int, group: Any) -> int:
@@ -324,8 +337,8 @@ def _send(table: ScoreTable, ids: torch.Tensor, rows: torch.Tensor) -> Iterator[
 
 
 def _deliver(table: ScoreTable, ids: torch.Tensor, values: torch.Tensor) -> None:
-    """Folds observations (M, 3) of the samples ids (M,) into their lines, on whichever rank those are; of each sample
-    the first."""
+    """Folds observations (M, 3 or 4) of the samples ids (M,) into their lines, on whichever rank those are; of each
+    sample the first."""
     device = table.lines.device
     first = torch.full((len(table.lines),), 2**31 - 1, dtype=torch.int32, device=device)
     done = 0
@@ -342,21 +355,23 @@ def _deliver(table: ScoreTable, ids: torch.Tensor, values: torch.Tensor) -> None
 
 def _fold(table: ScoreTable, line: torch.Tensor, values: torch.Tensor, new: torch.Tensor) -> None:
     p, margin = values[:, :2].contiguous().view(torch.float32).unbind(1)
-    el2n, entropy = values[:, 2:].contiguous().view(torch.float16).float().unbind(1)
+    el2n, entropy = values[:, 2:3].contiguous().view(torch.float16).float().unbind(1)
     seen = {"p": p.abs(), "margin": margin, "el2n": el2n, "entropy": entropy, "correct": torch.signbit(p)}
+    if table.votes is not None:
+        seen["top_other"] = values[:, 3]
     ops.observe(table.as_lines(), line, counted=new, **seen)
 
 
-def _with_sums(lines: torch.Tensor, sums: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """lines (N, words) int32 and the bits of sums (N,) float32 as further columns."""
-    return torch.cat([lines, *(value.view(torch.int32)[:, None] for value in sums.values())], 1)
+def _joined_columns(lines: torch.Tensor, beside: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """lines (N, words) int32 and the bits of what is beside them, (N,) each, as further columns."""
+    return torch.cat([lines, *(value.view(torch.int32)[:, None] for value in beside.values())], 1)
 
 
-def _without_sums(rows: torch.Tensor, names: Iterable[str]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """What _with_sums() joined: lines (N, words) int32, and the sums by their names."""
+def _split_columns(rows: torch.Tensor, names: Iterable[str]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """What _joined_columns() joined: lines (N, words) int32, and what was beside them by its names in ops.Lines."""
     names = list(names)
     words = rows.shape[1] - len(names)
-    return rows[:, :words], {name: rows[:, words + i].view(torch.float32) for i, name in enumerate(names)}
+    return rows[:, :words], {name: rows[:, words + i].view(ops.BESIDE[name]) for i, name in enumerate(names)}
 
 
 def interleaved(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -14,24 +14,21 @@ import torch
 from dualfast import ops
 from dualfast.ops import layout
 from dualfast.scoring.scores import Scores as Scores
-from dualfast.scoring.scores import has_by_products, scores_of
+from dualfast.scoring.scores import has_by_products, scores_of, tails_of
 from dualfast.scoring.tdds import Tdds
 from dualfast.scoring.trajectories import Trajectories, evaluate
-
-SUMS = ("loss_sums", "prob_margin_sums")
-"""The sums that a table may keep beside its lines, by their names in ops.Lines."""
 
 
 class ScoreTable:
     """The state of N samples while they are scored: 64 bytes each for a window of up to 10 visits.
 
     window J (at least 2): visits in DUAL's sliding window; J > 10 takes longer lines, in multiples of 64 bytes. epochs
-    T: visits after a sample's T-th are not recorded; None: all are, up to 4,095. track_loss and track_aum_prob keep the
-    mean loss and aum_prob too, 4 bytes per sample each. tdds, the number of classes C, keeps that score too, 2 C +
-    4 J bytes per sample; more than tdds_bytes (2 GiB) in all are refused. trajectories keeps p and margin of every
-    visit for the scores registered with dualfast.score: 8 bytes per sample and visit, in a memory-mapped file, which is
-    temporary for True and else at the given path; not under torch.compile or CUDA graphs. Checkpoints contain them.
-    Raises ValueError for sizes that cannot be, among them epochs < window.
+    T: visits after a sample's T-th are not recorded; None: all are, up to 4,095. track_loss, track_aum_prob and
+    track_top_other keep the mean loss, aum_prob and top_other too, 4 bytes per sample each. tdds, the number of classes
+    C, keeps that score too, 2 C + 4 J bytes per sample; more than tdds_bytes (2 GiB) in all are refused. trajectories
+    keeps p and margin of every visit for the scores registered with dualfast.score: 8 bytes per sample and visit, in a
+    memory-mapped file, which is temporary for True and else at the given path; not under torch.compile or CUDA graphs.
+    Checkpoints contain them. Raises ValueError for sizes that cannot be, among them epochs < window.
     """
 
     def __init__(
@@ -42,15 +39,15 @@ class ScoreTable:
         epochs: int | None = None,
         track_loss: bool = False,
         track_aum_prob: bool = False,
+        track_top_other: bool = False,
         tdds: int | None = None,
         tdds_bytes: int = 2**31,
         trajectories: bool | str | os.PathLike[str] = False,
         device: str | torch.device = "cpu",
     ) -> None:
-        lines = ops.Lines.zeros(
-            n_samples, window, epochs, track_loss=track_loss, track_aum_prob=track_aum_prob, device=device
-        )
-        self.lines, self.status, self.loss_sums, self.prob_margin_sums, self.window, self.limit = lines
+        tracked = {"track_loss": track_loss, "track_aum_prob": track_aum_prob, "track_top_other": track_top_other}
+        lines = ops.Lines.zeros(n_samples, window, epochs, device=device, **tracked)
+        self.lines, self.status, self.loss_sums, self.prob_margin_sums, self.votes, self.window, self.limit = lines
         self.epochs = None if epochs is None else self.limit
         self.trajectories = None
         if trajectories:
@@ -82,12 +79,13 @@ class ScoreTable:
 
     def as_lines(self) -> ops.Lines:
         """The lines as the operations take them."""
-        return ops.Lines(self.lines, self.status, self.loss_sums, self.prob_margin_sums, self.window, self.limit)
+        beside = (self.loss_sums, self.prob_margin_sums, self.votes)
+        return ops.Lines(self.lines, self.status, *beside, self.window, self.limit)
 
     @property
-    def sums(self) -> dict[str, torch.Tensor]:
-        """The sums beside the lines that the table keeps, (N,) float32 each, by their names in ops.Lines."""
-        return {name: value for name in SUMS if (value := getattr(self, name)) is not None}
+    def beside(self) -> dict[str, torch.Tensor]:
+        """What the table keeps beside its lines, (N,) each, by their names in ops.Lines."""
+        return {name: value for name in ops.BESIDE if (value := getattr(self, name)) is not None}
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -129,19 +127,19 @@ class ScoreTable:
 
         aum, aum_prob, el2n and entropy are None when a step left them out of some visit (by_products=False)."""
         self._note(ops.check_status(self.as_lines()))
-        tails = self.lines[:, -layout.TAIL_WORDS :]
-        return self._scores_of(tails, self.sums, has_by_products(tails))
+        by_products = has_by_products(self.lines[:, -layout.TAIL_WORDS :])
+        return self._scores_of(tails_of(self.lines, self.window), self.beside, by_products)
 
     def scores_on(self, rank: int) -> Scores | None:
         """The scores; a ShardedTable gives them to `rank` alone, None to the others."""
         return self.scores()
 
-    def _scores_of(self, tails: torch.Tensor, sums: Mapping[str, torch.Tensor], by_products: bool) -> Scores:
-        """Scores from the lines' tails (N, TAIL_WORDS) and the sums beside them (N,)."""
+    def _scores_of(self, tails: torch.Tensor, beside: Mapping[str, torch.Tensor], by_products: bool) -> Scores:
+        """Scores from tails_of() the lines and what is kept beside them (N,)."""
         columns: dict[str, Any] = {"tdds": None if self.tdds is None else self.tdds.scores().cpu().numpy()}
         if self.trajectories is not None:
             columns |= evaluate(*self.trajectories.arrays())
-        return scores_of(tails, self.window, sums=sums, by_products=by_products, **columns)
+        return scores_of(tails, self.window, beside=beside, by_products=by_products, **columns)
 
     def _note(self, status: list[int]) -> None:
         if status[ops.NON_FINITE]:
@@ -154,7 +152,7 @@ class ScoreTable:
         return {
             "lines": self.lines,
             "status": self.status,
-            **{name: getattr(self, name) for name in SUMS},
+            **{name: getattr(self, name) for name in ops.BESIDE},
             "by_products": has_by_products(self.lines[:, -layout.TAIL_WORDS :]),
             "tdds": None if self.tdds is None else self.tdds.state_dict(),
             "trajectories": None if self.trajectories is None else self.trajectories.state_dict(),
@@ -173,6 +171,7 @@ class ScoreTable:
         for name, what, flag in (
             ("loss_sums", "the loss", "track_loss"),
             ("prob_margin_sums", "aum_prob", "track_aum_prob"),
+            ("votes", "top_other", "track_top_other"),
         ):
             if name in state and (state[name] is None) != (getattr(self, name) is None):
                 raise ValueError(f"only one of the state and this table tracks {what}; give {flag} the same value")
@@ -183,17 +182,18 @@ class ScoreTable:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what state_dict() gave; ValueError when its size, window, epochs or kept scores differ. A state of
-        version 0.1 has no aum_prob: the table keeps none from then on."""
+        version 0.1 has no aum_prob and no top_other: the table keeps none from then on."""
         self.check_state(state)
         lines = state["lines"]
         if tuple(lines.shape) != tuple(self.lines.shape):
             raise ValueError(f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}")
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
-        if "prob_margin_sums" not in state:
-            self.prob_margin_sums = None
-        for name, sums in self.sums.items():
-            sums.copy_(state[name])
+        for name, value in self.beside.items():
+            if name in state:
+                value.copy_(state[name])
+            else:
+                setattr(self, name, None)
         tails = self.lines[:, -layout.TAIL_WORDS :]
         if not state["by_products"] and has_by_products(tails):  # version 0.1 noted it nowhere else
             visited = layout.VISITS.of(tails[:, layout.COUNTERS]) > 0

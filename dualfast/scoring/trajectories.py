@@ -7,7 +7,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.config import checked_int
-from dualfast.ops import layout
-from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of
+from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of, tails_of
 from dualfast.user_code import described, import_named
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -229,8 +228,8 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
     """Scores from existing training logs: probs (T, N), the true-class probability of each sample at each epoch.
 
     NaN marks an epoch that missed the sample; visits after a sample's `epochs`-th do not count. A rounding error
-    outside [0, 1] is cut off. Gives dual, dyn_unc, mean, visits and the scores registered with dualfast.score that take
-    p alone; the others need the logits and are None.
+    outside [0, 1] is cut off. Gives dual, dyn_unc, mean, last_mean, visits and the scores registered with
+    dualfast.score that take p alone; the others need the logits and are None.
 
     Raises ValueError for another shape, a probability outside [0, 1], T < window, and for more epochs than samples,
     from 65 epochs on, unless `epochs` is given: it is (N, T), then, and probs.T is meant.
@@ -255,9 +254,9 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
         ops.observe(
             lines, index, p=p, margin=zeros, el2n=zeros, entropy=zeros, correct=wrong, counted=torch.isfinite(p)
         )
-    scores = scores_of(lines.lines[:, -layout.TAIL_WORDS :], lines.window, by_products=False)
+    scores = scores_of(tails_of(lines.lines, lines.window), lines.window, by_products=False)
     extra = evaluate(_by_visit(probs, epochs), None)
-    return Scores(dual=scores.dual, dyn_unc=scores.dyn_unc, mean=scores.mean, visits=scores.visits, **extra)
+    return replace(scores, forgetting=None, **extra)
 
 
 def _probabilities(given: Any) -> NDArray[Any]:

@@ -6,6 +6,7 @@ select     draws it from scores in memory       streaming  from files of any siz
 sharded    from scores over ranks               files      picks the engine for score files
 beta       the Beta density and c_D             draw       the exponential race
 quotas     how many of each class, and which classes lose all their samples
+audit      which labels look wrong, and how many
 
 Every engine gives the same ids for the same spec.
 """

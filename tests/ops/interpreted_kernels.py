@@ -228,9 +228,9 @@ def assert_same_lines(ours: ScoreTable, theirs: ScoreTable) -> None:
     assert torch.equal(ours.lines[:, -1].cpu(), theirs.lines[:, -1])
     floats = [table.lines[:, :-1].cpu().contiguous().view(torch.float32) for table in (ours, theirs)]
     torch.testing.assert_close(floats[0], floats[1], rtol=1e-5, atol=2e-6)
-    assert [*ours.sums] == [*theirs.sums]
-    for name, sums in theirs.sums.items():
-        torch.testing.assert_close(ours.sums[name].cpu(), sums, rtol=1e-5, atol=1e-6, msg=name)
+    assert [*ours.beside] == [*theirs.beside]
+    for name, value in theirs.beside.items():
+        torch.testing.assert_close(ours.beside[name].cpu(), value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("planned", [False, True])
@@ -240,7 +240,7 @@ def test_step_lines_equal_those_of_cpp(
     window: int, shape: Shape, planned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
-    tables = pair(12, window=window, epochs=12, track_loss=True, track_aum_prob=True)
+    tables = pair(12, window=window, epochs=12, track_loss=True, track_aum_prob=True, track_top_other=True)
     seen_by("cpp", tables[0], 15, None, 10, label_smoothing=0.1)
     seen_by("triton", tables[1], 15, shape, 10, label_smoothing=0.1)
     assert_same_lines(tables[1], tables[0])
@@ -255,7 +255,7 @@ def test_step_lines_equal_those_of_cpp(
 @pytest.mark.parametrize(("n_classes", "shape"), [(100, None), (300, None), (9001, None), (9001, Shape(4, 512, 4))])
 def test_step_as_it_is_laid_out(n_classes: int, shape: Shape | None) -> None:
     """The shapes the table picks, and the loop in many rounds: lines, losses and gradient equal those of C++."""
-    tables = pair(12, window=2, track_aum_prob=True)
+    tables = pair(12, window=2, track_aum_prob=True, track_top_other=True)
     seen_by("cpp", tables[0], 3, None, n_classes)
     seen_by("triton", tables[1], 3, shape, n_classes)
     assert_same_lines(tables[1], tables[0])
@@ -268,6 +268,20 @@ def test_step_as_it_is_laid_out(n_classes: int, shape: Shape | None) -> None:
     assert ours[1] is not None
     assert_close(ours[0], torchs[0], truth[0], torch.float32)
     assert_close(ours[1], torchs[1], truth[1], torch.float32)
+
+
+@pytest.mark.parametrize("shape", [Shape(4, 16, 1), Shape(4, 4, 1)])
+def test_ties_among_the_wrong_classes_go_to_the_lowest(shape: Shape) -> None:
+    tables = pair(8, window=2, track_top_other=True)
+    logits, targets = torch.zeros(8, 10), torch.tensor([0, 1, 2, 9, 0, 5, 3, 0])
+    logits[4:, 1:] = float("-inf")  # no wrong class has a finite logit
+    logits[5], logits[5, 5] = float("-inf"), 0.0
+    logits[6, 3] = 1.0
+    logits[7, 8] = 1.0
+    ops.step(logits, targets, torch.arange(8), tables[0].as_lines(), ops.StepOptions(backend="cpp"))
+    run_step(logits, targets, torch.arange(8), tables[1], shape=shape)
+    assert tables[0].scores().top_other.tolist() == [1, 0, 0, 0, 1, 0, 0, 8]  # type: ignore[union-attr]
+    assert_same_lines(tables[1], tables[0])
 
 
 def test_skipped_visits_saturate() -> None:
@@ -301,11 +315,10 @@ def test_bad_rows_are_counted_and_not_recorded(planned: bool, monkeypatch: pytes
 @pytest.mark.parametrize("planned", [False, True])
 def test_a_paused_table_is_left_as_it_is(planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
-    table = ScoreTable(12, window=2, track_loss=True, track_aum_prob=True, device=DEVICE)
+    tracked = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
+    table = ScoreTable(12, window=2, **tracked, device=DEVICE)
     seen_by("triton", table, 1, None, 10)
-    assert table.loss_sums is not None
-    assert table.prob_margin_sums is not None
-    state = (table.lines, table.status, table.loss_sums, table.prob_margin_sums)
+    state = (table.lines, table.status, *table.beside.values())
     before = [part.clone() for part in state]
     logits, targets = batch(10, torch.float32)
     index = torch.arange(ROWS) % 12
@@ -367,8 +380,8 @@ def test_observations_equal_those_of_cpp(shape: Shape, planned: bool, monkeypatc
         logits[4, 0] = float("nan")
         logits[5, targets[5]] = float("-inf")  # p is 0, and yet the visit is skipped
         for with_lines in (False, True):
-            theirs = ops.Observations.empty(ROWS, torch.device("cpu"))
-            ours = ops.Observations.empty(ROWS, torch.device(DEVICE))
+            theirs = ops.Observations.empty(ROWS, torch.device("cpu"), top_others=True)
+            ours = ops.Observations.empty(ROWS, torch.device(DEVICE), top_others=True)
             lines = tables[0].as_lines() if with_lines else None
             ops.step(logits, targets, index, lines, ops.StepOptions(backend="cpp"), observations=theirs)
             run_step(logits, targets, index, tables[1] if with_lines else None, observations=ours)
@@ -379,6 +392,10 @@ def test_observations_equal_those_of_cpp(shape: Shape, planned: bool, monkeypatc
             finite = theirs.values[0, counted].isfinite()
             assert torch.equal(values[0][0].isfinite(), finite)
             torch.testing.assert_close(values[0][:, finite], values[1][:, finite], rtol=1e-5, atol=2e-6)
+            assert ours.top_others is not None
+            assert theirs.top_others is not None
+            tops = ours.top_others.cpu()[counted], theirs.top_others[counted]
+            assert torch.equal(tops[0][finite], tops[1][finite])
     targets[0] = 10
     run_step(logits, targets, index, None, observations=ours)
     assert ours.flags[0] & layout.WRONG_TARGET

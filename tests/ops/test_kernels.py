@@ -68,7 +68,9 @@ def usage(binary: bytes, folder: Path) -> dict[str, int]:
     return {name: int(re.search(rf"{name}:(\d+)", text)[1]) for name in ("REG", "STACK", "LOCAL")}  # type: ignore[index]
 
 
-def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = False, planned: bool = False) -> Any:
+def compiled_step(
+    n_classes: int, dtype: str, arch: int, *, weighted: bool = False, planned: bool = False, voted: bool = False
+) -> Any:
     from dualfast.kernels import step as step_kernels
 
     rows, block, warps = step_kernels.shape_for(n_classes)
@@ -76,10 +78,12 @@ def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = Fal
     pointers |= {"reduced_ptr": "fp32", "lines_ptr": "i32", "status_ptr": "i32"}
     if weighted:
         pointers |= {"weight_ptr": "fp32", "loss_sums_ptr": "fp32", "prob_margin_sums_ptr": "fp32"}
+    if voted:
+        pointers |= {"votes_ptr": "i32"}
     if planned:
         pointers |= {"again_ptr": "i8", "denominator_ptr": "fp32"}
     constants = {"CLASSES": n_classes, "STRIDE": n_classes, "GRAD_STRIDE": n_classes, "MEAN": True, "SMOOTH": weighted}
-    constants |= {"PLANNED": planned, "BY_PRODUCTS": True, "WINDOW": 10, "WORDS": 16, "WIDTH": 16}
+    constants |= {"PLANNED": planned, "BY_PRODUCTS": True, "TOP_OTHER": voted, "WINDOW": 10, "WORDS": 16, "WIDTH": 16}
     constants |= {"ROWS": rows, "BLOCK": block, "SCAN": step_kernels.scan_for(rows), "SUM": 256 * warps}
     return compiled(step_kernels.step_kernel, pointers, constants, arch, warps)
 
@@ -87,8 +91,8 @@ def compiled_step(n_classes: int, dtype: str, arch: int, *, weighted: bool = Fal
 compiles = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 
 
-# The most registers that triton 3.6 or 3.9 needs, and a tenth more. weighted: weights, smoothing, sums beside the lines
-# too.
+# The most registers that triton 3.6 or 3.9 needs, and a tenth more. weighted: weights, smoothing, and what is kept
+# beside the lines too.
 @compiles
 @pytest.mark.parametrize(
     ("n_classes", "dtype", "arch", "weighted", "registers"),
@@ -106,7 +110,7 @@ compiles = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason=
 def test_step_compiles_without_spills(
     n_classes: int, dtype: str, arch: int, weighted: bool, registers: int, tmp_path: Path
 ) -> None:
-    kernel = compiled_step(n_classes, dtype, arch, weighted=weighted)
+    kernel = compiled_step(n_classes, dtype, arch, weighted=weighted, voted=weighted)
     used = usage(kernel.asm["cubin"], tmp_path)
     assert used["STACK"] == used["LOCAL"] == 0
     assert used["REG"] <= registers

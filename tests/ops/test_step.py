@@ -186,7 +186,7 @@ def test_by_products_of_adversarial_rows(level: int, classes: int) -> None:
             rows.append(tie)
     logits = torch.stack(rows)
     n = len(rows)
-    table = ScoreTable(n, track_aum_prob=True)
+    table = ScoreTable(n, track_aum_prob=True, track_top_other=True)
     step(logits, torch.zeros(n, dtype=torch.int64), torch.arange(n), table.as_lines())
     log = [reference.visit(row.double().numpy(), 0) for row in logits]
     assert None not in log
@@ -268,12 +268,13 @@ def test_the_selected_back_end_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def close(table: ScoreTable, want: list[dict[str, float]], logit_scale: float = 1.0) -> None:
     """dual, dyn_unc within 1e-4 relative of float64, counters exactly, sums within float32's rounding."""
     found = table.scores()
-    for name in ("visits", "forgetting"):
+    for name in ("visits", "forgetting", "top_other"):
         np.testing.assert_array_equal(getattr(found, name), [w[name] for w in want], err_msg=name)
     for name, rtol, atol in (
         ("dual", 1e-4, 1e-7),
         ("dyn_unc", 1e-4, 1e-7),
         ("mean", 1e-5, 1e-7),
+        ("last_mean", 1e-5, 1e-7),
         ("aum", 1e-5, 2e-6 * logit_scale),
         ("aum_prob", 1e-5, 1e-6),
         ("el2n", 1e-5, 1e-6),
@@ -288,7 +289,7 @@ def close(table: ScoreTable, want: list[dict[str, float]], logit_scale: float = 
 def test_lines_agree_with_the_reference(backend: str, classes: int, dtype: torch.dtype, window: int) -> None:
     """Adversarial epochs: +-80, equal logits, ties, rows that are not finite, repeats, ignored rows, missed samples."""
     n, epochs = 40, 25
-    table = ScoreTable(n, window=window, epochs=20, track_aum_prob=True)
+    table = ScoreTable(n, window=window, epochs=20, track_aum_prob=True, track_top_other=True)
     labels = batch(n, classes, 9)[1]
     log: list[list[reference.Visit]] = [[] for _ in range(n)]
     skipped = repeated = 0
@@ -346,7 +347,8 @@ def test_repeats_are_counted_exactly(rows: int, spacing: int) -> None:
 
 def table_quiet(table: ScoreTable) -> ScoreTable:
     """The same table, without its warning of skipped visits."""
-    quiet = ScoreTable(table.n_samples, window=table.window, epochs=table.epochs, track_aum_prob=True)
+    tracked = {"track_aum_prob": True, "track_top_other": True}
+    quiet = ScoreTable(table.n_samples, window=table.window, epochs=table.epochs, **tracked)
     quiet.load_state_dict(table.state_dict() | {"status": torch.zeros_like(table.status)})
     return quiet
 
@@ -367,14 +369,15 @@ def test_by_products_can_be_left_out(backend: str) -> None:
 @pytest.mark.parametrize("classes", [10, 300])
 def test_observations_are_what_the_lines_get(backend: str, classes: int) -> None:
     """With lines and without; ignored, repeated, skipped and late rows; folding them gives the lines, bit for bit."""
-    table, folded, n = ScoreTable(12, window=2, epochs=2), ScoreTable(12, window=2, epochs=2), 16
+    table, folded = (ScoreTable(12, window=2, epochs=2, track_top_other=True) for _ in range(2))
+    n = 16
     for epoch in range(3):
         logits, targets = batch(n, classes, epoch)
         index = torch.cat([torch.arange(12), torch.arange(4)])
         targets[1], targets[2] = -100, 0
         logits[2, 1] = float("nan")
         logits[3, targets[3]] = float("-inf")  # p is 0, and yet the visit is skipped
-        alone, beside = (ops.Observations.empty(n, logits.device) for _ in range(2))
+        alone, beside = (ops.Observations.empty(n, logits.device, top_others=True) for _ in range(2))
         step(logits, targets, index, None, backend=backend, observations=alone)
         step(logits, targets, index, table.as_lines(), backend=backend, observations=beside)
         kept = targets != -100
@@ -390,19 +393,68 @@ def test_observations_are_what_the_lines_get(backend: str, classes: int) -> None
                 assert (p, margin) == pytest.approx((want.p, want.margin), rel=1e-5, abs=1e-6)
                 assert (el2n, entropy) == pytest.approx((want.el2n, want.entropy), rel=1e-5, abs=2e-6)
                 assert bool(seen.flags[row] & layout.CORRECT) == want.correct
+                assert seen.top_others is not None
+                assert seen.top_others[row] == want.top_other
         assert not (alone.flags & layout.FOLDED).any()
         late = 0 if epoch == 2 else 1  # the limit is two visits
         visited = (beside.flags & layout.FOLDED != 0).nonzero()[:, 0].tolist()
         assert visited == ([row for row in range(n) if first[row] and row not in (2, 3)] if late else [])
         names = ("p", "margin", "el2n", "entropy")
         parts = dict(zip(names, alone.values, strict=True)) | {"correct": alone.flags & layout.CORRECT != 0}
+        parts["top_other"] = alone.top_others
         ops.observe(folded.as_lines(), index, counted=alone.flags & layout.COUNTED != 0, **parts)
         if backend == "cpp":
             assert torch.equal(table.lines, folded.lines)
             assert torch.equal(table.status, folded.status)
+        assert torch.equal(table.votes, folded.votes)
     with table.paused():
         step(logits, targets, index, table.as_lines(), backend=backend, observations=beside)
     assert not (beside.flags & layout.COUNTED).any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_votes_hold_any_class_and_every_visit(backend: str) -> None:
+    """The last class that fits, whose vote sets the sign bit, for as many visits as are counted; one class more is
+    refused."""
+    classes = layout.VOTE_CLASS.max + 1
+    table = ScoreTable(1, window=2, track_top_other=True)
+    logits, here = torch.zeros(1, classes), torch.zeros(1, dtype=torch.int64)
+    logits[0, -1] = 1.0
+    for _ in range(2):
+        step(logits, here, here, table.as_lines(), backend=backend, by_products=False)
+    assert table.scores().top_other == [classes - 1]
+    assert table.votes is not None
+    table.votes[:] += layout.MAX_VISITS - 3
+    table.lines[:, -1] += layout.MAX_VISITS - 3
+    logits[0, 5] = 2.0
+    step(logits, here, here, table.as_lines(), backend=backend)
+    assert layout.VOTE_COUNT.of(int(table.votes[0])) == layout.MAX_VISITS - 2
+    assert table.scores().top_other == [classes - 1]
+    with pytest.raises(ValueError, match="1048577 classes and top_other tells at most 1048576 apart"):
+        step(torch.zeros(1, classes + 1), here, here, table.as_lines(), backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("classes", [1, 2, 10, 300])
+def test_votes_start_with_the_lowest_wrong_class(backend: str, classes: int) -> None:
+    """Where no wrong class has a finite logit, and in a tie."""
+    table = ScoreTable(3, window=2, track_top_other=True)
+    logits = torch.full((3, classes), -math.inf)
+    logits[0, 0] = logits[1, -1] = 0.0
+    logits[2] = 1.0
+    step(logits, torch.tensor([0, classes - 1, 0]), torch.arange(3), table.as_lines(), backend=backend)
+    lowest = min(1, classes - 1)
+    np.testing.assert_array_equal(table.scores().top_other, [lowest, 0, lowest])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("classes", [10, 300])
+def test_votes_are_read_before_the_gradient_overwrites_the_logits(backend: str, classes: int) -> None:
+    over, apart = (ScoreTable(20, window=2, track_top_other=True) for _ in range(2))
+    for table, inplace in ((over, True), (apart, False)):
+        logits, targets = batch(20, classes, 3)
+        step(logits, targets, torch.arange(20), table.as_lines(), backend=backend, inplace=inplace)
+    np.testing.assert_array_equal(over.scores().top_other, apart.scores().top_other)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -427,7 +479,8 @@ def test_any_number_of_threads_gives_the_same_lines(threads: int) -> None:
 
 
 def test_observe_is_the_same_line_update() -> None:
-    direct, foreign = (ScoreTable(30, window=4, track_loss=True, track_aum_prob=True) for _ in range(2))
+    tracked = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
+    direct, foreign = (ScoreTable(30, window=4, **tracked) for _ in range(2))
     for epoch in range(9):
         logits, targets = batch(30, 5, epoch)
         step(logits, targets, torch.arange(30), direct.as_lines())
@@ -440,7 +493,11 @@ def test_observe_is_the_same_line_update() -> None:
             el2n=torch.tensor([v.el2n for v in seen if v], dtype=torch.float32),
             entropy=torch.tensor([v.entropy for v in seen if v], dtype=torch.float32),
             correct=torch.tensor([v.correct for v in seen if v]),
+            top_other=torch.tensor([v.top_other for v in seen if v], dtype=torch.int32),
         )
+    with pytest.raises(ValueError, match="top_other is missing"):
+        ops.observe(foreign.as_lines(), torch.arange(1), **dict.fromkeys(("p", "margin", "el2n", "entropy", "correct")))
+    assert torch.equal(direct.votes, foreign.votes)
     a, b = direct.scores(), foreign.scores()
     for name in ("dual", "dyn_unc", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "loss", "visits"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-5, atol=1e-6, err_msg=name)

@@ -20,6 +20,7 @@ from dualfast import DualLoss, ScoreTable, dual_loss, ops, reference
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
 FEATURES, CLASSES = 12, 10
+EVERYTHING = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
 
 
 def batch(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -161,7 +162,8 @@ def test_inplace_is_noticed_by_who_needs_the_logits() -> None:
 
 @pytest.mark.parametrize("backend", ["cpp", "torch"])
 def test_without_by_products_their_scores_are_none(backend: str) -> None:
-    lean, full = (ScoreTable(20, window=2, track_aum_prob=True) for _ in range(2))
+    tracked = {"track_aum_prob": True, "track_top_other": True}
+    lean, full = (ScoreTable(20, window=2, **tracked) for _ in range(2))
     for seed in range(3):
         inputs, targets, index = batch(20, seed)
         for table in (lean, full):
@@ -169,7 +171,8 @@ def test_without_by_products_their_scores_are_none(backend: str) -> None:
     found, want = lean.scores(), full.scores()
     assert found.aum is found.aum_prob is found.el2n is found.entropy is None
     np.testing.assert_allclose(found.dual, want.dual, rtol=1e-6)
-    again = ScoreTable(20, window=2, track_aum_prob=True)
+    np.testing.assert_array_equal(found.top_other, want.top_other)
+    again = ScoreTable(20, window=2, **tracked)
     again.load_state_dict(lean.state_dict())
     assert again.scores().aum is None
     # One batch without them among batches with them is enough, unless none of it was recorded.
@@ -208,7 +211,7 @@ def compiled(compiler: str, dtype: torch.dtype, tolerance: float, **options: Any
     ends = []
     for compile_it in (False, True):
         torch.compiler.reset()
-        model, table = layer(), ScoreTable(30, window=2, track_loss=True, track_aum_prob=True)
+        model, table = layer(), ScoreTable(30, window=2, **EVERYTHING)
         criterion = DualLoss(table, weight=weight, label_smoothing=0.1, **options)
 
         def step(
@@ -226,8 +229,8 @@ def compiled(compiler: str, dtype: torch.dtype, tolerance: float, **options: Any
     for eager, ours in zip(ends[0][:2], ends[1][:2], strict=True):
         torch.testing.assert_close(ours, eager, rtol=tolerance, atol=tolerance)
     assert torch.equal(ends[0][2].lines, ends[1][2].lines)
-    for name, sums in ends[0][2].sums.items():
-        torch.testing.assert_close(ends[1][2].sums[name], sums, rtol=0, atol=0, equal_nan=True, msg=name)
+    for name, value in ends[0][2].beside.items():
+        torch.testing.assert_close(ends[1][2].beside[name], value, rtol=0, atol=0, equal_nan=True, msg=name)
     assert recorded(ends[1][2]) == [3] * 30
 
 
@@ -249,9 +252,9 @@ def test_compiles_with_inductor() -> None:
 
 def test_the_operator_is_declared_as_it_behaves() -> None:
     """torch's own check of schema, mutation and fake tensors."""
-    table = ScoreTable(6, window=2, track_loss=True, track_aum_prob=True)
+    table = ScoreTable(6, window=2, **EVERYTHING)
     inputs, targets, index = batch(6)
-    state = (table.lines, table.status, table.loss_sums, table.prob_margin_sums)
+    state = (table.lines, table.status, *table.beside.values())
     options: dict[str, Any] = {"window": 2, "limit": 99, "backend": "auto", "reduction": "mean", "scale": 1.0}
     options |= {"label_smoothing": 0.1, "ignore_index": -100, "by_products": True}
     tests = ("test_schema", "test_faketensor")

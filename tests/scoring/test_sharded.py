@@ -20,8 +20,10 @@ from dualfast.selection import beta
 from dualfast.selection.sharded import select as select_sharded
 
 N, CLASSES, EPOCHS, BATCH = 211, 5, 14, 16
-EXACT = ("visits", "forgetting", "dual", "dyn_unc", "mean", "aum")
+EXACT = ("visits", "forgetting", "dual", "dyn_unc", "mean", "last_mean", "aum", "top_other")
 HALF = 2.0**-11
+TRACKED: dict[str, Any] = {"window": 4, "epochs": 12, "track_loss": True, "track_aum_prob": True}
+TRACKED |= {"track_top_other": True}
 METHODS = ("dual+beta", "random", "dual", "forgetting", "aum", "mean")
 
 
@@ -42,7 +44,7 @@ def visit(table: ScoreTable, ids: torch.Tensor, epoch: int) -> None:
 
 
 def on_one_process(n: int = N) -> ScoreTable:
-    table = ScoreTable(n, window=4, epochs=12, track_loss=True, track_aum_prob=True)
+    table = ScoreTable(n, **TRACKED)
     for epoch in range(EPOCHS):
         visit(table, torch.arange(n), epoch)
     return table
@@ -66,7 +68,7 @@ def score_and_select() -> dict[str, Any]:
     one = expected.scores()
 
     # Any sampler, its padding left out; the middle of an epoch saved and restored.
-    table = ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True)
+    table = ShardedTable(N, **TRACKED)
     assert table.lines.nbytes == 64 * len(range(rank, N, size))
     sampler: DistributedSampler[int] = DistributedSampler(range(N), shuffle=True, seed=1)  # type: ignore[arg-type]
     sent = []
@@ -84,19 +86,19 @@ def score_and_select() -> dict[str, Any]:
         if epoch == 5:
             saved = io.BytesIO()
             torch.save(table.state_dict(), saved)
-            table = ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True)
+            table = ShardedTable(N, **TRACKED)
             table.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
         visit(table, ids[20:], epoch)
         sent.clear()
         table.exchange()
-        assert sum(sent) <= 16 * len(sampler) + 8 * size, sent
+        assert sum(sent) <= 20 * len(sampler) + 8 * size, sent
     dist.all_to_all_single = all_to_all
     same(table.scores(), one, half=True)
     on_last = table.scores_on(size - 1)
     assert (on_last is None) == (rank != size - 1)
 
     # Ranks that visit what they own: every bit.
-    own = ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True, reads="own")
+    own = ShardedTable(N, **TRACKED, reads="own")
     mine = PrunedSampler(own.owned, seed=3)
     for epoch in range(EPOCHS):
         mine.set_epoch(epoch)
@@ -192,8 +194,7 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
         dist.barrier()
         if me >= size:
             continue
-        options: dict[str, Any] = {"window": 4, "epochs": 12, "track_loss": True, "track_aum_prob": True}
-        table = ScoreTable(N, **options) if size == 1 else ShardedTable(N, group=groups[size], **options)
+        table = ScoreTable(N, **TRACKED) if size == 1 else ShardedTable(N, group=groups[size], **TRACKED)
         if stage:
             before = CHAIN[stage - 1]
             paths = [folder / f"{stage - 1}-{rank}" for rank in range(before) if rank * size // before == me]
@@ -210,13 +211,14 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
         torch.save(table.state_dict(), folder / f"{stage}-{me}")
     same(table.scores(), expected.scores(), half=True)
 
-    # States of 0.1 have no aum_prob.
+    # States of 0.1 have neither aum_prob nor top_other, and 16 bytes for each visit that waits.
     parts = [torch.load(folder / f"1-{rank}", weights_only=True) for rank in range(2)]
     for old in parts:
-        del old["prob_margin_sums"]
-    early = ScoreTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True)
+        del old["prob_margin_sums"], old["votes"]
+        old["pending_values"] = old["pending_values"][:, :3]
+    early = ScoreTable(N, **TRACKED)
     load_parts(early, parts)
-    assert early.scores().aum_prob is None
+    assert early.scores().aum_prob is early.scores().top_other is None
     assert early.scores().loss is not None
 
     # What cannot be put together is refused.
@@ -226,13 +228,14 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
         (part | {"window": 5}, "window 5, this table 4"),
         (part | {"loss_sums": None}, "track_loss"),
         (part | {"prob_margin_sums": None}, "track_aum_prob"),
+        (part | {"votes": None}, "track_top_other"),
     ):
         with pytest.raises(ValueError, match=message):
-            load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True), [wrong])
+            load_parts(ScoreTable(N, **TRACKED), [wrong])
     with pytest.raises(ValueError, match="105 samples are in none of the states"):
-        load_parts(ScoreTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True), [part])
+        load_parts(ScoreTable(N, **TRACKED), [part])
     with pytest.raises(ValueError, match=r"world_size 2, this table 4; load_parts\(\) takes"):
-        ShardedTable(N, window=4, epochs=12, track_loss=True, track_aum_prob=True).load_state_dict(part)
+        ShardedTable(N, **TRACKED).load_state_dict(part)
     with pytest.raises(ValueError, match=r"tdds is 5.*ScoreTable\(tdds=\.\.\.\)"):
         ShardedTable(N, tdds=5)
 

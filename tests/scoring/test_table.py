@@ -49,7 +49,8 @@ def test_what_was_never_seen_is_nan() -> None:
     assert scores.visits.tolist() == [0, 0, 0]
     for name in ("dual", "dyn_unc", "mean", "aum", "el2n", "entropy", "forgetting"):
         assert np.isnan(getattr(scores, name)).all(), name
-    assert scores.loss is None
+    assert scores.loss is scores.top_other is None
+    assert ScoreTable(3, track_top_other=True).scores().top_other.tolist() == [-1, -1, -1]  # type: ignore[union-attr]
 
 
 def test_visits_stop_counting_before_they_overflow() -> None:
@@ -65,14 +66,15 @@ def test_visits_stop_counting_before_they_overflow() -> None:
 
 
 def test_state_goes_through_a_weights_only_file() -> None:
-    table = filled(window=3, epochs=5, track_loss=True, track_aum_prob=True)
+    tracked = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
+    table = filled(window=3, epochs=5, **tracked)
     file = io.BytesIO()
     torch.save(table.state_dict(), file)
     file.seek(0)
-    again = ScoreTable(20, window=3, track_loss=True, track_aum_prob=True)
+    again = ScoreTable(20, window=3, **tracked)
     again.load_state_dict(torch.load(file, weights_only=True))
     a, b = table.scores(), again.scores()
-    for name in ("dual", "mean", "aum_prob", "loss", "visits"):
+    for name in ("dual", "mean", "aum_prob", "loss", "top_other", "visits"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
@@ -84,6 +86,7 @@ def test_state_goes_through_a_weights_only_file() -> None:
         ({"n_samples": 20, "window": 3, "epochs": 9}, "epochs None, this table 9"),
         ({"n_samples": 20, "window": 3, "epochs": None, "track_loss": True}, "tracks the loss; give track_loss"),
         ({"n_samples": 20, "window": 3, "track_aum_prob": True}, "tracks aum_prob; give track_aum_prob"),
+        ({"n_samples": 20, "window": 3, "track_top_other": True}, "tracks top_other; give track_top_other"),
     ],
 )
 def test_state_of_another_table_is_refused(other: dict[str, Any], words: str) -> None:
@@ -93,22 +96,22 @@ def test_state_of_another_table_is_refused(other: dict[str, Any], words: str) ->
 
 def test_a_state_of_version_01_has_no_aum_prob() -> None:
     state = filled(window=3).state_dict()
-    del state["prob_margin_sums"]
-    table = ScoreTable(20, window=3, track_aum_prob=True)
+    del state["prob_margin_sums"], state["votes"]
+    table = ScoreTable(20, window=3, track_aum_prob=True, track_top_other=True)
     table.load_state_dict(state)
     DualLoss(table).observe(torch.zeros(20, 4), torch.zeros(20, dtype=torch.int64), torch.arange(20))
     scores = table.scores()
     assert scores.aum is not None
-    assert scores.aum_prob is None
+    assert scores.aum_prob is scores.top_other is None
 
 
 def test_scores_go_through_parquet(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    scores = filled(track_aum_prob=True).scores()
+    scores = filled(track_aum_prob=True, track_top_other=True).scores()
     path = tmp_path / "scores.parquet"
     scores.save(path, labels=np.arange(20) % 4, fingerprint="abc")
     again = Scores.load(path, fingerprint="abc")
-    for name in ("dual", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "visits"):
+    for name in ("dual", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "top_other", "visits"):
         np.testing.assert_array_equal(getattr(scores, name), getattr(again, name))
     about = Scores.about(path)
     assert (about["fingerprint"], about["n_samples"], about["labels"].tolist()) == ("abc", 20, [0, 1, 2, 3] * 5)

@@ -154,7 +154,7 @@ def test_columns_go_through_parquet(tmp_path: Path) -> None:
     again = Scores.load(tmp_path / "scores.parquet")
     np.testing.assert_array_equal(again.mean_p, scores.mean_p)
     assert again.extra_keep == {"mean_p": "low"}
-    assert list(again.columns) == ["dual", "mean", "dyn_unc", "visits", "mean_p"]
+    assert list(again.columns) == ["dual", "mean", "dyn_unc", "last_mean", "visits", "mean_p"]
     with pytest.raises(AttributeError, match=r"Scores has no 'other'; it has dual.*mean_p"):
         _ = again.other
 
