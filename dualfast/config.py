@@ -304,10 +304,20 @@ def columns_of(config: Columns) -> dict[str, Any]:
 class Reading(Columns):
     """How a data set is read."""
 
+    labels: str | None = None
+    """A table of the files in the folder of images and their labels: .csv, .tsv or .txt."""
+    follow_links: bool = False
+    """Follow links that lead out of the folder of the data."""
+
 
 def reading_of(config: Reading) -> Reading:
     """The fields of Reading alone."""
     return Reading(**{option.name: getattr(config, option.name) for option in fields(Reading)})
+
+
+def reading_of_test(config: Data) -> Reading:
+    """The same, for the test images."""
+    return replace(reading_of(config), labels=config.test_labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,9 +344,13 @@ class Data(Storing):
     """What is read, and where the results go."""
 
     group: ClassVar = "data"
-    data: str = field(default="digits", metadata=DATA_HELP)
-    test: str | None = None
-    """Test images, in any of these forms; digits, CIFAR archives and folders with train and val or test need none."""
+    data: str | tuple[str, ...] = field(default="digits", metadata=DATA_HELP)
+    test: str | tuple[str, ...] | None = None
+    """Test images, in any of these forms; data that hold train and val, or test, need none."""
+    test_fraction: float | None = None
+    """Hold out this fraction of each class for testing, where the data have no test images."""
+    test_labels: str | None = None
+    """The same as --labels, of the test images."""
     out: str | None = None
     """Run directory; None: runs/<name of the data>."""
     rewrite: bool = False
@@ -344,7 +358,14 @@ class Data(Storing):
 
     def check(self) -> None:
         for name, value in (("data", self.data), ("test", self.test), ("out", self.out)):
-            _require(value != "", f'{name} is an empty path (""); was a shell variable unset?')
+            empty = value == "" or (isinstance(value, tuple) and (not value or "" in value))
+            _require(not empty, f'{name} is an empty path (""); was a shell variable unset?')
+        fraction = self.test_fraction
+        _require(fraction is None or 0 < fraction < 1, f"test_fraction is {fraction}; give a fraction in (0, 1)")
+        _require(
+            fraction is None or self.test is None,
+            f"test_fraction is {fraction}, and test {self.test!r} names the test images; leave one out",
+        )
         if self.max_size is not None:
             checked_int("max_size", self.max_size, MIN_SIZE)
 

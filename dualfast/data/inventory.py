@@ -52,6 +52,9 @@ class Files:
         names = self.names.take(at).to_pylist()
         return list(zip(names, self.sizes[at].tolist(), self.times[at].tolist(), strict=True))
 
+    def slice(self, begin: int, end: int) -> Files:
+        return Files(self.names.slice(begin, end - begin), self.sizes[begin:end], self.times[begin:end])
+
     def __len__(self) -> int:
         return len(self.sizes)
 

@@ -9,12 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from dualfast.comm.ranks import Ranks
-from dualfast.config import Data, columns_of, reading_of, storing_of
+from dualfast.config import Data, Reading, columns_of, reading_of, reading_of_test, storing_of
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
 from dualfast.data.images import decode
-from dualfast.data.sources import Source
+from dualfast.data.inventory import Files, changes, some
+from dualfast.data.sources import Source, Where
 from dualfast.runs.classes import class_names_of, match
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
@@ -26,10 +27,17 @@ TryModel = Callable[[int, tuple[int, int] | None], None]
 def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> None:
     """Compares the data with what the run directory's images were written from. Where they have changed: ValueError
     that says what, or with config.rewrite a run directory that starts over."""
+    by_source: dict[Where, list[Path]] = {}  # a test part that is held out is of the same source
+    try:
+        for path, source in _paths(config, run_dir).items():
+            by_source.setdefault(source, []).append(path)
+    except Exception:
+        run_dir.withdraw()
+        raise
     changed = [
-        f"{source}: {change}"
-        for path, source in _paths(config, run_dir).items()
-        if path.exists() and (change := _changes(path, source, progress))
+        f"{_text(source)}: {change}"
+        for source, paths in by_source.items()
+        if all(path.exists() for path in paths) and (change := _changes(paths, source, config, run_dir, progress))
     ]
     if not changed:
         return
@@ -57,7 +65,7 @@ def open_datasets(
 
     def prepare() -> None:
         try:
-            _write_missing(paths, config, progress, try_model, needs_test)
+            _write_missing(paths, config, run_dir, progress, try_model, needs_test)
         except Exception:
             run_dir.withdraw()
             raise
@@ -74,57 +82,109 @@ def open_datasets(
     return train, test
 
 
-def _paths(config: Data, run_dir: RunDir) -> dict[Path, str]:
+def _paths(config: Data, run_dir: RunDir) -> dict[Path, Where]:
     """The source of the training images, and of the test images if there are any, by the path of their .beton."""
     train, test = sources.splits(config.data, config.test)
+    if config.test_fraction is not None:
+        if test is not None:
+            raise ValueError(
+                f"test_fraction is {config.test_fraction}, and {_text(config.data)} has test images: {_text(test)}; "
+                "leave test_fraction out, or give the training images alone"
+            )
+        if is_beton(train):
+            raise ValueError(
+                f"test_fraction is {config.test_fraction}, which is for data that are still to be written; {train} is "
+                "a .beton: give what it was made of, or its test images with --test"
+            )
+        test = train
     return {run_dir.train_beton: train} | ({} if test is None else {run_dir.test_beton: test})
 
 
-def _changes(path: Path, source: str, progress: Progress) -> str | None:
-    """What differs between the files that the .beton at `path` was written from and the source as it is now."""
-    if source.endswith(".beton"):
+def is_beton(source: Where) -> bool:
+    return isinstance(source, str) and source.endswith(".beton")
+
+
+def _text(source: Where) -> str:
+    return source if isinstance(source, str) else some(source, 2)
+
+
+def _reading(path: Path, config: Data, run_dir: RunDir) -> Reading:
+    """How the source of the .beton at `path` is read."""
+    own = path == run_dir.train_beton or config.test_fraction is not None
+    return reading_of(config) if own else reading_of_test(config)
+
+
+def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, progress: Progress) -> str | None:
+    """What differs between the files that the .betons at `paths` were written from and the source as it is now."""
+    if is_beton(source):
         return None
-    written = beton.open_beton(path)
-    if written.names is None or not len(written.names.files):
+    written = [names.files for path in paths if (names := beton.open_beton(path).names) is not None]
+    before = sum(written, Files.none())
+    if len(written) < len(paths) or not len(before):
         return None
-    now = sources.files_of(source)
+    now = sources.files_of(source, _reading(paths[0], config, run_dir))
     if len(now) and (now.sizes < 0).all():
-        progress.say(f"{source} is not there any more; using {path}, which was written from it")
+        where = ", ".join(map(str, paths))
+        progress.say(f"{_text(source)} is not there any more; using {where}, which was written from it")
         return None
-    return written.changes_since(now)
+    return changes(before, now) if len(now) else None
 
 
 def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:
     return ValueError(f"{what}: {count} images for {ranks.size} processes; start at most one process per image")
 
 
-def _open_beton(path: Path, source: str, config: Data) -> Beton:
+def _open_beton(path: Path, source: Where, config: Data) -> Beton:
     """The source itself if it is a .beton, else the .beton at `path`, which was written from it."""
-    if not source.endswith(".beton"):
+    if not is_beton(source):
         return beton.open_beton(path)
     columns = {name: value for name, value in columns_of(config).items() if value is not None}
-    opened = beton.open_beton(source, **columns)
+    opened = beton.open_beton(str(source), **columns)
     opened.check_columns()
     return opened
 
 
+def _open_parts(
+    paths: dict[Path, Where], config: Data, run_dir: RunDir, progress: Progress
+) -> dict[Path, Beton | Source]:
+    """Each part of the data as the .beton that it is or was written to, or as the source that is still to be
+    written."""
+    missing = {path: source for path, source in paths.items() if not is_beton(source) and not path.exists()}
+    parts: dict[Path, Beton | Source] = {}
+    if config.test_fraction is not None and missing:
+        source = next(iter(missing.values()))
+        progress.step(f"reading {_text(source)}")
+        held_out = sources.hold_out(sources.open_source(source, reading_of(config)), config.test_fraction)
+        parts = {path: part for path, part in zip(paths, held_out, strict=True) if path in missing}
+    for path, source in paths.items():
+        if path not in missing:
+            parts[path] = _open_beton(path, source, config)
+        elif path not in parts:
+            progress.step(f"reading {_text(source)}")
+            reading = _reading(path, config, run_dir)
+            parts[path] = sources.open_source(source, reading, is_test=path == run_dir.test_beton)
+    return {path: parts[path] for path in paths}
+
+
 def _write_missing(
-    paths: dict[Path, str], config: Data, progress: Progress, try_model: TryModel, needs_test: bool
+    paths: dict[Path, Where],
+    config: Data,
+    run_dir: RunDir,
+    progress: Progress,
+    try_model: TryModel,
+    needs_test: bool,
 ) -> None:
     """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
-    parts: dict[Path, Beton | Source] = {}
-    for path, source in paths.items():
-        if source.endswith(".beton") or path.exists():
-            parts[path] = _open_beton(path, source, config)
-        else:
-            progress.step(f"reading {source}")
-            parts[path] = sources.open_source(source, reading_of(config), is_test=bool(parts))
+    parts = _open_parts(paths, config, run_dir, progress)
     train, *test = parts
     if needs_test and not test:
-        raise ValueError(f"data {config.data!r} has no test images; name them with --test PATH")
+        raise ValueError(
+            f"data {_text(config.data)!r} has no test images with classes; name them with --test PATH, or hold some "
+            "out with --test-fraction 0.1"
+        )
     _check_labels(parts[train])
     for path in test:
-        parts[path] = _with_classes_of(parts[train], parts[path], paths[path], progress)
+        parts[path] = _with_classes_of(parts[train], parts[path], _text(paths[path]), progress)
     try_model(len(class_names_of(parts[train])), _image_size(parts[train], config))
     for path, part in parts.items():
         if isinstance(part, Source):

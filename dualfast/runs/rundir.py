@@ -4,6 +4,7 @@ the report."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -173,8 +174,10 @@ def _meant(asked: dict[str, Any], key: str) -> Any:
 
 def out_of(config: Data) -> str:
     """The path of a configuration's run directory: config.out, or runs/<name of the data>."""
-    name = os.path.basename(os.path.abspath(config.data)).lstrip(".").partition(".")[0]
-    return config.out or f"runs/{valid_text(name)}"
+    first = config.data if isinstance(config.data, str) else config.data[0]
+    name = os.path.basename(os.path.abspath(first)).lstrip(".").partition(".")[0]
+    plain = re.sub(r"[*?\[\]{}]", "", name).strip("-_") or "data"  # of a pattern
+    return config.out or f"runs/{valid_text(plain)}"
 
 
 def request_of(config: Data) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from data_sets import class_folders, jpeg
 from ffcv_files import ffcv_file
 
 from dualfast import cli
-from dualfast.config import RunConfig, TrainConfig
+from dualfast.config import RunConfig, ScoreConfig, TrainConfig
 from dualfast.data import beton
 from dualfast.runs import commands, session
 from dualfast.runs.progress import NullProgress
@@ -143,6 +143,61 @@ def test_the_background_belongs_to_the_run(photos: Path) -> None:
         run(photos, background="black")
 
 
+def test_a_fraction_may_be_held_out_for_testing(photos: Path) -> None:
+    train = str(photos / "train")
+    with pytest.raises(ValueError, match=r"has no test images with classes; .* --test-fraction 0\.1"):
+        run(photos, data=train)
+    with pytest.raises(ValueError, match=r"test_fraction is 0\.25, and .*photos has test images: .*val; leave"):
+        run(photos, test_fraction=0.25)
+    said = run(photos, data=train, test_fraction=0.25)
+    assert f"{train} without 0.25 of each class: 12 images in 2 classes of 6" in said
+    assert f"{train}, 0.25 of each class, by seed 0: 4 images in 2 classes of 2" in said
+    run_dir = photos.parent / "run"
+    parts = [beton.open_beton(run_dir / f"{part}.beton").names for part in ("train", "test")]
+    names = [set(part.column.to_pylist()) for part in parts if part is not None]
+    assert not names[0] & names[1]
+    assert len(names[0] | names[1]) == 16
+    assert "test_fraction: 0.25" in (run_dir / "config.yaml").read_text()
+    run(photos, data=train, test_fraction=0.25)
+    (run_dir / "test.beton").unlink()
+    run(photos, data=train, test_fraction=0.25, seed=(0, 1))  # only what is missing is written
+    (photos / "train" / "ant" / "0.jpg").unlink()
+    with pytest.raises(ValueError, match=r"1 removed \(ant/0\.jpg\)"):
+        run(photos, data=train, test_fraction=0.25)
+    with pytest.raises(ValueError, match=r"holds a run with test_fraction: 0\.25, and this one asks for 0\.5"):
+        run(photos, data=train, test_fraction=0.5)
+    with pytest.raises(ValueError, match=r"test_fraction is 0\.5, which is for data that are still to be written"):
+        run(photos, data=str(run_dir / "train.beton"), test_fraction=0.5, out=str(photos.parent / "b"))
+
+
+def test_data_without_test_images_can_be_scored(photos: Path) -> None:
+    shutil.rmtree(photos / "val")
+    options = {k: v for k, v in QUICK.items() if k not in ("prune_ratio", "method", "full")} | {"seed": 0}
+    config = ScoreConfig(**options, data=str(photos), out=str(photos.parent / "run"))
+    assert commands.score(config, NullProgress()).exists()
+
+
+def test_several_data_sets_with_links_and_a_table_of_the_test_labels(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for name in ("ant", "bee"):
+        (tmp_path / "more" / name).symlink_to(photos / "val" / name)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for at in range(2):
+        shutil.copy(photos / "val" / "bee" / f"{at}.jpg", flat)
+    (tmp_path / "test.csv").write_text("file,label\n0.jpg,bee\n1.jpg,ant\n")
+    data = {"data": (str(photos / "train"), str(tmp_path / "more")), "test": str(flat)}
+    options = data | {"test_labels": str(tmp_path / "test.csv"), "follow_links": True}
+    run(photos, **options)
+    written = beton.open_beton(tmp_path / "run" / "train.beton")
+    assert written.n_samples == 20
+    assert written.names is not None
+    assert written.names.column.to_pylist()[-1] == "more/bee/1.jpg"
+    assert written_test(tmp_path / "run").labels.tolist() == [1, 0]
+    run(photos, **options)
+    assert cli.main(["report", str(tmp_path / "run")]) == 0
+
+
 def written_test(run_dir: Path) -> beton.Beton:
     return beton.open_beton(run_dir / "test.beton")
 
@@ -197,7 +252,7 @@ def test_what_cannot_fit_together_is_said_before_anything_is_written(photos: Pat
     refused("model 'os:path'", model="os:path")
     refused(r"model 'math:sqrt' cannot be built: ", model="math:sqrt")
     refused("device is 'cuda:9'", device="cuda:9")
-    refused("has no test images; name them with --test", data=str(photos / "train"))
+    refused("has no test images with classes; name them with --test PATH, or", data=str(photos / "train"))
     with pytest.raises(ValueError, match=r"keep\.npy"):
         commands.train(TrainConfig(data=str(photos), out=str(run_dir), keep=str(photos / "keep.npy")), NullProgress())
     assert not (run_dir / "train.beton").exists()

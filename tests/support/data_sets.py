@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dualfast.data import sources
 
@@ -57,3 +61,43 @@ def assert_refused(source: Any, words: str, kind: type[Exception] = ValueError) 
     with pytest.raises(kind, match=words) as caught:
         sources.open_source(source)
     assert "\n" not in str(caught.value)
+
+
+def zip_file(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def idx_file(path: Path, values: NDArray[np.uint8]) -> Path:
+    """MNIST's format, compressed where the path ends in .gz."""
+    data = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes() + values.tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def python_2_pickle(value: Any) -> bytes:
+    """As pickle.dumps(value, 2) of Python 2 writes dictionaries, lists, texts, numbers and arrays of bytes."""
+    return b"\x80\x02" + _pickled(value) + b"."
+
+
+def _pickled(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_pickled(key) + _pickled(item) for key, item in value.items()) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_pickled, value)) + b"e"
+    if isinstance(value, tuple):
+        return b"(" + b"".join(map(_pickled, value)) + b"t"
+    if isinstance(value, bytes):
+        return b"T" + len(value).to_bytes(4, "little") + value
+    if isinstance(value, str):
+        return b"U" + bytes([len(value)]) + value.encode()
+    if isinstance(value, np.ndarray):
+        dtype = (
+            b"cnumpy\ndtype\n" + _pickled(("u1", 0, 1)) + b"R" + _pickled((3, "|", None, None, None, -1, -1, 0)) + b"b"
+        )
+        state = b"(" + _pickled(1) + _pickled(value.shape) + dtype + b"\x89" + _pickled(value.tobytes()) + b"t"
+        made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n" + _pickled((0,)) + _pickled("b") + b"tR"
+        return made + b"q\x01" + state + b"b"
+    return b"N" if value is None else b"J" + int(value).to_bytes(4, "little", signed=True)

@@ -70,6 +70,8 @@ def write(
     num_workers: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    labels: str | None = None,
+    follow_links: bool = False,
 ) -> Written:
     """Writes `source` (see sources.open_source) to `path` as a .beton with the fields image and label, with PATH.json,
     the names of the samples PATH.names.parquet and the checksums PATH.crc.
@@ -78,10 +80,11 @@ def write(
     upright, not scaled down) keeps its bytes, anything else is encoded at jpeg_quality (1..100). max_size: scales the
     longer side down to this many pixels. background: the colour behind transparent parts, a name or "#rrggbb".
     page_size: bytes, a power of two from 2 MiB; it grows when an image needs more. image_column, label_column: the
-    Parquet columns, or .npz arrays, to read, where name and type do not tell. The same source gives the same bytes for
-    any num_workers. The file appears under its name only when it is complete; a write that is stopped, or killed,
-    resumes from PATH.partial when it is called again: images stored there are compared with the source by checksum, not
-    encoded again. A .beton at `path` that was made of other files is replaced with rewrite=True only.
+    Parquet columns, or .npz arrays, to read, where name and type do not tell. labels: a table of the files in the
+    folder `source` and their labels. follow_links: also links that lead out of that folder. The same source gives the
+    same bytes for any num_workers. The file appears under its name only when it is complete; a write that is stopped,
+    or killed, resumes from PATH.partial when it is called again: images stored there are compared with the source by
+    checksum, not encoded again. A .beton at `path` that was made of other files is replaced with rewrite=True only.
 
     Warns of files that are left out, of class folders without images, and of each kind of image that is changed. Raises
     ValueError for an invalid argument or source and, naming it, for an image that cannot be read; with skip_bad=True
@@ -94,7 +97,8 @@ def write(
     if page_size is not None and (not MIN_PAGE <= page_size <= MAX_PAGE or page_size & (page_size - 1)):
         raise ValueError(f"page_size is {page_size}; give a power of two from {MIN_PAGE} to {MAX_PAGE}")
     encoder = Encoder(mode, max_size, jpeg_quality, parse_colour(background))
-    opened = sources.open_source(source, Reading(image_column=image_column, label_column=label_column))
+    reading = Reading(image_column=image_column, label_column=label_column, labels=labels, follow_links=follow_links)
+    opened = sources.open_source(source, reading)
     if not rewrite and (change := _changes_since(path, opened.inventory.files)):
         raise ValueError(
             f"{os.fspath(path)} was made of other data than {opened.location} holds now: {change}; "

@@ -13,4 +13,6 @@ from dualfast.data.sources.registry import files_of as files_of
 from dualfast.data.sources.registry import open_source as open_source
 from dualfast.data.sources.sklearn_digits import digits as digits
 from dualfast.data.sources.source import Source as Source
+from dualfast.data.sources.splits import Where as Where
+from dualfast.data.sources.splits import hold_out as hold_out
 from dualfast.data.sources.splits import splits as splits

@@ -1,11 +1,13 @@
-"""Images and labels in memory, or as the arrays "images" and "labels" of an .npz file. Pickles are never loaded."""
+"""Images and labels in memory, or as the arrays of an .npz file: images and labels, or those of each split, such as
+MedMNIST's train_images and train_labels or Keras's x_train and y_train. Pickles are never loaded."""
 
 from __future__ import annotations
 
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -14,10 +16,15 @@ from numpy.typing import NDArray
 
 from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources.labels import LabelWords, labels_of
+from dualfast.data.sources.paths import SPLIT_NAMES, addresses, pick, split_of
 from dualfast.data.sources.source import Kind, Source
 from dualfast.storage import npy
 
 MAX_RATIO = 1032  # of deflate: bytes from one
+UNNAMED = "unnamed"
+ROLES_ALONE = ("images", "labels")
+ROLES = {"images": ("images", "image", "x", "data"), "labels": ("labels", "label", "y", "targets")}
+"""What arrays are called, beside the name of a split; without one, only ROLES_ALONE are meant."""
 
 
 def from_arrays(
@@ -76,30 +83,70 @@ def _as_array(labels: Any) -> NDArray[Any]:
         return array
 
 
-def _open(path: str, *, image_column: str = "images", label_column: str = "labels") -> Source:
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{Path(path)} is not an .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file.keys())
-            wanted = [name for name in (image_column, label_column) if name in names]
-            for name in wanted:
-                _check_extent(file.zip, name)
-            arrays = {name: file[name] for name in wanted}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"{Path(path)} cannot be read (pickled objects are never loaded): {error}") from None
-    for argument, name in (("image_column", image_column), ("label_column", label_column)):
-        if name not in arrays:
+def _open(path: str, *, image_column: str | None = None, label_column: str | None = None) -> Source:
+    path, split = split_of(path)
+    names = _names(path)
+    found = _pairs(names)
+    if split is None and (image_column or label_column or not found):
+        pair = (image_column or "images", label_column or "labels")
+    else:
+        pair = pick(path, split, found)
+    for argument, name in zip(("image_column", "label_column"), pair, strict=True):
+        if name not in names:
             raise ValueError(
                 f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; choose with {argument}=NAME"
             )
+    with _reading(path), np.load(path, allow_pickle=False) as file:
+        for name in pair:
+            _check_extent(file.zip, name)
+        images, labels = (file[name] for name in pair)
     return from_arrays(
-        *(arrays[image_column], arrays[label_column]),
+        *(images, labels),
         kind="npz",
-        location=str(Path(path)),
-        name=image_column,
+        location=str(Path(path)) if split is None else f"{path}:{split}",
+        name=pair[0],
         files=Files.of([path]),
     )
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(f"{Path(path)} cannot be read (pickled objects are never loaded): {error}") from None
+
+
+def _names(path: str) -> list[str]:
+    """The names of the arrays in an .npz."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{Path(path)} is not an .npz file")
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _pairs(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The arrays of images and labels by split, UNNAMED for those whose names say none."""
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        words = name.lower().split("_")
+        split = next((word for word in words if word in SPLIT_NAMES), UNNAMED)
+        rest = "_".join(word for word in words if word != split)
+        role = next((role for role, usual in ROLES.items() if rest in usual), None)
+        if role is not None and (split != UNNAMED or rest in ROLES_ALONE):
+            found.setdefault(split, {})[role] = name
+    return {split: (own["images"], own["labels"]) for split, own in found.items() if len(own) == len(ROLES)}
+
+
+def _splits(path: str) -> tuple[str, str | None] | None:
+    try:
+        return addresses(path, _pairs(_names(path))) if _recognizes(path) else None
+    except ValueError:  # opening it says what is wrong
+        return None
+
+
+def _recognizes(path: str) -> bool:
+    return path.lower().endswith(".npz") and os.path.isfile(path)
 
 
 def _check_extent(archive: zipfile.ZipFile, name: str) -> None:
@@ -111,8 +158,9 @@ def _check_extent(archive: zipfile.ZipFile, name: str) -> None:
 
 KIND = Kind(
     accepts="an .npz file",
-    recognizes=lambda path: path.lower().endswith(".npz") and os.path.isfile(path),
+    recognizes=_recognizes,
     open=_open,
     options=("image_column", "label_column"),
-    files=lambda path: Files.of([path]),
+    files=lambda path: Files.of([split_of(path)[0]]),
+    splits=_splits,
 )

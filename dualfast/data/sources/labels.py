@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral
@@ -66,6 +67,20 @@ def labels_of(values: Any, words: LabelWords) -> Labels:
     if array.dtype.kind == "f":
         return Labels("float", _whole(array, words))
     raise TypeError(words.refusal())
+
+
+def number_texts(
+    texts: Sequence[str], describe: Callable[[int], str]
+) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """Labels (n,) int64 of n texts, and the class names: the numbers themselves where all texts are numbers, else as
+    number_classes. ValueError, naming the sample, for a number that does not fit."""
+    if not all(re.fullmatch(r"-?\d+", text) for text in texts):
+        return number_classes(texts)
+    try:
+        return np.asarray([int(text) for text in texts], np.int64), None
+    except OverflowError:
+        row = max(range(len(texts)), key=lambda row: abs(int(texts[row])))
+        raise ValueError(f"{describe(row)} has the label {texts[row]}; give the class's number") from None
 
 
 def _labels_of_objects(array: NDArray[Any], words: LabelWords) -> Labels:

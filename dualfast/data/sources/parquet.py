@@ -17,50 +17,45 @@ from numpy.typing import NDArray
 
 from dualfast.data.images import Payload
 from dualfast.data.inventory import Files, Inventory, text_array
-from dualfast.data.sources import parquet_columns, paths
+from dualfast.data.sources import parquet_columns, paths, shards
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
 from dualfast.data.sources.source import Kind, Source
 from dualfast.storage.files import open_regular
 
+SUFFIX = ".parquet"
 BATCH_ROWS = 256
 LFS = b"version https://git-lfs"
 
 
-def _open(path: str, *, image_column: str | None = None, label_column: str | None = None) -> Source:
-    found = _files(path)
+def _open(
+    path: str, *, image_column: str | None = None, label_column: str | None = None, follow_links: bool = False
+) -> Source:
+    found = shards.chosen(path, SUFFIX, follow_links)
     files = [file for file in found if _n_rows(file)] or found[:1]
     with _opened(files[0]) as file:
         columns = parquet_columns.choose(file, files[0], image_column, label_column)
-    shards = [_read_labels(file, columns) for file in files]
-    _check_same_kind(files, shards, columns)
-    starts = np.cumsum([0, *(len(shard.values) for shard in shards)])
+    parts = [_read_labels(file, columns) for file in files]
+    _check_same_kind(files, parts, columns)
+    starts = np.cumsum([0, *(len(part.values) for part in parts)])
 
     def describe(row: int) -> str:
         shard = int(np.searchsorted(starts, row, side="right")) - 1
         return f"row {row - int(starts[shard])} of {files[shard]}"
 
-    labels, class_names = _joined(shards).numbered()
+    labels, class_names = _joined(parts).numbered()
     return Source(
         kind="parquet",
-        location=paths.location(files),
+        location=shards.location(path, files),
         labels=labels,
         class_names=class_names or columns.class_names,
-        items=lambda: _images(files, columns.image),
+        items=lambda: _images(files, columns.image, follow_links),
         names=lambda: text_array(
-            [
-                f"{file.name}:{row}"
-                for file, shard in zip(files, shards, strict=True)
-                for row in range(len(shard.values))
-            ]
+            [f"{file.name}:{row}" for file, part in zip(files, parts, strict=True) for row in range(len(part.values))]
         ),
         describe=describe,
         inventory=Inventory(files=Files.of(files)),
     )
-
-
-def _files(path: str) -> list[Path]:
-    return paths.check_one_split(paths.shards(path, ".parquet"))
 
 
 def _opened(path: Path) -> Any:
@@ -118,10 +113,10 @@ def _read_labels(path: Path, columns: Columns) -> Labels:
             raise ValueError(words.refusal()) from None
     if column.null_count:
         raise words.missing(column.is_null().to_pylist().index(True))
-    return labels_of(_as_array(column), words)
+    return labels_of(as_array(column), words)
 
 
-def _as_array(column: Any) -> NDArray[Any]:
+def as_array(column: Any) -> NDArray[Any]:
     """An Arrow column without nulls: numbers and booleans as they are, everything else as objects."""
     import pyarrow as pa
 
@@ -134,34 +129,36 @@ def _as_array(column: Any) -> NDArray[Any]:
     return array
 
 
-def _check_same_kind(files: list[Path], shards: list[Labels], columns: Columns) -> None:
-    first = shards[0].kind
-    for path, shard in zip(files, shards, strict=True):
-        if shard.kind != first:
+def _check_same_kind(files: list[Path], parts: list[Labels], columns: Columns) -> None:
+    first = parts[0].kind
+    for path, part in zip(files, parts, strict=True):
+        if part.kind != first:
             raise ValueError(
-                f"{path}: {columns.label} is {shard.kind}, and {first} in {files[0]}; write all shards with one type"
+                f"{path}: {columns.label} is {part.kind}, and {first} in {files[0]}; write all shards with one type"
             )
 
 
-def _joined(shards: list[Labels]) -> Labels:
-    if shards[0].kind == "text":
-        return Labels("text", list(chain.from_iterable(shard.values for shard in shards)))
-    return Labels(shards[0].kind, np.concatenate([shard.values for shard in shards]))
+def _joined(parts: list[Labels]) -> Labels:
+    if parts[0].kind == "text":
+        return Labels("text", list(chain.from_iterable(part.values for part in parts)))
+    return Labels(parts[0].kind, np.concatenate([part.values for part in parts]))
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
 
 
-def _images(files: list[Path], image: str) -> Iterator[Payload | Exception]:
+def _images(files: list[Path], image: str, follow_links: bool) -> Iterator[Payload | Exception]:
     for path in files:
         folder = os.path.realpath(path.parent)
         with _opened(path) as file, _naming(path, image):
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[image]):
                 for cell in batch.column(0):
-                    yield _cell_bytes(cell.as_py(), folder)
+                    yield cell_bytes(cell.as_py(), folder, follow_links)
 
 
-def _cell_bytes(cell: Any, folder: str) -> Payload | Exception:
+def cell_bytes(cell: Any, folder: str, follow_links: bool = False) -> Payload | Exception:
+    """The image in a cell: its bytes, or those of the file at its path in `folder`, a real path. ValueError for a path
+    that leads out of it, unless links are followed."""
     if isinstance(cell, bytes):
         return cell
     if isinstance(cell, dict) and cell.get("bytes") is not None:
@@ -170,7 +167,7 @@ def _cell_bytes(cell: Any, folder: str) -> Payload | Exception:
     if not path:
         return ValueError("the image is empty")
     try:
-        with open_regular(paths.inside(os.path.join(folder, path), folder)) as file:
+        with open_regular(paths.inside(os.path.join(folder, path), folder, follow_links)) as file:
             return file.read()
     except OSError as error:
         return error
@@ -178,8 +175,9 @@ def _cell_bytes(cell: Any, folder: str) -> Payload | Exception:
 
 KIND = Kind(
     accepts="a .parquet file or a folder of them",
-    recognizes=lambda path: bool(paths.shards(path, ".parquet")),
+    recognizes=lambda path: bool(shards.find(path, SUFFIX)),
     open=_open,
-    options=("image_column", "label_column"),
-    files=lambda path: Files.of(_files(path)),
+    options=("image_column", "label_column", "follow_links"),
+    files=lambda path, *, follow_links=False: Files.of(shards.chosen(path, SUFFIX, follow_links)),
+    splits=lambda path: shards.train_and_test(path, SUFFIX),
 )

@@ -1,12 +1,15 @@
-"""Folders of a data set: classes, shards, splits. Links must stay inside the data set."""
+"""Names in a data set: splits, junk, links, which must stay inside it unless they are to be followed."""
 
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from typing import TypeVar
 
-SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("val", "valid", "validation", "dev", "eval", "test", "testing")
+"""What splits are called, in any case; of several test splits the first of this list is used."""
+SPLIT_NAMES = frozenset(TRAIN_NAMES + TEST_NAMES)
 JUNK = frozenset(
     {
         *("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", ".ipynb_checkpoints"),
@@ -14,6 +17,11 @@ JUNK = frozenset(
     }
 )
 """Files and folders that archivers and operating systems leave behind, lower case."""
+
+T = TypeVar("T")
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
 
 
 def is_junk(name: str) -> bool:
@@ -27,54 +35,97 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or is_junk(name)
 
 
-def inside(path: str, root: str) -> str:
-    """The real path of `path`. ValueError when it is outside `root`, a real path."""
+# ---- splits: PATH:train is a part of PATH ---------------------------------------------------------------------------
+
+
+def split_of(path: str) -> tuple[str, str | None]:
+    """PATH and the split, lower case, of PATH:SPLIT; any other path and None."""
+    rest, _, name = path.rpartition(":")
+    if rest and name.lower() in SPLIT_NAMES and not os.path.exists(path):
+        return rest, name.lower()
+    return path, None
+
+
+def train_and_test(names: Collection[str]) -> tuple[str, str | None] | None:
+    """Those of the names that call the training and the test split; None without a training split."""
+    train = next((name for name in TRAIN_NAMES if name in names), None)
+    return None if train is None else (train, next((name for name in TEST_NAMES if name in names), None))
+
+
+def addresses(path: str, names: Collection[str]) -> tuple[str, str | None] | None:
+    """PATH:train and PATH:test for a path that holds the splits of these names, as train_and_test."""
+    found = train_and_test(names)
+    return found and (f"{path}:{found[0]}", found[1] and f"{path}:{found[1]}")
+
+
+def pick(path: str, split: str | None, splits: Mapping[str, T]) -> T:
+    """The split that is asked for, or the only one. ValueError, naming those of `path`, when that is not clear."""
+    known = ", ".join(splits)
+    if split is not None:
+        if split not in splits:
+            raise ValueError(f"{path} has no split {split!r}; it has {known or 'none'}")
+        return splits[split]
+    if len(splits) > 1:
+        raise ValueError(f"{path} holds several splits ({known}); give one, as {path}:{next(iter(splits))}")
+    return next(iter(splits.values()))
+
+
+def folder_of(path: str) -> str:
+    """The folder that a path names: of PATH:train the one called train in PATH, in any case."""
+    path, split = split_of(path)
+    return path if split is None else os.path.join(path, pick(path, split, split_folders(path)))
+
+
+def split_folders(path: str) -> dict[str, str]:
+    """The names of the folders in `path` that are called like splits, by that in lower case."""
+    with os.scandir(path) as entries:
+        return {e.name.lower(): e.name for e in entries if e.name.lower() in SPLIT_NAMES and e.is_dir()}
+
+
+# ---- links ----------------------------------------------------------------------------------------------------------
+
+
+def is_hub_blob(real: str) -> bool:
+    """Whether a real path is a file of Hugging Face's cache, to which the snapshots there link:
+    datasets--user--name/blobs/HASH."""
+    blobs = os.path.dirname(real)
+    return os.path.basename(blobs) == "blobs" and os.path.basename(os.path.dirname(blobs)).startswith("datasets--")
+
+
+def is_inside(path: str, root: str, follow_links: bool = False) -> bool:
+    """Whether `path` leads to a place in `root`, a real path, or may lead anywhere."""
+    try:
+        inside(path, root, follow_links)
+    except ValueError:
+        return False
+    return True
+
+
+def inside(path: str, root: str, follow_links: bool = False) -> str:
+    """The real path of `path`. ValueError when it is outside `root`, a real path, unless links are followed."""
     real = os.path.realpath(path)
+    if follow_links or is_hub_blob(real):
+        return real
     if os.path.commonpath((real, root)) != root:
-        raise ValueError(f"{path} leads outside the data set, to {real}; copy the file into it")
+        raise ValueError(
+            f"{path} leads outside the data set, to {real}, which a data set from others could use to read your files; "
+            "follow_links=True follows such links"
+        )
     return real
 
 
-def is_folder(entry: os.DirEntry[str], root: str) -> bool:
-    """Whether the entry is a folder. ValueError when it is a link that leads outside `root`, a real path."""
-    if entry.is_symlink():
-        inside(entry.path, root)
-    return entry.is_dir()
-
-
-def subfolders(root: str) -> list[os.DirEntry[str]]:
-    """The folders in `root` that are neither hidden nor junk, sorted by name."""
-    real = os.path.realpath(root)
-    found = [entry for entry in os.scandir(root) if not is_hidden(entry.name) and is_folder(entry, real)]
-    return sorted(found, key=lambda entry: entry.name)
-
-
-def shards(path: str, suffix: str) -> list[Path]:
-    """The file at `path` when its name ends in `suffix`, or the sorted files that do in a folder without subfolders; an
-    empty list for anything else."""
-    if not os.path.isdir(path):
-        return [Path(path)] if path.lower().endswith(suffix) and os.path.isfile(path) else []
-    names = sorted(name for name in os.listdir(path) if name.lower().endswith(suffix) and not is_hidden(name))
-    found = [Path(path, name) for name in names]
-    if not found or subfolders(path):
-        return []
-    odd = next((file for file in found if file.exists() and not file.is_file()), None)
-    if odd is not None:
-        raise ValueError(f"{odd} is not a regular file; remove it")
-    return found
-
-
-def check_one_split(paths: list[Path]) -> list[Path]:
-    """The shards themselves. ValueError when their names say that they belong to several splits."""
-    prefixes = sorted({re.split(r"[-_.]", path.name, maxsplit=1)[0] for path in paths} & SPLIT_NAMES)
-    if len(prefixes) > 1:
-        raise ValueError(
-            f"{paths[0].parent} holds shards of several splits ({', '.join(prefixes)}); "
-            "put each split into its own folder"
-        )
-    return paths
-
-
-def location(paths: list[Path]) -> str:
-    """What messages call a set of shards: the file, or the folder when there are several."""
-    return str(paths[0] if len(paths) == 1 else paths[0].parent)
+def hub_snapshot(path: str) -> str:
+    """Of a folder in Hugging Face's cache (datasets--user--name) the snapshot that refs/main names, or the latest; any
+    other path itself."""
+    snapshots = os.path.join(path, "snapshots")
+    if not os.path.basename(os.path.abspath(path)).startswith("datasets--") or not os.path.isdir(snapshots):
+        return path
+    try:
+        with open(os.path.join(path, "refs", "main"), encoding="ascii") as file:
+            named = os.path.join(snapshots, os.path.basename(file.read(200).strip()))
+    except (OSError, ValueError):
+        named = snapshots
+    if named != snapshots and os.path.isdir(named):
+        return named
+    found = [entry for entry in os.scandir(snapshots) if entry.is_dir()]
+    return max(found, key=lambda entry: entry.stat().st_mtime).path if found else path

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 from dualfast.config import Reading
 from dualfast.data.inventory import Files
-from dualfast.data.sources import arrays, cifar, folder, parquet, sklearn_digits, webdataset
+from dualfast.data.sources import (
+    archive,
+    arrays,
+    cifar,
+    file_list,
+    folder,
+    hugging_face,
+    idx,
+    parquet,
+    remote,
+    sklearn_digits,
+    unsupported,
+    webdataset,
+)
+from dualfast.data.sources.joined import join, joined_files
+from dualfast.data.sources.paths import hub_snapshot, split_of
 from dualfast.data.sources.source import Kind, Source, check
 
 # The first that recognizes a path opens it, so the more particular ones come first.
@@ -16,24 +35,41 @@ KINDS: tuple[Kind, ...] = (
     sklearn_digits.KIND,
     cifar.KIND,
     arrays.KIND,
+    idx.KIND,
+    hugging_face.KIND,
+    file_list.KIND,
     parquet.KIND,
+    archive.KIND,
     webdataset.KIND,
     folder.KIND,
 )
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}/]*,[^{}/]*)\}")
+PERMISSIONS = ("follow_links",)
+"""Options that a kind which has no use for them may be given all the same."""
+OF_FILES = ("labels", "follow_links")
+"""Options that say which files are read."""
 
 
 def open_source(source: Any, reading: Reading | None = None, *, is_test: bool = False) -> Source:
-    """Opens `source`: a path or name that one of KINDS recognizes, a pair (images, labels) of arrays, images uint8 of
-    shape (N, H, W) or (N, H, W, 1 or 3), or a Source.
+    """Opens `source`: a path, URL or name that one of KINDS recognizes, a glob pattern or a sequence of these, joined,
+    a pair (images, labels) of arrays, images uint8 of shape (N, H, W) or (N, H, W, 1 or 3), a datasets.Dataset, or a
+    Source.
 
     reading: how to read it. is_test: all samples of the path may be of one class. Raises ValueError (one line, with the
     way out) when the path does not exist or no kind recognizes it, when there is nothing to read, when the image or
     label column is missing or ambiguous, when all labels are equal, or one is negative or beyond the class names, when
-    a link or path leads outside the data set, or when the kind does not take an option of `reading`; TypeError for
-    anything else than the above."""
-    given = {name: value for name, value in asdict(reading or Reading()).items() if value is not None}
-    if isinstance(source, str | os.PathLike):
-        return check(replace(_open_path(os.fspath(source), given), is_test=is_test))
+    a link or path leads outside the data set, or when the kind does not take an option of `reading`; MissingPackage, an
+    ImportError, for a package that the data need; TypeError for anything else than the above."""
+    given = {
+        name: value for name, value in asdict(reading or Reading()).items() if value is not None and value is not False
+    }
+    if isinstance(source, str | os.PathLike) or _are_paths(source):
+        paths = expand(source)
+        parts = [_open_path(path, given) for path in paths]
+        return check(replace(parts[0] if len(parts) == 1 else join(paths, parts), is_test=is_test))
+    if hugging_face.is_dataset(source):
+        columns = {name: given.pop(name) for name in ("image_column", "label_column") if name in given}
+        source = hugging_face.from_dataset(source, "the Dataset", **columns)
     for name in given:
         raise _unused(name, given[name], "the source")
     if isinstance(source, Source):
@@ -45,26 +81,97 @@ def open_source(source: Any, reading: Reading | None = None, *, is_test: bool = 
 
 def find_kind(path: str) -> Kind | None:
     """The kind that opens `path`, or None."""
+    path = split_of(path)[0]
     return next((kind for kind in KINDS if kind.recognizes(path)), None)
 
 
-def files_of(path: str) -> Files:
-    """The files that open_source would read the data set at `path` from, by name, size and time; nothing is decoded.
-    None for what does not lie in files, and a size of -1 for one that is not there."""
-    kind = find_kind(path)
-    return Files.of([path]) if kind is None else kind.files(path)
+def files_of(source: str | Sequence[str], reading: Reading | None = None) -> Files:
+    """The files that open_source would read the data set from, by name, size and time; nothing is decoded. None for
+    what does not lie in files, and a size of -1 for one that is not there."""
+    paths = expand(source)
+    parts = []
+    for path in map(local, paths):
+        kind = file_list.KIND if reading and reading.labels else find_kind(path)
+        given = {
+            name: value
+            for name in OF_FILES
+            if kind and name in kind.options and (value := getattr(reading, name, None))
+        }
+        parts.append(Files.of([path]) if kind is None else kind.files(path, **given))
+    return parts[0] if len(parts) == 1 else joined_files(paths, parts)
+
+
+# ---- paths ----------------------------------------------------------------------------------------------------------
+
+
+def expand(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The paths that a path, a pattern (data/train-*.parquet, shard-{000..127}.tar) or several of these stand for.
+    ValueError for an empty path and for a pattern that nothing matches."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        if not path:
+            raise ValueError('the path of the data is empty (""); was a shell variable unset?')
+        if os.path.exists(path) or remote.is_url(path) or not (glob.has_magic(path) or _BRACES.search(path)):
+            return [path]
+        found = [name for pattern in _braces(path) for name in _matches(pattern)]
+        if not found:
+            raise ValueError(f"nothing matches {path}; check the pattern, and quote it in a shell")
+        return found
+    return [path for one in source for path in expand(one)]
+
+
+def _matches(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
+
+
+def _braces(path: str) -> list[str]:
+    """The paths that {000..127} and {a,b} in a path stand for, as in a shell."""
+    choices: list[list[str]] = []
+    end = 0
+    for found in _BRACES.finditer(path):
+        choices.append([path[end : found.start()]])
+        first, last, words = found.groups()
+        choices.append(words.split(",") if words else [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)])
+        end = found.end()
+    return ["".join(parts) for parts in product(*choices, [path[end:]])]
+
+
+def local(path: str) -> str:
+    """Where the files of a path are: of a URL its local copy, of a folder of Hugging Face's cache the snapshot."""
+    bare, split = split_of(path)
+    if remote.is_url(bare) and not hugging_face.KIND.recognizes(bare):
+        bare = remote.fetch(bare)
+    bare = hub_snapshot(bare)
+    return bare if split is None else f"{bare}:{split}"
+
+
+def _are_paths(source: Any) -> bool:
+    return (
+        isinstance(source, tuple | list) and bool(source) and all(isinstance(one, str | os.PathLike) for one in source)
+    )
+
+
+# ---- opening --------------------------------------------------------------------------------------------------------
 
 
 def _open_path(path: str, given: dict[str, Any]) -> Source:
-    if not path:
-        raise ValueError('the path of the data is empty (""); was a shell variable unset?')
-    kind = find_kind(path)
+    path = local(path)
+    kind = file_list.KIND if "labels" in given else find_kind(path)
     if kind is None:
-        problem = "is not a data set that can be read" if os.path.exists(path) else "does not exist"
-        raise ValueError(f"{path} {problem}; give {', '.join(kind.accepts for kind in KINDS)}")
-    for name in given.keys() - set(kind.options):
+        raise ValueError(_refusal(path))
+    for name in given.keys() - set(kind.options) - set(PERMISSIONS):
         raise _unused(name, given[name], path)
-    return kind.open(path, **given)
+    return kind.open(path, **{name: value for name, value in given.items() if name in kind.options})
+
+
+def _refusal(path: str) -> str:
+    """Why a path is not read, and what to do."""
+    exists = os.path.exists(path)
+    if exists and (hint := unsupported.hint(path)) is not None:
+        return f"{path} is {hint}"
+    problem = "is not a data set that can be read" if exists else "does not exist"
+    hub = f"; hf://{path} is the data set on the Hugging Face hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", path) else ""
+    return f"{path} {problem}; give {', '.join(kind.accepts for kind in KINDS)}{'' if exists else hub}"
 
 
 def _unused(name: str, value: object, what: str) -> ValueError:

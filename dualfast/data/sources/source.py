@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,25 @@ class Source:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def subset(self, mask: NDArray[np.bool_], *, with_other_files: bool) -> Source:
+        """The samples where the mask (n,) is True, of this data set. with_other_files: the files that are no sample
+        belong to it."""
+        import pyarrow as pa
+
+        rows = np.flatnonzero(mask)
+        names = lambda: self.names().slice(0, len(self)).filter(pa.array(mask))  # noqa: E731
+        files = self.inventory.files
+        others = np.arange(len(self) if self.one_file_each else 0, len(files))
+        at = np.concatenate([rows if self.one_file_each else rows[:0], others if with_other_files else others[:0]])
+        return replace(
+            self,
+            labels=self.labels[mask],
+            items=lambda: compress(self.items(), mask.tolist()),
+            names=names,
+            describe=lambda row: self.describe(int(rows[row])),
+            inventory=replace(self.inventory, files=Files.of_rows(files.rows(at))),
+        )
+
     def __str__(self) -> str:
         return f"{self.location}: {classes_text(self.labels)}"
 
@@ -50,15 +70,17 @@ class Kind:
     """One kind of data set that a path or name can stand for.
 
     accepts: what to give, for error messages, as "a .parquet file". recognizes(path): whether the path is of this kind;
-    it reads no more than names and magic numbers. open(path, **options): raises ValueError when the data set cannot be
-    read. options: the fields of config.Reading that it takes. files(path): the files that open would read, without
-    reading them. splits(path): the paths of its training and test parts, or None where the path does not hold both."""
+    it reads no more than names and first bytes, and is not asked about the split in PATH:SPLIT. open(path, **options):
+    raises ValueError when the data set cannot be read. options: the fields of config.Reading that it takes.
+    files(path, **options): the files that open would read, without reading them, with those options that say which
+    files these are. splits(path): what to give for its training part and for its test part, None where it has none; or
+    None where the path is not divided."""
 
     accepts: str
     recognizes: Callable[[str], bool]
     open: Callable[..., Source]
-    files: Callable[[str], Files] = lambda path: Files.none()
-    splits: Callable[[str], tuple[str, str] | None] = lambda path: None
+    files: Callable[..., Files] = lambda path: Files.none()
+    splits: Callable[[str], tuple[str, str | None] | None] = lambda path: None
     options: tuple[str, ...] = ()
 
 

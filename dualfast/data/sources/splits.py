@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from dualfast.data.sources import folder
-from dualfast.data.sources.registry import KINDS
-from dualfast.data.sources.source import Kind
+from dualfast.data.sources.registry import KINDS, expand, local
+from dualfast.data.sources.source import Kind, Source
+from dualfast.ops.philox import order_keys
+
+Where = str | tuple[str, ...]
+"""A path or name for open_source, or several, which are joined."""
 
 
-def splits(data: str, test: str | None = None) -> tuple[str, str | None]:
-    """The training images that `data` names and the test images that `test` names, as paths for open_source.
+def splits(data: str | Sequence[str], test: str | Sequence[str] | None = None) -> tuple[Where, Where | None]:
+    """The training images that `data` names and the test images that `test` names, for open_source.
 
-    Without `test`, the two parts of `data`: of the digits, of a CIFAR archive, or of a folder that holds train and val
-    (or test), folders or Parquet files; no test images where it does not hold both. A `test` that is the digits or an
-    archive means its test part."""
-    parts = _parts(data, KINDS)
+    Without `test`, the two parts of `data` that the kinds find: of the digits, of an archive, of arrays or shards whose
+    names say so, of a folder that holds train and val (or test); no test images where it does not hold both. A `test`
+    that is the digits or an archive means its test part. Several paths are divided one by one."""
+    trains = _expanded(data)
     if test is None:
-        return parts or (data, None)
-    test_parts = _parts(test, [kind for kind in KINDS if kind is not folder.KIND])  # a folder is taken as it is
-    return "digits:train" if data == "digits" else data, test_parts[1] if test_parts else test
+        found = [_parts(path, KINDS) or (path, None) for path in trains]
+        tests = [part for _, part in found if part is not None]
+        return _one([train for train, _ in found]), _one(tests) if tests else None
+    kinds = [kind for kind in KINDS if kind is not folder.KIND]  # a folder is taken as it is
+    tests = [parts[1] or path if (parts := _parts(path, kinds)) else path for path in _expanded(test)]
+    return _one(["digits:train" if path == "digits" else path for path in trains]), _one(tests)
 
 
-def _parts(path: str, kinds: Sequence[Kind]) -> tuple[str, str] | None:
+def hold_out(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:
+    """A training and a test part of the samples. The test part holds `fraction` of each class, rounded, and of a class
+    of two or more at least one; the shuffle of `seed` decides which."""
+    ids = np.arange(len(source), dtype=np.int64)
+    by_class = np.lexsort((order_keys(ids, seed, 0), source.labels))
+    counts = np.bincount(source.labels)
+    rank = np.empty(len(source), np.int64)
+    rank[by_class] = np.arange(len(source)) - np.repeat(np.cumsum(counts) - counts, counts)
+    n_test = np.clip(np.rint(fraction * counts), counts > 1, np.maximum(counts - 1, 0)).astype(np.int64)
+    is_test = rank < n_test[source.labels]
+    train, test = (source.subset(mask, with_other_files=mask is not is_test) for mask in (~is_test, is_test))
+    part = f"{fraction:.4g} of each class"
+    return (
+        replace(train, location=f"{source.location} without {part}"),
+        replace(test, location=f"{source.location}, {part}, by seed {seed}", is_test=True),
+    )
+
+
+def _expanded(source: str | Sequence[str]) -> list[str]:
+    return [local(path) for path in expand(source)]
+
+
+def _one(paths: list[str]) -> Where:
+    return paths[0] if len(paths) == 1 else tuple(paths)
+
+
+def _parts(path: str, kinds: Sequence[Kind]) -> tuple[str, str | None] | None:
     return next((parts for kind in kinds if (parts := kind.splits(path)) is not None), None)

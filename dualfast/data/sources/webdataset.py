@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,15 +15,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import Files, Inventory, text_array
-from dualfast.data.sources import paths
-from dualfast.data.sources.labels import ONE_CLASS
-from dualfast.data.sources.source import Kind, Source, number_classes
+from dualfast.data.sources import paths, shards
+from dualfast.data.sources.labels import ONE_CLASS, number_texts
+from dualfast.data.sources.source import Kind, Source
 
+SUFFIX = ".tar"
+GZIP = b"\x1f\x8b"
 MAX_LABEL_BYTES = 1 << 20
 NOT_USED = "neither images that Pillow opens nor labels"
 
@@ -42,17 +40,17 @@ class _Member(NamedTuple):
         return f"{self.name} in {self.tar}"
 
 
-def _open(path: str) -> Source:
-    files = _files(path)
-    shards = [_Shard(file) for file in files]
-    samples = [sample for shard in shards for sample in shard.samples()]
+def _open(path: str, *, follow_links: bool = False) -> Source:
+    files = shards.chosen(path, SUFFIX, follow_links)
+    opened = [_Shard(file) for file in files]
+    samples = [sample for shard in opened for sample in shard.samples()]
     if not samples:
         raise ValueError(f"{files[0]} contains no images")
     images = [image for image, _ in samples]
-    labels, class_names = _number_labels(images, [label for _, label in samples])
+    labels, class_names = number_texts([label for _, label in samples], lambda row: str(images[row]))
     return Source(
         kind="webdataset",
-        location=paths.location(files),
+        location=shards.location(path, files),
         labels=labels,
         class_names=class_names,
         items=lambda: _read(images),
@@ -60,13 +58,9 @@ def _open(path: str) -> Source:
         describe=lambda row: str(images[row]),
         inventory=Inventory(
             files=Files.of(files),
-            left_out={NOT_USED: left_out} if (left_out := sum((s.left_out for s in shards), Counter())) else {},
+            left_out={NOT_USED: left_out} if (left_out := sum((s.left_out for s in opened), Counter())) else {},
         ),
     )
-
-
-def _files(path: str) -> list[Path]:
-    return paths.check_one_split(paths.shards(path, ".tar"))
 
 
 class _Shard:
@@ -83,7 +77,9 @@ class _Shard:
             with tarfile.open(path, "r:") as tar:
                 members = tar.getmembers()
         except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # not TarError: of a huge size
-            raise ValueError(f"{path} cannot be read as a tar file: {error}") from None
+            with path.open("rb") as file:
+                zipped = "; it is compressed, and gunzip makes the .tar that is read" if file.read(2) == GZIP else ""
+            raise ValueError(f"{path} cannot be read as a tar file: {error}{zipped}") from None
         with path.open("rb") as file:
             for member in members:
                 if member.islnk() and member.linkname not in files:
@@ -103,7 +99,8 @@ class _Shard:
         if "." + extension.rpartition(".")[2] in suffixes():
             if key in self.images and self.images[key].name != name:
                 raise ValueError(
-                    f"{self.images[key].name} and {name} in {self.path} are two images of one sample; keep one"
+                    f"{self.images[key].name} and {name} in {self.path} are two images of one sample, as the name "
+                    f"of a sample ends at its first dot ({stem}); keep one, or rename them without other dots"
                 )
             self.images[key] = _Member(self.path, name, data.offset_data, data.size, data.issparse())
         elif extension in ("cls", "json"):
@@ -142,16 +139,6 @@ def _parse_label(data: bytes, extension: str, where: str) -> str | None:
     raise ValueError(f"{where}: label is {json.dumps(value)[:40]}; {ONE_CLASS}; give a class number or name")
 
 
-def _number_labels(images: list[_Member], values: list[str]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    if not all(re.fullmatch(r"-?\d+", value) for value in values):
-        return number_classes(values)
-    try:
-        return np.asarray([int(value) for value in values], np.int64), None
-    except OverflowError:
-        row = max(range(len(values)), key=lambda row: abs(int(values[row])))
-        raise ValueError(f"{images[row]} has the label {values[row]}; give the class's number") from None
-
-
 def _read(images: list[_Member]) -> Iterator[Payload | Exception]:
     for tar, members in groupby(images, key=lambda image: image.tar):
         with tar.open("rb") as file:
@@ -168,7 +155,9 @@ def _read(images: list[_Member]) -> Iterator[Payload | Exception]:
 
 KIND = Kind(
     accepts="a .tar file in WebDataset's form or a folder of them",
-    recognizes=lambda path: bool(paths.shards(path, ".tar")),
+    recognizes=lambda path: bool(shards.find(path, SUFFIX)),
     open=_open,
-    files=lambda path: Files.of(_files(path)),
+    options=("follow_links",),
+    files=lambda path, *, follow_links=False: Files.of(shards.chosen(path, SUFFIX, follow_links)),
+    splits=lambda path: shards.train_and_test(path, SUFFIX),
 )

@@ -66,6 +66,34 @@ def test_labels_that_are_names(dtype: type, tmp_path: Path) -> None:
     assert opened.labels.tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "test"),
+    [
+        ("{}_images", "{}_labels", "val"),
+        ("x_{}", "y_{}", "test"),
+        ("X_{}", "y_{}", "test"),
+        ("{}_data", "{}_y", "valid"),
+    ],
+)
+def test_splits_in_the_names_of_arrays(images: str, labels: str, test: str, tmp_path: Path) -> None:
+    arrays = {}
+    for at, part in enumerate(("train", test)):
+        arrays[images.format(part)] = np.full((2 + at, 4, 4), at, np.uint8)
+        arrays[labels.format(part)] = (np.arange(2 + at) % 2).astype(np.uint8)[:, None]
+    path = str(tmp_path / "mnist.npz")
+    np.savez(path, **arrays)
+    train, tests = sources.splits(path)
+    assert (train, tests) == (f"{path}:train", f"{path}:{test}")
+    opened = sources.open_source(tests)
+    assert opened.labels.tolist() == [0, 1, 0]
+    assert opened.location == f"{path}:{test}"
+    assert opened.names().to_pylist()[0] == f"{images.format(test)}[0]"
+    assert next(iter(opened.items()))[0, 0].tolist() == [1]
+    assert_refused(path, rf"holds several splits \(train, {test}\); give one, as .*:train")
+    names = {"image_column": images.format("train"), "label_column": labels.format("train")}
+    assert len(sources.open_source(path, Reading(**names))) == 2
+
+
 def test_arrays_of_an_npz_may_have_other_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.arange(2))
     opened = sources.open_source(tmp_path / "a.npz", Reading(image_column="x", label_column="y"))

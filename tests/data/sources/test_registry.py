@@ -7,10 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_sets import assert_refused, class_folders, parquet_file, tar_file
+from data_sets import assert_refused, class_folders, parquet_file, tar_file, zip_file
 
 from dualfast.data import beton, sources
-from dualfast.data.sources import arrays, cifar, folder, parquet, sklearn_digits, webdataset
+from dualfast.data.sources import (
+    archive,
+    arrays,
+    cifar,
+    file_list,
+    folder,
+    hugging_face,
+    idx,
+    parquet,
+    sklearn_digits,
+    webdataset,
+)
 from dualfast.data.sources.registry import find_kind
 
 
@@ -24,6 +35,8 @@ def test_each_path_is_opened_by_its_kind(tmp_path: Path) -> None:
     classes = class_folders(tmp_path / "classes", {"a": 1})
     (classes / "labels.parquet").touch()  # class folders come first
     np.savez(tmp_path / "a.npz")
+    (tmp_path / "labels.csv").touch()
+    (tmp_path / "train-images-idx3-ubyte").touch()
     expected = {
         "digits": sklearn_digits.KIND,
         "digits:test": sklearn_digits.KIND,
@@ -33,6 +46,10 @@ def test_each_path_is_opened_by_its_kind(tmp_path: Path) -> None:
         tmp_path / "shards" / "0.PARQUET": parquet.KIND,
         tmp_path / "tars": webdataset.KIND,
         tmp_path / "tars" / "0.tar": webdataset.KIND,
+        zip_file(tmp_path / "a.zip", {}): archive.KIND,
+        tmp_path / "labels.csv": file_list.KIND,
+        tmp_path / "train-images-idx3-ubyte": idx.KIND,
+        "hf://me/pets:train": hugging_face.KIND,
         classes: folder.KIND,
         tmp_path / "nowhere": None,
     }

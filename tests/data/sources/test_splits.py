@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+from data_sets import class_folders, jpeg
+
 from dualfast.data import sources
 
 
@@ -22,3 +26,54 @@ def test_splits_find_train_and_test(tmp_path: Path) -> None:
     for name in ("train", "test"):
         (other / f"{name}.parquet").touch()
     assert sources.splits(str(other)) == (str(other / "train.parquet"), str(other / "test.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("Training", "Validation"), ("Training", "Validation")),
+        (("TRAIN", "dev", "Test"), ("TRAIN", "dev")),
+        (("train", "testing"), ("train", "testing")),
+        (("train", "eval"), ("train", "eval")),
+        (("train",), ("train", None)),
+        (("train", "plane", "car"), None),  # toys
+        (("val", "test"), None),
+    ],
+)
+def test_folders_of_splits(folders: tuple[str, ...], expected: tuple[str, str | None] | None, tmp_path: Path) -> None:
+    for name in folders:
+        class_folders(tmp_path / name, {"a": 1, "b": 1})
+    train, test = sources.splits(str(tmp_path))
+    if expected is None:
+        assert (train, test) == (str(tmp_path), None)
+        return
+    assert train == str(tmp_path / expected[0])
+    assert test == (expected[1] and str(tmp_path / expected[1]))
+    assert sources.open_source(f"{tmp_path}:{expected[0].lower()}").location == train
+
+
+def test_test_images_without_classes_are_no_test_images(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", {"a": 1, "b": 1})
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "1.jpg").write_bytes(jpeg(1))
+    assert sources.splits(str(tmp_path)) == (str(tmp_path / "train"), None)
+    (tmp_path / "test" / "metadata.csv").write_text("file_name,label\n1.jpg,a\n")
+    assert sources.splits(str(tmp_path))[1] == str(tmp_path / "test")
+
+
+def test_what_is_held_out_is_stratified_and_depends_on_the_seed_alone() -> None:
+    labels = np.repeat([0, 1, 2, 3], [40, 20, 2, 1])
+    images = np.zeros((63, 4, 4), np.uint8)
+    images[:, 0, 0] = np.arange(63)
+    source = sources.open_source((images, labels))
+    train, test = sources.hold_out(source, 0.1)
+    assert np.bincount(train.labels).tolist() == [36, 18, 1, 1]
+    assert np.bincount(test.labels, minlength=4).tolist() == [4, 2, 1, 0]
+    rows = [int(np.asarray(image)[0, 0, 0]) for part in (train, test) for image in part.items()]
+    assert sorted(rows) == list(range(63))
+    assert rows[-7:] == [int(name[7:-1]) for name in test.names().to_pylist()]
+    assert test.describe(0) == f"image {rows[-7]} of a pair of arrays"
+    again = sources.hold_out(source, 0.1)[1].names().to_pylist()
+    assert again == test.names().to_pylist() != sources.hold_out(source, 0.1, seed=1)[1].names().to_pylist()
+    spread = [name for part in range(20) for name in sources.hold_out(source, 0.1, part)[1].names().to_pylist()]
+    assert len(set(spread)) > 40, "not the same few every time"

@@ -1,0 +1,185 @@
+"""Class folders in a .zip or a tar file, compressed or not, read in place; nothing is extracted.
+
+The path of a member is CLASS/..., behind folders that all share; where the classes are called train and val, each is a
+data set of its own: PATH:train, PATH:val.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from dualfast.data.images import Payload, suffixes
+from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
+from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, pick, split_of
+from dualfast.data.sources.scan import NO_SUFFIX, suffix_of
+from dualfast.data.sources.source import Kind, Source, number_classes
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+SUFFIXES = (".zip", *COMPRESSED)
+MAX_BYTES = 1 << 30  # of one image
+LOOKED_AT = 16  # members of a .tar that tell class folders from WebDataset's form
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError),
+    *(ValueError, OverflowError, NotImplementedError, RuntimeError),
+)
+"""What tarfile and zipfile raise for what they cannot read; RuntimeError: encrypted."""
+
+
+class _Member(NamedTuple):
+    name: str
+    size: int
+    parts: tuple[str, ...]
+
+
+def _open(path: str) -> Source:
+    path, split = split_of(path)
+    members = _members(path)
+    splits = _splits(members)
+    prefix = pick(path, split, splits) if splits or split else ()
+    members = _below(members, prefix)
+    members = _below(members, _common(members))
+    images = [member for member in members if len(member.parts) > 1 and _is_image(member)]
+    location = path if split is None else f"{path}:{split}"
+    left_out = _left_out(members, images)
+    if not images:
+        others = f"; left out: {left_out_text(left_out)}" if left_out else ""
+        has_labels = any(member.name.endswith((".cls", ".json")) for member in members)
+        hint = "; WebDataset's form is read from .tar files that are not compressed: gunzip it" if has_labels else ""
+        raise ValueError(f"{location} holds no images in class folders{others}{hint}")
+    twice = next((name for name, count in Counter(m.name for m in images).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} holds {twice} twice; write the archive again")
+    labels, class_names = number_classes([image.parts[0] for image in images])
+    return Source(
+        kind="archive",
+        location=location,
+        labels=labels,
+        class_names=class_names,
+        items=lambda: _read(path, images),
+        names=lambda: text_array([f"{os.path.basename(path)}:{image.name}" for image in images]),
+        describe=lambda row: f"{images[row].name} in {path}",
+        inventory=Inventory(files=Files.of([path]), left_out=left_out),
+    )
+
+
+def _members(path: str) -> list[_Member]:
+    """The files in the archive that are neither hidden nor junk, in its order. ValueError when it cannot be read."""
+    try:
+        if path.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                found = [(info.filename, info.file_size) for info in archive.infolist() if not info.is_dir()]
+        else:
+            with tarfile.open(path, "r:*") as tar:
+                found = [(member.name, member.size) for member in tar if member.isfile()]
+    except DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise ValueError(f"{path} cannot be read as a {_kind(path)} file: {reason}") from None
+    members = [_Member(name, size, tuple(part for part in name.split("/") if part != ".")) for name, size in found]
+    return [member for member in members if not any(map(is_hidden, member.parts))]
+
+
+def _kind(path: str) -> str:
+    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), ".tar")
+
+
+def _is_image(member: _Member) -> bool:
+    return suffix_of(member.name) in suffixes()
+
+
+def _common(members: Sequence[_Member]) -> tuple[str, ...]:
+    """The folders that all images share, as far as folders remain in them, the classes."""
+    folders = [member.parts[:-1] for member in members if _is_image(member)]
+    shared = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
+    return tuple(level[0] for level in shared)[: max(map(len, folders), default=1) - 1]
+
+
+def _splits(members: Sequence[_Member]) -> dict[str, tuple[str, ...]]:
+    """The path of each split, by its name in lower case; empty where the folders in the archive are not splits."""
+    common = _common(members)
+    names = {m.parts[len(common)] for m in members if _is_image(m) and len(m.parts) > len(common) + 1}
+    if not names or not all(name.lower() in SPLIT_NAMES for name in names):
+        return {}
+    return {name.lower(): (*common, name) for name in sorted(names)}
+
+
+def _below(members: Sequence[_Member], prefix: tuple[str, ...]) -> list[_Member]:
+    n = len(prefix)
+    return [m._replace(parts=m.parts[n:]) for m in members if m.parts[:n] == prefix]
+
+
+def _left_out(members: Sequence[_Member], images: Sequence[_Member]) -> dict[str, Counter[str]]:
+    used = {image.name for image in images}
+    left_out: dict[str, Counter[str]] = {}
+    for member in members:
+        if member.name not in used:
+            suffix = suffix_of(member.name)
+            reason = BESIDE_CLASSES if suffix in suffixes() else NOT_IMAGES
+            left_out.setdefault(reason, Counter())[suffix or NO_SUFFIX] += 1
+    return left_out
+
+
+def _read(path: str, images: Sequence[_Member]) -> Iterator[Payload | Exception]:
+    if not path.lower().endswith(".zip"):
+        yield from _read_tar(path, images)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for image in images:
+            try:
+                yield _too_large(image.size) or archive.read(image.name)
+            except DAMAGED as error:
+                yield ValueError(str(error))
+
+
+def _read_tar(path: str, images: Sequence[_Member]) -> Iterator[Payload | Exception]:
+    """The images, in one pass."""
+    wanted = {image.name for image in images}
+    with tarfile.open(path, "r|*") as tar:
+        for member in tar:
+            if member.isfile() and member.name in wanted:
+                file = tar.extractfile(member)
+                assert file is not None
+                yield _too_large(member.size) or file.read()
+
+
+def _too_large(size: int) -> ValueError | None:
+    return ValueError(f"it has {size:,} bytes, more than {MAX_BYTES:,}") if size > MAX_BYTES else None
+
+
+def _recognizes(path: str) -> bool:
+    """A .zip or a compressed tar file; a .tar whose first members are images in folders, and no labels."""
+    if not os.path.isfile(path):
+        return False
+    if path.lower().endswith(SUFFIXES):
+        return True
+    if not path.lower().endswith(".tar"):
+        return False
+    try:
+        with tarfile.open(path, "r:*") as tar:
+            names = [member.name for member in islice(tar, LOOKED_AT) if member.isfile()]
+    except DAMAGED:
+        return False
+    ends = {suffix_of(name) for name in names}
+    return ends.isdisjoint({".cls", ".json"}) and any(
+        suffix_of(name) in suffixes() and len(Path(name).parts) > 1 for name in names
+    )
+
+
+def _parts(path: str) -> tuple[str, str | None] | None:
+    return addresses(path, _splits(_members(path))) if _recognizes(path) else None
+
+
+KIND = Kind(
+    accepts="a .zip or .tar.gz of class folders",
+    recognizes=_recognizes,
+    open=_open,
+    files=lambda path: Files.of([split_of(path)[0]]),
+    splits=_parts,
+)

@@ -1,0 +1,163 @@
+"""Data sets of the library datasets: a folder that save_to_disk wrote, hf://USER/NAME on the hub, a Dataset itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dualfast.data.images import Payload
+from dualfast.data.inventory import Files, Inventory, text_array
+from dualfast.data.sources import parquet_columns
+from dualfast.data.sources.labels import LabelWords, labels_of
+from dualfast.data.sources.parquet import as_array, cell_bytes
+from dualfast.data.sources.paths import addresses, split_of
+from dualfast.data.sources.source import Kind, Source
+from dualfast.errors import MissingPackage
+
+HUB = "hf://"
+BATCH_ROWS = 256
+
+
+def from_dataset(
+    data: Any,
+    location: str,
+    *,
+    folder: str = "",
+    files: Files | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Source:
+    """The samples of a datasets.Dataset. folder: a real path, outside which no image is read that a cell names by its
+    path."""
+    rows = _Rows(data)
+    columns = parquet_columns.choose(rows, location, image_column, label_column)
+    words = LabelWords(
+        what=f"{location}: the labels in {columns.label}",
+        describe=lambda row: f"row {row} of {location}",
+        way_out=parquet_columns.LABEL_WAY_OUT,
+    )
+    column = rows.column(columns.label)
+    if column.null_count:
+        raise words.missing(column.is_null().to_pylist().index(True))
+    labels, class_names = labels_of(as_array(column), words).numbered()
+
+    def images() -> Iterator[Payload | Exception]:
+        for batch in rows.iter_batches(BATCH_ROWS, [columns.image]):
+            for cell in batch.column(0):
+                yield cell_bytes(cell.as_py(), folder)
+
+    return Source(
+        kind="datasets",
+        location=location,
+        labels=labels,
+        class_names=class_names or columns.class_names,
+        items=images,
+        names=lambda: text_array([f"{location}:{row}" for row in range(len(labels))]),
+        describe=words.describe,
+        inventory=Inventory(files=files or Files.none()),
+    )
+
+
+class _Rows:
+    """A Dataset with the part of ParquetFile's interface that parquet_columns uses."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data.with_format("arrow")
+        self.schema_arrow = data.features.arrow_schema
+
+    def iter_batches(self, n: int, columns: list[str]) -> Iterator[Any]:
+        return iter(self._data.select_columns(columns).iter(n))
+
+    def column(self, name: str) -> Any:
+        return self._data.select_columns([name])[:].column(0)
+
+
+def is_dataset(value: object) -> bool:
+    """Whether it is a datasets.Dataset; without importing the library."""
+    return any(kind.__module__.startswith("datasets.") and kind.__name__ == "Dataset" for kind in type(value).__mro__)
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingPackage(
+            "this data set needs the package datasets; pip install 'dualfast[hub]' installs it"
+        ) from None
+    return datasets
+
+
+def _open(path: str, *, image_column: str | None = None, label_column: str | None = None) -> Source:
+    columns: dict[str, Any] = {"image_column": image_column, "label_column": label_column}
+    if path.startswith(HUB):
+        name, split = split_of(path)
+        return from_dataset(_from_hub(name, split), path, folder=_hub_home(), **columns)
+    try:
+        data = _library().load_from_disk(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read as datasets' save_to_disk writes it: {error}") from None
+    files = _files(path)
+    return from_dataset(data, str(Path(path)), folder=os.path.realpath(path), files=files, **columns)
+
+
+def _files(path: str) -> Files:
+    if path.startswith(HUB):
+        return Files.none()
+    return Files.of(Path(path, name) for name in sorted(os.listdir(path)) if name.endswith((".arrow", ".json")))
+
+
+def _is_saved(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, "state.json")) and os.path.isfile(os.path.join(path, "dataset_info.json"))
+
+
+# ---- the hub --------------------------------------------------------------------------------------------------------
+
+
+def _hub_id(path: str) -> str:
+    return path.removeprefix(HUB).removeprefix("datasets/").strip("/")
+
+
+def _is_hub_id(path: str) -> bool:
+    """Whether it is hf://USER/NAME, and not a file there."""
+    return path.startswith(HUB) and _hub_id(path).count("/") == 1 and "*" not in path
+
+
+def _from_hub(path: str, split: str | None) -> Any:
+    library = _library()
+    try:
+        if split is None:
+            names = library.get_dataset_split_names(_hub_id(path))
+            if len(names) > 1:
+                raise ValueError(f"it holds several splits ({', '.join(names)}); give one, as {path}:{names[0]}")
+            split = names[0]
+        return library.load_dataset(_hub_id(path), split=split)
+    except Exception as error:  # of half a dozen libraries
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
+
+
+def _hub_home() -> str:
+    from datasets import config
+
+    return os.path.realpath(str(config.HF_CACHE_HOME))
+
+
+def _splits(path: str) -> tuple[str, str | None] | None:
+    if not _is_hub_id(path):
+        return None
+    library = _library()
+    try:
+        return addresses(path, library.get_dataset_split_names(_hub_id(path)))
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
+
+
+KIND = Kind(
+    accepts="hf://USER/NAME of the Hugging Face hub",
+    recognizes=lambda path: _is_hub_id(path) or _is_saved(path),
+    open=_open,
+    options=("image_column", "label_column"),
+    files=_files,
+    splits=_splits,
+)

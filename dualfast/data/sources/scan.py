@@ -1,0 +1,124 @@
+"""The image files below a folder, found in one pass over names and sizes; nothing is decoded."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from dualfast.data.images import Payload, is_image, suffixes
+from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, SYSTEM, Files, left_out_text, text_array
+from dualfast.data.sources.paths import inside, is_inside, is_junk
+from dualfast.storage.files import open_regular
+
+HIDDEN = "hidden"
+OUTSIDE = "links out of the data set"
+NO_SUFFIX = "without suffix"
+
+
+class Scan:
+    """paths: of the images found so far, relative to the folder, sorted in each. left_out: the number of other files,
+    by reason and suffix."""
+
+    def __init__(self, root: str, follow_links: bool = False) -> None:
+        self.root, self.follow_links, self.real_root = root, follow_links, os.path.realpath(root)
+        self.paths: list[str] = []
+        self.left_out: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._sizes, self._times = array("q"), array("q")
+        self._suffixes = suffixes()
+
+    def class_folders(self) -> dict[str, int]:
+        """Adds the images of every folder in the root; the number of images by the folder's name, sorted."""
+        counts: dict[str, int] = {}
+        for entry in _sorted_entries(self.root):
+            if self._skips(entry):
+                continue
+            if entry.is_dir():
+                before = len(self.paths)
+                self._enter(entry, f"{entry.name}/", ())
+                counts[entry.name] = len(self.paths) - before
+            elif (suffix := suffix_of(entry.name)) in self._suffixes:
+                self.left_out[BESIDE_CLASSES][suffix] += 1
+        return counts
+
+    def add(self, folder: str, prefix: str = "", ancestors: tuple[str, ...] = ()) -> None:
+        """Adds the images below `folder`, sorted. ancestors: the real paths of the folders above, which end a cycle of
+        links. ValueError for an image or folder that is a link out of the root, unless links are followed."""
+        real = os.path.realpath(folder)
+        if real in ancestors:
+            return
+        for entry in _sorted_entries(folder):
+            if self._skips(entry):
+                continue
+            if entry.is_dir():
+                self._enter(entry, f"{prefix}{entry.name}/", (*ancestors, real))
+                continue
+            suffix = suffix_of(entry.name)
+            if suffix in self._suffixes:
+                self._add_file(entry, prefix + entry.name)
+            elif entry.is_symlink() and not is_inside(entry.path, self.real_root, self.follow_links):
+                self.left_out[OUTSIDE][suffix or NO_SUFFIX] += 1
+            elif is_image(entry.path):
+                self._add_file(entry, prefix + entry.name)
+            else:
+                self.left_out[NOT_IMAGES][suffix or NO_SUFFIX] += 1
+
+    def _enter(self, entry: os.DirEntry[str], prefix: str, ancestors: tuple[str, ...]) -> None:
+        if entry.is_symlink():
+            inside(entry.path, self.real_root, self.follow_links)
+        self.add(entry.path, prefix, ancestors)
+
+    def _add_file(self, entry: os.DirEntry[str], path: str) -> None:
+        if entry.is_symlink():
+            inside(entry.path, self.real_root, self.follow_links)
+        self.paths.append(path)
+        try:
+            status = entry.stat()
+        except OSError:  # a link to nowhere: reading it says so
+            self._sizes.append(-1)
+            self._times.append(0)
+        else:
+            self._sizes.append(status.st_size)
+            self._times.append(status.st_mtime_ns)
+
+    def _skips(self, entry: os.DirEntry[str]) -> bool:
+        """Whether the entry is hidden, or junk; counts it."""
+        if not entry.name.startswith(".") and not is_junk(entry.name):
+            return False
+        suffix = suffix_of(entry.name)
+        if is_junk(entry.name):
+            self.left_out[SYSTEM][entry.name if entry.is_dir() else suffix or entry.name] += 1
+        elif suffix in self._suffixes:
+            self.left_out[HIDDEN][suffix] += 1
+        return True
+
+    @property
+    def files(self) -> Files:
+        sizes, times = (np.array(column, np.int64) for column in (self._sizes, self._times))
+        return Files(text_array(self.paths), sizes, times)
+
+    @property
+    def left_out_text(self) -> str:
+        """As "; left out: 2 .heic (not images that Pillow opens)", empty where nothing is."""
+        left_out = {reason: counts for reason, counts in self.left_out.items() if reason != SYSTEM}
+        return f"; left out: {left_out_text(left_out)}" if left_out else ""
+
+
+def _sorted_entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def suffix_of(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def read_image(path: str) -> Payload | Exception:
+    """The bytes of an image file, or why it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        return error

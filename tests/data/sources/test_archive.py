@@ -1,0 +1,96 @@
+"""Class folders in archives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_sets import assert_refused, jpeg, tar_file, zip_file
+
+from dualfast.data import beton, sources
+
+pytest.importorskip("PIL")
+
+IMAGES = {"cat": [10, 20], "dog": [30]}
+MEMBERS = {f"{name}/{i}.jpg": jpeg(v) for name, values in IMAGES.items() for i, v in enumerate(values)}
+FORMS: dict[str, Any] = {
+    ".zip": zip_file,
+    ".tar": tar_file,
+    ".tar.gz": lambda path, members: tar_file(path, members, "w:gz"),
+    ".tgz": lambda path, members: tar_file(path, members, "w:gz"),
+    ".tar.bz2": lambda path, members: tar_file(path, members, "w:bz2"),
+    ".tar.xz": lambda path, members: tar_file(path, members, "w:xz"),
+}
+
+
+@pytest.mark.parametrize("suffix", FORMS)
+@pytest.mark.parametrize("prefix", ["", "pets/", "./home/pets/"])
+def test_class_folders_are_read_in_place(suffix: str, prefix: str, tmp_path: Path) -> None:
+    others = {"README.md": b"", "__MACOSX/cat/._0.jpg": b"x", "stray.jpg": jpeg(1), "cat/notes.txt": b"x"}
+    members = {f"{prefix}{name}": data for name, data in (MEMBERS | others).items()}
+    path = FORMS[suffix](tmp_path / f"pets{suffix}", dict(reversed(members.items())))
+    opened = sources.open_source(path)
+    assert opened.class_names == ("cat", "dog")
+    assert opened.labels.tolist() == [1, 0, 0]  # as they lie in the archive
+    assert [*opened.items()] == [jpeg(30), jpeg(20), jpeg(10)]
+    assert opened.names().to_pylist()[0] == f"pets{suffix}:{prefix}dog/0.jpg"
+    assert opened.describe(0) == f"{prefix}dog/0.jpg in {path}"
+    assert opened.inventory.notes() == [
+        "left out: 1 .txt, 1 .md (not images that Pillow opens), 1 .jpg (beside the class folders)"
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    beton.write(path, tmp_path / "x.beton", progress=False)
+    assert beton.open_beton(tmp_path / "x.beton").labels.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", FORMS)
+def test_splits_in_an_archive(suffix: str, tmp_path: Path) -> None:
+    members = {f"pets/Train/{name}": data for name, data in MEMBERS.items()} | {"pets/README": b""}
+    path = str(FORMS[suffix](tmp_path / f"a{suffix}", members | {"pets/Val/dog/9.jpg": jpeg(9)}))
+    train, test = sources.splits(path)
+    assert (train, test) == (f"{path}:train", f"{path}:val")
+    assert sources.open_source(train).labels.tolist() == [0, 0, 1]
+    opened = sources.open_source(test, is_test=True)
+    assert opened.class_names == ("dog",)
+    assert [*opened.items()] == [jpeg(9)]
+    assert_refused(path, r"holds several splits \(train, val\); give one, as .*:train")
+    assert_refused(f"{path}:test", "has no split 'test'; it has train, val")
+    assert sources.files_of(train).sizes.tolist() == [Path(path).stat().st_size]
+
+
+def test_a_tar_of_webdataset_s_form_is_none_of_class_folders(tmp_path: Path) -> None:
+    path = tar_file(tmp_path / "a.tar", {"a/1.jpg": jpeg(1), "a/1.cls": b"0", "a/2.jpg": jpeg(2), "a/2.cls": b"1"})
+    assert sources.open_source(path).kind == "webdataset"
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_archives_that_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = FORMS[suffix](tmp_path / f"a{suffix}", {"readme.txt": b""})
+    assert_refused(path, r"a\..* holds no images in class folders; left out: 1 \.txt")
+    path.write_bytes(b"<html>")
+    assert_refused(path, rf"cannot be read as a \{suffix} file")
+    assert_refused(FORMS[suffix](tmp_path / f"one{suffix}", {"cat/1.jpg": jpeg(1)}), r"has only one class \(cat\)")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = zip_file(tmp_path / "a.zip", MEMBERS)
+    import zipfile
+
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("cat/0.jpg", b"")
+    assert_refused(path, r"holds cat/0\.jpg twice")
+
+
+def test_a_damaged_member_is_a_bad_image(tmp_path: Path) -> None:
+    path = zip_file(tmp_path / "a.zip", MEMBERS)
+    data = path.read_bytes()
+    at = data.index(jpeg(20))
+    path.write_bytes(data[: at + 30] + b"\0\0" + data[at + 32 :])
+    items = [*sources.open_source(path).items()]
+    assert items[0] == jpeg(10)
+    assert isinstance(items[1], ValueError)
+    assert "CRC" in str(items[1])
+    assert np.array_equal(items[2], jpeg(30))

@@ -1,0 +1,142 @@
+"""Tables of files and labels beside a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from data_sets import assert_refused, jpeg
+
+from dualfast.config import Reading
+from dualfast.data import beton, sources
+
+pytest.importorskip("PIL")
+
+
+def images(folder: Path, *names: str) -> Path:
+    for at, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(jpeg(at))
+    return folder
+
+
+@pytest.fixture
+def kaggle(tmp_path: Path) -> Path:
+    """As Kaggle's dog breeds: labels.csv beside train/."""
+    images(tmp_path / "dogs", "train/0a.jpg", "train/0b.jpg", "train/0c.jpg", "test/9.jpg")
+    (tmp_path / "dogs" / "labels.csv").write_text("id,breed\n0c,pug\n0a,boxer\n0b,pug\n")
+    (tmp_path / "dogs" / "sample_submission.csv").write_text("id,boxer,pug\n9,0.5,0.5\n")
+    return tmp_path / "dogs"
+
+
+def test_a_table_beside_a_folder(kaggle: Path) -> None:
+    table = kaggle / "labels.csv"
+    for opened, prefix in (
+        (sources.open_source(table), "train/"),
+        (sources.open_source(kaggle / "train", Reading(labels=str(table))), ""),
+    ):
+        assert opened.class_names == ("boxer", "pug")
+        assert opened.labels.tolist() == [0, 1, 1]
+        assert opened.names().to_pylist() == [f"{prefix}{name}.jpg" for name in ("0a", "0b", "0c")]
+        assert [*opened.items()] == [jpeg(0), jpeg(1), jpeg(2)]
+        assert opened.inventory.files.names.to_pylist()[3] == "labels.csv"
+    assert sources.open_source(table).inventory.notes() == [
+        "left out: 1 .csv (not images that Pillow opens), 1 .jpg (not in the list)"
+    ]
+    written = beton.write(kaggle / "train", kaggle.parent / "x.beton", labels=str(table), progress=False)
+    assert beton.open_beton(written.path).class_names == ("boxer", "pug")
+    assert_refused(kaggle / "train", r"holds no class folder; .* with labels='.*dogs/labels\.csv'")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "names"),
+    [
+        ("file,label\ntrain/0a.jpg,7\ntrain/0b.jpg,0\ntrain/0c.jpg,7\n", [7, 0, 7], None),
+        ("filename\tlabel\ttime\n0a.jpg\tx\t1\n0b.jpg\ty\t2\n0c.jpg\tx\t3\n", [0, 1, 0], ("x", "y")),
+        ("label;image\r\nx;0a\r\ny;0b\r\nx;0c\r\n", [0, 1, 0], ("x", "y")),
+        ("\ufeffImageId,PredictionString\n0a,n02 1 2 3 4\n0b,n01 0 0 1 1 n01 2\n0c,n02 \n", [1, 0, 1], ("n01", "n02")),
+        ("0a.jpg 1\n0b.jpg 0\n0c.jpg 1\n", [1, 0, 1], None),
+        ("/data/dogs/train/0a.jpg,x\n/data/dogs/train/0b.jpg,y\n/data/dogs/train/0c.jpg,y\n\n", [0, 1, 1], ("x", "y")),
+        ('"0a.jpg","a, b"\n"0b.jpg","c"\n"0c.jpg","c"', [0, 1, 1], ("a, b", "c")),
+    ],
+)  # fmt: skip
+def test_forms_of_a_table(text: str, labels: list[int], names: tuple[str, ...] | None, kaggle: Path) -> None:
+    (kaggle / "labels.csv").write_text(text)
+    opened = sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "labels.csv")))
+    assert opened.labels.tolist() == labels
+    assert opened.class_names == names
+
+
+def test_labels_alone_are_in_the_order_of_the_images(kaggle: Path) -> None:
+    (kaggle / "synsets.txt").write_text("n02\nn01\nn02\n")
+    opened = sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "synsets.txt")))
+    assert opened.labels.tolist() == [1, 0, 1]
+    (kaggle / "synsets.txt").write_text("n02\nn01\n")
+    with pytest.raises(ValueError, match=r"has 2 labels, and .* 3 images"):
+        sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "synsets.txt")))
+    (kaggle / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n2\n3\n")
+    with pytest.raises(ValueError, match=r"numbers the classes as .*; give LOC_val_solution\.csv"):
+        sources.open_source(kaggle / "train", Reading(labels=f"{kaggle}/ILSVRC2012_validation_ground_truth.txt"))
+
+
+def test_lists_that_are_found_in_the_folder(tmp_path: Path) -> None:
+    tiny = images(tmp_path / "tiny", *(f"train/{c}/images/{c}_{i}.JPEG" for c in ("n1", "n2") for i in range(2)))
+    (tiny / "train" / "n1" / "n1_boxes.txt").write_text("n1_0.JPEG\t0\t0\t1\t1\n")
+    images(tiny / "val", "images/val_0.JPEG", "images/val_1.JPEG")
+    (tiny / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn2\t0\t0\t1\t1\nval_1.JPEG\tn1\t0\t0\t1\t1\n")
+    images(tiny / "test", "images/test_0.JPEG")
+    train, test = sources.splits(str(tiny))
+    assert (train, test) == (str(tiny / "train"), str(tiny / "val"))
+    assert sources.open_source(train).class_names == ("n1", "n2")
+    opened = sources.open_source(test)
+    assert opened.labels.tolist() == [1, 0]
+    assert opened.class_names == ("n1", "n2")
+    assert sources.files_of(test).names.to_pylist() == ["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"]
+
+    faces = images(tmp_path / "faces", "a.png", "b.png")
+    (faces / "metadata.csv").write_text("file_name,text,label\na.png,hello,1\nb.png,world,0\n")
+    assert sources.open_source(faces).labels.tolist() == [1, 0]
+    classes = images(tmp_path / "classes", "x/a.png", "y/b.png")
+    (classes / "metadata.csv").write_text("file_name,width,height\nx/a.png,20,30\n")
+    assert sources.open_source(classes).kind == "folder"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,breed\n0a,x\n0b,y\n9,x\n7,x\n", r"lists 2 files that are not in .*train: 9, 7; remove these lines"),
+        ("id,breed\n0a,x\n0b,y\n0a,y\n", r"line (2|4) of .*labels\.csv lists 0a, as another line does"),
+        ("id,breed\n0a,x\n0b,\n", r"line 3 of .*labels\.csv has no label"),
+        ("id,breed,age\n0a,x,1\n", r"has the columns breed, age; name the labels with label_column=NAME"),
+        ("id,breed\n0a,x\n0b\n", r"line 3 of .* has 1 columns; the label is in column 2"),
+        ("x,y\n7,8\n", r"none of its columns names images in .*train \(its first row: 7, 8\)"),
+        ("id,breed\n", "lists no files"),
+        ("", "lists no files"),
+        ("id,breed\n\n0a,x\n", "has an empty line"),
+    ],
+)
+def test_tables_that_are_refused(text: str, words: str, kaggle: Path) -> None:
+    (kaggle / "labels.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "labels.csv")))
+
+
+def test_columns_and_folders_may_have_to_be_named(kaggle: Path) -> None:
+    table = kaggle / "labels.csv"
+    table.write_text("id,other,breed,age\n0a,0b,x,1\n0b,0a,y,2\n")
+    reading = {"labels": str(table), "label_column": "breed"}
+    with pytest.raises(ValueError, match=r"several columns that name images: id, other|label"):
+        sources.open_source(kaggle / "train", Reading(labels=str(table)))
+    opened = sources.open_source(kaggle / "train", Reading(**reading, image_column="other"))
+    assert opened.labels.tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"label_column is 'kind'; .* has the columns id, other, breed, age"):
+        sources.open_source(kaggle / "train", Reading(labels=str(table), label_column="kind"))
+    images(kaggle, "test/0a.jpg")
+    table.write_text("id,breed\n0a,x\n0b,y\n")
+    assert_refused(table, "line 2 of .* lists 0a, a name that several images in .* have")
+    table.rename(kaggle / "train.csv")
+    assert sources.open_source(kaggle / "train.csv").names().to_pylist() == ["0a.jpg", "0b.jpg"]
+    for wrong, words in (("no.csv", "is not a file"), (str(kaggle / "train.csv"), "is not a folder")):
+        place = kaggle / ("train" if wrong == "no.csv" else "train.csv")
+        with pytest.raises(ValueError, match=words):
+            sources.open_source(place, Reading(labels=wrong))
