@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-_PAIR = "np.savez('data.npz', images=IMAGES, labels=LABELS)"
+_PAIR = "np.savez('data.npz', train_images=IMAGES, train_labels=LABELS)"
 
 HINTS: tuple[tuple[str, str], ...] = (
     (
@@ -17,7 +17,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     (
         r"(train|test|extra)_32x32\.mat",
         "an SVHN file of MATLAB; python -c \"import numpy as np, scipy.io as io; d = io.loadmat('train_32x32.mat'); "
-        "np.savez('svhn.npz', images=d['X'].transpose(3, 0, 1, 2), labels=d['y'].ravel() % 10)\" makes svhn.npz, "
+        "np.savez('svhn.npz', train_images=d['X'].transpose(3, 0, 1, 2), train_labels=d['y'].ravel() % 10)\" makes svhn.npz, "
         "which is read",
     ),
     (r".*\.mat", f"a MATLAB file; scipy.io.loadmat reads it, and {_PAIR} writes what is read here"),

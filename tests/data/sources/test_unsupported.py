@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_sets import assert_refused
 
+from dualfast.config import RunConfig
 from dualfast.data import sources
+from dualfast.data.sources import unsupported
+from dualfast.errors import in_flags
 
 FILES = {
     "a.mat": r"is a MATLAB file; .*np\.savez\('data\.npz'",
@@ -31,6 +35,8 @@ FILES = {
 def test_a_format_that_is_not_read_is_recognized(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert_refused(tmp_path / name, rf"{name} is .*{FILES[name]}|{FILES[name]}")
+    said = str(unsupported.hint(str(tmp_path / name)))
+    assert in_flags(said, [option.name for option in fields(RunConfig)]) == said, "commands keep their arguments"
     if not name.endswith(("jpg", "beton")):
         assert_refused(tmp_path, f"holds no class folder; .*{name} is ")
 
