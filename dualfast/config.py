@@ -304,6 +304,7 @@ def columns_of(config: Columns) -> dict[str, Any]:
 class Reading(Columns):
     """How a data set is read."""
 
+    group: ClassVar = "data"
     labels: str | None = None
     """A table of the files in the folder of images and their labels: .csv, .tsv or .txt."""
     follow_links: bool = False

@@ -17,8 +17,8 @@ HINTS: tuple[tuple[str, str], ...] = (
     (
         r"(train|test|extra)_32x32\.mat",
         "an SVHN file of MATLAB; python -c \"import numpy as np, scipy.io as io; d = io.loadmat('train_32x32.mat'); "
-        "np.savez('svhn.npz', train_images=d['X'].transpose(3, 0, 1, 2), train_labels=d['y'].ravel() % 10)\" makes svhn.npz, "
-        "which is read",
+        "np.savez('svhn.npz', train_images=d['X'].transpose(3, 0, 1, 2), train_labels=d['y'].ravel() % 10)\" makes "
+        "svhn.npz, which is read",
     ),
     (r".*\.mat", f"a MATLAB file; scipy.io.loadmat reads it, and {_PAIR} writes what is read here"),
     (r".*\.(h5|hdf5)", f"an HDF5 file; h5py.File(path) opens it, and {_PAIR} writes what is read here"),
