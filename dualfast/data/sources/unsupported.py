@@ -26,8 +26,8 @@ HINTS: tuple[tuple[str, str], ...] = (
     (r".*\.(pkl|pickle|pt|pth)", f"a pickle, which is never loaded; where you trust it, load it and {_PAIR}"),
     (
         r".*\.tfrecords?(-\d+-of-\d+)?|.*\.tfrecords?\.gz",
-        "a TFRecord file; tensorflow_datasets' tfds.as_numpy(tfds.load(NAME, split='train', batch_size=-1)) gives "
-        f"the arrays, and {_PAIR} writes what is read here",
+        "a TFRecord file; tensorflow_datasets' tfds.as_numpy(tfds.load(NAME, split='train')) gives its images, and "
+        f"{_PAIR} writes what is read here",
     ),
     (r".*\.(rar|7z)", "an archive that is not read; unpack it (7z x FILE) and give the folder, or pack it as .zip"),
     (r".*\.tar\.zst|.*\.tzst", "an archive of Zstandard; unzstd FILE makes the .tar, which is read"),
