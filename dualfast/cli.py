@@ -144,7 +144,7 @@ class Select(Command):
 class Write(Command, Storing):
     """Write a data set as a .beton file."""
 
-    data: Positional[str | tuple[str, ...]] = field(metadata=SOURCE_HELP)
+    data: Positional[str] = field(metadata=SOURCE_HELP)
     out: Positional[str]
     """The .beton file to write."""
     jpeg_quality: int = 90
