@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +73,12 @@ def _open(path: str) -> Source:
 
 def _members(path: str) -> list[_Member]:
     """The files in the archive that are neither hidden nor junk, in its order. ValueError when it cannot be read."""
+    status = os.stat(path)
+    return list(_listed(path, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=2)  # a compressed tar file is unpacked to list it
+def _listed(path: str, size: int, time: int) -> tuple[_Member, ...]:
     try:
         if path.lower().endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
@@ -83,7 +90,7 @@ def _members(path: str) -> list[_Member]:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise ValueError(f"{path} cannot be read as a {_kind(path)} file: {reason}") from None
     members = [_Member(name, size, tuple(part for part in name.split("/") if part != ".")) for name, size in found]
-    return [member for member in members if not any(map(is_hidden, member.parts))]
+    return tuple(member for member in members if not any(map(is_hidden, member.parts)))
 
 
 def _kind(path: str) -> str:
