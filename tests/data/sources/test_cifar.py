@@ -120,6 +120,7 @@ def test_other_pickles_are_refused_and_nothing_runs(kind: str, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"data_batch_1 in .*; give CIFAR's binary archive") as caught:
         sources.open_source(f"{folder}:train")
     assert "\n" not in str(caught.value)
+    assert ("it is not as published (GLOBAL os system)" in str(caught.value)) == (kind == "call")
     assert not Path("/tmp/PWNED").exists()
 
 
