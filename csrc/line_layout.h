@@ -44,6 +44,12 @@ constexpr int kStatusPaused = 4;
 constexpr int kStatusFinished = 5;
 constexpr int kStatusWords = 6;
 
+// Rows of the observed values.
+constexpr int kSeenP = 0;
+constexpr int kSeenMargin = 1;
+constexpr int kSeenEl2n = 2;
+constexpr int kSeenEntropy = 3;
+
 // Flags of an observation.
 constexpr uint8_t kFlagCounted = 1;
 constexpr uint8_t kFlagCorrect = 2;

@@ -68,10 +68,10 @@ INLINE void prefetch_line(const Step& args, int64_t row) {
 
 INLINE void emit(const Step& args, int64_t row, const Observation& seen, bool folded) {
     float* value = args.seen + row;
-    value[0] = seen.finite ? seen.p : std::numeric_limits<float>::quiet_NaN();
-    value[args.rows] = seen.margin;
-    value[2 * args.rows] = seen.el2n;
-    value[3 * args.rows] = seen.entropy;
+    value[kSeenP * args.rows] = seen.finite ? seen.p : std::numeric_limits<float>::quiet_NaN();
+    value[kSeenMargin * args.rows] = seen.margin;
+    value[kSeenEl2n * args.rows] = seen.el2n;
+    value[kSeenEntropy * args.rows] = seen.entropy;
     args.flags[row] = kFlagCounted | (seen.correct ? kFlagCorrect : 0) | (folded ? kFlagFolded : 0);
 }
 

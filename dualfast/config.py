@@ -34,8 +34,8 @@ MIN_SIZE = 4  # px a side, of stored images and of a network's input
 MAX_THREADS = 4096
 MAX_IMAGE_SIZE = 4096  # px a side of a network's input
 MAX_IMAGE_BYTES = 1 << 29
-"""Of one image while it is decoded: its pixels as RGB (178,956,970 of them, where Pillow refuses too), or, of a JPEG in
-several scans, the coefficients that they are collected in."""
+"""The memory of one image while it is decoded: its pixels as RGB (178,956,970 of them, where Pillow refuses too), or,
+for a JPEG in several scans, the coefficients that they are collected in."""
 MAX_JPEG_SCANS = 100
 """A progressive JPEG usually has 10. Each takes as long as a pass over the image, however few bytes it has."""
 
@@ -216,9 +216,9 @@ class Scoring(Checked):
 
 GivenCD = float | Literal["auto", "cifar100", "imagenet"]
 DEFAULT_METHOD, DEFAULT_C_D = "dual+beta", 4.0
-"""Of select and its relatives. The command line has c_d "auto"."""
+"""The defaults of select and its relatives; the command line's c_d is "auto"."""
 PUBLISHED_C_D = {"cifar100": 4.0, "imagenet": 11.0}
-"""Of the code of arXiv 2502.06905 (behaapyy/dual-pruning): the default of its command line, which its CIFAR commands
+"""From the code of arXiv 2502.06905 (behaapyy/dual-pruning): the default of its command line, which its CIFAR commands
 use, and the value of its ImageNet commands. It has none for CIFAR-10 apart from that default."""
 CIFAR10_C_D = 5.5  # what c_d="cifar10" stood for; published nowhere
 

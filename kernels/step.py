@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LOG2E = tl.constexpr(1.4426950408889634)
 COUNTED, CORRECT = tl.constexpr(layout.COUNTED), tl.constexpr(layout.CORRECT)
 FOLDED, WRONG_TARGET = tl.constexpr(layout.FOLDED), tl.constexpr(layout.WRONG_TARGET)
+SEEN_P, SEEN_MARGIN = tl.constexpr(layout.SEEN_P), tl.constexpr(layout.SEEN_MARGIN)
+SEEN_EL2N, SEEN_ENTROPY = tl.constexpr(layout.SEEN_EL2N), tl.constexpr(layout.SEEN_ENTROPY)
 TOTAL_BLOCK = tl.constexpr(512)
 # Rows up to which each program reads the whole batch's targets and index itself, which saves a launch and costs 16
 # bytes per row from the L2 cache. The number has not been tuned on a GPU.
@@ -300,10 +302,10 @@ def visits_of_rows(
 @triton.jit
 def emit(values_ptr, flags_ptr, row, count, in_batch, p, margin, el2n, entropy, finite, flags):
     """Writes one observation per row: values (4, count) and flags (count,)."""
-    tl.store(values_ptr + row, tl.where(finite, p, float("nan")), mask=in_batch)
-    tl.store(values_ptr + count + row, margin, mask=in_batch)
-    tl.store(values_ptr + 2 * count + row, el2n, mask=in_batch)
-    tl.store(values_ptr + 3 * count + row, entropy, mask=in_batch)
+    tl.store(values_ptr + SEEN_P * count + row, tl.where(finite, p, float("nan")), mask=in_batch)
+    tl.store(values_ptr + SEEN_MARGIN * count + row, margin, mask=in_batch)
+    tl.store(values_ptr + SEEN_EL2N * count + row, el2n, mask=in_batch)
+    tl.store(values_ptr + SEEN_ENTROPY * count + row, entropy, mask=in_batch)
     tl.store(flags_ptr + row, flags.to(tl.uint8), mask=in_batch)
 
 

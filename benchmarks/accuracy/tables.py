@@ -116,7 +116,7 @@ def remarks(rows: Iterable[Row]) -> list[str]:
     present, out = {row["method"] for row in rows}, []
     if CCS_ON_LOGITS in present:
         out += [
-            f"`{CCS_ON_LOGITS}` covers the margin of logits; CCS as its authors have it, `ccs`, that of probabilities."
+            f"`{CCS_ON_LOGITS}` is CCS on the margin of logits; `ccs` takes that of probabilities, as its authors do."
         ]
     if AUTO in present and any(published_of(row) == "CIFAR-10" for row in rows):
         out += ["The rule of `c_d=auto` was fitted to test accuracies on CIFAR-10, so its figures here are in-sample."]

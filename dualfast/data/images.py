@@ -224,7 +224,7 @@ def _open_jpeg(data: bytes) -> Image.Image:
 
     n_scans = data.count(b"\xff\xda")  # at least as many as there are, as segments may hold these bytes too
     if n_scans > MAX_JPEG_SCANS and (n_scans := _count_scans(data)) > MAX_JPEG_SCANS:
-        raise ValueError(f"it has {n_scans} scans, more than {MAX_JPEG_SCANS}; save it anew")
+        raise ValueError(f"it has {n_scans} scans, more than {MAX_JPEG_SCANS}; save it again")
     try:
         image: Any = jpeg_factory(io.BytesIO(data))
     except (SyntaxError, IndexError, TypeError):

@@ -80,9 +80,9 @@ def _size_and_time(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """Of one data set. files: those that it is read from; for a source with a file per sample these are the first ones,
-    in the order of the samples. left_out: the number of files that are not used, by reason and suffix.
-    without_images: the names of the class folders that hold no image, and are no classes."""
+    """The inventory of one data set. files: those that it is read from; for a source with a file per sample these are
+    the first ones, in the order of the samples. left_out: the number of files that are not used, by reason and suffix.
+    without_images: the names of the class folders that hold no image, and are not classes."""
 
     files: Files = field(default_factory=Files.none)
     left_out: Mapping[str, Counter[str]] = field(default_factory=dict)
@@ -97,9 +97,9 @@ class Inventory:
         if self.without_images:
             one = len(self.without_images) == 1
             count = (
-                "1 class folder without an image, which is no class"
+                "1 class folder without an image, which is not a class"
                 if one
-                else (f"{len(self.without_images):,} class folders without images, which are no classes")
+                else (f"{len(self.without_images):,} class folders without images, which are not classes")
             )
             notes.append(f"{count}: {some(self.without_images)}")
         return notes

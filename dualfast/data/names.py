@@ -5,7 +5,7 @@
     size      bytes, and
     modified  ns since 1970, of its file; only where every sample is a file of its own
 
-The metadata hold the fingerprint of the data, and the files that are no sample: archives, tables, unreadable images.
+The metadata hold the fingerprint of the data, and the files that are not samples: archives, tables, unreadable images.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ KEY = b"dualfast"
 
 @dataclass(frozen=True)
 class Names:
-    """table: as above. other_files: those that are no sample."""
+    """table: as above. other_files: those that are not samples."""
 
     table: Any
     other_files: Files
 
     @classmethod
     def of(cls, source: Source, stored: NDArray[np.bool_]) -> Names:
-        """Of the samples of `source` that are `stored`, a mask over its samples."""
+        """The names of the samples of `source` that are `stored`, a mask over its samples."""
         import pyarrow as pa
 
         columns = {
@@ -65,7 +65,7 @@ class Names:
         return Files(self.column, sizes, times) + self.other_files
 
     def take(self, ids: NDArray[np.int64]) -> Names:
-        """Of the samples `ids` alone, which get the ids 0, 1, ..."""
+        """The names of the samples `ids` alone, which get the ids 0, 1, ..."""
         table = self.table.select(["id", "name"]).take(ids)
         return Names(table.set_column(0, "id", [np.arange(len(ids), dtype=np.int64)]), Files.none())
 
@@ -85,8 +85,8 @@ def path_of(beton: str | os.PathLike[str]) -> Path:
 
 
 def load(beton: str | os.PathLike[str], n_samples: int, fingerprint: str) -> Names | None:
-    """Of the .beton at this path, also those that wait beside it; None where it has none, or they are of other data.
-    ValueError when the file is damaged."""
+    """The names of the .beton at this path, also those that wait beside it; None where it has none, or names of other
+    data. ValueError when the file is damaged."""
     own = path_of(beton)
     return _load(own, n_samples, fingerprint) or _load(files.waiting_for(own), n_samples, fingerprint)
 

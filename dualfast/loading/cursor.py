@@ -48,7 +48,7 @@ class Cursor:
     @classmethod
     def from_state(cls, state: Mapping[str, Any], world_size: int) -> Cursor:
         """The cursor of a Loader's state_dict on `world_size` processes. Where the state was saved on another number
-        of them, the batches they took become a segment, and what is left of the epoch is shared out anew."""
+        of them, the batches they took become a segment, and what is left of the epoch is shared out again."""
         epoch, batch = int(state["epoch"]), int(state["batch"])
         segments = tuple(EpochSegment(*map(int, segment)) for segment in state["legs"])
         saved_on = int(state["world_size"])

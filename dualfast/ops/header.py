@@ -49,7 +49,9 @@ def header() -> str:
         lines.append(f"constexpr BitField k{camel(name)}{{{shift}, 0x{most:X}}};")
     lines += ["", "// Words of the status."]
     lines += [f"constexpr int kStatus{camel(name)} = {getattr(layout, name)};" for name in layout.STATUS]
-    lines += [f"constexpr int kStatusWords = {len(layout.STATUS)};", "", "// Flags of an observation."]
+    lines += [f"constexpr int kStatusWords = {len(layout.STATUS)};", "", "// Rows of the observed values."]
+    lines += [f"constexpr int kSeen{camel(name)} = {getattr(layout, f'SEEN_{name}')};" for name in layout.OBSERVED]
+    lines += ["", "// Flags of an observation."]
     lines += [f"constexpr uint8_t kFlag{camel(name)} = {getattr(layout, name)};" for name in layout.FLAGS]
     return TEMPLATE.format(lines="\n".join(lines))
 

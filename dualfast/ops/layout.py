@@ -79,6 +79,7 @@ BAD_INDEX, BAD_TARGET, DUPLICATES, NON_FINITE, PAUSED, FINISHED = range(len(STAT
 # ---- observations: what a step saw, a column per row of the batch ----------------------------------------------------
 
 OBSERVED = ("P", "MARGIN", "EL2N", "ENTROPY")  # rows of Observations.values
+SEEN_P, SEEN_MARGIN, SEEN_EL2N, SEEN_ENTROPY = range(len(OBSERVED))
 FLAGS = (
     "COUNTED",  # a visit: neither ignored nor with a bad target, nor, where lines are written, a duplicate
     "CORRECT",  # the true class has the largest logit

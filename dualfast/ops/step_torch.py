@@ -90,7 +90,7 @@ def _top_other(z: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
 def _emit(
     observations: Observations, seen: dict[str, torch.Tensor], counted: torch.Tensor, folded: torch.Tensor
 ) -> None:
-    observations.values.copy_(torch.stack([seen[name] for name in ("p", "margin", "el2n", "entropy")]))
+    observations.values.copy_(torch.stack([seen[name.lower()] for name in layout.OBSERVED]))
     flags = counted * layout.COUNTED + seen["correct"] * layout.CORRECT + folded * layout.FOLDED
     observations.flags.copy_(flags)
     if observations.top_others is not None:

@@ -212,7 +212,7 @@ def read_columns(path: str | os.PathLike[str], file: Any, names: Iterable[str]) 
         column = file.read([name]).column(0).to_numpy()
         found[name] = column = np.ascontiguousarray(column if order is None else column[order])
         if sums and (not isinstance(sums, dict) or name not in sums or crc32(column.data) != sums[name]):
-            raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table anew")
+            raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table again")
     return found
 
 
@@ -222,7 +222,7 @@ def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:
     what = f"the note of {os.fspath(path)!r}"
     note = parse_json((schema.metadata or {}).get(b"dualfast", b"{}"), what)
     if not isinstance(note, dict) or not isinstance(note.get("extra", {}), dict):
-        raise ValueError(f"{what} is damaged; write the table anew")
+        raise ValueError(f"{what} is damaged; write the table again")
     return note
 
 

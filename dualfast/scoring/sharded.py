@@ -147,9 +147,9 @@ class ShardedTable(ScoreTable):
         flags = torch.cat([seen.flags for _, seen in observed])
         bad_targets = (flags & layout.WRONG_TARGET != 0).sum()  # a GPU counts what the CPU raises
         self.status[ops.BAD_TARGET] += bad_targets.to(self.status.device)
-        p = torch.where(flags & CORRECT != 0, -values[0], values[0])
-        floats = torch.stack([p, values[1]], 1).view(torch.int32)
-        halves = torch.stack([values[2], values[3]], 1).half().view(torch.int32)
+        p = torch.where(flags & CORRECT != 0, -values[layout.SEEN_P], values[layout.SEEN_P])
+        floats = torch.stack([p, values[layout.SEEN_MARGIN]], 1).view(torch.int32)
+        halves = torch.stack([values[layout.SEEN_EL2N], values[layout.SEEN_ENTROPY]], 1).half().view(torch.int32)
         words = [floats, halves]
         if self.votes is not None:
             words.append(torch.cat([top for _, seen in observed if (top := seen.top_others) is not None])[:, None])

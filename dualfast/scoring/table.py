@@ -115,7 +115,8 @@ class ScoreTable:
         folded = observations.flags & layout.FOLDED != 0
         rows = torch.where(folded, index, 0)
         visits = layout.VISITS.of(self.lines[rows, layout.COUNTERS - layout.TAIL_WORDS]).to(torch.int64) - 1
-        self.trajectories.record(rows, torch.where(folded, visits, -1), observations.values[:2])
+        values = observations.values[[layout.SEEN_P, layout.SEEN_MARGIN]]
+        self.trajectories.record(rows, torch.where(folded, visits, -1), values)
 
     def exchange(self) -> None:
         """To be called at the end of each epoch; changes no score on one process. See ShardedTable."""

@@ -64,7 +64,7 @@ class Shard:
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the data that a score table was written for, where it says so."""
+        """The fingerprint of the data that a score table was written for, where it says so."""
         return self.about.get("fingerprint")
 
     def pieces(self, names: Sequence[str], rows: int | None = None) -> Iterator[tuple[int, int, Columns]]:

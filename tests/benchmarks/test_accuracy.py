@@ -446,7 +446,7 @@ def test_ccs_on_logits_and_figures_in_sample_are_called_that(tmp_path: Path, mod
     text = "\n".join(readme.blocks(results)["accuracy"])
     assert "| ccs | - | - | - | - | 60.0 |" in text
     assert "| ccs:score=aum | 81.0 ± 0.3 | 77.0 ± 0.3 |" in text
-    assert "`ccs:score=aum` covers the margin of logits" in text
+    assert "`ccs:score=aum` is CCS on the margin of logits" in text
     assert tables.remarks([more | {"method": "dual+beta:c_d=auto", "data": "photos"}]) == []
     point = grids.Point(data="digits", method="ccs:score=aum", ratio=0.9)
     assert point.method_for(1000) == "ccs:score=aum,mis_ratio=0.3"

@@ -60,7 +60,7 @@ def test_what_systems_and_archivers_leave_is_skipped_and_other_empty_folders_are
     assert opened.class_names == ("cat", "dog")
     assert opened.labels.tolist() == [0, 0, 1, 1]
     assert notes_of(opened, tmp_path / "x.beton") == [
-        f"{root}: 1 class folder without an image, which is no class: New folder"
+        f"{root}: 1 class folder without an image, which is not a class: New folder"
     ]
     kept = json.loads((tmp_path / "x.beton.json").read_text())["inventory"]
     assert kept["files"] == 4

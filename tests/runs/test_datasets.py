@@ -72,7 +72,7 @@ def test_a_run_says_what_its_data_are(photos: Path) -> None:
     assert f"{photos / 'train'}: 16 images in 2 classes of 8" in said
     assert f"{photos / 'val'}: 4 images in 2 classes of 2" in said
     assert f"{photos / 'train'}: left out: 1 .heic (not images that Pillow opens)" in said
-    assert f"{photos / 'train'}: 1 class folder without an image, which is no class: empty" in said
+    assert f"{photos / 'train'}: 1 class folder without an image, which is not a class: empty" in said
     scores = pq.read_table(photos.parent / "run" / "scores.parquet")
     assert scores.column_names[:4] == ["id", "name", "label", "class"]
     assert scores["name"].to_pylist()[7:9] == ["ant/7.jpg", "bee/0.jpg"]

@@ -34,7 +34,7 @@ READ_BYTES = 1 << 20  # read at once
 
 @dataclass(frozen=True)
 class Checksums:
-    """Of one .beton of `length` bytes: pages (ceil(length / page_size),) uint32."""
+    """The checksums of one .beton of `length` bytes: pages (ceil(length / page_size),) uint32."""
 
     page_size: int
     length: int
