@@ -44,7 +44,7 @@ OrderKind: TypeAlias = Literal["random", "sequential"] | PageRandom
 
 
 def order_kind(order: Any) -> OrderKind:
-    """The kind of order that Loader's argument `order` asks for: a name, an FFCV OrderOption, or PageRandom. ValueError for anything else."""
+    """The order that Loader's argument asks for: a name, an FFCV OrderOption, or PageRandom. ValueError for others."""
     if isinstance(order, PageRandom):
         return order
     kinds: dict[str, OrderKind] = {"random": "random", "sequential": "sequential"}

@@ -74,7 +74,7 @@ class Statistics:
 
     @classmethod
     def of(cls, scores: Any) -> Statistics:
-        """The statistics of scores in memory, or of those that a function without arguments returns when they are needed."""
+        """The statistics of scores in memory, or of those that a function returns when they are needed."""
         load: Callable[[], Any] = cache(scores) if callable(scores) else lambda: scores
         return cls(lambda: _mu(load()), lambda: ScoreSubset.of(load(), subset_positions(len(load().dual))))
 
