@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import ratio_text
-from dualfast.report.summary import Group, is_baseline
+from dualfast.report.summary import Group, is_random
 
 if TYPE_CHECKING:
     from dualfast.scoring.table import Scores
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which is safe for colour-blind readers; random and full have fixed colours of their own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
 RANDOM, FULL = "#E69F00", "#808080"
+COMPARED = {"shorter": ("#808080", "square"), "rs2": ("#A0522D", "triangle")}  # config.BASELINES
 MARKERS = ("circle", "square", "triangle", "inverted_triangle", "hex", "star")
 # Colours of text and grid lines; the page replaces them with lighter ones under a dark theme.
 INK, GRID = "#2b2c2e", "#e3e4e6"
@@ -48,7 +49,9 @@ def styles(results: list[Group]) -> dict[str, Style]:
     for method in sorted(dict.fromkeys(group.method for group in results), key=lambda name: name != "full"):
         if method == "full":
             by_method[method] = Style(FULL, "dash", "dashed")
-        elif is_baseline(method):
+        elif method in COMPARED:
+            by_method[method] = Style(*COMPARED[method], "dotted")
+        elif is_random(method):
             by_method[method] = Style(RANDOM, "diamond", "dotted")
         else:
             slot = coloured % len(COLOURS)

@@ -15,6 +15,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: it brings 
 
 from dualfast import cli
 from dualfast.config import BASELINES, RunConfig
+from dualfast.report.figures import COMPARED, styles
 from dualfast.report.summary import groups, headline
 from dualfast.runs import commands
 from dualfast.runs.progress import NullProgress
@@ -82,6 +83,9 @@ def test_the_page_is_never_about_a_baseline(tmp_path: Path) -> None:
     run_dir, rows = commands.run(config, NullProgress())
     sentence, _ = headline(groups(rows))
     assert "at random" in sentence
+    looks = styles(groups(rows))
+    assert len(set(looks.values())) == len(looks) == 3
+    assert COMPARED.keys() == BASELINES.keys()
     assert "shorter" in run_dir.report_path.read_text(encoding="utf-8")
 
 
