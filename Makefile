@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 LEAN := $(VENV)/.demo-installed
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 
-.PHONY: demo test mutations faults lint format results clean compiler system
+.PHONY: demo test mutations faults lint format results wheels clean compiler system
 
 demo: $(LEAN)
 	$(BIN)/dualfast run
@@ -29,6 +29,9 @@ lint: $(STAMP)
 
 results: $(STAMP)
 	$(BIN)/python benchmarks/accuracy/plot.py
+
+wheels:
+	@bash .ci/wheels
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only -q .

@@ -7,7 +7,7 @@ import subprocess
 import tomllib
 from glob import glob
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import find_packages, setup
 
 with open("pyproject.toml", "rb") as file:
@@ -26,6 +26,7 @@ def build_flags(package: str) -> tuple[list[str], list[str]] | None:
     return shlex.split(compile_flags), shlex.split(link_flags)
 
 
+ParallelCompile().install()  # a file per core at a time
 jpeg = build_flags("libjpeg")  # without it dualfast.loading.decode decodes JPEGs with Pillow
 
 setup(
