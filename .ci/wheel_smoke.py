@@ -50,7 +50,7 @@ assert openmp == [str(pathlib.Path(torch.__file__).parent / "lib" / "libgomp.so.
 foreign = [path for path in mapped if "libjpeg" in path and not path.startswith(sys.prefix)]
 assert not foreign, foreign
 
-command = "run --data photos --score-epochs 3 --window 3 --epochs 3 --prune-ratio 0.5 --method dual+beta random --seed 0"
+command = "run --data photos --score-epochs 3 --window 3 --epochs 3 --prune-ratio 0.5 --method dual+beta --seed 0"
 subprocess.run([sys.executable, "-m", "dualfast", *command.split()], check=True, stdout=subprocess.DEVNULL)
 assert pathlib.Path("runs/photos/report.html").stat().st_size > 100_000
 print(f"tried: {ops.JPEG_LIBRARY}, torch {torch.__version__}, Python {sys.version.split()[0]}")
