@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 LEAN := $(VENV)/.demo-installed
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 
-.PHONY: demo test mutations faults lint format results wheels clean compiler system
+.PHONY: demo test mutations faults fuzz sanitize lint format results wheels clean compiler system
 
 demo: $(LEAN)
 	$(BIN)/dualfast run
@@ -19,6 +19,12 @@ mutations: $(STAMP)
 
 faults: $(STAMP)  # every point at which a file or memory may fail: an hour
 	DUALFAST_ALL_FAULT_POINTS=1 $(BIN)/python -m pytest -q -s tests/test_fault_points.py
+
+fuzz: $(STAMP)  # make fuzz SECONDS=60
+	tests/fuzz/run.sh $(or $(SECONDS),60)
+
+sanitize: $(STAMP)  # a quarter of an hour
+	tests/sanitize/run.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

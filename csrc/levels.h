@@ -4,11 +4,16 @@
 
 namespace dualfast {
 
-// 2: x86-64-v4 (AVX-512), 1: x86-64-v3 (AVX2), 0: what every processor has.
+// 2: x86-64-v4 (AVX-512), 1: x86-64-v3 (AVX2), 0: what every processor has. By what tells the levels apart: GCC 11 and
+// clang 14 do not know their names here.
 inline int highest_level() {
 #if defined(__x86_64__)
-    static const int level = __builtin_cpu_supports("x86-64-v4") ? 2 : __builtin_cpu_supports("x86-64-v3") ? 1 : 0;
-    return level;
+    static const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    static const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512vl");
+    return v4 ? 2 : v3 ? 1 : 0;
 #else
     return 0;
 #endif

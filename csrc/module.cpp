@@ -5,6 +5,7 @@
 namespace py = pybind11;
 
 void register_crops(py::module_& m);
+void register_guard(py::module_& m);
 void register_images(py::module_& m);
 void register_levels(py::module_& m);
 void register_philox(py::module_& m);
@@ -16,6 +17,7 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "Compiled operations of dualfast; called through dualfast.ops.";
     m.attr("__version__") = DUALFAST_VERSION;
     register_crops(m);
+    register_guard(m);
     register_images(m);
     register_levels(m);
     register_philox(m);

@@ -6,7 +6,9 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in that header: GCC bug 105593
+#endif
 #endif
 
 namespace dualfast {

@@ -60,11 +60,18 @@ struct Work {
 }  // namespace
 }  // namespace dualfast
 
-// The rows, compiled for three instruction sets. The whole file each time: before GCC inlines a function it splits
-// vectors to what that function's own target has.
+// Four values of two vectors: 0 to 3 are the first one's, 4 to 7 the second one's.
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Int4{__VA_ARGS__})
+#endif
+
+// The rows, compiled for three instruction sets; clang, which does not know the pragmas, compiles the lowest alone.
+// The whole file each time: before GCC inlines a function it splits vectors to what that function's own target has.
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")  // saves a sixth of the time; the last digits of a loss are not promised
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
 #define LEVEL v4
@@ -87,7 +94,7 @@ namespace dualfast {
 namespace {
 
 int64_t rows_at_level(const Work& work, int64_t begin, int64_t end) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
     if (level() == 2) return v4::rows(work, begin, end);
     if (level() == 1) return v3::rows(work, begin, end);
 #endif

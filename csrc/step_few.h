@@ -2,14 +2,12 @@
 
 // Blocks are transposed in tiles of four rows by four classes, which is faster than gather and scatter.
 INLINE void transpose(Float4 (&v)[4]) {
-    const Float4 a = __builtin_shuffle(v[0], v[1], Int4{0, 4, 1, 5}),
-                 b = __builtin_shuffle(v[0], v[1], Int4{2, 6, 3, 7});
-    const Float4 c = __builtin_shuffle(v[2], v[3], Int4{0, 4, 1, 5}),
-                 d = __builtin_shuffle(v[2], v[3], Int4{2, 6, 3, 7});
-    v[0] = __builtin_shuffle(a, c, Int4{0, 1, 4, 5});
-    v[1] = __builtin_shuffle(a, c, Int4{2, 3, 6, 7});
-    v[2] = __builtin_shuffle(b, d, Int4{0, 1, 4, 5});
-    v[3] = __builtin_shuffle(b, d, Int4{2, 3, 6, 7});
+    const Float4 a = SHUFFLE(v[0], v[1], 0, 4, 1, 5), b = SHUFFLE(v[0], v[1], 2, 6, 3, 7);
+    const Float4 c = SHUFFLE(v[2], v[3], 0, 4, 1, 5), d = SHUFFLE(v[2], v[3], 2, 6, 3, 7);
+    v[0] = SHUFFLE(a, c, 0, 1, 4, 5);
+    v[1] = SHUFFLE(a, c, 2, 3, 6, 7);
+    v[2] = SHUFFLE(b, d, 0, 1, 4, 5);
+    v[3] = SHUFFLE(b, d, 2, 3, 6, 7);
 }
 
 // Calls tile(first row, first class) for all tiles of a block; the last of a row overlaps the one before it.

@@ -36,6 +36,18 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/loading/ffcv_graph.py",
+        "self.memory_manager.guard.check()",
+        "pass",
+        "tests/loading/test_ffcv_graph.py::test_a_file_cut_short_after_the_check_is_an_error",
+    ),
+    Mutation(
+        "csrc/guard.cpp",
+        "        map.cut = true;\n        return;",
+        "        break;",
+        "tests/loading/test_ffcv_graph.py::test_a_file_cut_short_after_the_check_is_an_error",
+    ),
+    Mutation(
         "dualfast/data/beton/publish.py",
         "    checksums.save(path, sums, waiting=True)\n    partial.finish()\n",
         "    partial.finish()\n    checksums.save(path, sums, waiting=True)\n",

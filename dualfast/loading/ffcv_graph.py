@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dualfast.data import beton
 from dualfast.errors import MissingPackage
 from dualfast.loading.decode import ImageDecoder, NumberDecoder
+from dualfast.ops import GuardedMap
 
 
 def _import_ffcv() -> None:
@@ -165,6 +166,8 @@ class FFCVPipelines:
         for stage, nodes in self._stages:
             for node, result in zip(nodes, stage(**arguments), strict=True):
                 arguments[f"result_{node}"] = result
+        if self.graph.reads_mapped:
+            self.memory_manager.guard.check()
         return tuple(arguments[f"result_{node}"] for node in self._output_nodes)
 
 
@@ -208,7 +211,8 @@ class CheckedReader(Reader):  # type: ignore[misc]
 
 
 class MappedMemory(OSCacheManager):  # type: ignore[misc]
-    """FFCV's memory map, without its dictionary of every sample's pages."""
+    """FFCV's memory map, without its dictionary of every sample's pages. guard: raises for a file that was cut short
+    between the check before a batch and its reading."""
 
     def __init__(self, reader: CheckedReader, fd: int) -> None:
         self.reader = reader
@@ -218,6 +222,7 @@ class MappedMemory(OSCacheManager):  # type: ignore[misc]
     def state(self) -> tuple[NDArray[Any], ...]:
         with open(self.fd, "rb", closefd=False) as file:  # its name may lead to another file by now
             mapped = np.memmap(file, "uint8", mode="r")
+        self.guard = GuardedMap(mapped, self.reader.opened.path)
         table = self.reader.opened.allocations
         if (table["ptr"][1:] == table["ptr"][:-1]).any():  # FFCV finds a sample by its address alone
             raise ValueError(

@@ -1,6 +1,7 @@
 """The only package that imports _C and the kernels; a module per operation."""
 
 from dualfast.ops.crops import crop_boxes as crop_boxes
+from dualfast.ops.guard import GuardedMap as GuardedMap
 from dualfast.ops.images import JPEG_LIBRARY as JPEG_LIBRARY
 from dualfast.ops.images import READ_STATUS as READ_STATUS
 from dualfast.ops.images import UNDECODED as UNDECODED

@@ -74,3 +74,32 @@ def test_a_program_written_for_ffcv_runs(small: Path, images: np.ndarray) -> Non
     assert sorted(got[2].tolist()) == list(range(64))
     torch.testing.assert_close(got[0], normalised(images[got[2].numpy()]), rtol=1e-5, atol=1e-5)
     loader.close()
+
+
+CUT_SHORT = """
+import os, sys
+from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+from ffcv.transforms import ToTensor
+from dualfast.loading.loader import Loader
+
+operations = {"image": [SimpleRGBImageDecoder(), ToTensor()], "label": [IntDecoder(), ToTensor()]}
+pipelines = None if sys.argv[2] == "default" else operations
+loader = Loader(sys.argv[1], 8, pipelines=pipelines, num_workers=1)
+list(loader)
+loader.beton.check_unchanged = lambda: os.truncate(sys.argv[1], 4096)  # after the check, before the reading
+try:
+    list(loader)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(("kind", "error"), [("ffcv", "OSError"), ("default", "UnreadableData")])
+def test_a_file_cut_short_after_the_check_is_an_error(small: Path, tmp_path: Path, kind: str, error: str) -> None:
+    path = tmp_path / "cut.beton"
+    path.write_bytes(small.read_bytes())
+    command = [sys.executable, "-c", CUT_SHORT, str(path), kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, (done.returncode, done.stderr)  # -7: SIGBUS
+    assert done.stdout.startswith(error), done.stdout
+    assert str(path) in done.stdout
