@@ -287,8 +287,20 @@ def _run(args: Run) -> Result:
     with args.console() as console:
         run_dir, rows = commands.run(args, console)
     report = run_dir.report_path if run_dir.report_path.exists() else None
-    text = table_text(rows) + ("" if report is None else f"\nreport: {printable(report)}")
-    return Result(text, {"out": run_dir.path, "report": report, "trainings": rows})
+    line, audited = _audited(run_dir.path)
+    text = table_text(rows) + ("" if report is None else f"\nreport: {printable(report)}") + line
+    return Result(text, {"out": run_dir.path, "report": report, "trainings": rows} | audited)
+
+
+def _audited(run: Path) -> tuple[str, dict[str, Any]]:
+    """A further line of text, and the facts, about the labels of a run that look wrong; empty for one without audit."""
+    from dualfast.runs.auditing import audit_facts
+
+    facts = audit_facts(run)
+    if not facts:
+        return "", {}
+    path = printable(facts["audit"])
+    return f"\n{facts['n_wrong']:,} of {facts['n_samples']:,} labels look wrong: {path}", facts
 
 
 def _score(args: Score) -> Result:
@@ -296,7 +308,8 @@ def _score(args: Score) -> Result:
 
     with args.console() as console:
         path = commands.score(args, console)
-    return Result(f"scores: {printable(path)}", {"scores": path})
+    line, audited = _audited(path.parent)
+    return Result(f"scores: {printable(path)}{line}", {"scores": path} | audited)
 
 
 def _train(args: Train) -> Result:
@@ -375,9 +388,9 @@ def _report(args: Report) -> Result:
 
 
 def _audit(args: Audit) -> None:
-    from dualfast.runs import commands
+    from dualfast.runs.auditing import audit
 
-    found, path = commands.audit(args.path, args.out)
+    found, path = audit(args.path, args.out)
     print("\n".join(map(printable, str(found).splitlines())))
     if path is not None:
         print(f"all labels, most suspicious first: {printable(path)}")

@@ -29,6 +29,7 @@ MADE_BY_RUNS = (
 """What start_over deletes."""
 EVENTS = {
     "scored": ("seed",),
+    "audited": ("n_wrong", "n_samples"),
     "trained": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
     "train": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
 }
