@@ -9,13 +9,14 @@ from dualfast.config import Scoring
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.session import RunSession
 from dualfast.selection.audit import FEWEST_VISITS, Audit, audit_table
+from dualfast.selection.audit_exports import EXPORTS, export
 from dualfast.storage.files import check_folder
 
 
-def audit(path: str | Path, out: str | Path | None) -> tuple[Audit, Path | None]:
+def audit(path: str | Path, out: str | Path | None, kind: str = "table") -> tuple[Audit, Path | None]:
     """Audits the labels of a run directory, by the scores of its first seed, or of a score table; returns the audit and
-    the path of the table written: `out`, else audit.csv of a run directory, else none. ValueError for a directory
-    without scores, and as audit_table()."""
+    the path of the file written: `out`, else audit.csv of a run directory, else none. kind: "table", or one of EXPORTS.
+    ValueError for a directory without scores, and as audit_table() and export()."""
     if not Path(path).is_dir():
         found = audit_table(path)
     else:
@@ -23,11 +24,18 @@ def audit(path: str | Path, out: str | Path | None) -> tuple[Audit, Path | None]
         seeds = run_dir.scored_seeds()
         if not seeds:
             raise ValueError(f"{str(path)!r} has no scores; dualfast score --out {path} gathers them")
-        found, out = audit_table(run_dir.scores_path(seeds[0])), out or run_dir.audit_path
+        found = audit_table(run_dir.scores_path(seeds[0]))
+        name = run_dir.audit_path.name if kind == "table" else f"audit-{kind}{EXPORTS[kind][1]}"
+        out = out or run_dir.path / name
     if out is None:
+        if kind != "table":
+            raise ValueError(f"out is missing; name the file for {kind} with --out")
         return found, None
     check_folder(Path(out))
-    found.save(out)
+    if kind == "table":
+        found.save(out)
+    else:
+        export(found, kind, out)
     return found, Path(out)
 
 

@@ -23,7 +23,16 @@ MAY_DIFFER = (
     *("checkpoint_every", "rank_timeout", "skip_bad"),
 )
 MADE_BY_RUNS = (
-    *("metrics.jsonl", "scores*.parquet", "audit*.csv", "keep-*", "report.html", "model.pt", "checkpoints"),
+    *(
+        "metrics.jsonl",
+        "scores*.parquet",
+        "audit*.csv",
+        "audit-*.json",
+        "keep-*",
+        "report.html",
+        "model.pt",
+        "checkpoints",
+    ),
     *("train.beton*", "test.beton*"),
 )
 """What start_over deletes."""
