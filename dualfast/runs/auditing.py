@@ -43,10 +43,10 @@ def audit_once(session: RunSession, scoring: Scoring) -> None:
     """Writes audit.csv of a run directory with scores, and records it, unless that is done. Too few epochs leave it
     out; labels that cannot be audited are a line of progress."""
     run_dir = session.run_dir
-    if scoring.score_epochs < FEWEST_VISITS or not run_dir.scored_seeds() or run_dir.records("audited"):
-        return
 
     def write() -> None:
+        if not run_dir.scored_seeds() or run_dir.records("audited"):
+            return
         session.progress.step("auditing the labels")
         try:
             found, _ = audit(run_dir.path, None)
@@ -55,7 +55,8 @@ def audit_once(session: RunSession, scoring: Scoring) -> None:
             return
         run_dir.append({"event": "audited", "n_wrong": found.n_wrong, "n_samples": len(found.labels)})
 
-    session.ranks.run_on_rank0("auditing the labels", write)
+    if scoring.score_epochs >= FEWEST_VISITS:
+        session.ranks.run_on_rank0("auditing the labels", write)
 
 
 def audit_facts(run: Path) -> dict[str, Any]:
