@@ -1514,8 +1514,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/auditing.py",
-        ' or run_dir.records("audited"):',
-        ":",
+        'if not run_dir.scored_seeds() or run_dir.records("audited"):',
+        "if not run_dir.scored_seeds():",
         "tests/runs/test_auditing.py::test_wrong_labels_of_the_digits_come_first",
     ),
     Mutation(
