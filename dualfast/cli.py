@@ -192,7 +192,20 @@ class Audit(Command):
     path: Positional[str]
     """A run directory, or a score table (scores.parquet) with labels."""
     out: str | None = None
-    """The list of all samples to write, most suspicious first: .csv or .parquet. Of a run directory: its audit.csv."""
+    """The file to write. A table lists all samples, most suspicious first, as .csv or .parquet; of a run directory, it
+    is its audit.csv."""
+    format: Literal["table", "cleanlab", "fiftyone", "labelstudio"] = "table"
+    """What to write: the table, or a file that another tool reads (cleanlab: .csv; the others: .json)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyLabels(Command):
+    """Turn a reviewed audit.csv into corrected labels, or into a list of samples to leave out."""
+
+    decisions: Positional[str]
+    """audit.csv with a further column decision: empty, the right class, or exclude."""
+    out: Positional[str]
+    """labels.csv, for --labels; or exclude.npy, for dualfast select --exclude."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,8 +300,20 @@ def _run(args: Run) -> Result:
     with args.console() as console:
         run_dir, rows = commands.run(args, console)
     report = run_dir.report_path if run_dir.report_path.exists() else None
-    text = table_text(rows) + ("" if report is None else f"\nreport: {printable(report)}")
-    return Result(text, {"out": run_dir.path, "report": report, "trainings": rows})
+    line, audited = _audited(run_dir.path)
+    text = table_text(rows) + ("" if report is None else f"\nreport: {printable(report)}") + line
+    return Result(text, {"out": run_dir.path, "report": report, "trainings": rows} | audited)
+
+
+def _audited(run: Path) -> tuple[str, dict[str, Any]]:
+    """A further line of text, and the facts, about the labels of a run that look wrong; empty for one without audit."""
+    from dualfast.runs.auditing import audit_facts
+
+    facts = audit_facts(run)
+    if not facts:
+        return "", {}
+    path = printable(facts["audit"])
+    return f"\n{facts['n_wrong']:,} of {facts['n_samples']:,} labels look wrong: {path}", facts
 
 
 def _score(args: Score) -> Result:
@@ -296,7 +321,8 @@ def _score(args: Score) -> Result:
 
     with args.console() as console:
         path = commands.score(args, console)
-    return Result(f"scores: {printable(path)}", {"scores": path})
+    line, audited = _audited(path.parent)
+    return Result(f"scores: {printable(path)}{line}", {"scores": path} | audited)
 
 
 def _train(args: Train) -> Result:
@@ -375,12 +401,21 @@ def _report(args: Report) -> Result:
 
 
 def _audit(args: Audit) -> None:
-    from dualfast.runs import commands
+    from dualfast.runs.auditing import audit
 
-    found, path = commands.audit(args.path, args.out)
+    found, path = audit(args.path, args.out, args.format)
     print("\n".join(map(printable, str(found).splitlines())))
     if path is not None:
-        print(f"all labels, most suspicious first: {printable(path)}")
+        what = "all labels, most suspicious first" if args.format == "table" else args.format
+        print(f"{what}: {printable(path)}")
+
+
+def _apply_labels(args: ApplyLabels) -> Result:
+    from dualfast.selection.audit_exports import apply_labels
+
+    corrected, excluded = apply_labels(args.decisions, args.out)
+    text = f"{printable(args.out)}: {corrected:,} labels corrected, {excluded:,} samples left out"
+    return Result(text, {"out": args.out, "corrected": corrected, "excluded": excluded})
 
 
 def _bench(args: Bench) -> None:
@@ -407,6 +442,7 @@ _COMMANDS: dict[type, Any] = {
     Compact: _compact,
     Report: _report,
     Audit: _audit,
+    ApplyLabels: _apply_labels,
     Bench: _bench,
 }
 """Each command's class and what it runs, in the order of --help."""

@@ -30,6 +30,11 @@ _RENAMED = {"--skip-bad": "--skip-unscored"}  # names of version 0.1
 OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
 
 
+def _name_of(command: type) -> str:
+    """What a command is called: ApplyLabels is apply-labels."""
+    return "".join(f"-{letter}" if letter.isupper() else letter for letter in command.__name__).lstrip("-").lower()
+
+
 def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
     """The command that argv asks for, an instance of one of these classes, not checked yet. SystemExit for --help and
     flags that do not exist, after saying so; ValueError for an unknown recipe."""
@@ -44,7 +49,7 @@ def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
     preset = _recipe(argv)
     kinds: list[Any] = []
     for command in commands:
-        name, text = command.__name__.lower(), inspect.getdoc(command)
+        name, text = _name_of(command), inspect.getdoc(command)
         presets = {f.name: preset[f.name] for f in fields(command) if issubclass(command, Recipe) and f.name in preset}
         kind: Any = _in_groups(command, presets) if shown else command
         if shown or not issubclass(command, Recipe):  # without a default, required arguments stay required
@@ -79,7 +84,7 @@ def _fill_in_help() -> None:
 
 def _in_groups(command: type[Checked], presets: dict[str, Any]) -> type:
     """A class with a nested one for each group of flags, which tyro shows one below the other."""
-    own = command.__name__.lower()
+    own = _name_of(command)
     members: dict[str, list[Any]] = {name: [] for name in (*GROUPS, own)}
     hints = get_type_hints(command, include_extras=True)
     for option in fields(command):

@@ -1507,6 +1507,36 @@ MUTATIONS = [
         STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
     ),
     Mutation(
+        "dualfast/selection/audit_exports.py",
+        '"label_score": float(found.quality[id_])',
+        '"label_score": 1 - float(found.quality[id_])',
+        "tests/selection/test_audit_exports.py::test_cleanlab_has_the_columns_of_datalab",
+    ),
+    Mutation(
+        "dualfast/selection/audit_exports.py",
+        'if row["decision"] != EXCLUDE)',
+        "if True)",
+        "tests/selection/test_audit_exports.py::test_decisions_become_corrected_labels_or_an_exclude_list",
+    ),
+    Mutation(
+        "dualfast/selection/audit_exports.py",
+        'if row["decision"] not in known:',
+        "if False:",
+        "tests/selection/test_audit_exports.py::test_decisions_that_cannot_be_applied_say_why",
+    ),
+    Mutation(
+        "dualfast/runs/auditing.py",
+        'if not run_dir.scored_seeds() or run_dir.records("audited"):',
+        "if not run_dir.scored_seeds():",
+        "tests/runs/test_auditing.py::test_wrong_labels_of_the_digits_come_first",
+    ),
+    Mutation(
+        "dualfast/report/page.py",
+        "audit.suspects[:GALLERY_SIZE]",
+        "audit.ranking[:GALLERY_SIZE]",
+        "tests/report/test_page.py::test_labels_that_look_wrong_are_shown_with_what_they_look_like",
+    ),
+    Mutation(
         "dualfast/selection/audit.py",
         "np.minimum(usual, SURE)[top_other]",
         "usual[top_other]",

@@ -227,6 +227,8 @@ def test_audit_lists_the_labels_of_a_run_directory_or_a_table(
     np.savez(tmp_path / "data.npz", images=pixels.astype(np.uint8), labels=labels ^ (np.arange(64) < 5))
     flags = ["--data", "data.npz", "--epochs", "10", "--score-epochs", "10", "--batch-size", "16", "--augment", "none"]
     assert cli.main(["score", *flags, "--out", "run"]) == 0
+    assert re.search(r"\n\d+ of 64 labels look wrong: run/audit.csv\n", capsys.readouterr().out)
+    (tmp_path / "run" / "audit.csv").unlink()
     assert cli.main(["audit", "run"]) == 0
     said = capsys.readouterr().out
     assert " of 64 labels look wrong (" in said

@@ -21,6 +21,7 @@ from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
 from dualfast.data.inventory import valid_text
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
+from dualfast.selection.audit import Audit
 from dualfast.selection.beta import Beta
 from dualfast.selection.quotas import class_counts, without_samples
 from dualfast.storage.files import write_text
@@ -40,7 +41,8 @@ class Content:
 
     rows: one result row per finished training. asked, environment: the two parts of config.yaml.
     labels: (N,) of the training images. data: the training images, None where they are gone.
-    scores: those of seed `scored_seed`. densities: the Beta densities by prune ratio, empty for none.
+    scores: those of seed `scored_seed`. audit: of the labels by these scores, None where that cannot be.
+    densities: the Beta densities by prune ratio, empty for none.
     kept: ids by prune ratio, selected by `kept_by`. redrawn: the prune ratios in `kept` whose index list was missing.
     """
 
@@ -50,6 +52,7 @@ class Content:
     labels: NDArray[np.int64] | None = None
     data: Beton | None = None
     scores: Scores | None = None
+    audit: Audit | None = None
     scored_seed: int | None = None
     densities: Mapping[float, Beta] = field(default_factory=dict)
     kept: Mapping[float, NDArray[np.int64]] = field(default_factory=dict)
@@ -110,6 +113,9 @@ def render(content: Content) -> str:
         n_scored=0 if content.scores is None else len(content.scores),
         scored_seed=content.scored_seed,
         betas=betas,
+        audit=content.audit,
+        pairs=_pairs(content),
+        suspects=_suspects(content, names),
         galleries=_galleries(content, names),
         no_data=content.data is None,
         classes=classes,
@@ -216,6 +222,26 @@ def _galleries(content: Content, names: list[str]) -> list[tuple[str, str, list[
         images = [_thumbnail(data, int(id_), names, f"{name} {_short(column[id_])}") for id_ in ids]
         galleries.append((title, text, images))
     return galleries
+
+
+def _suspects(content: Content, names: list[str]) -> list[Thumbnail]:
+    """The images whose labels are most likely wrong."""
+    audit, data = content.audit, content.data
+    if audit is None or data is None:
+        return []
+
+    def looks_like(id_: int) -> str:
+        return "" if audit.likely is None else f"looks like {audit.class_name(int(audit.likely[id_]))}"
+
+    return [_thumbnail(data, id_, names, looks_like(id_)) for id_ in audit.suspects[:GALLERY_SIZE].tolist()]
+
+
+def _pairs(content: Content) -> list[tuple[str, str, int]]:
+    """The commonest mistakes: (given class, likely class, how many)."""
+    audit = content.audit
+    if audit is None:
+        return []
+    return [(audit.class_name(given), audit.class_name(likely), count) for given, likely, count in audit.confused()]
 
 
 def _short(value: float) -> str:

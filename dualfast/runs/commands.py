@@ -1,4 +1,4 @@
-"""What the commands run, score, train, report and audit do.
+"""What the commands run, score, train and report do.
 
 Each step leaves a file or a line of metrics.jsonl when it is complete, and is skipped when that exists: an interrupted
 command continues after its last complete step, and within a training from its latest checkpoint.
@@ -14,6 +14,7 @@ from dualfast.config import BASELINES, Columns, RunConfig, ScoreConfig, Scoring,
 from dualfast.data.beton import open_beton
 from dualfast.data.index_list import load_keep
 from dualfast.errors import DualfastError
+from dualfast.runs.auditing import audit_once
 from dualfast.runs.progress import Progress
 from dualfast.runs.reporting import write_report
 from dualfast.runs.rundir import RunDir
@@ -21,10 +22,8 @@ from dualfast.runs.scoring import score as score_seed
 from dualfast.runs.session import RunSession, open_session
 from dualfast.runs.trial import Trial, needs_scores, planned_images, run_trial, train_on_list, trial_of
 from dualfast.scoring.trajectories import import_scores, registered, try_scores
-from dualfast.selection.audit import Audit, audit_table
 from dualfast.selection.select import kept_count
 from dualfast.selection.spec import SelectionSpec
-from dualfast.storage.files import check_folder
 from dualfast.training import models
 
 
@@ -57,18 +56,21 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
                 unscored.remove(trial.seed)
             run_trial(session, trial, config)
         rows = [row for row in session.run_dir.records("trained") if trial_of(row) in set(trials)]
+        audit_once(session, config)
         session.ranks.run_on_rank0("writing the report", lambda: _report(session))
     return session.run_dir, rows
 
 
 def score(config: ScoreConfig, progress: Progress) -> Path:
-    """Gathers the scores of one seed, unless they are there; returns the path of the Parquet table."""
+    """Gathers the scores of one seed, unless they are there, and audits the labels; returns the path of the Parquet
+    table."""
     _import_scores(config)
     with open_session(config, progress, needs_test=False) as session:
-        if config.seed in session.run_dir.scored_seeds():
-            return session.run_dir.scores_path(config.seed)
-        session.progress.plan(session.n_samples * config.score_epochs)
-        return score_seed(session, config, config.seed)
+        if config.seed not in session.run_dir.scored_seeds():
+            session.progress.plan(session.n_samples * config.score_epochs)
+            score_seed(session, config, config.seed)
+        audit_once(session, config)
+        return session.run_dir.scores_path(config.seed)
 
 
 def train(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
@@ -91,25 +93,6 @@ def report(out: str | Path) -> Path:
         columns = {option.name: asked.get(option.name) for option in fields(Columns)}
         train = open_beton(data, **columns) if Path(data).exists() else None
     return write_report(run_dir, train)
-
-
-def audit(path: str | Path, out: str | Path | None) -> tuple[Audit, Path | None]:
-    """Audits the labels of a run directory, by the scores of its first seed, or of a score table; returns the audit and
-    the path of the table written: `out`, else audit.csv of a run directory, else none. ValueError for a directory
-    without scores, and as audit_table()."""
-    if not Path(path).is_dir():
-        found = audit_table(path)
-    else:
-        run_dir = RunDir(path)
-        seeds = run_dir.scored_seeds()
-        if not seeds:
-            raise ValueError(f"{str(path)!r} has no scores; dualfast score --out {path} gathers them")
-        found, out = audit_table(run_dir.scores_path(seeds[0])), out or run_dir.audit_path
-    if out is None:
-        return found, None
-    check_folder(Path(out))
-    found.save(out)
-    return found, Path(out)
 
 
 def _import_scores(config: Scoring) -> None:

@@ -16,6 +16,7 @@ from dualfast.report import page
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.trial import Trial, needs_scores, trial_of
 from dualfast.scoring.table import Scores
+from dualfast.selection.audit import Audit, audit
 from dualfast.selection.beta import Beta, Statistics
 from dualfast.selection.methods import METHODS
 from dualfast.selection.select import select_in_memory
@@ -50,6 +51,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
         labels=labels,
         data=train,
         scores=scores,
+        audit=None if scores is None or labels is None else _audit(scores, labels, train),
         scored_seed=seed,
         densities={} if scores is None or seed is None else selections.densities(trials, seed),
         kept={trial.prune_ratio: selections.kept(trial) for trial in shown},
@@ -57,6 +59,14 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
         redrawn=[trial.prune_ratio for trial in shown if selections.list_of(trial) is None],
     )
     return page.write(run_dir.report_path, content)
+
+
+def _audit(scores: Scores, labels: NDArray[Any], train: Beton | None) -> Audit | None:
+    """What the labels' audit finds; None where the scores do not suffice, as of few epochs."""
+    try:
+        return audit(scores, labels, class_names=None if train is None else train.class_names)
+    except ValueError:
+        return None
 
 
 class _Selections:

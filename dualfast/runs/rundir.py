@@ -23,12 +23,22 @@ MAY_DIFFER = (
     *("checkpoint_every", "rank_timeout", "skip_bad"),
 )
 MADE_BY_RUNS = (
-    *("metrics.jsonl", "scores*.parquet", "audit*.csv", "keep-*", "report.html", "model.pt", "checkpoints"),
+    *(
+        "metrics.jsonl",
+        "scores*.parquet",
+        "audit*.csv",
+        "audit-*.json",
+        "keep-*",
+        "report.html",
+        "model.pt",
+        "checkpoints",
+    ),
     *("train.beton*", "test.beton*"),
 )
 """What start_over deletes."""
 EVENTS = {
     "scored": ("seed",),
+    "audited": ("n_wrong", "n_samples"),
     "trained": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
     "train": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
 }

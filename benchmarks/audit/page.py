@@ -1,0 +1,64 @@
+"""Puts the table of results/audit.jsonl into docs/audit.md: python benchmarks/audit/page.py"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parents[1] / "docs" / "audit.md"
+RESULTS = HERE.parent / "results" / "audit.jsonl"
+BEGIN, END = "<!-- made: against cleanlab -->\n", "<!-- end -->"
+Row = dict[str, Any]
+
+
+def rows() -> list[Row]:
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def table(found: list[Row]) -> str:
+    """A row for each set of labels, ours beside the best of cleanlab's scores."""
+    first = found[0]
+    where = (
+        f'Average precision and AUROC of "this label is wrong" on {first["images"]:,} CIFAR-10 images, network '
+        f"`{first['model']}`, {first['epochs']} epochs, seed {first['seed']}: `dualfast.audit` after one training, and "
+        f"cleanlab {first['versions']['cleanlab']} after its five, with the score of cleanlab's three that is best "
+        "there. Labels: three sets of CIFAR-10N, made by people, and synthetic ones. The estimated number is compared "
+        f"with the true one, and with that of cleanlab; CPU seconds of {_machines(found)}, one thread. "
+        "`benchmarks/audit/run.py`; raw figures, with the commit of each, in `benchmarks/results/audit.jsonl`."
+    )
+    lines = [*textwrap.wrap(where, 118, break_long_words=False, break_on_hyphens=False), ""]
+    lines.append("| labels | wrong | ours | cleanlab | ours estimates | cleanlab estimates | CPU s, ours / cleanlab |")
+    lines.append("|---|--:|--:|--:|--:|--:|--:|")
+    for name in dict.fromkeys(row["labels"] for row in found):
+        ours = next(row for row in found if (row["labels"], row["score"]) == (name, "audit"))
+        theirs = [row for row in found if (row["labels"], row["by"]) == (name, "cleanlab")]
+        best = max(theirs, key=lambda row: row["average_precision"], default=None)
+        cpu = f"{ours['cpu_seconds']:.0f} / {'' if best is None else format(best['cpu_seconds'], '.0f')}"
+        cells = [name, f"{ours['wrong']:,}", _quality(ours), _quality(best), _estimate(ours), _estimate(best), cpu]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _machines(found: list[Row]) -> str:
+    return ", ".join(dict.fromkeys(row["machine"] for row in found))
+
+
+def _quality(row: Row | None) -> str:
+    return "" if row is None else f"{row['average_precision']:.3f} / {row['auroc']:.3f}"
+
+
+def _estimate(row: Row | None) -> str:
+    return "" if row is None else f"{row['estimate']:,} ({row['estimate'] / row['wrong'] - 1:+.0%})"
+
+
+def page(text: str, found: list[Row]) -> str:
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + table(found) + END + rest.split(END, 1)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), rows()), encoding="utf-8")
+    print(PAGE)
