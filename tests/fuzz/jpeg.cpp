@@ -1,14 +1,14 @@
 // libFuzzer's target for what Loader does to a JPEG: read, decode the crop, resize, place. The last 16 bytes of an
 // input say where it is cut and how large the output is; all before them is the JPEG.
-#include <jpeglib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <csetjmp>
-#include <cstdio>
+#include <cstdio>  // jpeglib.h needs it
 #include <cstdlib>
-#include <cstring>
 #include <vector>
+//
+#include <jpeglib.h>
 
 #include "images.h"
 
