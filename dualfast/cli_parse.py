@@ -84,7 +84,7 @@ def _fill_in_help() -> None:
 
 def _in_groups(command: type[Checked], presets: dict[str, Any]) -> type:
     """A class with a nested one for each group of flags, which tyro shows one below the other."""
-    own = _name_of(command)
+    own = _name_of(command).replace("-", "_")
     members: dict[str, list[Any]] = {name: [] for name in (*GROUPS, own)}
     hints = get_type_hints(command, include_extras=True)
     for option in fields(command):
