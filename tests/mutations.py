@@ -36,6 +36,18 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/scoring/loss.py",
+        "dual_loss(logits, own, index, table, weight=weight",
+        "dual_loss(logits, targets.argmax(1), index, table, weight=weight",
+        "tests/scoring/test_loss.py::test_mixed_targets_give_torchs_loss_and_score_the_own_label",
+    ),
+    Mutation(
+        "dualfast/scoring/loss.py",
+        "targets, index = _widened(targets), _widened(index)\n",
+        "pass\n",
+        "tests/scoring/test_loss.py::test_narrow_integers_are_taken",
+    ),
+    Mutation(
         "dualfast/data/beton/publish.py",
         "    checksums.save(path, sums, waiting=True)\n    partial.finish()\n",
         "    partial.finish()\n    checksums.save(path, sums, waiting=True)\n",
