@@ -36,6 +36,24 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/runs/export.py",
+        '{"..", "/"} & set(inside.parts)',
+        "False",
+        "tests/runs/test_export.py::test_a_name_that_leads_outside_is_refused",
+    ),
+    Mutation(
+        "dualfast/runs/export.py",
+        "        if any(out.iterdir()):\n",
+        "        if False:\n",
+        "tests/runs/test_export.py::test_nothing_is_overwritten",
+    ),
+    Mutation(
+        "dualfast/runs/originals.py",
+        "return path if (stat.st_size, stat.st_mtime_ns) == (sizes[row], times[row]) else None",
+        "return path",
+        "tests/runs/test_export.py::test_an_original_that_changed_is_never_taken",
+    ),
+    Mutation(
         "dualfast/scoring/loss.py",
         "dual_loss(logits, own, index, table, weight=weight",
         "dual_loss(logits, targets.argmax(1), index, table, weight=weight",
