@@ -10,9 +10,9 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from dualfast.cli_parse import parse
 from dualfast.config import (
@@ -178,6 +178,35 @@ class Compact(Command, Columns):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export(Command):
+    """Write the samples that a run kept, or those that it removed, as a list or as a data set."""
+
+    path: Positional[str]
+    """A run directory; or, for --as csv with --keep and --out, a score table."""
+    kept: bool = False
+    """The samples to train on; or"""
+    removed: bool = False
+    """the others."""
+    form: Annotated[Literal["csv", "symlinks", "copy", "parquet"], arg(name="as")]
+    """csv: name, label, class and scores. symlinks, copy: class folders of links to the images, or of the images.
+    parquet: the images and labels, as Hugging Face's datasets reads them."""
+    out: str | None = None
+    """The file or folder to write; None: kept-<ratio> or removed-<ratio> in the run directory."""
+    prune_ratio: float | None = None
+    """Which of the run's index lists: that of this ratio,"""
+    method: str | None = None
+    """of this method, or else the run's first,"""
+    seed: int | None = None
+    """and of this seed, or else the run's first."""
+    keep: str | None = None
+    """The index list, a keep-*.npy of the same data, instead of one of the run's."""
+
+    def check(self) -> None:
+        if self.kept == self.removed:
+            raise ValueError("give --kept or --removed, one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report(Command):
     """Rewrite report.html of a run directory."""
 
@@ -337,6 +366,7 @@ def _train(args: Train) -> Result:
 def _select(args: Select) -> Result:
     from dualfast.scoring.trajectories import import_scores
     from dualfast.selection.files import write_list
+    from dualfast.selection.sample_rows import csv_beside
     from dualfast.selection.spec import SelectionSpec
 
     if args.score_module is not None:
@@ -350,8 +380,10 @@ def _select(args: Select) -> Result:
     with args.console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
         kept, removed = write_list(spec, args.scores, args.out, fingerprint=fingerprint, **shown)
+    listed = csv_beside(args.out, args.scores)
     text = f"{printable(args.out)}: kept {kept} of {kept + removed}, removed {removed}"
-    return Result(text, {"out": args.out, "kept": kept, "removed": removed})
+    text += "" if listed is None else f"\ntheir names and scores: {printable(listed)}"
+    return Result(text, {"out": args.out, "kept": kept, "removed": removed, "csv": listed})
 
 
 def _write(args: Write) -> Result:
@@ -391,6 +423,16 @@ def _compact(args: Compact) -> Result:
     ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
     written = compact(args.src, ids, args.out, progress=not (args.quiet or args.json), **columns_of(args))
     return Result(printable(written), asdict(written))
+
+
+def _export(args: Export) -> Result:
+    from dualfast.runs.export import export
+
+    which = {name: getattr(args, name) for name in ("removed", "out", "keep", "prune_ratio", "method", "seed")}
+    with args.console() as console:
+        path, count = export(args.path, args.form, console, **which)
+    text = f"{printable(path)}: {count:,} samples {'removed' if args.removed else 'kept'}"
+    return Result(text, {"out": path, "samples": count})
 
 
 def _report(args: Report) -> Result:
@@ -440,6 +482,7 @@ _COMMANDS: dict[type, Any] = {
     Write: _write,
     Verify: _verify,
     Compact: _compact,
+    Export: _export,
     Report: _report,
     Audit: _audit,
     ApplyLabels: _apply_labels,

@@ -48,6 +48,36 @@ MUTATIONS = [
         "tests/loading/test_ffcv_graph.py::test_a_file_cut_short_after_the_check_is_an_error",
     ),
     Mutation(
+        "dualfast/runs/export.py",
+        '{"..", "/"} & set(inside.parts)',
+        "False",
+        "tests/runs/test_export.py::test_a_name_that_leads_outside_is_refused",
+    ),
+    Mutation(
+        "dualfast/runs/export.py",
+        "        if any(out.iterdir()):\n",
+        "        if False:\n",
+        "tests/runs/test_export.py::test_nothing_is_overwritten",
+    ),
+    Mutation(
+        "dualfast/runs/originals.py",
+        "return path if (stat.st_size, stat.st_mtime_ns) == (sizes[row], times[row]) else None",
+        "return path",
+        "tests/runs/test_export.py::test_an_original_that_changed_is_never_taken",
+    ),
+    Mutation(
+        "dualfast/scoring/loss.py",
+        "dual_loss(logits, own, index, table, weight=weight",
+        "dual_loss(logits, targets.argmax(1), index, table, weight=weight",
+        "tests/scoring/test_loss.py::test_mixed_targets_give_torchs_loss_and_score_the_own_label",
+    ),
+    Mutation(
+        "dualfast/scoring/loss.py",
+        "targets, index = _widened(targets), _widened(index)\n",
+        "pass\n",
+        "tests/scoring/test_loss.py::test_narrow_integers_are_taken",
+    ),
+    Mutation(
         "dualfast/data/beton/publish.py",
         "    checksums.save(path, sums, waiting=True)\n    partial.finish()\n",
         "    partial.finish()\n    checksums.save(path, sums, waiting=True)\n",

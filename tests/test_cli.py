@@ -287,7 +287,15 @@ def test_help_comes_in_groups_the_important_flags_on_top(capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])
     shown = capsys.readouterr().out
-    wanted = ["data options", "--data ", "pruning options", "--prune-ratio", "scoring options", "training options"]
+    wanted = [
+        "data options",
+        "--data ",
+        "--labels ",
+        "pruning options",
+        "--prune-ratio",
+        "scoring options",
+        "training options",
+    ]
     wanted += ["--recipe {default,", "--model ", "machine options", "--device", "output options"]
     places = [shown.index(text) for text in wanted]
     assert places == sorted(places)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
-from dualfast.data.inventory import valid_text
+from dualfast.data.inventory import some, valid_text
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
 from dualfast.selection.audit import Audit
@@ -96,7 +96,7 @@ def render(content: Content) -> str:
     # Bokeh resolves references in the order in which they were written.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return environment.get_template("report.html").render(
-        title=f"dualfast: {Path(str(content.asked.get('data', 'digits'))).name}",
+        title=f"dualfast: {_names(content.asked.get('data', 'digits'))}",
         sentence=sentence,
         notes=notes,
         columns=COLUMNS,
@@ -306,3 +306,8 @@ def _command_of(asked: Mapping[str, Any]) -> tuple[str, type[RunConfig | TrainCo
 
 def _word(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) and math.isclose(float(f"{value:g}"), value) else str(value)
+
+
+def _names(data: str | list[str]) -> str:
+    """The last part of the path of the data, or of each of several."""
+    return some([Path(path).name or path for path in ([data] if isinstance(data, str) else map(str, data))], 3)

@@ -180,7 +180,7 @@ def _write_missing(
     if needs_test and not test:
         raise ValueError(
             f"data {_text(config.data)!r} has no test images with classes; name them with --test PATH, or hold some "
-            "out with --test-fraction 0.1"
+            "out with --test-fraction 0.1; in a folder they lie in class folders of val"
         )
     _check_labels(parts[train])
     for path in test:

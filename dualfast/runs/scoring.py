@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dualfast.config import Scoring
+from dualfast.data.beton import Beton
+from dualfast.runs.rundir import RunDir
 from dualfast.runs.session import RunSession
 from dualfast.scoring.loss import DualLoss
 from dualfast.scoring.sharded import ShardedTable
 from dualfast.scoring.table import Scores, ScoreTable
+from dualfast.selection import sample_rows
 
 TIMES = ("seconds", "cpu_seconds")
 ABOUT_SCORES = ("epochs", "schedule_epochs", *TIMES)
@@ -70,6 +74,14 @@ def adopt_scores(session: RunSession, path: Path, seed: int, record: dict[str, A
 
 def load_scores(session: RunSession, seed: int) -> Scores:
     return Scores.load(session.run_dir.scores_path(seed), fingerprint=session.train.fingerprint)
+
+
+def rows_of(run_dir: RunDir, beton: Beton, seed: int | None) -> Iterator[Any]:
+    """The rows of a run's samples: with the scores of this seed where there are any, else with those of the first."""
+    scored = run_dir.scored_seeds()
+    if not scored:
+        return sample_rows.rows_of_beton(beton)
+    return sample_rows.rows_of_table(run_dir.scores_path(seed if seed in scored else scored[0]))
 
 
 def score_times(session: RunSession, seed: int) -> dict[str, float]:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from dualfast.config import BASELINES, Recipe, RunConfig, check_ratio, ratio_text
 from dualfast.data.index_list import load_keep, read_sidecar, save_keep
 from dualfast.notices import silent
-from dualfast.runs.scoring import load_scores, score_times
+from dualfast.runs.scoring import load_scores, rows_of, score_times
 from dualfast.runs.session import FreshSubsets, RunSession
 from dualfast.scoring.scores import Scores
+from dualfast.selection import sample_rows
 from dualfast.selection.beta import Statistics
 from dualfast.selection.methods import uses_scores
 from dualfast.selection.quotas import class_counts, without_samples
@@ -158,6 +159,9 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
         scores = load_scores(session, trial.seed) if needs_scores(trial.method) else session.n_samples
         resolved = spec.resolve(Statistics.of(scores), lambda line: session.progress.say(f"{trial}: {line}"))
         kept = select_in_memory(resolved, scores, labels=session.train.labels)
+        if session.train.names is not None:
+            rows = rows_of(session.run_dir, session.train, trial.seed)
+            sample_rows.write_csv(rows, kept, path.with_suffix(".csv"))
         about: dict[str, Any] = {"n_samples": session.n_samples, "fingerprint": session.train.fingerprint}
         save_keep(path, kept, **about, **resolved.sidecar())
 

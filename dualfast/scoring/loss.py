@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from dualfast import ops
 from dualfast.errors import UnsupportedBackward
@@ -13,6 +14,8 @@ from dualfast.ops import Reduction as Reduction
 from dualfast.ops import torch_ops as torch_ops  # registers torch.ops.dualfast
 from dualfast.scoring.table import ScoreTable
 
+_INT64 = torch.int64
+_NARROW = (torch.uint8, torch.int8, torch.int16, torch.int32)
 HALF_HEADROOM = 1024.0  # float16 gradients are rounded at this scale, and divided by it once the loss scale is known
 
 
@@ -29,17 +32,24 @@ def dual_loss(
     backend: str = "auto",
     by_products: bool = True,
     inplace: bool = False,
+    observe_targets: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """torch.nn.functional.cross_entropy that also records every sample's visit in `table`.
 
     logits (B, C) floating point, targets (B,) int64, index (B,) int64 in [0, table.n_samples): the samples' rows in the
-    data set. label_smoothing, weight (C,), ignore_index and reduction as in torch.nn.functional.cross_entropy; the
-    scores are those of the plain softmax. The loss is float32. An empty batch gives 0. backend "auto" runs C++ on CPU
-    tensors and Triton on CUDA tensors; "cpp", "triton" and "torch" select one and raise when it cannot run.
+    data set; uint8, int8, int16 and int32 are converted. label_smoothing, weight (C,), ignore_index and reduction as in
+    torch.nn.functional.cross_entropy; the scores are those of the plain softmax. The loss is float32. An empty batch
+    gives 0. backend "auto" runs C++ on CPU tensors and Triton on CUDA tensors; "cpp", "triton" and "torch" select one
+    and raise when it cannot run.
 
     by_products=False leaves out aum, aum_prob, el2n and entropy: ScoreTable.scores() gives None for them once a
     recorded visit lacks them. inplace=True writes the gradient over the logits, if their columns are adjacent and no
     two rows share memory: nothing, autograd included, may need the logits afterwards.
+
+    targets may also be probabilities (B, C), as mixup and CutMix make them. The loss is then torch's for these, and the
+    visits are recorded against observe_targets (B,), the samples' own labels from before mixing: required, as a mixture
+    does not tell them. A row where observe_targets is ignore_index is not a visit, and counts in the loss. The logits
+    are not overwritten.
 
     A sample that comes twice in an epoch has two visits; twice in one batch it has one, that of its first row. Rows
     with ignore_index are not visits, whatever their index. On CUDA nothing waits for the device: an index or a target
@@ -49,6 +59,14 @@ def dual_loss(
     if not isinstance(logits, torch.Tensor):
         raise TypeError(f"logits is a {type(logits).__name__}; give a tensor")
     _check(table, by_products)
+    if observe_targets is not None or not (getattr(targets, "dtype", 0) is getattr(index, "dtype", 0) is _INT64):
+        targets, index = _widened(targets), _widened(index)
+        if observe_targets is not None or _are_probabilities(targets):
+            own = _own_labels(logits, targets, observe_targets)
+            recording: dict[str, Any] = {"ignore_index": ignore_index, "backend": backend, "by_products": by_products}
+            with torch.no_grad():
+                dual_loss(logits, own, index, table, weight=weight, reduction="none", **recording)
+            return _soft_loss(logits, targets, weight, label_smoothing, reduction)
     seen = logits.detach().clone() if inplace and table.tdds is not None else logits
     with_grad = torch.is_grad_enabled() and logits.requires_grad
     scale = 1.0
@@ -68,6 +86,60 @@ def dual_loss(
     if table.tdds is not None:
         table.tdds.record(seen, targets, index, table.status, ignore_index)
     return loss
+
+
+def _widened(value: torch.Tensor) -> torch.Tensor:
+    """Narrower integers as int64, anything else as it is."""
+    return value.long() if getattr(value, "dtype", None) in _NARROW else value
+
+
+def _are_probabilities(targets: torch.Tensor) -> bool:
+    return isinstance(targets, torch.Tensor) and targets.is_floating_point() and targets.ndim == 2
+
+
+def _own_labels(logits: torch.Tensor, targets: torch.Tensor, observe_targets: torch.Tensor | None) -> torch.Tensor:
+    """The labels that visits are recorded against. TypeError and ValueError unless targets are probabilities that fit
+    the logits, and come with labels."""
+    if not _are_probabilities(targets):
+        raise ValueError(
+            "observe_targets goes with targets of probabilities (B, C), as mixup makes them; leave it out for labels"
+        )
+    if targets.shape != logits.shape:
+        raise ValueError(
+            f"targets have the shape {tuple(targets.shape)}; logits of {tuple(logits.shape)} need probabilities of the "
+            "same shape, or labels (B,)"
+        )
+    if targets.device != logits.device:
+        raise ValueError(f"targets are on {targets.device} and the logits are on {logits.device}; move one of them")
+    if observe_targets is None:
+        raise ValueError(
+            "targets are probabilities (B, C), as of mixup or CutMix, and observe_targets is missing: give each "
+            "sample's own label (B,), to score it against, or record a forward pass of your own with observe()"
+        )
+    if not isinstance(observe_targets, torch.Tensor):
+        raise TypeError(f"observe_targets is a {type(observe_targets).__name__}; give a torch.Tensor")
+    own = _widened(observe_targets)
+    if own.dtype != _INT64 or own.shape != logits.shape[:1]:
+        raise ValueError(
+            f"observe_targets are {own.dtype} of the shape {tuple(own.shape)}; give integer labels ({len(logits)},)"
+        )
+    return own
+
+
+def _soft_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    weight: torch.Tensor | None,
+    label_smoothing: float,
+    reduction: Reduction,
+) -> torch.Tensor:
+    """torch's cross-entropy with probabilities, float32; 0 for an empty batch."""
+    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    z, p = logits.to(wide), targets.to(wide)
+    if not len(z) and reduction == "mean":
+        return z.sum().float()
+    w = None if weight is None else weight.to(wide)
+    return cross_entropy(z, p, weight=w, label_smoothing=label_smoothing, reduction=reduction).float()
 
 
 def _check(table: ScoreTable, by_products: bool) -> None:
@@ -174,7 +246,7 @@ def _traced(
 
 class DualLoss(nn.Module):
     """torch.nn.CrossEntropyLoss that also records every sample's visit in `table`: loss = criterion(logits, targets,
-    index).
+    index), or with mixed targets (B, C) loss = criterion(logits, mixed, index, observe_targets=labels).
 
     Arguments, errors and what counts as a visit as in dualfast.dual_loss. Works under torch.compile(fullgraph=True).
     """
@@ -205,7 +277,13 @@ class DualLoss(nn.Module):
         self.weight: torch.Tensor | None
         self.register_buffer("weight", weight)
 
-    def forward(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        index: torch.Tensor,
+        observe_targets: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         return dual_loss(
             logits,
             targets,
@@ -218,11 +296,12 @@ class DualLoss(nn.Module):
             backend=self.backend,
             by_products=self.by_products,
             inplace=self.inplace,
+            observe_targets=observe_targets,
         )
 
     @torch.no_grad()
     def observe(self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor) -> None:
-        """Records the visits without a loss: for mixup, CutMix or a clean second forward pass."""
+        """Records the visits without a loss: for a clean second forward pass, or a loss of another kind."""
         dual_loss(
             logits,
             targets,

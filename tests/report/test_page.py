@@ -89,6 +89,15 @@ def test_the_table_holds_what_summarise_says(tmp_path: Path) -> None:
     assert expected[1] == ["0.5", "30", "dual+beta", "85.50", "0.71", "86.00", "2.0", "5.0", "2"]
 
 
+def test_the_title_names_the_data(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "run")
+    for data, shown in (("a/digits/", "digits"), (["a/cats.tar", "a/dogs.tar"], "cats.tar, dogs.tar")):
+        config = run_dir.config()
+        config["asked"] |= {"data": data}
+        run_dir.config_path.write_text(yaml.safe_dump(config))
+        assert f"<title>dualfast: {shown}</title>" in page(run_dir)
+
+
 def test_names_from_the_data_are_text_everywhere(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "run", class_names=[EVIL, "</script>&amp;", "plain"])
     config = run_dir.config()

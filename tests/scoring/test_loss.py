@@ -163,6 +163,104 @@ def test_bad_options_are_named(options: dict[str, Any], error: type[Exception], 
         DualLoss(**({"table": ScoreTable(4)} | options))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_narrow_integers_are_taken(dtype: torch.dtype) -> None:
+    logits, targets, index = batch(9, 5)
+    narrow, plain = ScoreTable(9), ScoreTable(9)
+    loss = DualLoss(narrow)(logits.float(), targets.to(dtype), index.to(dtype))
+    torch.testing.assert_close(loss, DualLoss(plain)(logits.float(), targets, index), rtol=0, atol=0)
+    assert torch.equal(narrow.lines, plain.lines)
+
+
+# ---- mixed targets --------------------------------------------------------------------------------------------------
+
+
+def mixed(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    one_hot = torch.nn.functional.one_hot(targets, classes).float()
+    return 0.3 * one_hot + 0.7 * one_hot.roll(1, 0)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.15])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_mixed_targets_give_torchs_loss_and_score_the_own_label(
+    reduction: Any, smoothing: float, dtype: torch.dtype
+) -> None:
+    logits, targets, index = batch(40, 7)
+    logits = logits.to(dtype)
+    options: dict[str, Any] = {"reduction": reduction, "label_smoothing": smoothing}
+    weight = torch.linspace(0.2, 2, 7)
+    mine, theirs = logits.clone().requires_grad_(), logits.clone().double().requires_grad_()
+    table, plain = ScoreTable(40), ScoreTable(40)
+    loss = DualLoss(table, weight=weight, **options)(mine, mixed(targets, 7), index, observe_targets=targets.int())
+    exact = cross_entropy(theirs, mixed(targets, 7).double(), weight=weight.double(), **options)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-6)
+    loss.sum().backward()
+    exact.sum().backward()
+    assert mine.grad is not None
+    assert theirs.grad is not None
+    torch.testing.assert_close(mine.grad, theirs.grad.to(dtype))
+    DualLoss(plain).observe(logits, targets, index)
+    assert torch.equal(table.lines, plain.lines)
+
+
+def test_mixed_targets_compile() -> None:
+    logits, targets, index = batch(8, 3)
+    table, plain = ScoreTable(8), ScoreTable(8)
+    compiled = torch.compile(DualLoss(table), fullgraph=True, backend="eager")
+    loss = compiled(logits.float(), mixed(targets, 3), index, observe_targets=targets)
+    torch.testing.assert_close(loss, cross_entropy(logits.float(), mixed(targets, 3)))
+    DualLoss(plain).observe(logits.float(), targets, index)
+    assert torch.equal(table.lines, plain.lines)
+
+
+def test_rows_without_a_label_count_in_the_mixed_loss_alone() -> None:
+    logits, targets, index = batch(8, 3)
+    table = ScoreTable(8)
+    own = targets.clone()
+    own[2] = -100
+    loss = DualLoss(table)(logits.float(), mixed(targets, 3), index, observe_targets=own)
+    torch.testing.assert_close(loss, cross_entropy(logits.float(), mixed(targets, 3)))
+    visits = table.scores().visits
+    assert visits is not None
+    assert visits.sum() == 7
+    assert visits[index[2]] == 0
+
+
+def test_an_empty_mixed_batch_costs_nothing() -> None:
+    logits = torch.zeros(0, 3, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.int64)
+    loss = DualLoss(ScoreTable(8))(logits, torch.zeros(0, 3), none, observe_targets=none)
+    loss.backward()
+    assert loss == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"observe_targets": None}, ValueError, "observe_targets is missing: give each sample's own label"),
+        ({"observe_targets": [0] * 8}, TypeError, "observe_targets is a list"),
+        ({"observe_targets": torch.zeros(7, dtype=torch.int64)}, ValueError, r"of the shape \(7,\); give .* \(8,\)"),
+        ({"observe_targets": torch.zeros(8)}, ValueError, "observe_targets are torch.float32"),
+        ({"observe_targets": torch.full((8,), 5)}, ValueError, r"targets\[0\] is 5"),
+        ({"targets": torch.zeros(8, 4)}, ValueError, r"targets have the shape \(8, 4\)"),
+        ({"targets": torch.zeros(8, 3, device="meta")}, ValueError, "targets are on meta"),
+        ({"targets": torch.zeros(8, dtype=torch.int64)}, ValueError, "leave it out for labels"),
+        ({"index": torch.full((8,), 8)}, ValueError, "index"),
+    ],
+)
+def test_mixed_targets_that_cannot_be_scored_record_nothing(
+    change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    logits, targets, index = batch(8, 3)
+    table = ScoreTable(8)
+    call = {"targets": mixed(targets, 3), "index": index, "observe_targets": targets} | change
+    with pytest.raises(error, match=words):
+        DualLoss(table)(logits.float(), **call)
+    assert not table.lines.any()
+
+
 # ---- against logged logits ------------------------------------------------------------------------------------------
 
 

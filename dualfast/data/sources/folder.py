@@ -23,7 +23,7 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         raise ValueError(f"{root} holds no class folder; {unsupported.hint_in(path) or _way_to_labels(root, scan)}")
     if all(name.lower() in SPLIT_NAMES for name in classes):
         raise ValueError(
-            f"{root} holds splits ({', '.join(classes)}), not classes; give one of them, as "
+            f"{root} holds splits ({', '.join(classes)}), not class folders; give one of them, as "
             f"{root / next(iter(classes))}"
         )
     if not scan.paths:

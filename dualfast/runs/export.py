@@ -1,0 +1,275 @@
+"""dualfast export: the samples that an index list of a run keeps, or those that it removes, as a table or as a data set
+of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.config import Columns, method_options, ratio_text
+from dualfast.data.beton import Beton, open_beton
+from dualfast.data.images import suffixes
+from dualfast.data.index_list import load_keep, read_sidecar
+from dualfast.runs.classes import class_names_of
+from dualfast.runs.originals import Originals
+from dualfast.runs.progress import Progress
+from dualfast.runs.rundir import RunDir
+from dualfast.runs.scoring import rows_of
+from dualfast.scoring.scores import Scores
+from dualfast.selection import sample_rows
+from dualfast.storage.files import atomic, check_folder
+from dualfast.storage.locks import lock_folder
+
+ROW_GROUP_BYTES = 64 << 20
+
+
+def export(
+    path: str,
+    form: str,
+    progress: Progress,
+    *,
+    removed: bool = False,
+    out: str | None = None,
+    keep: str | None = None,
+    **which: Any,
+) -> tuple[Path, int]:
+    """Writes what an index list keeps, or removes, to `out`; returns its path and the number of samples.
+
+    path: a run directory, or a score table, of which only the form "csv" can be made. form: csv, parquet, symlinks or
+    copy. out: None for kept-<ratio> or removed-<ratio> in the run directory. keep: the index list; None for the run's,
+    of which prune_ratio, method and seed choose one. Raises ValueError when that leaves several, when `out` exists and
+    is not an empty folder, and for samples that the form has no place for."""
+    if keep is not None and any(value is not None for value in which.values()):
+        raise ValueError("keep names the index list; leave out --prune-ratio, --method and --seed, which choose one")
+    run_dir = None
+    if Path(path).is_dir():
+        run_dir = RunDir(path)
+        list_path = Path(keep) if keep is not None else _list_of(run_dir, **which)
+        out = out or str(run_dir.path / _default_name(list_path, form, removed))
+    elif keep is None or out is None or form != "csv":
+        raise ValueError(
+            f"{path!r} is not a run directory; of a score table, --as csv can be made, with --keep LIST and --out FILE"
+        )
+    else:
+        list_path = Path(keep)
+    target = _free(Path(out))
+    if run_dir is None:
+        about = Scores.about(path)
+        ids = load_keep(list_path, n_samples=about["n_samples"], fingerprint=about["fingerprint"])
+        return target, sample_rows.write_csv(sample_rows.rows_of_table(path), ids, target, removed=removed)
+    beton = beton_of(run_dir)
+    ids = load_keep(list_path, n_samples=beton.n_samples, fingerprint=beton.fingerprint)
+    if form == "csv":
+        progress.plan(beton.n_samples)
+        rows = rows_of(run_dir, beton, read_sidecar(list_path).get("seed"))
+        return target, sample_rows.write_csv(rows, ids, target, removed=removed, progress=progress.images)
+    if removed:
+        ids = np.setdiff1d(np.arange(beton.n_samples), ids, assume_unique=True)
+    given = run_dir.asked()["data"]
+    originals = Originals(beton, given if isinstance(given, str) else tuple(given))
+    progress.plan(len(ids))
+    write = {"parquet": _write_parquet, "symlinks": _write_links, "copy": _write_copies}[form]
+    write(originals, ids, target, progress)
+    return target, len(ids)
+
+
+def beton_of(run_dir: RunDir) -> Beton:
+    """The training images of a run. ValueError where they are gone."""
+    asked = run_dir.asked()
+    data = asked.get("data")
+    if isinstance(data, str) and data.endswith(".beton"):
+        return open_beton(data, **{name: asked.get(name) for name in Columns.__dataclass_fields__})
+    return open_beton(run_dir.train_beton)
+
+
+# ---- which list, and where to ---------------------------------------------------------------------------------------
+
+
+def _list_of(
+    run_dir: RunDir, prune_ratio: float | None = None, method: str | None = None, seed: int | None = None
+) -> Path:
+    """The one index list of a run that was drawn so. Of several at one ratio, that of the run's first method and seed,
+    keep-<ratio>.npy, is meant."""
+    lists = {path: read_sidecar(path) for path in sorted(run_dir.path.glob("keep-*.npy"))}
+    wanted: dict[str, Any] = {} if prune_ratio is None else {"prune_ratio": prune_ratio}
+    if method is not None:
+        name, options = method_options(method)
+        wanted |= {"method": name, **options}
+    wanted |= {} if seed is None else {"seed": seed}
+    found = [path for path, about in lists.items() if wanted.items() <= about.items()]
+    ratios = {path: lists[path].get("prune_ratio") for path in found}
+    first = [path for path, ratio in ratios.items() if ratio is not None and path == run_dir.keep_path(ratio, "", 0)]
+    for few in (found, first):
+        if len(few) == 1:
+            return few[0]
+    have = ", ".join(sorted({_drawn(about) for about in lists.values()}))
+    if not lists:
+        raise ValueError(f"{run_dir.path} has no index lists; dualfast run draws them, or give one with --keep LIST")
+    if not found:
+        raise ValueError(f"{run_dir.path} has no index list like that; it has {have}")
+    raise ValueError(f"{run_dir.path} has several index lists: {have}; choose with --prune-ratio, --method and --seed")
+
+
+def _drawn(about: dict[str, Any]) -> str:
+    return f"{ratio_text(about.get('prune_ratio', 0))} {about.get('method')} seed {about.get('seed')}"
+
+
+def _default_name(list_path: Path, form: str, removed: bool) -> str:
+    stem = list_path.stem.removeprefix("keep-")
+    suffix = f".{form}" if form in ("csv", "parquet") else ""
+    return f"{'removed' if removed else 'kept'}-{stem}{suffix}"
+
+
+def _free(out: Path) -> Path:
+    """The path, which holds nothing."""
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise ValueError(f"out is {str(out)!r}, a folder that holds something; give another --out, or delete it")
+    elif out.exists() or out.is_symlink():
+        raise ValueError(f"out is {str(out)!r}, which exists; give another --out, or delete it")
+    check_folder(out.parent / "x")
+    return out
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which gets the name `out` when the block succeeds. What a killed call left of it is deleted."""
+    part = out.parent / f".{out.name}.partial"
+    with lock_folder(part):
+        for left in part.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        try:
+            yield part
+            os.rename(part, out)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+# ---- folders --------------------------------------------------------------------------------------------------------
+
+
+def _write_links(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
+    places = _Places(originals.beton)
+    with _new_folder(out) as folder:
+        for row in ids.tolist():
+            original = originals.path(row)
+            if original is None:
+                raise ValueError(
+                    f"{places.name(row)} is not a file of its own, or has moved or changed since the run; --as copy "
+                    "writes the images themselves"
+                )
+            place = places.of(row, folder)
+            place.symlink_to(original)
+            progress.images(1)
+
+
+def _write_copies(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
+    places, stored = _Places(originals.beton), 0
+    with _new_folder(out) as folder:
+        for row in ids.tolist():
+            original = originals.path(row)
+            if original is not None:
+                shutil.copy2(original, places.of(row, folder))
+            else:
+                data, suffix = originals.stored(row)
+                places.of(row, folder, suffix).write_bytes(data)
+                stored += 1
+            progress.images(1)
+    if stored:
+        progress.say(f"{stored:,} images are not files that are there unchanged; they are as stored in the .beton")
+
+
+class _Places:
+    """Where samples go in a folder of class folders."""
+
+    def __init__(self, beton: Beton) -> None:
+        self.classes, self.labels = class_names_of(beton), beton.labels
+        self.names = None if beton.names is None else beton.names.column
+
+    def name(self, row: int) -> str:
+        return f"sample {row}" if self.names is None else str(self.names[row].as_py())
+
+    def of(self, row: int, folder: Path, suffix: str | None = None) -> Path:
+        """The path for a sample, which is new; its folder is made. suffix: of what is written there, None for a file
+        that keeps its name. ValueError for a name that leads outside."""
+        label = self.classes[self.labels[row]]
+        inside = PurePosixPath(label, *self._inside(row, label, is_file=suffix is None))
+        if suffix is not None and _format(inside.suffix) != _format(suffix):
+            inside = inside.with_name(inside.name + suffix)
+        if len(PurePosixPath(label).parts) != 1 or {"..", "/"} & set(inside.parts) or "\0" in str(inside):
+            raise ValueError(
+                f"{self.name(row)!r} of the class {label!r} would not be in a class folder of its own; --as csv or "
+                "--as parquet has room for such names"
+            )
+        place = folder / inside
+        while os.path.lexists(place):
+            place = place.with_name(f"{place.stem}-{row}{place.suffix}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def _inside(self, row: int, label: str, is_file: bool) -> tuple[str, ...]:
+        """The parts of a sample's name below its class folder; its row where it is not named like a file."""
+        name = self.name(row)
+        if not is_file:
+            if PurePosixPath(name).suffix.lower() not in suffixes():
+                return (str(row),)
+            name = name.rpartition(":")[2]  # of a member of an archive, without that
+        parts = name.split("/")
+        return tuple(parts[parts.index(label) + 1 :] if label in parts[:-1] else parts)
+
+
+def _format(suffix: str) -> str | None:
+    """Pillow's name of the format of files with a suffix."""
+    from PIL import Image
+
+    return Image.registered_extensions().get(suffix.lower())
+
+
+# ---- Parquet --------------------------------------------------------------------------------------------------------
+
+
+def _write_parquet(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
+    """A file as Hugging Face's datasets writes it: image (bytes, path), label and name."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    beton, places = originals.beton, _Places(originals.beton)
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": list(places.classes), "_type": "ClassLabel"},
+        "name": {"dtype": "string", "_type": "Value"},
+    }
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([("image", image), ("label", pa.int64()), ("name", pa.string())])
+    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    with atomic(out) as part, pq.ParquetWriter(part, schema, compression="none", use_dictionary=False) as writer:
+        for rows in _groups(originals, ids):
+            names = [places.name(row) for row, _ in rows]
+            images = [{"bytes": data, "path": PurePosixPath(n).name} for n, (_, data) in zip(names, rows, strict=True)]
+            labels = [int(beton.labels[row]) for row, _ in rows]
+            writer.write_table(pa.table({"image": images, "label": labels, "name": names}, schema))
+            progress.images(len(rows))
+
+
+def _groups(originals: Originals, ids: NDArray[np.int64]) -> Iterator[list[tuple[int, bytes]]]:
+    """The samples and their encoded images, in groups of bounded size."""
+    group: list[tuple[int, bytes]] = []
+    size = 0
+    for row in ids.tolist():
+        original = originals.path(row)
+        group.append((row, original.read_bytes() if original is not None else originals.stored(row)[0]))
+        size += len(group[-1][1])
+        if size >= ROW_GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

@@ -1,0 +1,242 @@
+"""dualfast export: what a run kept or removed, as lists, links, copies and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_sets import class_folders, jpeg, tar_file
+
+from dualfast import cli
+from dualfast.data import beton, sources
+from dualfast.data.index_list import save_keep
+from dualfast.data.names import path_of
+from dualfast.runs.export import export
+from dualfast.runs.progress import NullProgress
+from dualfast.runs.rundir import RunDir
+from dualfast.scoring.scores import Scores
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("PIL.Image")
+
+KEPT = [0, 2, 3]
+SAID: list[str] = []
+
+
+class Said(NullProgress):
+    def say(self, line: str) -> None:
+        SAID.append(line)
+
+
+def make(folder: Path, data: Any, scored: bool = True) -> RunDir:
+    """A run of `data` with scores and the lists keep-0.4.npy, of dual, and keep-0.4-random-seed0.npy."""
+    run = RunDir(folder / "run", {"data": str(data), "out": str(folder / "run")})
+    source = sources.open_source(sources.splits(str(data))[0])
+    beton.write(source, run.train_beton, progress=False)
+    train = beton.open_beton(run.train_beton)
+    n = train.n_samples
+    if scored:
+        scores = Scores(dual=np.arange(n) / 8, mean=np.full(n, 0.5))
+        about: dict[str, Any] = {"labels": train.labels, "class_names": train.class_names}
+        about["names"] = None if train.names is None else train.names.column
+        scores.save(run.scores_path(0), fingerprint=train.fingerprint, **about)
+        run.append({"event": "scored", "seed": 0})
+    how: dict[str, Any] = {"n_samples": n, "fingerprint": train.fingerprint, "prune_ratio": 0.4, "seed": 0}
+    save_keep(run.keep_path(0.4, "dual", 0), np.array(KEPT), method="dual", **how)
+    save_keep(run.keep_path(0.4, "random", 0, first=False), np.array([1]), method="random", **how)
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return make(tmp_path, class_folders(tmp_path / "photos", {"cat": 2, "dog": 3}))
+
+
+def write(run: RunDir, form: str, **options: Any) -> Path:
+    return export(str(run.path), form, Said(), **options)[0]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_csv_has_names_labels_classes_and_scores(run: RunDir) -> None:
+    path = write(run, "csv")
+    assert path == run.path / "kept-0.4.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["cat/0.jpg", "dog/0.jpg", "dog/1.jpg"]
+    assert list(rows[1])[:4] == ["id", "name", "label", "class"]
+    assert (rows[1]["id"], rows[1]["label"], rows[1]["class"], rows[1]["dual"]) == ("2", "1", "dog", "0.25")
+    with write(run, "csv", removed=True).open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["cat/1.jpg", "dog/2.jpg"]
+
+
+def test_without_scores_the_csv_says_the_rest(tmp_path: Path) -> None:
+    run = make(tmp_path, class_folders(tmp_path / "photos", {"cat": 2, "dog": 3}), scored=False)
+    assert write(run, "csv").read_text().splitlines()[:2] == ['"id","name","label","class"', '0,"cat/0.jpg",0,"cat"']
+
+
+def test_links_lead_to_the_originals(run: RunDir, tmp_path: Path) -> None:
+    folder = write(run, "symlinks")
+    assert files(folder) == ["cat/0.jpg", "dog/0.jpg", "dog/1.jpg"]
+    assert os.readlink(folder / "dog" / "1.jpg") == str(tmp_path / "photos" / "dog" / "1.jpg")
+
+
+def test_copies_are_the_originals(run: RunDir, tmp_path: Path) -> None:
+    folder = write(run, "copy", removed=True, out=str(tmp_path / "removed"))
+    assert files(folder) == ["cat/1.jpg", "dog/2.jpg"]
+    for name in files(folder):
+        assert (folder / name).read_bytes() == (tmp_path / "photos" / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_original_that_changed_is_never_taken(run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "dog" / "0.jpg").write_bytes(jpeg(1, (90, 90)))
+    (tmp_path / "photos" / "cat" / "0.jpg").unlink()
+    with pytest.raises(ValueError, match=r"cat/0.jpg is not a file of its own, or has moved or changed"):
+        write(run, "symlinks")
+    assert not (run.path / "kept-0.4").exists()
+    SAID.clear()
+    folder = write(run, "copy")
+    assert files(folder) == ["cat/0.jpg.png", "dog/0.jpg.png", "dog/1.jpg"]
+    train = beton.open_beton(run.train_beton)
+    assert np.array_equal(np.asarray(sources.decode((folder / "dog/0.jpg.png").read_bytes())), train.image(2))
+    assert SAID == ["2 images are not files that are there unchanged; they are as stored in the .beton"]
+
+
+def test_members_of_an_archive_get_files_of_their_own(tmp_path: Path) -> None:
+    members = {f"set/{name}.jpg": jpeg(i, (90, 70)) for i, name in enumerate(["cat/a", "cat/b", "dog/a", "dog/b"])}
+    tar_file(tmp_path / "set.tar.gz", members, "w:gz")
+    run = make(tmp_path, tmp_path / "set.tar.gz")
+    folder = write(run, "copy")
+    assert files(folder) == ["cat/a.jpg", "dog/a.jpg", "dog/b.jpg"]
+    assert (folder / "dog/b.jpg").read_bytes() == members["set/dog/b.jpg"]  # kept byte for byte in the .beton
+    with pytest.raises(ValueError, match="--as copy"):
+        write(run, "symlinks", removed=True)
+
+
+def test_images_without_a_name_of_a_file_are_numbered(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.array([0, 1, 0, 1, 1]))
+    folder = write(make(tmp_path, tmp_path / "a.npz"), "copy")
+    assert files(folder) == ["0/0.png", "0/2.png", "1/3.png"]
+    assert np.array_equal(np.asarray(sources.decode((folder / "1/3.png").read_bytes())), pixels[3])
+
+
+def test_parquet_is_read_back_with_the_same_classes(run: RunDir, tmp_path: Path) -> None:
+    path = write(run, "parquet")
+    source = sources.open_source(str(path))
+    assert source.class_names == ("cat", "dog")
+    assert source.labels.tolist() == [0, 1, 1]
+    assert list(source.items())[2] == (tmp_path / "photos" / "dog" / "1.jpg").read_bytes()
+
+
+def test_parquet_is_a_data_set_of_hugging_face(run: RunDir, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    write(run, "parquet", out=str(tmp_path / "train.parquet"))
+    found = datasets.load_dataset("parquet", data_files=str(tmp_path / "train.parquet"), cache_dir=tmp_path / "cache")
+    assert found["train"].features["label"].names == ["cat", "dog"]
+    assert found["train"][1]["image"].size == (20, 30)
+    assert found["train"]["name"][2] == "dog/1.jpg"
+
+
+@pytest.mark.parametrize("form", ["copy", "parquet", "csv"])
+def test_nothing_is_overwritten(run: RunDir, tmp_path: Path, form: str) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out is .*full.*, a folder that holds something; give another --out"):
+        write(run, form, out=str(full))
+    file = tmp_path / "file.csv"
+    file.write_text("mine")
+    with pytest.raises(ValueError, match=r"file.csv', which exists"):
+        write(run, form, out=str(file))
+    assert file.read_text() == (full / "mine.txt").read_text() == "mine"
+
+
+def test_what_a_killed_export_left_is_not_in_the_next(run: RunDir) -> None:
+    left = run.path / ".kept-0.4.partial" / "cat"
+    left.mkdir(parents=True)
+    (left / "old.jpg").write_bytes(b"")
+    assert files(write(run, "copy")) == ["cat/0.jpg", "dog/0.jpg", "dog/1.jpg"]
+    assert not left.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["../../out.jpg", "cat/../../out.jpg"])
+@pytest.mark.parametrize("form", ["copy", "symlinks"])
+def test_a_name_that_leads_outside_is_refused(run: RunDir, tmp_path: Path, name: str, form: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "out.jpg").write_bytes(jpeg(0))
+    (tmp_path.parent / "out.jpg").write_bytes(jpeg(0))
+    table = pq.read_table(path_of(run.train_beton))
+    names = [name, *table["name"].to_pylist()[1:]]
+    stat = (tmp_path / "photos" / name).resolve().stat()
+    sizes = [stat.st_size, *table["size"].to_pylist()[1:]]
+    times = [stat.st_mtime_ns, *table["modified"].to_pylist()[1:]]
+    columns = {"id": table["id"], "name": names, "size": sizes, "modified": times}
+    pq.write_table(pa.table(columns).replace_schema_metadata(table.schema.metadata), path_of(run.train_beton))
+    with pytest.raises(ValueError, match="would not be in a class folder of its own; --as csv"):
+        write(run, form)
+    assert not (run.path / "kept-0.4").exists()
+
+
+@pytest.mark.parametrize("label", ["..", ".", "/", "a/b", "/tmp"])
+def test_a_class_that_is_no_folder_name_is_refused(run: RunDir, label: str) -> None:
+    side = Path(f"{run.train_beton}.json")
+    side.write_text(side.read_text().replace('"cat"', f'"{label}"'))
+    with pytest.raises(ValueError, match="would not be in a class folder of its own"):
+        write(run, "copy")
+
+
+def test_same_places_are_told_apart(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    run = make(tmp_path, class_folders(tmp_path / "photos", {"cat": 2, "dog": 2}))
+    side = path_of(run.train_beton)
+    table = pq.read_table(side)
+    same = ["cat/0.jpg", "cat/1.jpg", "x/dog/0.jpg", "y/dog/0.jpg"]
+    pq.write_table(table.set_column(1, "name", [same]), side)
+    assert files(write(run, "copy")) == ["cat/0.jpg", "dog/0.jpg-3.png", "dog/0.jpg.png"]
+
+
+def test_the_list_is_chosen_by_how_it_was_drawn(run: RunDir) -> None:
+    assert write(run, "csv", method="random").read_text().count("\n") == 2
+    for which in ({"prune_ratio": 0.4}, {"method": "dual"}, {"seed": 0, "out": str(run.path / "other.csv")}):
+        path = write(run, "csv", **which)
+        assert path.read_text().count("\n") == 4
+        path.unlink()
+    with pytest.raises(ValueError, match=r"no index list like that; it has 0.4 dual seed 0, 0.4 random seed 0$"):
+        write(run, "csv", prune_ratio=0.3)
+    run.keep_path(0.4, "dual", 0).rename(run.path / "keep-0.4-dual-seed0.npy")
+    run.keep_path(0.4, "dual", 0).with_suffix(".json").rename(run.path / "keep-0.4-dual-seed0.json")
+    with pytest.raises(ValueError, match=r"several index lists: .*; choose with --prune-ratio, --method and --seed"):
+        write(run, "csv")
+    with pytest.raises(ValueError, match="leave out --prune-ratio"):
+        write(run, "csv", keep="keep.npy", seed=0)
+
+
+def test_a_score_table_and_a_list_give_a_csv(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", str(run.path / "scores.parquet"), "--kept", "--as", "csv"]
+    out = tmp_path / "kept.csv"
+    assert cli.main([*words, "--keep", str(run.path / "keep-0.4.npy"), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 3 samples kept\n"
+    assert out.read_text().count("\n") == 4
+    assert cli.main(words) == 2
+    assert "--as csv can be made, with --keep LIST and --out FILE" in capsys.readouterr().err
+    assert cli.main(["export", str(run.path), "--as", "csv"]) == 2
+    assert "give --kept or --removed, one of them" in capsys.readouterr().err
+
+
+def test_select_lists_names_beside_its_list(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--scores", str(run.path / "scores.parquet"), "--prune-ratio", "0.6", "--method", "dual"]
+    assert cli.main(["select", *words, "--out", str(tmp_path / "keep.npy")]) == 0
+    assert "their names and scores: " in capsys.readouterr().out
+    with (tmp_path / "keep.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["dog/1.jpg", "dog/2.jpg"]
