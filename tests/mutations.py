@@ -770,6 +770,30 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/beton/write.py",
+        "if ptr != rows.end:",
+        "if True:",
+        "tests/data/beton/test_write.py::test_an_image_that_follows_another_needs_no_seek",
+    ),
+    Mutation(
+        "dualfast/data/beton/encode.py",
+        "return longest <= limit and (self.max_size is None or longest <= self.max_size)",
+        "return longest <= limit",
+        "tests/data/beton/test_write.py::test_pixels_are_stored_as_pillow_gives_them",
+    ),
+    Mutation(
+        "dualfast/data/sources/arrays.py",
+        "max(1, PIECE // size)",
+        "len(self)",
+        "tests/data/sources/test_arrays.py::test_an_npz_takes_no_more_memory_than_a_piece",
+    ),
+    Mutation(
+        "dualfast/data/sources/parquet.py",
+        "buffer_size=BUFFER, pre_buffer=False",
+        "buffer_size=BUFFER",
+        "tests/data/sources/test_parquet.py::test_a_large_row_group_is_read_a_piece_at_a_time",
+    ),
+    Mutation(
+        "dualfast/data/beton/write.py",
         "if image.payload_crc != _crc(payload):",
         "if False:",
         RESUMABLE + "test_steps_that_no_longer_agree_are_written_again[source]",
