@@ -674,6 +674,18 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/streaming.py",
+        "left[side] -= len(more[-1])",
+        "pass",
+        "tests/selection/test_streaming.py::test_tied_scores_are_a_bit_each",
+    ),
+    Mutation(
+        "dualfast/selection/streaming.py",
+        "low = undecided_keys == params.low",
+        "low = undecided_keys == np.nan",
+        "tests/selection/test_streaming.py::test_tied_scores_are_a_bit_each",
+    ),
+    Mutation(
+        "dualfast/selection/streaming.py",
         "row[1]))[: beta.TOP_SAMPLES]",
         "row[1]))[-beta.TOP_SAMPLES :]",
         "tests/selection/test_streaming.py::test_files_give_what_memory_gives",
