@@ -673,6 +673,12 @@ MUTATIONS = [
         "tests/selection/test_select.py::test_counts_are_exact",
     ),
     Mutation(
+        "csrc/step.cpp",
+        "kSerial = 1 << 17",
+        "kSerial = 1 << 14",
+        "tests/ops/test_step.py::test_a_small_batch_starts_no_threads",
+    ),
+    Mutation(
         "dualfast/selection/streaming.py",
         "left[side] -= len(more[-1])",
         "pass",
