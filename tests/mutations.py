@@ -715,6 +715,24 @@ MUTATIONS = [
         "tests/selection/test_select.py::test_counts_are_exact",
     ),
     Mutation(
+        "csrc/step.cpp",
+        "kSerial = 1 << 17",
+        "kSerial = 1 << 14",
+        "tests/ops/test_step.py::test_a_small_batch_starts_no_threads",
+    ),
+    Mutation(
+        "dualfast/selection/streaming.py",
+        "left[side] -= len(more[-1])",
+        "pass",
+        "tests/selection/test_streaming.py::test_tied_scores_are_a_bit_each",
+    ),
+    Mutation(
+        "dualfast/selection/streaming.py",
+        "low = undecided_keys == params.low",
+        "low = undecided_keys == np.nan",
+        "tests/selection/test_streaming.py::test_tied_scores_are_a_bit_each",
+    ),
+    Mutation(
         "dualfast/selection/streaming.py",
         "row[1]))[: beta.TOP_SAMPLES]",
         "row[1]))[-beta.TOP_SAMPLES :]",
@@ -809,6 +827,30 @@ MUTATIONS = [
         "fits = self.end % self.page_size + size <= self.page_size",
         "fits = True",
         "tests/data/beton/test_write.py::test_no_sample_straddles_a_page",
+    ),
+    Mutation(
+        "dualfast/data/beton/write.py",
+        "if ptr != rows.end:",
+        "if True:",
+        "tests/data/beton/test_write.py::test_an_image_that_follows_another_needs_no_seek",
+    ),
+    Mutation(
+        "dualfast/data/beton/encode.py",
+        "return longest <= limit and (self.max_size is None or longest <= self.max_size)",
+        "return longest <= limit",
+        "tests/data/beton/test_write.py::test_pixels_are_stored_as_pillow_gives_them",
+    ),
+    Mutation(
+        "dualfast/data/sources/arrays.py",
+        "max(1, PIECE // size)",
+        "len(self)",
+        "tests/data/sources/test_arrays.py::test_an_npz_takes_no_more_memory_than_a_piece",
+    ),
+    Mutation(
+        "dualfast/data/sources/parquet.py",
+        "buffer_size=BUFFER, pre_buffer=False",
+        "buffer_size=BUFFER",
+        "tests/data/sources/test_parquet.py::test_a_large_row_group_is_read_a_piece_at_a_time",
     ),
     Mutation(
         "dualfast/data/beton/write.py",

@@ -173,9 +173,10 @@ def ratio_limits(ratios: NDArray[np.float32], error: float, n: int) -> tuple[flo
     return low, high
 
 
-def within(keys: Floats, n: int, low: float, high: float) -> bool:
-    """Whether the n-th smallest of the undecided keys lies in the bracket; if not, a wider one is needed."""
-    return int(np.count_nonzero(keys < low)) < n <= int(np.count_nonzero(keys <= high))
+def within(keys: Floats, n: int, low: float, high: float, at_ends: int = 0) -> bool:
+    """Whether the n-th smallest of the undecided keys lies in the bracket; if not, a wider one is needed. at_ends: how
+    many more there are whose key is low or high."""
+    return int(np.count_nonzero(keys < low)) < n <= int(np.count_nonzero(keys <= high)) + at_ends
 
 
 def smallest(keys: Floats, n: int) -> Ints:

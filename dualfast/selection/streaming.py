@@ -2,8 +2,9 @@
 
 The first pass gathers statistics of the scores and the columns of a probe. They give the parameters of the draw: the
 method, fit to the scores, and a bracket around the threshold. The second pass classifies every piece against the
-bracket; the undecided samples keep their exact keys and are settled at the end. Memory: one bit per sample, 16 bytes
-per undecided one (below 1%), and a piece. Several processes may pass over shards of their own; the results are merged.
+bracket; the undecided samples keep their exact keys and are settled at the end. Those whose keys equal an end of the
+bracket, which with tied scores may be half of all, take a bit each. Memory: one to three bits per sample, 16 bytes per
+undecided one (below 1%), and a piece. Several processes may pass over shards of their own; the results are merged.
 """
 
 from __future__ import annotations
@@ -170,20 +171,36 @@ def draw_params(spec: SelectionSpec, total: int, firsts: Sequence[FirstPass]) ->
     return spec, DrawParams(method, spec.seed, low, high)
 
 
+Marked = tuple[int, ops.Bits]  # how many samples of a piece, and a bit per sample, set for these
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`count` samples in order of their ids: those certainly kept, and of the undecided ones those whose key is the low
+    end of the bracket, and the high end."""
+
+    count: int
+    kept: Marked
+    ends: tuple[Marked, Marked]
+
+
 @dataclass(frozen=True)
 class SecondPass:
-    """What the second pass finds in a shard: for each piece its number of samples, how many of them are certainly kept,
-    and a bit per sample, set for these; and the ids and keys of the undecided ones."""
+    """What the second pass finds in a shard: its pieces, and the ids and keys of all other undecided samples."""
 
     first: int
-    pieces: list[tuple[int, int, ops.Bits]]
+    pieces: list[Piece]
     ids: Ints
     keys: Floats
+
+    def at_end(self, side: int) -> int:
+        """How many keys are the low end of the bracket, side 0, or the high end, side 1."""
+        return sum(piece.ends[side][0] for piece in self.pieces)
 
 
 def second_pass(shard: Shard, params: DrawParams, progress: Progress = lambda _: None) -> SecondPass:
     """The second pass over a shard. Raises ValueError for bad scores, with the id of the first."""
-    pieces: list[tuple[int, int, ops.Bits]] = []
+    pieces: list[Piece] = []
     ids: list[Ints] = [np.empty(0, np.int64)]
     keys: list[Floats] = [np.empty(0)]
     method = params.method
@@ -192,15 +209,23 @@ def second_pass(shard: Shard, params: DrawParams, progress: Progress = lambda _:
             _check(shard, method.columns, first, columns)
         try:
             samples = Samples(count, params.seed, columns, first=first)
-            kept, n_kept, undecided, undecided_keys = method.classify(samples, params.low, params.high)
+            bits, n_kept, undecided, undecided_keys = method.classify(samples, params.low, params.high)
         except ValueError:
             _check(shard, method.columns, first, columns)  # names the score and the id
             raise
-        ids.append(undecided + first)
-        keys.append(undecided_keys)
-        pieces.append((count, n_kept, kept))
+        low = undecided_keys == params.low
+        high = (undecided_keys == params.high) & ~low
+        ids.append(undecided[~(low | high)] + first)
+        keys.append(undecided_keys[~(low | high)])
+        pieces.append(Piece(count, (n_kept, bits), (_marked(undecided[low], count), _marked(undecided[high], count))))
         progress(count)
     return SecondPass(shard.first, pieces, np.concatenate(ids), np.concatenate(keys))
+
+
+def _marked(where: Ints, count: int) -> Marked:
+    bits = np.zeros(-(-count // 8) if len(where) else 0, np.uint8)
+    ops.set_bits(bits, where)
+    return len(where), bits
 
 
 def _check(shard: Shard, names: Sequence[str], first: int, columns: Columns) -> None:
@@ -213,24 +238,42 @@ def _check(shard: Shard, names: Sequence[str], first: int, columns: Columns) -> 
             )
 
 
-def settle(params: DrawParams, n: int, seconds: Sequence[SecondPass]) -> Ints | None:
-    """Which of the undecided samples are kept so that n are in all, ascending ids; None where the bracket missed the
-    threshold."""
+@dataclass(frozen=True)
+class Chosen:
+    """The undecided samples that are kept: how many of those at the low and the high end of the bracket, by ascending
+    id, and the ascending ids of the others."""
+
+    at_ends: tuple[int, int]
+    ids: Ints
+
+
+def settle(params: DrawParams, n: int, seconds: Sequence[SecondPass]) -> Chosen | None:
+    """Which of the undecided samples are kept so that n are in all, ties to the lower id; None where the bracket missed
+    the threshold."""
     ids, keys = np.concatenate([s.ids for s in seconds]), np.concatenate([s.keys for s in seconds])
-    missing = n - sum(n_kept for s in seconds for _, n_kept, _ in s.pieces)
+    missing = n - sum(piece.kept[0] for s in seconds for piece in s.pieces)
+    n_low, n_high = (sum(s.at_end(side) for s in seconds) for side in (0, 1))
+    below, inside = (int(np.count_nonzero(chosen)) for chosen in (keys < params.low, keys <= params.high))
     bracket = params.low, params.high
-    if bracket != race.EVERYTHING and not race.within(keys, missing, *bracket):
+    if bracket != race.EVERYTHING and not race.within(keys, missing, *bracket, n_low + n_high):
         return None
-    chosen: Ints = ids[race.smallest(keys, missing)]
-    return chosen
+    low = min(max(missing - below, 0), n_low)
+    high = min(max(missing - inside - n_low, 0), n_high)
+    return Chosen((low, high), ids[race.smallest(keys, missing - low - high)])
 
 
-def kept_ids(seconds: Sequence[SecondPass], chosen: Ints) -> Iterator[Ints]:
+def kept_ids(seconds: Sequence[SecondPass], chosen: Chosen) -> Iterator[Ints]:
     """The ids kept, ascending, a piece at a time."""
+    left = list(chosen.at_ends)
     for second in seconds:
         first = second.first
-        for count, n_kept, bits in second.pieces:
-            more = chosen[slice(*np.searchsorted(chosen, [first, first + count]))] - first
-            ops.set_bits(bits, more)
-            yield ops.positions(bits, n_kept + len(more)) + first
-            first += count
+        for piece in second.pieces:
+            n_kept, bits = piece.kept
+            more = [chosen.ids[slice(*np.searchsorted(chosen.ids, [first, first + piece.count]))] - first]
+            for side, (n_tied, tied) in enumerate(piece.ends):
+                more.append(ops.positions(tied, min(n_tied, left[side])))
+                left[side] -= len(more[-1])
+            for where in more:
+                ops.set_bits(bits, where)
+            yield ops.positions(bits, n_kept + sum(map(len, more))) + first
+            first += piece.count

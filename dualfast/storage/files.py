@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
+BUFFER = 1 << 20  # bytes, of a file that is written in many small parts
+
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -123,7 +125,7 @@ def open_own(path: str | os.PathLike[str], mode: str) -> BinaryIO:
         raise ValueError(f"{os.fspath(path)!r} is {what}, and is not written to; delete it") from None
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
-        return cast(BinaryIO, os.fdopen(fd, mode, 0 if "a" in mode else -1))
+        return cast(BinaryIO, os.fdopen(fd, mode, 0 if "a" in mode else BUFFER))
     os.close(fd)
     what = "a second name of a file" if stat.S_ISREG(status.st_mode) else "not a regular file"
     raise ValueError(f"{os.fspath(path)!r} is {what}, and is not written to; delete it")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -476,6 +478,21 @@ def test_any_number_of_threads_gives_the_same_lines(threads: int) -> None:
         torch.set_num_threads(before)
     assert torch.equal(tables[0].lines, tables[1].lines)
     assert torch.equal(tables[0].status, tables[1].status)
+
+
+def test_a_small_batch_starts_no_threads() -> None:
+    code = """
+import os
+import torch
+from dualfast import ScoreTable, ops
+threads = []
+for rows, classes in ((1, 1), (1024, 10), (256, 100), (1024, 1000)):
+    lines = ScoreTable(2000).as_lines()
+    ops.step(torch.zeros(rows, classes), torch.zeros(rows, dtype=torch.int64), torch.arange(rows), lines)
+    threads.append(len(os.listdir("/proc/self/task")))
+assert threads[0] == threads[1] == threads[2] == threads[3] - 2, threads
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "3"})
 
 
 def test_observe_is_the_same_line_update() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import dualfast
 from dualfast.data.index_list import load_keep
-from dualfast.selection import beta, shards
+from dualfast.selection import beta, shards, streaming
 from dualfast.selection.select import select
 from dualfast.selection.streaming import select_files
 
@@ -95,6 +95,20 @@ def test_a_wrong_bracket_is_widened(tmp_path: Path, scores: dualfast.Scores, mon
     select_files(_npy(tmp_path, scores, 0, N), 0.9, tmp_path / "keep.npy")
     monkeypatch.undo()
     assert (load_keep(tmp_path / "keep.npy") == select(scores, 0.9)).all()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 7, 200])
+@pytest.mark.parametrize("ratio", [0.3, 0.4999, 0.5, 0.5001, 0.7, 0.9999])
+def test_tied_scores_are_a_bit_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: int, ratio: float) -> None:
+    aum = np.random.default_rng(1).integers(0, levels, N).astype(np.float32)
+    tied = dualfast.Scores(dual=np.ones(N), mean=np.ones(N), aum=aum - levels // 2)
+    np.save(tmp_path / "aum.npy", tied.aum)
+    passes: list[streaming.SecondPass] = []
+    second_pass = streaming.second_pass
+    monkeypatch.setattr(streaming, "second_pass", lambda *given: passes.append(second_pass(*given)) or passes[-1])
+    select_files({"aum": tmp_path / "aum.npy"}, ratio, tmp_path / "keep.npy", method="aum")
+    assert (load_keep(tmp_path / "keep.npy", n_samples=N) == select(tied, ratio, method="aum")).all()
+    assert sum(len(one.ids) for one in passes) < N / 6
 
 
 def test_a_disk_that_is_full_leaves_the_old_list(tmp_path: Path, scores: dualfast.Scores) -> None:

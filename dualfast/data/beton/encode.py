@@ -6,6 +6,9 @@ import io
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dualfast.data.beton.format import JPEG, RAW
 from dualfast.data.images import WHITE, Colour, Payload, decode_with_kinds, open_image
 
@@ -37,6 +40,8 @@ class Encoder:
         if isinstance(payload, Exception):
             return payload
         try:
+            if isinstance(payload, np.ndarray) and self._is_stored_raw(*payload.shape[:2]):
+                return _pixels(payload)
             return self._unchanged(payload) or self._encode(payload)
         except Exception as error:  # whatever Pillow raises, for write() to name the image
             return error
@@ -62,6 +67,12 @@ class Encoder:
             image.load()
         return Encoded(JPEG, width, height, payload)
 
+    def _is_stored_raw(self, height: int, width: int) -> bool:
+        """Whether pixels of this size are stored as they are."""
+        longest = max(width, height)
+        limit = RAW_MAX_SIDE if self.mode == "auto" else FORMAT_MAX_SIDE if self.mode == "raw" else 0
+        return longest <= limit and (self.max_size is None or longest <= self.max_size)
+
     def _encode(self, payload: Payload) -> Encoded:
         image, kinds = decode_with_kinds(payload, max_size=self.max_size, background=self.background)
         width, height = image.size
@@ -72,3 +83,9 @@ class Encoder:
         out = io.BytesIO()
         image.save(out, "JPEG", quality=self.quality)
         return Encoded(JPEG, width, height, out.getvalue(), kinds)
+
+
+def _pixels(image: NDArray[np.uint8]) -> Encoded:
+    """The pixels (H, W, 1 or 3) themselves, without the detour of an image of Pillow's."""
+    height, width, channels = image.shape
+    return Encoded(RAW, width, height, (image if channels == 3 else np.repeat(image, 3, axis=2)).tobytes())

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import lru_cache
 from functools import partial as bind
 from itertools import chain, islice
 from pathlib import Path
@@ -178,24 +179,21 @@ def _parse_step(line: bytes) -> list[_Stored | _Unreadable]:
     return [_Unreadable(*image) if len(image) == 2 else _Stored(*image) for image in images]
 
 
-def _finished_steps(
-    partial: Partial, chunks: Iterator[Chunk], threads: int
-) -> tuple[list[list[_Stored | _Unreadable]], Iterator[Chunk]]:
+def _finished_steps(partial: Partial, chunks: Iterator[Chunk], threads: int) -> tuple[list[bytes], Iterator[Chunk]]:
     """The steps of an earlier attempt up to the first that disagrees with the source or the file, and the chunks of the
     source after them."""
 
-    def agrees(pair: tuple[Chunk, list[_Stored | _Unreadable]]) -> bool:
-        payloads, images = pair
+    def agrees(pair: tuple[Chunk, bytes]) -> bool:
+        payloads, images = pair[0], _parse_step(pair[1])
         return len(payloads) == len(images) and all(map(bind(_is_stored, partial.file), images, payloads))
 
-    finished: list[list[_Stored | _Unreadable]] = []
+    finished: list[bytes] = []
     while len(finished) < len(partial.steps):
         lines = partial.steps[len(finished) :][: AHEAD_PER_THREAD * threads]
-        steps = list(map(_parse_step, lines))
-        batch = list(islice(chunks, len(steps)))
-        same = [*in_order(agrees, zip(batch, steps, strict=False), threads), False].index(False)
-        finished += steps[:same]
-        if same < len(steps):
+        batch = list(islice(chunks, len(lines)))
+        same = [*in_order(agrees, zip(batch, lines, strict=False), threads), False].index(False)
+        finished += lines[:same]
+        if same < len(lines):
             return finished, chain(batch[same:], chunks)
     return finished, chunks
 
@@ -208,8 +206,13 @@ def _is_stored(file: BinaryIO, image: _Stored | _Unreadable, payload: Payload | 
 
 def _crc(payload: Payload | Exception) -> int:
     if isinstance(payload, np.ndarray):
-        return crc32(np.ascontiguousarray(payload).data, crc32(str(payload.shape).encode()))
+        return crc32(np.ascontiguousarray(payload).data, _shape_crc(payload.shape))
     return crc32(payload if isinstance(payload, bytes) else str(payload).encode())
+
+
+@lru_cache
+def _shape_crc(shape: tuple[int, ...]) -> int:
+    return crc32(str(shape).encode())
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -239,24 +242,33 @@ class _Rows:
         fits = self.end % self.page_size + size <= self.page_size
         return self.end if fits else start_of_pages(self.end, self.page_size)
 
-    def add(self, image: _Stored | _Unreadable) -> None:
-        """Adds the next sample of the source. ValueError for an unreadable one unless skip_bad, or one too many."""
-        if self.n_read == len(self.source):
-            raise ValueError(f"{self.source.location} declared {self.n_read} samples and yielded more")
-        if isinstance(image, _Unreadable):
-            trouble = f"{self.source.describe(self.n_read)}: {image.reason}"
-            if not self.skip_bad:
-                raise ValueError(f"cannot read {trouble}; skip_bad=True leaves such images out")
-            self.skipped.append(trouble)
-        else:
-            label = self.source.labels[self.n_read]
-            self.metadata[self.stored] = ((image.mode, image.width, image.height, image.ptr), label)
-            self.allocations[self.stored] = (self.stored, image.ptr, image.size)
+    def add(self, images: list[_Stored | _Unreadable]) -> None:
+        """Adds the next samples of the source. ValueError for an unreadable one unless skip_bad, or too many."""
+        first, last = self.n_read, self.n_read + len(images)
+        if last > len(self.source):
+            raise ValueError(f"{self.source.location} declared {len(self.source)} samples and yielded more")
+        metadata: list[tuple[tuple[int, ...], int]] = []
+        allocations: list[tuple[int, ...]] = []
+        for at, (image, label) in enumerate(zip(images, self.source.labels[first:last].tolist(), strict=True), first):
+            if isinstance(image, _Unreadable):
+                self._skip(at, image)
+                continue
+            metadata.append(((image.mode, image.width, image.height, image.ptr), label))
+            allocations.append((self.stored + len(allocations), image.ptr, image.size))
             self.end = image.ptr + image.size
-            self.stored += 1
-            self.is_stored[self.n_read] = True
-            self.changed.update(image.kinds)
-        self.n_read += 1
+            self.is_stored[at] = True
+            if image.kinds:
+                self.changed.update(image.kinds)
+        stored = self.stored + len(metadata)
+        if metadata:
+            self.metadata[self.stored : stored], self.allocations[self.stored : stored] = metadata, allocations
+        self.n_read, self.stored = last, stored
+
+    def _skip(self, row: int, image: _Unreadable) -> None:
+        trouble = f"{self.source.describe(row)}: {image.reason}"
+        if not self.skip_bad:
+            raise ValueError(f"cannot read {trouble}; skip_bad=True leaves such images out")
+        self.skipped.append(trouble)
 
     def write_tables(self, file: BinaryIO) -> None:
         """The allocation table at the end, then all other tables at the start. ValueError when the source yielded too
@@ -294,8 +306,8 @@ def _write_images(
     with progress_bar(len(source), "writing", progress) as bar:
         while True:
             rows = _Rows(source, page, skip_bad)
-            for image in chain.from_iterable(finished):
-                rows.add(image)
+            for line in finished:
+                rows.add(_parse_step(line))
             bar.update(rows.n_read)
             too_large = _append(chunks, rows, encoder, partial, threads, bar)
             if too_large is None:
@@ -313,6 +325,7 @@ def _append(
     image that is larger than a page, where it stops."""
     file = partial.file
     file.truncate(rows.end)  # an earlier attempt may have begun another step
+    file.seek(rows.end)
     with closing(in_order(bind(_encode, encoder), chunks, threads)) as encoded:
         for chunk in _checked(encoded, rows, partial.final):
             images = []
@@ -320,11 +333,13 @@ def _append(
                 if isinstance(image, _Stored):
                     if image.size > rows.page_size:
                         return image.size
-                    image = image._replace(ptr=rows.next_ptr(image.size))
-                    file.seek(image.ptr)
+                    ptr = rows.next_ptr(image.size)
+                    if ptr != rows.end:
+                        file.seek(ptr)  # only here, as each seek empties the file's buffer
                     file.write(data)
-                rows.add(image)
+                    image, rows.end = image._replace(ptr=ptr), ptr + image.size
                 images.append(image)
+            rows.add(images)
             file.flush()
             partial.step(json.dumps({"page": rows.page_size, "images": images}))
             bar.update(len(images))

@@ -3,13 +3,14 @@ MedMNIST's train_images and train_labels or Keras's x_train and y_train. Pickles
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ UNNAMED = "unnamed"
 ROLES_ALONE = ("images", "labels")
 ROLES = {"images": ("images", "image", "x", "data"), "labels": ("labels", "label", "y", "targets")}
 """What arrays are called, beside the name of a split; without one, only ROLES_ALONE are meant."""
+PIECE = 1 << 20  # bytes of an .npz's images that are read at once, or one image
 
 
 def from_arrays(
@@ -41,13 +43,12 @@ def from_arrays(
     labels_of takes them. class_names: of integer labels; name: of the array, which with its row names a sample; files:
     that they were read from. Raises TypeError for other dtypes, ValueError for other shapes and for labels that are not
     one class per image."""
-    images, labels = np.asarray(images), _as_array(labels)
+    images, labels = images if isinstance(images, _Stored) else np.asarray(images), _as_array(labels)
     if images.dtype != np.uint8:
         raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:3]:
-        raise ValueError(f"images have the shape {images.shape}; it must be (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
+    shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
+    if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:3]:
+        raise ValueError(f"images have the shape {shape}; it must be (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
     n = len(images)
     one_hot = f"; of one-hot rows give labels.argmax(1), ({n},)" if labels.ndim == 2 else ""
     words = LabelWords(
@@ -67,7 +68,7 @@ def from_arrays(
         location=location,
         labels=numbers,
         class_names=tuple(class_names) if class_names is not None else names,
-        items=lambda: iter(images),
+        items=lambda: (image.reshape(shape[1:]) for image in images),
         names=lambda: text_array([f"{name}[{row}]" for row in range(n)]),
         describe=words.describe,
         inventory=Inventory(files=files or Files.none()),
@@ -97,9 +98,8 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
                 f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; choose with {argument}=NAME"
             )
     with _reading(path), np.load(path, allow_pickle=False) as file:
-        for name in pair:
-            _check_extent(file.zip, name)
-        images, labels = (file[name] for name in pair)
+        images, _ = (_Stored(path, name, file.zip) for name in pair)  # of the labels, too, it checks the extent
+        labels = file[pair[1]]
     return from_arrays(
         *(images, labels),
         kind="npz",
@@ -149,11 +149,41 @@ def _recognizes(path: str) -> bool:
     return path.lower().endswith(".npz") and os.path.isfile(path)
 
 
-def _check_extent(archive: zipfile.ZipFile, name: str) -> None:
-    """ValueError when an array says that it is larger than what is stored of it can become."""
-    member = next(info for info in archive.infolist() if info.filename.removesuffix(".npy") == name)
-    with archive.open(member) as file:
-        npy.read_header(cast(BinaryIO, file), min(member.file_size, MAX_RATIO * member.compress_size))
+class _Stored:
+    """An array of an .npz, of which shape and dtype are read at first; its entries, read a piece at a time, come from
+    iterating. ValueError when it says that it is larger than what is stored of it can become."""
+
+    def __init__(self, path: str, name: str, archive: zipfile.ZipFile) -> None:
+        self.path, self.name = path, name
+        self.member = next(info for info in archive.infolist() if info.filename.removesuffix(".npy") == name)
+        n_bytes = min(self.member.file_size, MAX_RATIO * self.member.compress_size)
+        with archive.open(self.member) as file:
+            self.shape, self._fortran, self.dtype = npy.read_header(cast(BinaryIO, file), n_bytes)
+            self._start = file.tell()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        with _reading(self.path), np.load(self.path, allow_pickle=False) as archive:
+            if self._fortran:  # its entries lie across the whole of it
+                yield from archive[self.name]
+                return
+            with archive.zip.open(self.member) as file:
+                file.read(self._start)
+                yield from self._entries(file)
+
+    def _entries(self, file: IO[bytes]) -> Iterator[NDArray[Any]]:
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        left, most = len(self), max(1, PIECE // size)
+        while left:
+            count = min(left, most)
+            data = file.read(count * size)
+            if len(data) < count * size:
+                raise EOFError(f"{self.name} ends before its entry {len(self) - left + len(data) // size:,}")
+            left -= count
+            yield from np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
+        file.read(1)  # the end, at which zipfile compares the checksum
 
 
 KIND = Kind(

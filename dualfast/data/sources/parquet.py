@@ -25,6 +25,7 @@ from dualfast.storage.files import open_regular
 
 SUFFIX = ".parquet"
 BATCH_ROWS = 256
+BUFFER = 1 << 20  # bytes of a column that are read at once; by default Arrow reads a row group whole
 LFS = b"version https://git-lfs"
 
 
@@ -64,7 +65,7 @@ def _opened(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         with open(path, "rb") as file:
             pointer = file.read(len(LFS)) == LFS

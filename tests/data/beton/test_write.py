@@ -14,6 +14,8 @@ import pytest
 
 from dualfast.data import beton, sources
 from dualfast.data.beton import tables
+from dualfast.data.beton.encode import Encoder
+from dualfast.storage import files
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tqdm")
@@ -212,6 +214,36 @@ def test_opening_needs_little_more_memory_than_its_tables(tmp_path: Path, monkey
     columns = (opened.metadata, opened.mode, opened.width, opened.height, opened.ptr, opened.size)
     assert now / n < sum(column.itemsize for column in columns) + 2
     assert highest / n < 78  # 100 MB at 1.28 million samples
+
+
+@pytest.mark.parametrize(("mode", "max_size"), [("auto", None), ("raw", None), ("raw", 60), ("raw", 70)])
+@pytest.mark.parametrize("shape", [(9, 7, 3), (64, 64, 1), (65, 3, 3), (65, 3, 1)])
+def test_pixels_are_stored_as_pillow_gives_them(mode: Any, max_size: int | None, shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    encoder = Encoder(mode, max_size, 90)
+    for image in (pixels, pixels[::-1], np.asfortranarray(pixels)):
+        assert encoder(image) == encoder._encode(image)
+
+
+def test_an_image_that_follows_another_needs_no_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeks: list[int] = []
+
+    class Counted(io.BufferedRandom):
+        def seek(self, position: int, whence: int = 0) -> int:
+            seeks.append(position)
+            return super().seek(position, whence)
+
+    def counted(path: Path, mode: str) -> Any:
+        file = open_own(path, mode)
+        return Counted(io.FileIO(os.dup(file.fileno()), "r+")) if mode == "rb+" else file
+
+    open_own = files.open_own
+    monkeypatch.setattr(files, "open_own", counted)
+    images = np.zeros((500, 60, 60, 3), np.uint8)
+    made = beton.write((images, np.arange(500) % 2), tmp_path / "x.beton", progress=False)
+    n_pages = -(-made.bytes // beton.open_beton(made.path).page_size)
+    assert n_pages < 10
+    assert len(seeks) < 2 * n_pages + 5
 
 
 @pytest.mark.filterwarnings(

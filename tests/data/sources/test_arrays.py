@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from data_sets import assert_refused
 
 from dualfast.config import Reading
 from dualfast.data import sources
+from dualfast.data.sources import arrays
 
 
 def test_arrays_and_npz(tmp_path: Path) -> None:
@@ -98,3 +100,41 @@ def test_arrays_of_an_npz_may_have_other_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.arange(2))
     opened = sources.open_source(tmp_path / "a.npz", Reading(image_column="x", label_column="y"))
     assert opened.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_the_images_of_an_npz_are_read_a_piece_at_a_time(
+    save: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)
+    for stored in (images, np.asfortranarray(images), images[..., 0], images[:0]):
+        save(tmp_path / "a.npz", images=stored, labels=np.arange(len(stored)) % 2)
+        if len(stored) == 0:
+            assert_refused(tmp_path / "a.npz", "contains no images")
+            continue
+        opened = sources.open_source(tmp_path / "a.npz")
+        for piece in (1, 10_000, arrays.PIECE):
+            monkeypatch.setattr(arrays, "PIECE", piece)
+            assert (np.stack([*opened.items()]) == stored.reshape(1000, 16, 16, -1)).all()
+        monkeypatch.undo()
+
+
+def test_an_npz_takes_no_more_memory_than_a_piece(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((20_000, 32, 32), np.uint8), labels=np.arange(20_000) % 2)
+    tracemalloc.start()
+    assert sum(1 for _ in sources.open_source(tmp_path / "a.npz").items()) == 20_000
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert highest < 20_000 * 32 * 32 / 4
+
+
+@pytest.mark.parametrize(("save", "what"), [(np.savez, "Bad CRC-32"), (np.savez_compressed, "Error -3|Bad CRC-32")])
+def test_images_that_a_disk_has_changed_are_noticed(save: Any, what: str, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)
+    save(tmp_path / "a.npz", images=images, labels=np.arange(1000) % 2)
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[300_000] ^= 255
+    (tmp_path / "a.npz").write_bytes(data)
+    opened = sources.open_source(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=rf"a\.npz cannot be read .*({what})"):
+        list(opened.items())

@@ -168,3 +168,16 @@ def test_a_damaged_column_is_named_with_its_file(column: str, tmp_path: Path) ->
         file.write(b"\xff" * 8)
     with pytest.raises(ValueError, match=rf"a\.parquet: the column {column} cannot be read: "):
         list(sources.open_source(path).items())
+
+
+def test_a_large_row_group_is_read_a_piece_at_a_time(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n, image = 20_000, np.random.default_rng(0).bytes(2000)
+    table = pa.table({"image": [image] * n, "label": np.arange(n) % 2})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=n, use_dictionary=False, compression="none")
+    del table
+    items = sources.open_source(tmp_path / "a.parquet").items()
+    before = pa.total_allocated_bytes()
+    assert max(pa.total_allocated_bytes() - before for _ in items) < n * len(image) / 4
