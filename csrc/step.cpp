@@ -15,7 +15,7 @@ constexpr int kGroup = 16;            // classes of such a block that are summed
 // Elements up to which one thread takes the step: 0.1 ms of work. Two would halve that on idle cores, but where loader
 // workers hold the cores, the calling thread waits for the other one, a millisecond and more.
 constexpr int64_t kSerial = 1 << 17;
-constexpr int64_t kAhead = 16;        // lines are prefetched this many rows early
+constexpr int64_t kAhead = 16;  // lines are prefetched this many rows early
 
 // Marks the rows that are recorded: `wanted` (null: all), not ignored, and the first such row of their index in the
 // batch; returns how many of them were not the first. Open addressing of row numbers, with no allocation per row and at
