@@ -92,7 +92,7 @@ def main() -> None:
         run_to_the_end(run)
         same = [one == two for one, two in zip(results(run), results(whole), strict=True)]
         remaining = len(list(run.glob("checkpoints/*")))
-    row = {"what": "kill -9", "kills": len(moments), **dict(zip(NAMES, same, strict=True)), "remaining": remaining}
+    row = {"what": "kill -9", "kills": len(moments), **dict(zip(NAMES, same, strict=True)), "left_over": remaining}
     row |= {"results_and_step": " ".join(f"{finished}:{step}" for finished, step in moments)}
     print(json.dumps(row))
     if args.whole is None:

@@ -52,7 +52,10 @@ complete. An image that `write` has already stored is not encoded again: checksu
 still hold the same bytes.
 
 `verify("train.beton")` checks the tables and every page against the checksums in `train.beton.crc` (`full=True` also
-decodes every image); opening a file checks its tables. `docs/faults.md` lists the outcome of every fault.
+decodes every image); opening a file checks its tables. `Loader(verify="open")` checks every page first, and
+`verify="read"` a page when an image in it is first read, and again after somebody wrote to the file: 1.6 µs per batch
+once all pages are checked. `compact` checks the pages that it copies from. `docs/faults.md` lists the outcome of every
+fault.
 
 ## Measured
 """

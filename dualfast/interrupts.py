@@ -44,8 +44,8 @@ class Watch:
         signal.set_wakeup_fd(self._previous_fd)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._interrupted and os.getpid() == self._pid:
-            _end()  # a second Ctrl-C
+        if (self._interrupted or _importing(frame)) and os.getpid() == self._pid:
+            _end()  # a second Ctrl-C, or an exception that would pass through C++ code, which aborts
         self._interrupted = True
         raise KeyboardInterrupt
 
@@ -56,6 +56,15 @@ class Watch:
                     return  # closed
         if not self._closed.wait(GRACE):
             _end()
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end() -> None:

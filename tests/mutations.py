@@ -36,6 +36,12 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/interrupts.py",
+        "self._interrupted or _importing(frame)",
+        "self._interrupted",
+        "tests/test_interrupts.py::test_an_interrupt_during_an_import_ends_the_process_at_once",
+    ),
+    Mutation(
         "dualfast/loading/ffcv_graph.py",
         "self.memory_manager.guard.check()",
         "pass",
@@ -1521,7 +1527,7 @@ MUTATIONS = [
     Mutation(
         "csrc/line.h",
         "again ? packed + kVoteCount.at(1) : packed",
-        "true ? packed + kVoteCount.at(1) : packed",
+        "again || !again ? packed + kVoteCount.at(1) : packed",
         STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
     ),
     Mutation(

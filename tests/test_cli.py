@@ -18,7 +18,7 @@ import pytest
 import torch
 from report_fixture import make_run
 
-from dualfast import cli
+from dualfast import cli, cli_parse
 from dualfast.data import beton
 
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
@@ -304,15 +304,15 @@ def test_help_comes_in_groups_the_important_flags_on_top(capsys: pytest.CaptureF
     assert "(default: resnet34)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", cli._COMMANDS, ids=lambda kind: kind.__name__.lower())
+@pytest.mark.parametrize("command", cli._COMMANDS, ids=cli_parse._name_of)
 def test_every_flag_has_its_help_and_is_parsed_as_help_shows_it(
     command: type, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.main([command.__name__.lower(), "--help"])
+        cli.main([cli_parse._name_of(command), "--help"])
     shown = capsys.readouterr().out
     for option in fields(command):
-        flag = option.name.replace("_", "-")
+        flag = {"form": "as"}.get(option.name, option.name).replace("_", "-")
         assert re.search(rf"^\W*(--(no-)?{flag}|{option.name.upper()})\s", shown, re.M), option.name
 
 

@@ -68,6 +68,26 @@ def test_an_interrupt_that_does_not_arrive_ends_the_process(program: str) -> Non
     assert error.decode().endswith(interrupts.MESSAGE)
 
 
+def test_an_interrupt_during_an_import_ends_the_process_at_once(tmp_path: Path) -> None:
+    """The exception might pass through the C++ code of an extension module, which aborts."""
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    program = """
+import sys
+from dualfast import interrupts
+
+def run():
+    try:
+        import slow
+    except BaseException:
+        pass
+    return 0
+
+sys.exit(interrupts.interruptible(run))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, interrupts.MESSAGE)
+
+
 def _interrupted_after(folder: Path, seconds: float) -> tuple[float, int, str]:
     """How long a run lives on after Ctrl-C so many seconds from its start, its exit code, and what it says."""
     command = [sys.executable, "-m", "dualfast", "run", "--epochs", "3000", "--threads", "1", "--out", str(folder)]
@@ -91,7 +111,7 @@ def test_a_run_ends_at_whatever_moment(tmp_path: Path) -> None:
         assert seconds < SECONDS + BUSY, (moment, seconds, code, error)
         # Before the package is imported it is the interpreter that ends, in its own ways.
         assert code in (130, -signal.SIGINT, 1), (moment, code, error)
-        assert moment < 3 or code == 130, (moment, code, error)
+        assert moment < 4.5 or code == 130, (moment, code, error)
         assert code != 130 or error.endswith(interrupts.MESSAGE)
 
 

@@ -180,7 +180,7 @@ class _Stored:
             count = min(left, most)
             data = file.read(count * size)
             if len(data) < count * size:
-                raise EOFError(f"{self.name} ends before its entry {len(self) - left + len(data) // size:,}")
+                raise ValueError(f"{self.name} ends before its entry {len(self) - left + len(data) // size:,}")
             left -= count
             yield from np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
         file.read(1)  # the end, at which zipfile compares the checksum
