@@ -108,12 +108,6 @@ MUTATIONS = [
         "tests/test_interrupts.py::test_an_interrupt_that_does_not_arrive_ends_the_process",
     ),
     Mutation(
-        "dualfast/interrupts.py",
-        "os.register_at_fork(after_in_child=_forked)",
-        "",
-        "tests/test_interrupts.py::test_the_interrupt_of_a_forked_child_is_its_own",
-    ),
-    Mutation(
         "dualfast/storage/files.py",
         "os.O_CREAT | os.O_NOFOLLOW",
         "os.O_CREAT",
@@ -308,8 +302,8 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/step_few.h",
-        "v[1] = __builtin_shuffle(a, c, Int4{2, 3, 6, 7});",
-        "v[1] = __builtin_shuffle(a, c, Int4{6, 7, 2, 3});",
+        "v[1] = SHUFFLE(a, c, 2, 3, 6, 7);",
+        "v[1] = SHUFFLE(a, c, 6, 7, 2, 3);",
         STEP + "test_every_level_of_instructions",
     ),
     Mutation(
@@ -482,8 +476,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/loading/loader.py",
-        'self._seed = _checked_int("seed", seed)\n        self._cursor = self._cursor.restart()',
-        'self._seed = _checked_int("seed", seed)',
+        'self._seed = checked_int("seed", seed)\n        self._cursor = self._cursor.restart()',
+        'self._seed = checked_int("seed", seed)',
         LOADING + "test_cursor.py::test_another_seed_begins_its_own_epoch",
     ),
     Mutation(
@@ -1370,8 +1364,8 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/step_terms.h",
-        "value[args.rows] = seen.margin",
-        "value[args.rows] = seen.el2n",
+        "value[kSeenMargin * args.rows] = seen.margin",
+        "value[kSeenMargin * args.rows] = seen.el2n",
         STEP + "test_observations_are_what_the_lines_get",
     ),
     Mutation(
@@ -1418,8 +1412,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/scoring/sharded.py",
-        "CORRECT != 0, -values[0], values[0])",
-        "CORRECT != 0, values[0], -values[0])",
+        "-values[layout.SEEN_P], values[layout.SEEN_P])",
+        "values[layout.SEEN_P], -values[layout.SEEN_P])",
         "tests/scoring/test_sharded.py::test_scores_and_selection_are_those_of_one_process[2]",
     ),
     Mutation(
@@ -1544,7 +1538,7 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/step_many.h",
-        "x[c] == max_other && c != label",
+        "x[c] == max_other && c != y",
         "x[c] == max_other",
         STEP + "test_lines_agree_with_the_reference[10-300-dtype2-cpp]",
     ),
