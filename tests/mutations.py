@@ -1219,12 +1219,6 @@ MUTATIONS = [
         "tests/test_errors.py::test_each_of_ours_is_one_line",
     ),
     Mutation(
-        "dualfast/runs/trial.py",
-        'read_sidecar(keep).get("prune_ratio")',
-        'read_sidecar(keep).get("removed_share")',
-        "tests/runs/test_session.py::test_a_kept_list_is_trained_alike_by_run_and_by_train[epochs]",
-    ),
-    Mutation(
         "dualfast/runs/session.py",
         "if last(batch) > 1)",
         "if last(batch) > 0)",
