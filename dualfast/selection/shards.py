@@ -35,16 +35,17 @@ class Shard:
         self.name = ", ".join(map(str, source.values())) if isinstance(source, Mapping) else str(source)
         self.arrays: dict[str, NpyFile] = {}
         self.parquet: Any = None
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             if isinstance(source, Mapping):
                 self.arrays = {name: NpyFile(path) for name, path in source.items()}
                 self.count = _common_length(self.arrays)
             else:
-                import pyarrow.parquet as pq
-
                 self.parquet = pq.ParquetFile(source, page_checksum_verification=True)
                 self.count = self.parquet.metadata.num_rows
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             why = str(error).splitlines()[0]
             for path in source.values() if isinstance(source, Mapping) else [source]:
                 kind = what_is(path)
