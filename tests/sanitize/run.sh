@@ -25,6 +25,8 @@ compiled() {
 asan=$(g++ -print-file-name=libasan.so 2>/dev/null || true)
 if [ -e "$asan" ]; then
     echo "== AddressSanitizer and UndefinedBehaviorSanitizer: $*"
+    "$python" -c "import pybind11" 2>/dev/null ||
+        "$python" -m pip install -q --disable-pip-version-check -c constraints.txt pybind11
     sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
     # shellcheck disable=SC2086,SC2046
     compiled "$out/asan" "g++ $flags $sanitize -fvisibility=hidden $("$python" -m pybind11 --includes) $jpeg" csrc/*.cpp
