@@ -33,7 +33,7 @@ from dualfast.config import (
     reading_of,
     storing_of,
 )
-from dualfast.errors import DualfastError, Stopped, in_flags, printable
+from dualfast.errors import DualfastError, Stopped, full_memory, in_flags, printable
 from dualfast.interrupts import interruptible
 from dualfast.runs.progress import Console
 
@@ -61,9 +61,13 @@ class Command(Checked):
     def __post_init__(self) -> None:
         pass
 
+    @property
+    def shows_progress(self) -> bool:
+        return not (self.quiet or self.json)
+
     def console(self) -> Console:
         """Where the command shows its progress."""
-        return Console(quiet=self.quiet or self.json)
+        return Console(quiet=not self.shows_progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +277,8 @@ def _main(argv: list[str]) -> int:
     warnings.showwarning = lambda message, *_: _note(_in_flags(message, args))
     warnings.simplefilter("default", append=True)  # a warning that an earlier call of main showed is shown again
     try:
-        result = _COMMANDS[type(args)](args)
+        with full_memory("the command"):
+            result = _COMMANDS[type(args)](args)
         if result is not None and _is_rank0():
             print(json.dumps(result.facts, default=str) if args.json else result.text)
     except Stopped as stopped:
@@ -285,8 +290,8 @@ def _main(argv: list[str]) -> int:
         if args.debug:
             raise
         return _fail(error, args)
-    except (MemoryError, RuntimeError) as error:
-        if args.debug or not (isinstance(error, MemoryError) or "can't allocate memory" in str(error)):  # torch's
+    except MemoryError as error:
+        if args.debug:
             raise
         return _fail(f"not enough memory; {str(error) or 'close other programs, or use a larger machine'}")
     except ModuleNotFoundError as error:
@@ -393,7 +398,7 @@ def _write(args: Write) -> Result:
 
     check_folder(Path(args.out))  # before all files are looked at
     source = sources.open_source(args.data, reading_of(args))
-    if not (args.quiet or args.json):
+    if args.shows_progress:
         print(source)
     written = write(
         source,
@@ -401,7 +406,7 @@ def _write(args: Write) -> Result:
         jpeg_quality=args.jpeg_quality,
         mode=args.mode,
         rewrite=args.rewrite,
-        progress=not (args.quiet or args.json),
+        progress=args.shows_progress,
         **storing_of(args),
     )
     return Result(printable(written), asdict(written))
@@ -410,7 +415,7 @@ def _write(args: Write) -> Result:
 def _verify(args: Verify) -> Result:
     from dualfast.data.beton import verify
 
-    beton = verify(args.path, full=args.full, progress=not (args.quiet or args.json))
+    beton = verify(args.path, full=args.full, progress=args.shows_progress)
     return Result(printable(beton), {"path": args.path, "n_samples": beton.n_samples, "fingerprint": beton.fingerprint})
 
 
@@ -421,7 +426,7 @@ def _compact(args: Compact) -> Result:
 
     source = open_beton(args.src, **columns_of(args))
     ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
-    written = compact(args.src, ids, args.out, progress=not (args.quiet or args.json), **columns_of(args))
+    written = compact(args.src, ids, args.out, progress=args.shows_progress, **columns_of(args))
     return Result(printable(written), asdict(written))
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 import torch
 
 _NOT_THE_USERS = tuple(Path(file).resolve().parent for file in (torch.__file__, __file__, importlib.__file__))
+"""Where code lies that is not a user's."""
 
 
 def import_named(name: str) -> ModuleType:

@@ -235,8 +235,7 @@ class FreshSubsets:
         return kept_count(self.n_samples, self.prune_ratio)
 
     def __call__(self, epoch: int) -> NDArray[np.int64]:
-        digest = hashlib.blake2b(f"{self.seed}/rs2/{epoch}".encode(), digest_size=8).digest()
-        seed = int.from_bytes(digest, "little")
+        seed = _hashed(f"{self.seed}/rs2/{epoch}")
         return select(self.n_samples, self.prune_ratio, method="random", seed=seed)
 
 
@@ -258,5 +257,9 @@ def rank_batch_size(count: int, batch_size: int, ranks: int) -> int:
 
 def mixed_seed(seed: int, scoring: bool) -> int:
     """The seed of weights and order: scoring and retraining with one seed start differently."""
-    digest = hashlib.blake2b(f"{seed}/{'score' if scoring else 'train'}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return _hashed(f"{seed}/{'score' if scoring else 'train'}") >> 1
+
+
+def _hashed(text: str) -> int:
+    """64 bits that depend on every character."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -146,9 +147,10 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     """The ids that a trial keeps: drawn and written once, read afterwards."""
     first = trial.method == config.method[0] and trial.seed == config.seed[0]
     path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, first)
-    spec = _as_in_0_1(trial.selection(config.c_d, config.per_class), lambda: load_scores(session, trial.seed))
+    loaded = cache(lambda: load_scores(session, trial.seed))  # a table is read once, and only where it is needed
+    spec = _as_in_0_1(trial.selection(config.c_d, config.per_class), loaded)
     if first and path.exists():
-        resolved = spec.resolve(Statistics.of(lambda: load_scores(session, trial.seed)), silent)
+        resolved = spec.resolve(Statistics.of(loaded), silent)
         if not read_sidecar(path) or SelectionSpec.read(path, trust=True)[0].sidecar() != resolved.sidecar():
             # An earlier call on this directory had another first method.
             path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, False)
@@ -156,7 +158,7 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     def write() -> None:
         if path.exists():
             return
-        scores = load_scores(session, trial.seed) if needs_scores(trial.method) else session.n_samples
+        scores = loaded() if needs_scores(trial.method) else session.n_samples
         resolved = spec.resolve(Statistics.of(scores), lambda line: session.progress.say(f"{trial}: {line}"))
         kept = select_in_memory(resolved, scores, labels=session.train.labels)
         if session.train.names is not None:

@@ -132,7 +132,6 @@ _RESNETS = {
 }
 _SMALL = {"small": 16, "wide": 32}
 MODELS = (*_SMALL, "resnet9", *_RESNETS)
-"""Where code lies that is not a user's model."""
 
 
 def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
