@@ -143,7 +143,7 @@ class Scores:
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
         """What save() wrote besides the scores: n_samples, fingerprint or None, labels (N,) int64 in order of id or
         None, class_names if there were any, and, if there are extra scores, extra: the end to keep of each by name."""
-        with _opened(path) as file:
+        with open_table(path) as file:
             names, noted = file.schema_arrow.names, note_of(path, file.schema_arrow)
             labels = read_columns(path, file, ["label"])["label"] if "label" in names else None
         return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}
@@ -156,7 +156,7 @@ class Scores:
         `fingerprint` is given and the file was written for other data.
         """
         named_file(path, "scores", "a score table, scores.parquet")
-        with _opened(path) as file:
+        with open_table(path) as file:
             names = file.schema_arrow.names
             missing = {"dual", "mean"} - set(names)
             if missing:
@@ -178,7 +178,7 @@ class Scores:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+def open_table(path: str | os.PathLike[str]) -> Iterator[Any]:
     """A score table as a pyarrow.parquet.ParquetFile. ValueError, while it is read too, for a missing, damaged or
     foreign file."""
     import pyarrow as pa

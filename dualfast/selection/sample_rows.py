@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dualfast.data.beton import Beton
 from dualfast.data.index_list import load_keep
+from dualfast.scoring.scores import open_table
 from dualfast.storage.files import atomic, what_is
 
 ABOUT = ("id", "name", "label", "class")
@@ -21,21 +22,17 @@ def rows_of_table(path: str | os.PathLike[str]) -> Iterator[Any]:
     """The rows of a score table, as pyarrow tables of bounded size: ABOUT, as far as there, then the scores. ValueError
     for a damaged table."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            names = file.schema_arrow.names
-            columns = [*(name for name in ABOUT if name in names), *(name for name in names if name not in ABOUT)]
-            first = 0
-            for batch in file.iter_batches(columns=columns):
-                table = pa.Table.from_batches([batch]).select(columns)
-                if "id" not in names:
-                    table = table.add_column(0, "id", pa.array(np.arange(first, first + len(table))))
-                first += len(table)
-                yield table
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{os.fspath(path)!r} is not a score table: {str(error).splitlines()[0]}") from None
+    with open_table(path) as file:
+        names = file.schema_arrow.names
+        columns = [*(name for name in ABOUT if name in names), *(name for name in names if name not in ABOUT)]
+        first = 0
+        for batch in file.iter_batches(columns=columns):
+            table = pa.Table.from_batches([batch]).select(columns)
+            if "id" not in names:
+                table = table.add_column(0, "id", pa.array(np.arange(first, first + len(table))))
+            first += len(table)
+            yield table
 
 
 def rows_of_beton(beton: Beton) -> Iterator[Any]:
