@@ -54,6 +54,8 @@ def main() -> None:
         enable_model_summary=False,
     )
     trainer.fit(Classifier(len(data)), DataLoader(data, batch_size=32, shuffle=True))  # adds a DistributedSampler
+    torch.distributed.barrier()  # let gloo's threads finish; destroying the group earlier can hang
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
