@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from dualfast.cli_parse import parse
 from dualfast.config import (
+    DEFAULT_JPEG_QUALITY,
     DEFAULT_METHOD,
     METHOD_HELP,
     SOURCE_HELP,
@@ -28,7 +29,7 @@ from dualfast.config import (
     Storing,
     TrainConfig,
     check_ratio,
-    check_seed,
+    checked_seed,
     columns_of,
     reading_of,
     storing_of,
@@ -141,7 +142,7 @@ class Select(Command):
         if self.prune_ratio is None:
             raise ValueError("prune_ratio is missing; give --prune-ratio R, the fraction REMOVED, or --like keep.json")
         check_ratio(self.prune_ratio)
-        check_seed(self.seed)
+        checked_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ class Write(Command, Storing):
     data: Positional[str] = field(metadata=SOURCE_HELP)
     out: Positional[str]
     """The .beton file to write."""
-    jpeg_quality: int = 90
+    jpeg_quality: int = DEFAULT_JPEG_QUALITY
     """1 to 100, of images that are not JPEG files already."""
     mode: Literal["auto", "raw", "jpeg"] = "auto"
     """auto: raw pixels up to 64 px, JPEG above."""

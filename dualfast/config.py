@@ -12,6 +12,8 @@ from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
+DEFAULT_WINDOW = 10  # J, of score tables and of the command line
+DEFAULT_JPEG_QUALITY = 90  # of images that are encoded when a data set is written
 
 
 # Random crops of the default pipelines. A new one is declared here, computed in csrc/crops.cpp, and specified in plain
@@ -53,6 +55,11 @@ def checked_int(name: str, value: Any, low: int | None = None, high: int = 2**31
     if low is not None and not low <= number <= high:
         raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
     return number
+
+
+def checked_seed(seed: Any) -> int:
+    """The seed of a draw, an order or a training: 64 bits, which is what Philox and torch's generators take."""
+    return checked_int("seed", seed, 0, 2**64 - 1)
 
 
 def _plain(value: Any) -> Any:
@@ -193,7 +200,7 @@ class Scoring(Checked):
     score_schedule_epochs: int | None = None
     """Epochs that the learning rate of the scoring pass is planned for, of which the first T are run (the paper: 200 on
     CIFAR); None: T, a schedule that ends with the pass."""
-    window: int = 10
+    window: int = DEFAULT_WINDOW
     """J: epochs in DUAL's sliding window."""
     score_module: str | None = None
     """Python module that registers scores of your own with @dualfast.score; keeps 8 bytes per visit and sample."""
@@ -403,11 +410,6 @@ class Safety(Checked):
         )
 
 
-def check_seed(seed: int) -> None:
-    """Raises ValueError unless seed fits in 63 bits."""
-    _require(0 <= seed < 2**63, f"seed is {seed}; give an integer in [0, 2**63)")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(Data, Safety, Recipe, Scoring):
     """Train for the scoring epochs and write the score table into the run directory."""
@@ -418,7 +420,7 @@ class ScoreConfig(Data, Safety, Recipe, Scoring):
     def check(self) -> None:
         for part in (Data, Recipe, Scoring, Safety):
             part.check(self)
-        check_seed(self.seed)
+        checked_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,7 +435,7 @@ class TrainConfig(Data, Safety, Recipe):
     def check(self) -> None:
         for part in (Data, Recipe, Safety):
             part.check(self)
-        check_seed(self.seed)
+        checked_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -466,7 +468,7 @@ class RunConfig(Data, Safety, Recipe, Scoring):
         for name, values in (("prune_ratio", self.prune_ratio), ("method", self.method), ("seed", self.seed)):
             _require(len(set(values)) == len(values), f"{name} is {values}; each value once")
         for seed in self.seed:
-            check_seed(seed)
+            checked_seed(seed)
         check_c_d(self.c_d)
 
 

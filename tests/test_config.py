@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
-from dualfast.config import RECIPES, Recipe, RunConfig, Scoring, method_options
+from dualfast.config import PUBLISHED_C_D, RECIPES, GivenCD, Recipe, RecipeName, RunConfig, Scoring, method_options
+from dualfast.loading.decode import NORMALIZATIONS
+from dualfast.training.models import MODELS
 
 
 @pytest.mark.parametrize(
@@ -97,3 +100,11 @@ def test_the_published_recipes_score_the_beginning_of_their_own_schedule() -> No
     imagenet = RECIPES["imagenet"]  # scores from all of its epochs: the schedule ends with the pass in any case
     assert imagenet["score_epochs"] == imagenet["epochs"]
     assert "score_schedule_epochs" not in imagenet
+
+
+def test_the_choices_in_the_help_are_those_there_are() -> None:
+    hints = get_type_hints(Recipe)
+    assert set(get_args(hints["normalize"])) == set(NORMALIZATIONS)
+    assert f"{', '.join(MODELS)}, or module:factory." in inspect.getsource(Recipe)
+    assert set(get_args(GivenCD)[1].__args__) == {"auto", *PUBLISHED_C_D}
+    assert set(get_args(RecipeName)) == set(RECIPES)

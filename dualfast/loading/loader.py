@@ -105,7 +105,7 @@ class Loader:
         kinds = {name: kind.from_binary for name, kind in custom.items()}
         self.beton = beton.Beton(self.fname, kinds, image_column, label_column)
         if not self.beton.n_samples:
-            raise ValueError(f"{self.fname} holds no samples")
+            raise ValueError(f"{self.fname} holds no samples; write it again from data that have some")
         self._check_pages = self._page_check(verify)
         self.image_size: tuple[int, int] | None = None
         if pipelines is None:
@@ -356,13 +356,15 @@ class Loader:
         own = self.state_dict()
         missing = sorted(own.keys() - state.keys())
         if missing:
-            raise ValueError(f"the loader's state lacks {', '.join(missing)}")
+            raise ValueError(f"the loader's state lacks {', '.join(missing)}; give what state_dict() returned")
         may_differ = set(self._cursor.state())
         if state["world_size"] != self._world_size:
             may_differ |= {"world_size", "batch_size"}
         for name in own:
             if name not in may_differ and state[name] != own[name]:
-                raise ValueError(f"the state was saved with {name} {state[name]}; this loader has {own[name]}")
+                raise ValueError(
+                    f"the state was saved with {name} {state[name]}; this loader has {own[name]}; give it the same"
+                )
         self._cursor = Cursor.from_state(state, self._world_size)
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
@@ -374,5 +376,5 @@ class Loader:
 def _rank_and_world_size() -> tuple[int, int]:
     dist = torch.distributed
     if not (dist.is_available() and dist.is_initialized()):
-        raise ValueError("distributed=True needs torch.distributed.init_process_group to have been called")
+        raise ValueError("distributed=True needs a process group; call torch.distributed.init_process_group first")
     return dist.get_rank(), dist.get_world_size()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from dualfast.config import checked_int
+from dualfast.config import checked_int, checked_seed
 from dualfast.data.index_list import as_indices
 from dualfast.loading.order import random_order
 from dualfast.selection.select import kept_count
@@ -38,7 +38,7 @@ class PrunedSampler(Sampler[int]):
         num_replicas: int = 1,
     ) -> None:
         self.ids = as_indices(indices)
-        self.seed, self.epoch = checked_int("seed", seed, 0, 2**64 - 1), checked_int("epoch", epoch, 0, 2**32 - 1)
+        self.seed, self.epoch = checked_seed(seed), checked_int("epoch", epoch, 0, 2**32 - 1)
         self.num_replicas = checked_int("num_replicas", num_replicas, 1, 2**31 - 1)
         self.rank = checked_int("rank", rank, 0, self.num_replicas - 1)
         self.shuffle = shuffle

@@ -53,6 +53,8 @@ from dualfast.ops.select import set_level as set_level
 from dualfast.ops.select import settle_by_ratio as settle_by_ratio
 from dualfast.ops.select import settle_groups as settle_groups
 from dualfast.ops.step import DEBUG as DEBUG
+from dualfast.ops.step import bad_index as bad_index
+from dualfast.ops.step import bad_targets as bad_targets
 from dualfast.ops.step import check_status as check_status
 from dualfast.ops.step import check_step as check_step
 from dualfast.ops.step import observe as observe
@@ -63,6 +65,7 @@ from dualfast.ops.step import scale_grad as scale_grad
 from dualfast.ops.step import step as step
 from dualfast.ops.step_args import BACKENDS as BACKENDS
 from dualfast.ops.step_args import BESIDE as BESIDE
+from dualfast.ops.step_args import STEP_OPTIONS as STEP_OPTIONS
 from dualfast.ops.step_args import Lines as Lines
 from dualfast.ops.step_args import Observations as Observations
 from dualfast.ops.step_args import Reduction as Reduction

@@ -11,6 +11,7 @@ import torch  # before _C, so that both share one OpenMP runtime
 from numpy.typing import NDArray
 
 import dualfast._C as _C
+from dualfast.config import checked_seed
 
 Floats: TypeAlias = NDArray[np.float64]
 Column: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
@@ -56,8 +57,7 @@ def race_keys(race: Race, where: Ints | None = None, threads: int | None = None)
 
 
 def _fields(race: Race) -> tuple[Column | None, Column | None, Ints | None, int, int, float, float, int]:
-    if not 0 <= race.seed < 2**64:
-        raise ValueError(f"seed is {race.seed}; give an integer of 64 bits, 0 to 2**64 - 1")
+    checked_seed(race.seed)
     return race.mean, race.score, race.ids, race.first, race.count, race.a, race.b, race.seed
 
 

@@ -111,22 +111,34 @@ def overlaps_itself(logits: torch.Tensor) -> bool:
 def _raise_what_was_counted(lines: Lines | None, observations: Observations | None) -> None:
     if lines is not None:
         check_status(lines)
-    elif observations is not None:
-        _raise_bad_targets(int((observations.flags & WRONG_TARGET != 0).sum()))
+    elif observations is not None and (count := int((observations.flags & WRONG_TARGET != 0).sum())):
+        raise bad_targets(count)
 
 
 def check_status(lines: Lines) -> list[int]:
     """The status words, after waiting for the device; ValueError when an index or a target was out of range."""
     status: list[int] = lines.status.tolist()
     if status[BAD_INDEX]:
-        raise ValueError(f"{status[BAD_INDEX]} index values lay outside the table of {lines.n_samples} samples")
-    _raise_bad_targets(status[BAD_TARGET])
+        raise bad_index(status[BAD_INDEX], lines.n_samples)
+    if status[BAD_TARGET]:
+        raise bad_targets(status[BAD_TARGET])
     return status
 
 
-def _raise_bad_targets(count: int) -> None:
-    if count:
-        raise ValueError(f"{count} targets lay outside the classes of the logits")
+def bad_index(count: int, n_samples: int) -> ValueError:
+    """For index values outside a table."""
+    return ValueError(
+        f"{count} index values lay outside the table of {n_samples} samples; give each sample's row in the whole data "
+        f"set, 0 to {n_samples - 1}, or a table of as many samples as there are"
+    )
+
+
+def bad_targets(count: int) -> ValueError:
+    """For targets outside the classes."""
+    return ValueError(
+        f"{count} targets lay outside the classes of the logits; number the classes from 0, and give the model "
+        "an output for each"
+    )
 
 
 def check_step(inputs: StepInputs) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -37,6 +37,7 @@ class StepOptions:
         check_options(self.label_smoothing, self.reduction)
 
 
+STEP_OPTIONS = tuple(field.name for field in fields(StepOptions))
 step_options = lru_cache(maxsize=256)(StepOptions)  # a look-up takes a tenth of the time of construction
 
 

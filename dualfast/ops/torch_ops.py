@@ -5,6 +5,7 @@ Eager code calls dualfast.ops.step itself: torch's dispatcher costs 5 us per cal
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from dualfast.ops.step import check_step, step
 from dualfast.ops.step_args import Lines, StepInputs, StepOptions
 
 _LIBRARY: Any = torch.library.Library("dualfast", "DEF")  # type: ignore[no-untyped-call]
+_OPTIONS = ", ".join(
+    f"{field.type} {field.name}" for field in fields(StepOptions) if field.name not in ("inplace", "with_grad")
+)
 _SHARED = (
     "Tensor targets, Tensor index, Tensor? weight, Tensor(b!)? lines, Tensor(c!)? status, Tensor(d!)? loss_sums, "
-    "Tensor(e!)? prob_margin_sums, Tensor(f!)? votes, *, int window, int limit, str backend, str reduction, "
-    "float scale, float label_smoothing, int ignore_index, bool by_products"
+    f"Tensor(e!)? prob_margin_sums, Tensor(f!)? votes, *, int window, int limit, {_OPTIONS}"
 )
 
 _LIBRARY.define(f"step(Tensor logits, {_SHARED}, bool with_grad) -> (Tensor loss, Tensor grad)")

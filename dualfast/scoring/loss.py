@@ -72,11 +72,10 @@ def dual_loss(
     scale = 1.0
     if logits.dtype == torch.float16:
         scale = _headroom(weight, label_smoothing, reduction)
-    # The arguments of StepOptions, in its order.
     how = (backend, reduction, label_smoothing, ignore_index, by_products, inplace, with_grad, scale)
     loss: torch.Tensor
     if torch.compiler.is_compiling():
-        loss = _traced(logits, targets, index, table, weight, *how)
+        loss = _traced(logits, targets, index, table, weight, dict(zip(ops.STEP_OPTIONS, how, strict=True)))
     else:
         options = ops.step_options(*how)
         lines, rows, observations = table.place(index)
@@ -216,31 +215,27 @@ def _traced(
     index: torch.Tensor,
     table: ScoreTable,
     weight: torch.Tensor | None,
-    backend: str,
-    reduction: str,
-    label_smoothing: float,
-    ignore_index: int,
-    by_products: bool,
-    inplace: bool,
-    with_grad: bool,
-    scale: float,
+    options: dict[str, Any],
 ) -> torch.Tensor:
-    """The same under torch.compile: the step is one opaque operator, backward is fused into the graph around it."""
-    ops.check_options(label_smoothing, reduction)
+    """The same under torch.compile: the step is one opaque operator, backward is fused into the graph around it.
+
+    options: those of ops.StepOptions by name.
+    """
+    ops.check_options(options["label_smoothing"], options["reduction"])
     if not table.traceable:
         kind = "table with trajectories" if table.trajectories is not None else type(table).__name__
         raise ValueError(f"a {kind} records outside torch.compile; leave the loss out of it")
     state = table.as_lines()[:-2]  # without window and limit
     arguments = (logits.detach(), targets, index, weight, *state)
-    options = {"window": table.window, "limit": table.limit, "backend": backend, "reduction": reduction}
-    options |= {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "by_products": by_products}
+    inplace, with_grad = options.pop("inplace"), options.pop("with_grad")
+    options |= {"window": table.window, "limit": table.limit}
     if inplace and with_grad and not ops.overlaps_itself(logits):
         grad = arguments[0]
-        loss = torch.ops.dualfast.step_(*arguments, **options, scale=scale)
+        loss = torch.ops.dualfast.step_(*arguments, **options)
     else:
-        loss, grad = torch.ops.dualfast.step(*arguments, **options, scale=scale, with_grad=with_grad)
+        loss, grad = torch.ops.dualfast.step(*arguments, **options, with_grad=with_grad)
     if with_grad:
-        loss = _Scaled.apply(logits, loss, grad, scale)  # type: ignore[no-untyped-call]
+        loss = _Scaled.apply(logits, loss, grad, options["scale"])  # type: ignore[no-untyped-call]
     return loss  # type: ignore[no-any-return]
 
 

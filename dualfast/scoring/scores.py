@@ -77,7 +77,9 @@ class Scores:
         if array.ndim != 1 or array.dtype.kind not in "fiu":
             raise ValueError(f"{name} has shape {array.shape} and dtype {array.dtype}; give 1-D numbers")
         if len(array) != len(self.dual):
-            raise ValueError(f"{name} has {len(array)} samples and dual has {len(self.dual)}")
+            raise ValueError(
+                f"{name} has {len(array)} samples and dual has {len(self.dual)}; give one value per sample"
+            )
         return array
 
     def __getattr__(self, name: str) -> Array:

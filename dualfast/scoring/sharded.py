@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
+from dualfast.config import DEFAULT_WINDOW
 from dualfast.ops import layout
 from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
 from dualfast.scoring.scores import Scores, has_by_products, tails_of
-from dualfast.scoring.table import ScoreTable
+from dualfast.scoring.table import OTHER_DATA, ScoreTable
 
 WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the prediction
@@ -52,7 +53,7 @@ class ShardedTable(ScoreTable):
         self,
         n_samples: int,
         *,
-        window: int = 10,
+        window: int = DEFAULT_WINDOW,
         epochs: int | None = None,
         track_loss: bool = False,
         track_aum_prob: bool = False,
@@ -218,10 +219,10 @@ class ShardedTable(ScoreTable):
         total = torch.tensor([*self.status.tolist(), lacking], dtype=torch.int64, device=wire_device(self.group))
         dist.all_reduce(total, group=self.group)
         counts = total.tolist()
-        for what, word in (("index values lay outside the table", ops.BAD_INDEX), ("targets", ops.BAD_TARGET)):
-            if counts[word]:
-                end = f" of {self.total} samples" if word == ops.BAD_INDEX else " lay outside the classes of the logits"
-                raise ValueError(f"{counts[word]} {what}{end}")
+        if counts[ops.BAD_INDEX]:
+            raise ops.bad_index(counts[ops.BAD_INDEX], self.total)
+        if counts[ops.BAD_TARGET]:
+            raise ops.bad_targets(counts[ops.BAD_TARGET])
         self._note(counts)
         # Samplers pad with up to a batch per rank; a second epoch without an exchange repeats every sample.
         if self.reads == "any" and counts[ops.DUPLICATES] > self.exchanges * self.total / 2:
@@ -245,7 +246,11 @@ class ShardedTable(ScoreTable):
         load_parts() restores it on any number of ranks."""
         for name, own in (("n_samples", self.total), ("world_size", self.world_size), ("rank", self.rank)):
             if state.get(name) != own:
-                way = "" if name == "n_samples" else "; load_parts() takes the states of any number of ranks"
+                way = (
+                    f"; {OTHER_DATA}"
+                    if name == "n_samples"
+                    else "; load_parts() takes the states of any number of ranks"
+                )
                 raise ValueError(f"the state has {name} {state.get(name)}, this table {own}{way}")
         super().load_state_dict(state)
         self.exchanges = state["exchanges"]
@@ -276,7 +281,7 @@ def load_parts(table: ScoreTable, parts: Sequence[Mapping[str, Any]]) -> None:
     for part in parts:
         table.check_state(part)
         if (saved := part.get("n_samples", len(part["lines"]))) != n:
-            raise ValueError(f"the state has n_samples {saved}, this table {n}")
+            raise ValueError(f"the state has n_samples {saved}, this table {n}; {OTHER_DATA}")
     names = [name for name in table.beside if all(name in part for part in parts)]
     none = torch.empty(0, table.lines.shape[1] + len(names), dtype=torch.int32)
     ids, rows = [torch.empty(0, dtype=torch.int64)], [none]

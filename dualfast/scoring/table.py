@@ -12,11 +12,14 @@ import numpy as np
 import torch
 
 from dualfast import ops
+from dualfast.config import DEFAULT_WINDOW
 from dualfast.ops import layout
 from dualfast.scoring.scores import Scores as Scores
 from dualfast.scoring.scores import has_by_products, scores_of, tails_of
 from dualfast.scoring.tdds import Tdds
 from dualfast.scoring.trajectories import Trajectories, evaluate
+
+OTHER_DATA = "it was saved for other data, or another window"
 
 
 class ScoreTable:
@@ -35,7 +38,7 @@ class ScoreTable:
         self,
         n_samples: int,
         *,
-        window: int = 10,
+        window: int = DEFAULT_WINDOW,
         epochs: int | None = None,
         track_loss: bool = False,
         track_aum_prob: bool = False,
@@ -168,7 +171,9 @@ class ScoreTable:
             raise ValueError(f"the state lacks {', '.join(missing)}; give what state_dict() returned")
         for name in ("window", "epochs"):
             if state[name] != getattr(self, name):
-                raise ValueError(f"the state has {name} {state[name]}, this table {getattr(self, name)}")
+                raise ValueError(
+                    f"the state has {name} {state[name]}, this table {getattr(self, name)}; give the table the state's"
+                )
         for name, what, flag in (
             ("loss_sums", "the loss", "track_loss"),
             ("prob_margin_sums", "aum_prob", "track_aum_prob"),
@@ -187,7 +192,9 @@ class ScoreTable:
         self.check_state(state)
         lines = state["lines"]
         if tuple(lines.shape) != tuple(self.lines.shape):
-            raise ValueError(f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}")
+            raise ValueError(
+                f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}; {OTHER_DATA}"
+            )
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
         for name, value in self.beside.items():

@@ -212,7 +212,10 @@ class Trajectories:
     def load_state_dict(self, state: torch.Tensor) -> None:
         """Restores what state_dict() gave; ValueError for another number of samples."""
         if state.shape[2] != self.n_samples:
-            raise ValueError(f"the state holds trajectories of {state.shape[2]} samples, this table {self.n_samples}")
+            raise ValueError(
+                f"the state holds trajectories of {state.shape[2]} samples, this table {self.n_samples}; it was "
+                "saved for other data"
+            )
         self._waiting, self._rows = [], 0
         saved = state.cpu().numpy()
         self.n_visits = len(saved)

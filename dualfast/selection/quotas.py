@@ -76,7 +76,10 @@ def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, av
     elif isinstance(per_class, Mapping):
         unknown = set(per_class) - set(names)
         if unknown:
-            raise ValueError(f"per_class names the class {min(unknown)}, which no sample has")
+            raise ValueError(
+                f"per_class names the class {min(unknown)}, which no sample has; the labels are {names[0]} "
+                f"to {names[-1]}"
+            )
         quotas = [int(per_class.get(c, 0)) for c in names]
         if min(quotas) < 0 or sum(quotas) != n:
             raise ValueError(f"the quotas of per_class add up to {sum(quotas)}; prune_ratio keeps {n}")

@@ -103,7 +103,10 @@ def _columns(scores: Scores, ids: Ints, spec: SelectionSpec) -> Columns:
         bad = bad_scores(name, column)
         if bad.any():
             at = int(np.argmax(bad))
-            raise ValueError(f"{name}[{ids[at]}] is {column[at]:g}, with {int(bad.sum())} such samples on this rank")
+            raise ValueError(
+                f"{name}[{ids[at]}] is {column[at]:g}, with {int(bad.sum())} such samples on this rank; leave them out "
+                "with select(table.scores(), ..., skip_unscored=True)"
+            )
         columns.append(np.ascontiguousarray(column, np.float64))
     return tuple(columns)
 

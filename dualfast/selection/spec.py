@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD, check_ratio, method_options, ratio_text
+from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD, check_ratio, checked_seed, method_options, ratio_text
 from dualfast.data.index_list import RESULT_KEYS, read_sidecar
 from dualfast.notices import warn
 from dualfast.selection import methods
@@ -52,11 +50,8 @@ class SelectionSpec:
             raise TypeError(f"where is {self.where!r}; give a condition as text, as 'aum > 0'")
         if self.where is not None and not self.where.strip():
             raise ValueError("where is empty; give a condition, as 'aum > 0', or leave it out")
-        seed = self.seed
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-            raise ValueError(f"seed is {seed!r}; give an integer of 64 bits, 0 to 2**64 - 1")
         object.__setattr__(self, "prune_ratio", float(self.prune_ratio))  # numpy's numbers do not go into JSON
-        object.__setattr__(self, "seed", int(seed))
+        object.__setattr__(self, "seed", checked_seed(self.seed))
         _ = self.configured  # checks the values of the options
         if self._takes_c_d and not isinstance(self.c_d, str):
             object.__setattr__(self, "c_d", float(self.c_d))

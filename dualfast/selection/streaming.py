@@ -67,7 +67,9 @@ def write_selection(
         raise ValueError(f"method {spec.method!r}, or what restricts it, needs its scores in memory; call select")
     total = sum(shard.count for shard in shards)
     if total < 1:
-        raise ValueError(f"{', '.join(shard.name for shard in shards)!r} has no samples to select from")
+        raise ValueError(
+            f"{', '.join(shard.name for shard in shards)!r} has no samples to select from; give a table with rows"
+        )
     n = kept_count(total, spec.prune_ratio)
     firsts = [first_pass(shard, spec, total, progress) for shard in shards]
     spec, params = draw_params(spec, total, firsts)

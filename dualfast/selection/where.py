@@ -59,7 +59,7 @@ def columns_of(expression: str, columns: Iterable[str]) -> list[str]:
         else:
             named[by_name[word.lower()]] = None
     if depth:
-        raise ValueError(f"where is {expression!r}: a parenthesis is not closed")
+        raise ValueError(f"where is {expression!r}: a parenthesis is not closed; {HELP}")
     return list(named)
 
 
@@ -82,7 +82,7 @@ def ids_where(path: str, expression: str) -> NDArray[np.int64]:
                 raise ValueError(f"where is {expression!r}, which is {rows.types[1]}; {HELP}")
             found = rows.filter("holds").fetchnumpy()["id"]
     except duckdb.Error as error:
-        raise ValueError(f"where is {expression!r}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"where is {expression!r}: {str(error).splitlines()[0]}; {HELP}") from None
     return np.sort(np.asarray(found, np.int64))
 
 

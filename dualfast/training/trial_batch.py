@@ -23,7 +23,9 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
     name, device = recipe.model, pick_device(recipe)
     model = models.build(name, num_classes=n_classes, image_size=image_size)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(f"model {name!r} has nothing to train: none of its parameters requires a gradient")
+        raise ValueError(
+            f"model {name!r} has nothing to train: none of its parameters requires a gradient; leave some unfrozen"
+        )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with full_memory("a batch of noise"):
         images = torch.randn(BATCH, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))

@@ -642,7 +642,7 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), True, {}, TypeError, "prune_ratio is True"),
         (_with(0.5), 0.5, {"seed": -1}, ValueError, "seed is -1"),
         (_with(0.5), 0.5, {"seed": 2**64}, ValueError, "seed is 18446744073709551616"),
-        (_with(0.5), 0.5, {"seed": 1.0}, ValueError, "seed is 1.0"),
+        (_with(0.5), 0.5, {"seed": 1.0}, TypeError, "seed is 1.0"),
         (_with(0.5), 0.5, {"c_d": 0}, ValueError, "c_d is 0"),
         (_with(0.5), 0.5, {"c_d": math.nan}, ValueError, "c_d is nan"),
         (_with(0.5), 0.5, {"c_d": "4"}, ValueError, "c_d is '4'; .*auto, cifar100 or imagenet"),

@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from dualfast.config import MIN_SIZE, Reading, checked_int
+from dualfast.config import DEFAULT_JPEG_QUALITY, MIN_SIZE, Reading, checked_int
 from dualfast.data import sources
 from dualfast.data.beton.encode import Encoder
 from dualfast.data.beton.format import (
@@ -61,7 +61,7 @@ def write(
     path: str | os.PathLike[str],
     *,
     max_size: int | None = None,
-    jpeg_quality: int = 90,
+    jpeg_quality: int = DEFAULT_JPEG_QUALITY,
     mode: Literal["auto", "jpeg", "raw"] = "auto",
     background: str = "white",
     skip_bad: bool = False,
