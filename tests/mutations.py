@@ -1238,8 +1238,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/rundir.py",
-        'max(asked.get("epochs", 0), asked["score_epochs"])',
-        'asked["score_epochs"]',
+        'max(requested.get("epochs", 0), requested["score_epochs"])',
+        'requested["score_epochs"]',
         "tests/runs/test_rundir.py::test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_another",
     ),
     Mutation(

@@ -39,7 +39,7 @@ TABLE_CLASSES = 30  # more classes than this get a histogram instead of a table
 class Content:
     """Everything a page shows.
 
-    rows: one result row per finished training. asked, environment: the two parts of config.yaml.
+    rows: one result row per finished training. requested, environment: the two parts of config.yaml.
     labels: (N,) of the training images. data: the training images, None where they are gone.
     scores: those of seed `scored_seed`. audit: of the labels by these scores, None where that cannot be.
     densities: the Beta densities by prune ratio, empty for none.
@@ -47,7 +47,7 @@ class Content:
     """
 
     rows: list[dict[str, Any]]
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
     environment: Mapping[str, str]
     labels: NDArray[np.int64] | None = None
     data: Beton | None = None
@@ -96,7 +96,7 @@ def render(content: Content) -> str:
     # Bokeh resolves references in the order in which they were written.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return environment.get_template("report.html").render(
-        title=f"dualfast: {_names(content.asked.get('data', 'digits'))}",
+        title=f"dualfast: {_names(content.requested.get('data', 'digits'))}",
         sentence=sentence,
         notes=notes,
         columns=COLUMNS,
@@ -122,8 +122,8 @@ def render(content: Content) -> str:
         class_names=names if len(names) <= TABLE_CLASSES else [],
         kept_by=content.kept_by,
         redrawn=[ratio_text(ratio) for ratio in content.redrawn],
-        command=command(content.asked, content.rows),
-        asked={key: _plain(value) for key, value in content.asked.items()},
+        command=command(content.requested, content.rows),
+        requested={key: _plain(value) for key, value in content.requested.items()},
         environment=content.environment,
     )
 
@@ -269,11 +269,11 @@ def _thumbnail(data: Beton, id_: int, names: list[str], value: str) -> Thumbnail
 # ---- the command line -----------------------------------------------------------------------------------------------
 
 
-def command(asked: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
+def command(requested: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     """The command line that reproduces the run: every option that differs from its default, and all methods, ratios and
     seeds in `rows`."""
-    name, config = _command_of(asked)
-    options = dict(asked)
+    name, config = _command_of(requested)
+    options = dict(requested)
     pruned = [row for row in rows if row["method"] != "full"]
     if pruned:
         # config.yaml holds what the last command asked for; the run directory may have been filled by several.
@@ -295,11 +295,11 @@ def command(asked: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     return shlex.join(words)
 
 
-def _command_of(asked: Mapping[str, Any]) -> tuple[str, type[RunConfig | TrainConfig | ScoreConfig]]:
-    """The command whose configuration `asked` is, told by the options that only it has."""
-    if "method" in asked:
+def _command_of(requested: Mapping[str, Any]) -> tuple[str, type[RunConfig | TrainConfig | ScoreConfig]]:
+    """The command whose configuration `requested` is, told by the options that only it has."""
+    if "method" in requested:
         return "run", RunConfig
-    if "keep" in asked:
+    if "keep" in requested:
         return "train", TrainConfig
     return "score", ScoreConfig
 

@@ -85,12 +85,12 @@ def report(out: str | Path) -> Path:
     """Writes report.html of a run directory again, with every finished trial, from its configuration, results, scores
     and images; returns its path. Raises ValueError when `out` is not a run directory."""
     run_dir = RunDir(out)
-    asked = run_dir.asked()
-    data = str(asked.get("data"))
+    requested = run_dir.requested()
+    data = str(requested.get("data"))
     if not data.endswith(".beton"):
         train = open_beton(run_dir.train_beton) if run_dir.train_beton.exists() else None
     else:
-        columns = {option.name: asked.get(option.name) for option in fields(Columns)}
+        columns = {option.name: requested.get(option.name) for option in fields(Columns)}
         train = open_beton(data, **columns) if Path(data).exists() else None
     return write_report(run_dir, train)
 

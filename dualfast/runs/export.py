@@ -73,7 +73,7 @@ def export(
         return target, sample_rows.write_csv(rows, ids, target, removed=removed, progress=progress.images)
     if removed:
         ids = np.setdiff1d(np.arange(beton.n_samples), ids, assume_unique=True)
-    given = run_dir.asked()["data"]
+    given = run_dir.requested()["data"]
     originals = Originals(beton, given if isinstance(given, str) else tuple(given))
     progress.plan(len(ids))
     write = {"parquet": _write_parquet, "symlinks": _write_links, "copy": _write_copies}[form]
@@ -83,10 +83,10 @@ def export(
 
 def beton_of(run_dir: RunDir) -> Beton:
     """The training images of a run. ValueError where they are gone."""
-    asked = run_dir.asked()
-    data = asked.get("data")
+    requested = run_dir.requested()
+    data = requested.get("data")
     if isinstance(data, str) and data.endswith(".beton"):
-        return open_beton(data, **{name: asked.get(name) for name in Columns.__dataclass_fields__})
+        return open_beton(data, **{name: requested.get(name) for name in Columns.__dataclass_fields__})
     return open_beton(run_dir.train_beton)
 
 

@@ -46,7 +46,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
         shown = sorted((t for t in trials if (t.method, t.seed) == (first.method, first.seed)), key=_ratio)
     content = page.Content(
         rows=rows,
-        asked=run_dir.asked(),
+        requested=run_dir.requested(),
         environment=config.get("environment", {}),
         labels=labels,
         data=train,
@@ -78,8 +78,8 @@ class _Selections:
         self.run_dir, self.scores, self.labels, self.fingerprint = run_dir, scores, labels, fingerprint
         self.statistics = Statistics.of(lambda: scores)
         self.specs: dict[Trial, SelectionSpec] = {}
-        asked = run_dir.asked()
-        self.given = {name: asked[name] for name in ("c_d", "per_class") if name in asked}
+        requested = run_dir.requested()
+        self.given = {name: requested[name] for name in ("c_d", "per_class") if name in requested}
 
     def list_of(self, trial: Trial) -> Path | None:
         """The index list that a trial used: the one of its own name, else keep-<ratio>.npy if its sidecar names this

@@ -81,7 +81,7 @@ class RunDir:
     def note(self, request: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
         """Adds `request` to config.yaml; raises ValueError, as above, where it differs. A score_schedule_epochs of None
         means what the directory notes."""
-        noted = self.asked() if self.config_path.is_file() else {}
+        noted = self.requested() if self.config_path.is_file() else {}
         if request.get(SCHEDULE, 0) is None and noted.get(SCHEDULE) is not None:
             request = request | {SCHEDULE: noted[SCHEDULE]}
         for key in sorted(set(noted) & set(request)):
@@ -108,8 +108,8 @@ class RunDir:
         but for what it notes of the data."""
         for path in (path for pattern in MADE_BY_RUNS for path in self.path.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        asked = self.config()["asked"]
-        self._write_config({key: value for key, value in asked.items() if not key.endswith("_fingerprint")})
+        requested = self.config()["asked"]
+        self._write_config({key: value for key, value in requested.items() if not key.endswith("_fingerprint")})
 
     def scored_seeds(self) -> list[int]:
         """The seeds whose scores are complete, in the order they were gathered."""
@@ -141,17 +141,17 @@ class RunDir:
             f"{str(self.config_path)!r} is damaged ({why}); delete the run directory or give another --out"
         )
 
-    def asked(self) -> dict[str, Any]:
+    def requested(self) -> dict[str, Any]:
         """The configuration in config.yaml. An option that it lacks, as it is of an earlier version, has its default,
         except that 0.1 took scores from the beginning of a training of `epochs`."""
-        asked: dict[str, Any] = dict(self.config()["asked"])
-        if "score_epochs" in asked and SCHEDULE not in asked:
-            planned = max(asked.get("epochs", 0), asked["score_epochs"])
-            asked[SCHEDULE] = None if planned == asked["score_epochs"] else planned
+        requested: dict[str, Any] = dict(self.config()["asked"])
+        if "score_epochs" in requested and SCHEDULE not in requested:
+            planned = max(requested.get("epochs", 0), requested["score_epochs"])
+            requested[SCHEDULE] = None if planned == requested["score_epochs"] else planned
         for group in (Data, Recipe, Scoring, Safety):
-            if asked.keys() & {option.name for option in fields(group)}:
-                asked = {option.name: option.default for option in fields(group)} | asked
-        return {name: value for name, value in asked.items() if name not in THIS_CALL_ONLY}
+            if requested.keys() & {option.name for option in fields(group)}:
+                requested = {option.name: option.default for option in fields(group)} | requested
+        return {name: value for name, value in requested.items() if name not in THIS_CALL_ONLY}
 
     def _write_config(self, request: dict[str, Any]) -> None:
         import yaml
@@ -176,10 +176,10 @@ class RunDir:
         return found
 
 
-def _meant(asked: dict[str, Any], key: str) -> Any:
+def _meant(requested: dict[str, Any], key: str) -> Any:
     """The value of a key, a score_schedule_epochs of None as its number."""
-    unset = key == SCHEDULE and asked[key] is None
-    return asked["score_epochs"] if unset else asked[key]
+    unset = key == SCHEDULE and requested[key] is None
+    return requested["score_epochs"] if unset else requested[key]
 
 
 def out_of(config: Data) -> str:

@@ -23,7 +23,7 @@ ABOUT_SCORES = ("epochs", "schedule_epochs", *TIMES)
 
 def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     """Trains for the scoring epochs with DualLoss and writes the scores; returns the path of the Parquet table."""
-    planned = session.run_dir.asked()["score_schedule_epochs"] or scoring.score_epochs
+    planned = session.run_dir.requested()["score_schedule_epochs"] or scoring.score_epochs
     recipe = replace(session.recipe, epochs=planned)
     options: dict[str, Any] = {"window": scoring.window, "epochs": scoring.score_epochs}
     options |= {"track_loss": True, "track_aum_prob": True, "track_top_other": True}

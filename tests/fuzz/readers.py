@@ -105,7 +105,7 @@ def make_run(folder: Path) -> None:
 def read_run(folder: Path) -> None:
     run = RunDir(folder)
     with suppress(*ALLOWED):
-        run.asked()
+        run.requested()
     with suppress(*ALLOWED):
         run.scored_seeds()
     run.records("trained")

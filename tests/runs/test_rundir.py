@@ -96,7 +96,7 @@ def test_config_records_what_was_asked_and_where(tmp_path: Path) -> None:
 def test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_another(tmp_path: Path) -> None:
     def opened(name: str, noted: dict[str, int | None], wanted: dict[str, int | None]) -> int:
         RunDir(tmp_path / name, {"seed": 0, **noted})
-        asked = RunDir(tmp_path / name, {"seed": 0, **wanted}).asked()
+        asked = RunDir(tmp_path / name, {"seed": 0, **wanted}).requested()
         planned: int = asked["score_schedule_epochs"] or asked["score_epochs"]
         return planned
 
@@ -113,7 +113,7 @@ def test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_anothe
     # What 0.1 meant is kept when a command that does not score opens the directory.
     RunDir(tmp_path / "train", {"seed": 0, **scoring})
     RunDir(tmp_path / "train", {"epochs": 200})
-    assert RunDir(tmp_path / "train").asked()["score_schedule_epochs"] == 200
+    assert RunDir(tmp_path / "train").requested()["score_schedule_epochs"] == 200
 
 
 def test_a_run_that_made_nothing_may_be_asked_differently(tmp_path: Path) -> None:
