@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -80,6 +80,20 @@ def check_name(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+class IndexList(NamedTuple):
+    """An index list: the sorted ids (M,) int64, and what its sidecar says of them, empty without one."""
+
+    path: Path
+    ids: NDArray[np.int64]
+    about: dict[str, Any]
+
+    def check_data(self, n_samples: int | None, fingerprint: str | None) -> None:
+        """ValueError when it was drawn from other data than of these."""
+        check_data(self.path, self.about, n_samples=n_samples, fingerprint=fingerprint)
+        if n_samples is not None and len(self.ids) and self.ids[-1] >= n_samples:
+            raise ValueError(f"{str(self.path)!r} holds the id {self.ids[-1]}; the data have {n_samples} samples")
+
+
 def load_keep(
     path: str | os.PathLike[str], *, n_samples: int | None = None, fingerprint: str | None = None
 ) -> NDArray[np.int64]:
@@ -88,6 +102,13 @@ def load_keep(
     Raises ValueError for a missing or damaged file, ids that are not sorted int64, and when the sidecar names other
     data or another number of samples than given here.
     """
+    listed = read_list(path)
+    listed.check_data(n_samples, fingerprint)
+    return listed.ids
+
+
+def read_list(path: str | os.PathLike[str]) -> IndexList:
+    """The list at `path`, with its sidecar; ValueError as load_keep."""
     path = named_file(path, "keep", "an index list, keep-*.npy")
     try:
         ids: NDArray[np.int64] = npy.load(path)
@@ -107,10 +128,7 @@ def load_keep(
     if about.get("crc32", crc32(ids.data)) != crc32(ids.data):
         sidecar = path.with_suffix(".json").name
         raise ValueError(f"{str(path)!r} is damaged, or {sidecar} is that of another list: their checksums differ")
-    check_data(path, about, n_samples=n_samples, fingerprint=fingerprint)
-    if n_samples is not None and len(ids) and ids[-1] >= n_samples:
-        raise ValueError(f"{str(path)!r} holds the id {ids[-1]}; the data have {n_samples} samples")
-    return ids
+    return IndexList(path, ids, about)
 
 
 def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:

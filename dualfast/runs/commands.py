@@ -12,7 +12,7 @@ from typing import Any
 
 from dualfast.config import BASELINES, Columns, RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
 from dualfast.data.beton import open_beton
-from dualfast.data.index_list import load_keep
+from dualfast.data.index_list import read_list
 from dualfast.errors import DualfastError
 from dualfast.runs.auditing import audit_once
 from dualfast.runs.progress import Progress
@@ -75,10 +75,9 @@ def score(config: ScoreConfig, progress: Progress) -> Path:
 
 def train(config: TrainConfig, progress: Progress) -> tuple[RunDir, dict[str, Any]]:
     """Trains once, on all images or on an index list; returns the run directory, with model.pt, and the result row."""
-    if config.keep is not None:
-        load_keep(config.keep)  # before the images are written
+    keep = None if config.keep is None else read_list(config.keep)  # before the images are written
     with open_session(config, progress, needs_test=False) as session:
-        return session.run_dir, train_on_list(session, config.keep, config.seed)
+        return session.run_dir, train_on_list(session, keep, config.seed)
 
 
 def report(out: str | Path) -> Path:

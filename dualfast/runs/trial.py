@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast.config import BASELINES, Recipe, RunConfig, check_ratio, ratio_text
-from dualfast.data.index_list import load_keep, read_sidecar, save_keep
+from dualfast.data.index_list import IndexList, load_keep, read_sidecar, save_keep
 from dualfast.notices import silent
 from dualfast.runs.scoring import load_scores, rows_of, score_times
 from dualfast.runs.session import FreshSubsets, RunSession
@@ -94,12 +94,14 @@ def run_trial(session: RunSession, trial: Trial, config: RunConfig) -> dict[str,
     return row
 
 
-def train_on_list(session: RunSession, keep: str | None, seed: int) -> dict[str, Any]:
+def train_on_list(session: RunSession, keep: IndexList | None, seed: int) -> dict[str, Any]:
     """Trains on the images of the index list `keep` (None: all), as a trial of the same list would; writes model.pt (a
     state_dict), records the result and returns its row."""
-    ids = None if keep is None else load_keep(keep, n_samples=session.n_samples, fingerprint=session.train.fingerprint)
+    if keep is not None:
+        keep.check_data(session.n_samples, session.train.fingerprint)
+    ids = None if keep is None else keep.ids
     kept = _count(session, ids)
-    ratio = 0.0 if keep is None else _prune_ratio_of(keep, kept, session.n_samples)
+    ratio = 0.0 if keep is None else _prune_ratio_of(keep, session.n_samples)
     recipe = session.recipe.for_subset(ratio, kept, session.n_samples)
     session.progress.plan(kept * recipe.epochs)
     what = f"training on {kept} of {session.n_samples} images, seed {seed}"
@@ -127,14 +129,15 @@ def train_on_list(session: RunSession, keep: str | None, seed: int) -> dict[str,
     return row
 
 
-def _prune_ratio_of(keep: str, kept: int, n_samples: int) -> float:
+def _prune_ratio_of(keep: IndexList, n_samples: int) -> float:
     """The prune ratio that the sidecar of an index list notes; without one, the fraction that the list leaves out, in
     as few decimals as describe it: 288 of 1,438 were drawn at 0.8, not at 0.7997.
 
     Raises ValueError for an empty list, and a noted ratio outside [0, 1)."""
+    kept = len(keep.ids)
     if not kept:
-        raise ValueError(f"{keep!r} keeps no images; give a list with at least one")
-    noted = read_sidecar(keep).get("prune_ratio")
+        raise ValueError(f"{str(keep.path)!r} keeps no images; give a list with at least one")
+    noted = keep.about.get("prune_ratio")
     if isinstance(noted, int | float):
         check_ratio(noted)
         return float(noted)
