@@ -6,13 +6,17 @@ STAMP := $(VENV)/.installed
 LEAN := $(VENV)/.demo-installed
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 
-.PHONY: demo test mutations faults fuzz sanitize lint format results wheels clean compiler system
+.PHONY: demo test docs mutations faults fuzz sanitize lint format results wheels clean compiler system
 
 demo: $(LEAN)
 	$(BIN)/dualfast run
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
+
+docs: $(STAMP)  # the site, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+	@echo "site/index.html; $(BIN)/mkdocs serve shows it and follows changes"
 
 mutations: $(STAMP)
 	$(BIN)/python tests/mutations.py

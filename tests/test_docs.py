@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import shlex
+import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import dualfast
 from dualfast import cli
 from dualfast.scoring import trajectories
 from dualfast.selection import methods
@@ -30,17 +40,20 @@ def test_paths_and_make_targets_exist(document: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+@cache
+def help_of(command: str) -> str:
+    with redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    return out.getvalue()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_flags_exist(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = document.read_text(encoding="utf-8")
-    for line in re.findall(r"^\s*dualfast (.+)$", text, re.M):
+def test_flags_exist(document: Path) -> None:
+    for line in re.findall(r"^\s*dualfast (.+)$", document.read_text(encoding="utf-8"), re.M):
         words = shlex.split(line, comments=True)
-        with pytest.raises(SystemExit):
-            cli.main([words[0], "--help"])
-        known = capsys.readouterr().out
         for word in words:
             if word.startswith("--"):
-                assert word.partition("=")[0] in known, line
+                assert word.partition("=")[0] in help_of(words[0]), line
 
 
 def test_the_program_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,14 +73,84 @@ def test_the_program_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(kept) == 9
 
 
-def test_the_example_of_a_score_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+class _Noise(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """250 images of noise in 10 classes."""
+
+    def __len__(self) -> int:
+        return 250
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(i)), i % 10
+
+
+def _network() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+
+
+def _audit_names() -> dict[str, Any]:
+    labels = torch.arange(200) % 10
+
+    def train(model: nn.Module, criterion: nn.Module, epochs: int) -> None:
+        for _ in range(epochs):
+            criterion(model(torch.randn(200, 3, 8, 8)), labels, torch.arange(200))
+
+    return {"labels": labels.numpy(), "model": _network(), "train": train}
+
+
+def _loader_names() -> dict[str, Any]:
+    images = np.random.default_rng(0).integers(0, 256, (20, 256, 256, 3), dtype=np.uint8)
+    dualfast.write((images, np.arange(20) % 2), "train.beton", progress=False)
+    return {"kept": np.arange(5)}
+
+
+def _selection_names() -> dict[str, Any]:
+    folder = Path("runs/cifar10")
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    dualfast.Scores(dual=rng.random(50_000) / 10, mean=rng.random(50_000)).save(folder / "scores.parquet")
+    return {}
+
+
+NAMES: dict[str, Callable[[], dict[str, Any]]] = {
+    "audit.md": _audit_names,
+    "loader.md": _loader_names,
+    "loop.md": lambda: {"dataset": _Noise(), "model": _network()},
+    "scores.md": dict,
+    "selection.md": _selection_names,
+}
+"""What the programs of a page find: the names they use without defining them, and files in the current folder."""
+
+
+def programs(document: Path) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.S))
+
+
+def test_every_page_with_a_program_is_run() -> None:
+    pages = {document.name for document in DOCUMENTS if document.parent.name == "docs" and programs(document)}
+    assert pages == NAMES.keys()
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_the_programs_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trajectories, "_REGISTERED", {})
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scores.md").read_text(encoding="utf-8"), re.S)
-    namespace: dict[str, object] = {}
-    exec(compile(program, "scores.md", "exec"), namespace)
-    kept = namespace["kept"]
-    assert isinstance(kept, np.ndarray)
-    assert len(kept) == 30
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    exec(compile(programs(ROOT / "docs" / page), page, "exec"), NAMES[page]() | {"__name__": page})
+
+
+def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    pages = {path.parent.name for path in (tmp_path / "site").glob("*/index.html")}
+    assert {path.stem for path in DOCUMENTS if path.name != "README.md"} <= pages
+    api = (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")
+    missing = [name for name in dualfast.__all__ if f'id="dualfast.{name}"' not in api and name != "__version__"]
+    assert not missing, f"docs/api.md lacks {missing}"
 
 
 def test_the_table_of_methods_is_the_registry_s() -> None:
