@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 .PHONY: demo test docs mutations faults fuzz sanitize lint format results wheels clean compiler system
 
 demo: $(LEAN)
-	$(BIN)/dualfast run
+	$(BIN)/dualfast demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q

@@ -18,11 +18,11 @@ def main() -> None:
     about = origin()
     with tempfile.TemporaryDirectory() as folder:
         out, start = Path(folder) / "digits", time.perf_counter()
-        subprocess.run([sys.executable, "-m", "dualfast", "run", "--out", str(out)], check=True)
+        subprocess.run([sys.executable, "-m", "dualfast", "demo", "--out", str(out)], check=True)
         seconds = time.perf_counter() - start
         results = RunDir(out).records("trained")
     lines = [dict(zip(COLUMNS, cells, strict=True)) for cells in summarise(results)]
-    print(save("demo", [{"what": "dualfast run", "trainings": len(results), "whole_s": seconds}, *lines], about))
+    print(save("demo", [{"what": "dualfast demo", "trainings": len(results), "whole_s": seconds}, *lines], about))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from dualfast.runs.progress import Console
 
 INTRODUCTION = """dualfast finds the images that are worth training on, and trains on them.
 
-  dualfast run                      try it: 1,797 handwritten digits, two minutes
+  dualfast demo                     try it: 1,797 handwritten digits, some labels wrong, two minutes
   dualfast run --data photos/       your images: photos/train/<class>/*.jpg and photos/val/<class>/*.jpg
   dualfast select --scores runs/photos/scores.parquet --prune-ratio 0.7 --out keep.npy
 
@@ -240,6 +240,14 @@ class ApplyLabels(Command):
     """audit.csv with a further column decision: empty, the right class, or exclude."""
     out: Positional[str]
     """labels.csv, for --labels; or exclude.npy, for dualfast select --exclude."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """Try it: score, prune, retrain and find wrong labels on handwritten digits, in two minutes."""
+
+    out: str = "runs/demo"
+    """Run directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -466,6 +474,17 @@ def _apply_labels(args: ApplyLabels) -> Result:
     return Result(text, {"out": args.out, "corrected": corrected, "excluded": excluded})
 
 
+def _demo(args: Demo) -> Result:
+    from dualfast.runs.demo import demo
+
+    with args.console() as console:
+        run_dir, rows, sentences = demo(args.out, console)
+    report = run_dir.report_path if run_dir.report_path.exists() else None
+    shown = [*sentences, *([] if report is None else [f"The page: {report}"])]
+    text = "\n".join([table_text(rows), "", *map(printable, shown)])
+    return Result(text, {"out": run_dir.path, "report": report, "trainings": rows, "sentences": sentences})
+
+
 def _bench(args: Bench) -> None:
     import runpy
 
@@ -492,6 +511,7 @@ _COMMANDS: dict[type, Any] = {
     Report: _report,
     Audit: _audit,
     ApplyLabels: _apply_labels,
+    Demo: _demo,
     Bench: _bench,
 }
 """Each command's class and what it runs, in the order of --help."""

@@ -1,4 +1,5 @@
-"""The handwritten digits that come with scikit-learn, by the name "digits" (or "digits:train", "digits:test")."""
+"""The handwritten digits that come with scikit-learn, by the name "digits" (or "digits:train", "digits:test"); and
+"noisy-digits", whose training labels are wrong for 3%, to see that they are found."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from dualfast.data.sources.arrays import from_arrays
 from dualfast.data.sources.source import Kind, Source
 
-NAME = "digits"
+NAME, NOISY_NAME = "digits", "noisy-digits"
+WRONG = 0.03
+"""The fraction of the training labels that are wrong in noisy-digits."""
 
 
 def digits(split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -27,16 +30,33 @@ def digits(split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.repeat(gray[..., None], 3, axis=3), labels[ids]
 
 
+def wrong_labels(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """labels (n,), of which round(WRONG n) have become another digit, and the rows (k,) of these, ascending: the same
+    ones at every call."""
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(len(labels), round(WRONG * len(labels)), replace=False))
+    noisy = labels.copy()
+    noisy[rows] = (noisy[rows] + rng.integers(1, 10, len(rows))) % 10
+    return noisy, rows
+
+
 def _open(path: str) -> Source:
-    split = path.partition(":")[2] or "train"
-    images, labels = digits(split)
-    location = f"digits ({split})"
-    return from_arrays(images, labels, kind="digits", location=location, class_names="0123456789", name=split)
+    name, _, split = path.partition(":")
+    images, labels = digits(split or "train")
+    if name == NOISY_NAME:
+        labels, _ = wrong_labels(labels)
+    location = f"{name} ({split or 'train'})"
+    return from_arrays(
+        images, labels, kind="digits", location=location, class_names="0123456789", name=split or "train"
+    )
 
 
-KIND = Kind(
-    accepts=f'"{NAME}"',
-    recognizes=lambda path: path == NAME or path.startswith(f"{NAME}:"),
-    open=_open,
-    splits=lambda path: (f"{NAME}:train", f"{NAME}:test") if path == NAME else None,
-)
+def _recognizes(path: str) -> bool:
+    return path in (NAME, NOISY_NAME) or path.startswith((f"{NAME}:", f"{NOISY_NAME}:"))
+
+
+def _splits(path: str) -> tuple[str, str] | None:
+    return (f"{path}:train", f"{NAME}:test") if path in (NAME, NOISY_NAME) else None
+
+
+KIND = Kind(accepts=f'"{NAME}", "{NOISY_NAME}"', recognizes=_recognizes, open=_open, splits=_splits)

@@ -25,3 +25,11 @@ def test_digits_have_a_fixed_stratified_split() -> None:
     assert (sources.digits("train")[0] == train).all()
     with pytest.raises(ValueError, match="train"):
         sources.digits("all")
+
+
+def test_noisy_digits_have_wrong_training_labels_and_right_test_labels() -> None:
+    train, test = sources.splits("noisy-digits")
+    assert (train, test) == ("noisy-digits:train", "digits:test")
+    noisy = sources.open_source(train)
+    assert (noisy.labels != sources.digits("train")[1]).sum() == 43
+    assert len(noisy) == 1437
