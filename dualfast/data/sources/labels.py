@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from dualfast.data.sources.source import number_classes
 
 ONE_CLASS = "this library trains one class per image"
+MISSING = frozenset({"nan", "<na>"})
+"""What pandas writes, in lower case, for a text that is missing,"""
+MISSING_NUMBER = MISSING | {"na", "n/a", "null", "none", "?", "-"}
+"""and what is written for a number."""
+JOINED = "|,;"
+"""Between the classes of an image that has several."""
+FEW_TEXTS = 10
 BOOLEAN_NAMES = ("False", "True")
 
 
@@ -72,15 +79,57 @@ def labels_of(values: Any, words: LabelWords) -> Labels:
 def number_texts(
     texts: Sequence[str], describe: Callable[[int], str]
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """Labels (n,) int64 of n texts, and the class names: the numbers themselves where all texts are numbers, else as
-    number_classes. ValueError, naming the sample, for a number that does not fit."""
-    if not all(re.fullmatch(r"-?\d+", text) for text in texts):
+    """Labels (n,) int64 of n texts, and the class names: the numbers themselves where all texts are whole numbers (7,
+    007, 7.0), else as number_classes. ValueError, naming the sample, for a number that does not fit or is not whole,
+    for one that is missing among numbers, and for several classes in one text (cat|dog)."""
+    others = {text for text in set(texts) if not _NUMBER.fullmatch(text)}
+    if others and (len(others) < len(set(texts)) and {text.lower() for text in others} <= MISSING_NUMBER):
+        row = next(row for row, text in enumerate(texts) if text in others)
+        raise ValueError(f"{describe(row)} has no label ({texts[row]}); remove unlabelled rows")
+    if others:
+        _check_single(texts, describe)
         return number_classes(texts)
+    fraction = next((row for row, text in enumerate(texts) if not _WHOLE.fullmatch(text)), None)
+    if fraction is not None:
+        raise ValueError(
+            f"{describe(fraction)} has the label {texts[fraction]}; {ONE_CLASS}; give whole numbers, or the names of "
+            "the classes"
+        )
     try:
-        return np.asarray([int(text) for text in texts], np.int64), None
+        return np.asarray([int(text.partition(".")[0]) for text in texts], np.int64), None
     except OverflowError:
-        row = max(range(len(texts)), key=lambda row: abs(int(texts[row])))
+        row = max(range(len(texts)), key=lambda row: abs(int(texts[row].partition(".")[0])))
         raise ValueError(f"{describe(row)} has the label {texts[row]}; give the class's number") from None
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WHOLE = re.compile(r"-?\d+(\.0*)?")
+
+
+def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
+    """ValueError for a text that joins other texts, as cat|dog beside cat and dog."""
+    known = set(texts)
+    for mark in JOINED:
+        for text in known:
+            parts = [part.strip() for part in text.split(mark)]
+            if len(parts) > 1 and known.issuperset(parts):
+                raise ValueError(
+                    f"{describe(list(texts).index(text))} has the label {text!r}, which are {len(parts)} of the "
+                    f"classes; {ONE_CLASS}; remove such rows, or write the label of a class of its own without {mark!r}"
+                )
+
+
+def check_no_captions(
+    values: Sequence[Any], what: str, describe: Callable[[int], str], way_out: str, least: int = 3
+) -> None:
+    """ValueError for texts that differ from image to image, from `least` images on: they are captions, not classes.
+    what: where they are from."""
+    n, distinct = len(values), len(set(map(str, values)))
+    if n >= least and (distinct == n or distinct > max(FEW_TEXTS, n / 2)):
+        raise ValueError(
+            f"{what}: {distinct:,} different texts for {n:,} images ({describe(0)}: {_shown(values[0])}) are no "
+            f"classes; {way_out}"
+        )
 
 
 def _labels_of_objects(array: NDArray[Any], words: LabelWords) -> Labels:
@@ -117,7 +166,7 @@ def _kind_of(value: object) -> str | None:
 
 def _text(values: list[Any], words: LabelWords) -> Labels:
     for row, value in enumerate(values):
-        if not value:
+        if not value.strip() or (isinstance(value, str) and value.strip().lower() in MISSING):
             raise words.missing(row)
         if isinstance(value, bytes):
             try:

@@ -58,15 +58,17 @@ def addresses(path: str, names: Collection[str]) -> tuple[str, str | None] | Non
     return found and (f"{path}:{found[0]}", found[1] and f"{path}:{found[1]}")
 
 
-def pick(path: str, split: str | None, splits: Mapping[str, T]) -> T:
-    """The split that is asked for, or the only one. ValueError, naming those of `path`, when that is not clear."""
+def pick(path: str, split: str | None, splits: Mapping[str, T], address: str | None = None) -> T:
+    """The split that is asked for, or the only one. ValueError, naming those of `path`, when that is not clear.
+    address: what to give with the name of a split, if not `path`."""
     known = ", ".join(splits)
     if split is not None:
         if split not in splits:
             raise ValueError(f"{path} has no split {split!r}; it has {known or 'none'}")
         return splits[split]
     if len(splits) > 1:
-        raise ValueError(f"{path} holds several splits ({known}); give one, as {path}:{next(iter(splits))}")
+        first = next((name for name in TRAIN_NAMES if name in splits), next(iter(splits)))
+        raise ValueError(f"{path} holds several splits ({known}); give one, as {address or path}:{first}")
     return next(iter(splits.values()))
 
 

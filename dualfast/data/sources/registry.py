@@ -16,6 +16,7 @@ from dualfast.data.sources import (
     archive,
     arrays,
     cifar,
+    class_tars,
     file_list,
     folder,
     hugging_face,
@@ -40,6 +41,7 @@ KINDS: tuple[Kind, ...] = (
     file_list.KIND,
     parquet.KIND,
     archive.KIND,
+    class_tars.KIND,
     webdataset.KIND,
     folder.KIND,
 )

@@ -33,10 +33,11 @@ HINTS: tuple[tuple[str, str], ...] = (
     (r".*\.tar\.zst|.*\.tzst", "an archive of Zstandard; unzstd FILE makes the .tar, which is read"),
     (r".*\.(arrow|feather)", "one file of Arrow; give the folder that save_to_disk wrote, or write it as Parquet"),
     (
-        r".*\.jsonl?",
-        "JSON; python -c \"import pandas as pd; pd.read_json(FILE).to_csv('labels.csv', index=False)\" makes a table "
-        "of files and labels, which is read",
+        r".*\.json",
+        "JSON; of a list of objects python -c \"import pandas as pd; pd.read_json(FILE).to_csv('labels.csv', "
+        "index=False)\" makes a table of files and labels, which is read; of boxes or several labels per image none can",
     ),
+    (r".*\.(xlsx?|ods)", "a spreadsheet; save it as CSV, which is read"),
     (r".*\.(mdb|lmdb)", "an LMDB database; write its images into a folder per class, or a .tar in WebDataset's form"),
     (r".*\.rec", "a RecordIO file of MXNet; mxnet's im2rec and recordio read it: write a folder per class"),
     (r".*\.beton", "a .beton file already; run, score and train read it with --data"),

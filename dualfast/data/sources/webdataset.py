@@ -1,7 +1,7 @@
 """WebDataset: one .tar file, or a folder of shards, read in place; nothing is extracted.
 
-Members that share the name before the first dot form a sample: an image and .cls (an integer or a class name) or .json
-(with the key label or cls). Only files and hard links to them count.
+Members that share the name before the first dot form a sample: an image and .cls (an integer or a class name), .json
+(with the key label, or another of JSON_KEYS) or .txt. Only files and hard links to them count.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dualfast.data.images import Payload, suffixes
-from dualfast.data.inventory import Files, Inventory, text_array
+from dualfast.data.inventory import Files, Inventory, some, text_array
 from dualfast.data.sources import paths, shards
-from dualfast.data.sources.labels import ONE_CLASS, number_texts
+from dualfast.data.sources.labels import ONE_CLASS, check_no_captions, number_texts
 from dualfast.data.sources.source import Kind, Source
 
 SUFFIX = ".tar"
 GZIP = b"\x1f\x8b"
 MAX_LABEL_BYTES = 1 << 20
 NOT_USED = "neither images that Pillow opens nor labels"
+JSON_KEYS = ("label", "cls", "class", "target", "class_id")
+TEXTS = ("txt", "cls.txt", "label.txt")
+WAY_OUT = "put a .cls, .txt or .json member of the same name beside it"
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
     """Where the bytes of an image are."""
 
     tar: Path
@@ -47,13 +50,16 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not samples:
         raise ValueError(f"{files[0]} contains no images")
     images = [image for image, _ in samples]
+    if any(shard.texts for shard in opened):
+        texts, where = [label for _, label in samples], shards.location(path, files)
+        check_no_captions(texts, f"{where}, .txt", lambda row: str(images[row]), "put the class into a .cls member")
     labels, class_names = number_texts([label for _, label in samples], lambda row: str(images[row]))
     return Source(
         kind="webdataset",
         location=shards.location(path, files),
         labels=labels,
         class_names=class_names,
-        items=lambda: _read(images),
+        items=lambda: read_members(images),
         names=lambda: text_array([f"{image.tar.name}:{image.name}" for image in images]),
         describe=lambda row: str(images[row]),
         inventory=Inventory(
@@ -64,13 +70,15 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
 
 
 class _Shard:
-    """One tar file: its images and labels by sample key, in the order of the file; left_out: its other files, by
-    extension."""
+    """One tar file: its images and labels by sample key, in the order of the file; texts: the labels that .txt members
+    give, where no others do; left_out: its other files, by extension."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.images: dict[str, _Member] = {}
+        self.images: dict[str, Member] = {}
         self.labels: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        self._keys_of_json: dict[str, str] = {}
         self.left_out: Counter[str] = Counter()
         files: dict[str, tarfile.TarInfo] = {}  # what a hard link may refer to
         try:
@@ -89,10 +97,14 @@ class _Shard:
                 if member.isfile() or member.islnk():
                     files[member.name] = files[member.linkname] if member.islnk() else member
                     self._add(member.name, files[member.name], file)
+        labelled = self.labels.keys() | (self.texts.keys() - self.images.keys())
+        for key in self.texts.keys() & labelled:
+            del self.texts[key]
+            self.left_out[".txt"] += 1
 
     def _add(self, name: str, data: tarfile.TarInfo, file: BinaryIO) -> None:
         folder, _, base = name.rpartition("/")
-        if any(map(paths.is_hidden, filter(None, name.split("/")))):
+        if any(paths.is_hidden(part) for part in name.split("/") if part not in ("", ".")):
             return
         stem, _, extension = base.partition(".")
         key, extension = f"{folder}/{stem}", extension.lower()
@@ -102,44 +114,47 @@ class _Shard:
                     f"{self.images[key].name} and {name} in {self.path} are two images of one sample, as the name "
                     f"of a sample ends at its first dot ({stem}); keep one, or rename them without other dots"
                 )
-            self.images[key] = _Member(self.path, name, data.offset_data, data.size, data.issparse())
-        elif extension in ("cls", "json"):
+            self.images[key] = Member(self.path, name, data.offset_data, data.size, data.issparse())
+        elif extension in ("cls", "json", *TEXTS):
             where = f"{name} in {self.path}"
             if data.issparse():
                 raise ValueError(f"{where} is sparse; write the archive without that")
             file.seek(data.offset_data)
-            label = _parse_label(file.read(min(data.size, MAX_LABEL_BYTES)), extension, where)
-            if label is not None:
-                self.labels[key] = label
+            content = file.read(min(data.size, MAX_LABEL_BYTES))
+            if extension != "json":
+                text = content.decode("utf-8-sig", "replace").strip()
+                (self.labels if extension == "cls" else self.texts)[key] = text
+            elif (label := self._label_in_json(content, key, where)) is not None:
+                self.labels.setdefault(key, label)
         else:
             self.left_out[f".{extension}" if extension else "without extension"] += 1
 
-    def samples(self) -> Iterator[tuple[_Member, str]]:
+    def samples(self) -> Iterator[tuple[Member, str]]:
         """Each image with its label. ValueError for an image without one."""
         for key, image in self.images.items():
-            if key not in self.labels:
-                raise ValueError(f"{image} has no label; put a .cls or .json member of the same name beside it")
-            yield image, self.labels[key]
+            label = self.labels.get(key) or self.texts.get(key)
+            if not label:
+                keys = self._keys_of_json.get(key)
+                raise ValueError(f"{image} has no label; {WAY_OUT}{f' (its .json has only {keys})' if keys else ''}")
+            yield image, label
+
+    def _label_in_json(self, content: bytes, key: str, where: str) -> str | None:
+        """The text of a label; None where there is none. ValueError, naming `where`, for one that is not a class."""
+        try:
+            value = json.loads(content.decode("utf-8-sig", "replace"))
+        except (ValueError, RecursionError):
+            return None
+        if isinstance(value, dict):
+            self._keys_of_json[key] = some([str(name) for name in value])
+            value = next((value[name] for name in JSON_KEYS if value.get(name) is not None), None)
+        if value is None or isinstance(value, int | str):
+            return None if value is None else str(value)
+        if isinstance(value, float) and value.is_integer():
+            return str(int(value))
+        raise ValueError(f"{where}: label is {json.dumps(value)[:40]}; {ONE_CLASS}; give a class number or name")
 
 
-def _parse_label(data: bytes, extension: str, where: str) -> str | None:
-    """The text of a label; None where a .json has none. ValueError, naming `where`, for one that is not a class."""
-    text = data.decode("utf-8", "replace").strip()
-    if extension == "cls":
-        return text
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    value = record.get("label", record.get("cls")) if isinstance(record, dict) else None
-    if value is None or isinstance(value, int | str):
-        return None if value is None else str(value)
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    raise ValueError(f"{where}: label is {json.dumps(value)[:40]}; {ONE_CLASS}; give a class number or name")
-
-
-def _read(images: list[_Member]) -> Iterator[Payload | Exception]:
+def read_members(images: list[Member]) -> Iterator[Payload | Exception]:
     for tar, members in groupby(images, key=lambda image: image.tar):
         with tar.open("rb") as file:
             length = os.fstat(file.fileno()).st_size

@@ -1,0 +1,163 @@
+"""A table of files and labels: CSV, TSV, lines of "file label", JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from dualfast.data.images import suffixes
+from dualfast.data.sources import unsupported
+from dualfast.data.sources.parquet_columns import BINARY
+from dualfast.storage.files import open_regular
+from dualfast.storage.plain import parse_json, read_regular
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
+MAX_BYTES = 1 << 30
+MAX_HEADER = 1 << 20
+DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Table(NamedTuple):
+    """names: of the columns, None for a list without header. rows: of cells, text or the values of JSON and Parquet.
+    lines: the number of the line (unit) of each row."""
+
+    path: str
+    names: list[str] | None
+    rows: list[list[Any]]
+    lines: Sequence[int]
+    unit: str = "line"
+
+    def line(self, row: int) -> str:
+        return f"{self.unit} {self.lines[row]} of {self.path}"
+
+    def column(self, argument: str, name: str) -> int:
+        if self.names is None or name not in self.names:
+            columns = "no header" if self.names is None else f"the columns {', '.join(self.names)}"
+            raise ValueError(f"{argument} is {name!r}; {self.path} has {columns}")
+        return self.names.index(name)
+
+    def take(self, rows: Sequence[int]) -> Table:
+        return self._replace(rows=[self.rows[row] for row in rows], lines=[self.lines[row] for row in rows])
+
+
+def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
+    """The table in a file. is_listed(cell): whether the cell names an image; the first line of a text is a header
+    unless it does, or it is a text of labels alone. ValueError for a file that is no table."""
+    if os.path.basename(path) == DEVKIT:
+        raise ValueError(
+            f"{path} numbers the classes as ImageNet's development kit does, not in the order of their names; give "
+            "LOC_val_solution.csv, or the synset of each image in a line"
+        )
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in SUFFIXES and (hint := unsupported.hint(path)):
+        raise ValueError(f"{path} is {hint}")
+    try:
+        if suffix == ".parquet":
+            table = _parquet(path)
+        elif suffix == ".jsonl":
+            table = _json_lines(path)
+        else:
+            table = _text(path, is_listed)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a table of files and labels: {error}") from None
+    if any(not any(cell not in ("", None) for cell in row) for row in table.rows):
+        raise ValueError(f"{path} has an empty line; remove it")
+    if not table.rows:
+        raise ValueError(f"{path} lists no files")
+    return table
+
+
+def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
+    text = _decoded(read_regular(path, MAX_BYTES))
+    head = text[: text.find("\n") + 1 or None]
+    delimiter = next((mark for mark in "\t,;" if mark in head), None)
+    if delimiter is None:
+        rows = _words(text.splitlines(), is_listed)
+    else:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        rows = [[cell.strip() for cell in row] for row in lines]
+    while rows and not any(rows[-1]):
+        rows.pop()
+    has_header = bool(rows) and len(rows[0]) > 1 and not any(is_listed(cell) or _is_file(cell) for cell in rows[0])
+    names = rows.pop(0) if has_header else None
+    first = 2 if has_header else 1
+    return Table(path, names, rows, range(first, first + len(rows)))
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("its text is not UTF-8; save it as CSV in UTF-8") from None
+
+
+def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]]:
+    """Rows that are separated by spaces, of which names of files and classes may have some themselves: the file and all
+    the rest, unless the rest is a class and numbers, as boxes; or all before the last space, and the class."""
+    rows = [line.split() for line in lines]
+    if max(map(len, rows), default=0) < 3:
+        return rows
+    if rows[0] and (is_listed(rows[0][0]) or _is_file(rows[0][0])):
+        if len(set(map(len, rows))) == 1 and all(_is_number(cell) for row in rows for cell in row[2:]):
+            return rows
+        return [line.strip().split(None, 1) for line in lines]
+    return [line.strip().rsplit(None, 1) for line in lines]
+
+
+def _is_file(cell: str) -> bool:
+    return os.path.splitext(cell)[1].lower() in suffixes()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _json_lines(path: str) -> Table:
+    lines = _decoded(read_regular(path, MAX_BYTES)).rstrip().split("\n")
+    records = [parse_json(line.encode(), f"line {at}") for at, line in enumerate(lines, 1) if line.strip() or at > 1]
+    for at, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            raise ValueError(f'line {at} is not an object, such as {{"file_name": "0.jpg", "label": "cat"}}')
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return Table(path, names, [[record.get(name) for name in names] for record in records], range(1, len(records) + 1))
+
+
+def _parquet(path: str) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as file:
+        try:
+            opened = pq.ParquetFile(file)
+            names = [f.name for f in opened.schema_arrow if str(f.type) not in BINARY and not pa.types.is_struct(f.type)]
+            columns = [opened.read([name]).column(0).to_pylist() for name in names]
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(str(error).splitlines()[0]) from None
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Table(path, names, rows, range(len(rows)), "row")
+
+
+def column_names(path: str) -> list[str]:
+    """The names of the columns in the first line of a table, or in its schema; none where it cannot be read."""
+    try:
+        if path.endswith(".parquet"):
+            import pyarrow.parquet as pq
+
+            with open_regular(path) as file:
+                return list(pq.read_schema(file).names)
+        with open_regular(path) as file:
+            line = _decoded(file.readline(MAX_HEADER))
+        if path.endswith(".jsonl"):
+            return list(record) if isinstance(record := parse_json(line.encode(), path), dict) else []
+        return next(csv.reader([line]), [])
+    except (OSError, ValueError, csv.Error):
+        return []

@@ -1,0 +1,206 @@
+"""Which of a folder's images a table lists, and which of its columns say so: the names of the files, their labels, and
+the split they belong to."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dualfast.data.columns import LABEL_NAMES, has_usual_name, the_one
+from dualfast.data.images import suffixes
+from dualfast.data.inventory import some
+from dualfast.data.sources.label_table import Table
+from dualfast.data.sources.labels import check_no_captions
+from dualfast.data.sources.paths import SPLIT_NAMES
+
+FILE_NAMES = (
+    ("file_name", "filename", "file", "path", "filepath", "image_path", "filenames", "files", "paths", "filepaths"),
+    ("image", "image_id", "imageid", "img", "id", "name", "images"),
+)
+BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
+TRIED_ROWS = 20
+SEVERAL = -1
+
+Place = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+class Places:
+    """Where an image is in a list of paths, by its path, its name, or its name without suffix, the more exact one
+    first; and if none is so called, whatever the case of the letters and the form of their accents."""
+
+    def __init__(self, images: Sequence[str]) -> None:
+        names = [os.path.basename(path) for path in images]
+        self._exact: dict[str, int] = {}
+        for naming in (images, names, [os.path.splitext(name)[0] for name in names]):
+            found: dict[str, int] = {}
+            for place, name in enumerate(naming):
+                found[name] = SEVERAL if name in found else place
+            self._exact = found | self._exact
+
+    @cached_property
+    def _folded(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name, place in self._exact.items():
+            key = _folded(name)
+            found[key] = SEVERAL if found.get(key, place) != place else place
+        return found
+
+    def of(self, cell: Any) -> int | None:
+        """Of the image that is listed by this name, whose folder may be called differently there; SEVERAL where several
+        images have the name, None for no image."""
+        if not isinstance(cell, str | int) or cell == "":
+            return None
+        name = os.path.normpath(str(cell).replace("\\", "/"))
+        base = os.path.basename(name)
+        place = self._exact.get(name, self._exact.get(base))
+        return place if place is not None else self._folded.get(_folded(name), self._folded.get(_folded(base)))
+
+    def has(self, cell: Any) -> bool:
+        return self.of(cell) is not None
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+# ---- the files ------------------------------------------------------------------------------------------------------
+
+
+def image_column_in(table: Table, places: Places, folder: str, left_out: str = "") -> int:
+    """The column that names most images, with their suffix if one does so. left_out: what a folder without any images
+    holds instead, for the message."""
+    rows = table.rows[:TRIED_ROWS]
+    width = min(map(len, rows))
+    hits = [sum(places.has(row[column]) for row in rows) for column in range(width)]
+    best = max(hits)
+    if not best:
+        raise ValueError(_no_images(table, folder, width, left_out))
+    found = [column for column in range(width) if hits[column] == best]
+    files = [column for column in found if all(_is_file(row[column]) for row in rows)]
+    found = files or found
+    if len(found) == 1 or table.names is None:
+        return found[0]
+    names = [table.names[column] for column in found]
+    return table.names.index(the_one(names, FILE_NAMES, table.path, "columns that name images", "image_column"))
+
+
+def _is_file(cell: Any) -> bool:
+    return isinstance(cell, str) and os.path.splitext(cell)[1].lower() in suffixes()
+
+
+def _no_images(table: Table, folder: str, width: int, left_out: str) -> str:
+    shown = ", ".join(str(cell) for cell in table.rows[0])
+    paths = [cell for cell in table.rows[0][:width] if isinstance(cell, str) and os.path.isabs(cell)]
+    where = next((os.path.dirname(path) for path in paths if os.path.exists(path)), None)
+    given = f"the folder of the images, {where}," if where else "the folder of the images"
+    return (
+        f"{table.path}: none of its columns names images in {folder} (its first row: {shown}); give {given} with "
+        f"labels={table.path!r}{left_out}"
+    )
+
+
+def places_of(table: Table, image: int, places: Places, folder: str) -> Place:
+    """The place of the image of each row. ValueError for a row that lists none, or one that is listed before."""
+    found = [places.of(row[image]) for row in table.rows]
+    missing = [str(row[image]) for row, place in zip(table.rows, found, strict=True) if place is None]
+    if missing:
+        files = "1 file that is" if len(missing) == 1 else f"{len(missing):,} files that are"
+        raise ValueError(
+            f"{table.path} lists {files} not in {folder}: {some(missing)}; remove these lines, or give the folder that "
+            f"holds them, with labels={table.path!r}"
+        )
+    if SEVERAL in found:
+        row = found.index(SEVERAL)
+        raise ValueError(
+            f"{table.line(row)} lists {table.rows[row][image]}, a name that several images in {folder} have; list "
+            "their paths, or give the folder that is meant"
+        )
+    at = np.array(found, np.int64)
+    images, counts = np.unique(at, return_counts=True)
+    if (counts > 1).any():
+        row = found.index(int(images[counts.argmax()]))
+        raise ValueError(f"{table.line(row)} lists {table.rows[row][image]}, as another line does; list it once")
+    return at
+
+
+# ---- their labels ---------------------------------------------------------------------------------------------------
+
+
+def labels_in(table: Table, image: int, label_column: str | None) -> list[Any]:
+    """The label of each row: of the column that is given, or named so, or the only one; or the name of the column that
+    has the row's only 1 among columns of 0 and 1."""
+    split = split_column(table)
+    others = [at for at in range(len(table.rows[0])) if at not in (image, split)]
+    if label_column is not None:
+        return _cells(table, image, table.column("label_column", label_column))
+    if table.names is None:
+        return _cells(table, image, others[0] if others else 1)
+    if len(table.names) != len(set(table.names)):
+        raise ValueError(f"{table.path} has two columns of the same name ({', '.join(table.names)}); rename one")
+    names = [table.names[at] for at in others]
+    usual = [name for name in names if has_usual_name(name, LABEL_NAMES)] or [name for name in names if name == BOXES]
+    if usual:
+        return _cells(table, image, table.names.index(the_one(usual, LABEL_NAMES, table.path, *_ARGUMENT)))
+    if len(others) > 1 and (found := _one_hot(table, others)) is not None:
+        return found
+    if len(names) != 1:
+        columns = f"the columns {', '.join(names)}" if names else "no column of labels"
+        raise ValueError(f"{table.path} has {columns}; name the labels with label_column=NAME")
+    cells = _cells(table, image, others[0])
+    check_no_captions(cells, f"{table.path}: {names[0]}", table.line, "name the labels with label_column=NAME")
+    return cells
+
+
+_ARGUMENT = ("label columns", "label_column")
+
+
+def _cells(table: Table, image: int, label: int) -> list[Any]:
+    widest = max(image, label)
+    for row, cells in enumerate(table.rows):
+        if len(cells) <= widest:
+            raise ValueError(f"{table.line(row)} has {len(cells)} columns; the label is in column {label + 1}")
+    found = [cells[label] for cells in table.rows]
+    has_boxes = table.names is not None and table.names[label] == BOXES
+    return [text.split()[0] if text.strip() else "" for text in found] if has_boxes else found
+
+
+def _one_hot(table: Table, columns: Sequence[int]) -> list[str] | None:
+    """The names of the columns that hold each row's only 1; None unless they hold nothing but 0 and 1."""
+    assert table.names is not None
+    numbers = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
+    found = []
+    for row, cells in enumerate(table.rows):
+        if len(cells) != len(table.names):
+            return None
+        values = [numbers.get(str(cells[at])) for at in columns]
+        if None in values:
+            return None
+        if values.count(1) != 1:
+            raise ValueError(
+                f"{table.line(row)} has a 1 in {values.count(1)} of the columns {some([table.names[at] for at in columns])}; this library "
+                "trains one class per image; remove such rows, or name a column of labels with label_column=NAME"
+            )
+        found.append(table.names[columns[values.index(1)]])
+    return found
+
+
+# ---- their splits ---------------------------------------------------------------------------------------------------
+
+
+def split_column(table: Table) -> int | None:
+    """The column whose cells are names of several splits, and whose own name is not that of labels."""
+    for at, name in enumerate(table.names or ()):
+        if not has_usual_name(name, LABEL_NAMES) and len(found := set(splits_in(table, at))) > 1:
+            if found <= SPLIT_NAMES:
+                return at
+    return None
+
+
+def splits_in(table: Table, column: int) -> list[str]:
+    """The splits of the rows, in lower case, or what else the column holds."""
+    return [str(row[column]).strip().lower() if len(row) > column else "" for row in table.rows]
