@@ -40,8 +40,10 @@ SHRUNK = 4  # times as many pixels are decoded, one image at a time, where max_s
 REDUCING_GAP = 3.0  # of Pillow's thumbnail: a JPEG is decoded at a fraction of its size with at least 3 x max_size
 WHITE: Colour = (255, 255, 255)
 
-TRANSPARENT, FLOAT, HUGE = "transparent", "float", "huge"
+TRANSPARENT, FLOAT, HUGE, DEEP, DARK, FRAMES = "transparent", "float", "huge", "16 bits", "12 bits", "frames"
 """Kinds of images that are changed in a way that a user should know of."""
+DARKEST = 1 << 12  # values of 16 bits that do not reach it look black with 8
+ANIMATED = ("GIF", "TIFF", "WEBP", "PNG")  # MPO, of phones, holds copies of one image
 
 
 class Decoded(NamedTuple):
@@ -110,6 +112,8 @@ def open_image(data: bytes, *, max_size: int | None = None) -> Image.Image:
     max_size: it will be scaled down to this many pixels, as decode() does. Raises ValueError for bytes that are not in
     one of FORMATS, and for an image that would take more than the limits of dualfast.config; also what Pillow raises
     for a damaged header."""
+    if not data:
+        raise ValueError("the file is empty")
     image = _open_jpeg(data) if data[:3] == b"\xff\xd8\xff" else _open(data)
     (width, height), limit = image.size, pixel_limit()
     scale = 1.0 if max_size is None else min(1.0, max_size / max(width, height))
@@ -147,7 +151,7 @@ def _open(data: bytes) -> Image.Image:
                 return factory(io.BytesIO(data), "")
             except (SyntaxError, IndexError, TypeError, struct.error):  # Pillow's ways to say that it is none
                 continue
-    raise ValueError("unrecognized image format")
+    raise ValueError(f"unrecognized image format; it begins with {data[:MAGIC_BYTES]!r}")
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------
@@ -173,7 +177,16 @@ def decode_with_kinds(payload: Payload, *, max_size: int | None = None, backgrou
     is_huge = image.width * image.height > pixel_limit()
     with _one_huge_image if n_decoded(image, max_size) > pixel_limit() else nullcontext():
         decoded = _to_rgb(image, max_size, background)
-    return Decoded(decoded.image, (*decoded.kinds, HUGE)) if is_huge else decoded
+    kinds = [HUGE] * is_huge + [FRAMES] * (image.format in ANIMATED and _has_several_frames(payload))
+    return Decoded(decoded.image, (*decoded.kinds, *kinds)) if kinds else decoded
+
+
+def _has_several_frames(data: bytes) -> bool:
+    try:
+        _open(data).seek(1)
+    except Exception:  # EOFError where there is one, and what Pillow raises for a damaged second one
+        return False
+    return True
 
 
 def _to_rgb(image: Image.Image, max_size: int | None, background: Colour) -> Decoded:
@@ -186,7 +199,9 @@ def _to_rgb(image: Image.Image, max_size: int | None, background: Colour) -> Dec
         maybe_8_bit = image.mode == "I" and image.format == "TIFF"  # 32-bit samples that may only use 8 bits
         image = ImageOps.exif_transpose(image)
         values = np.asarray(image)
-        values = values if maybe_8_bit and values.max() <= 255 else values >> 8
+        if not maybe_8_bit or values.max() > 255:
+            kinds.append(DARK if 0 < values.max() < DARKEST else DEEP)
+            values = values >> 8
         image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     elif image.has_transparency_data:
         image = ImageOps.exif_transpose(image)

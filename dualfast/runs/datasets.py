@@ -84,7 +84,7 @@ def open_datasets(
 
 def _paths(config: Data, run_dir: RunDir) -> dict[Path, Where]:
     """The source of the training images, and of the test images if there are any, by the path of their .beton."""
-    train, test = sources.splits(config.data, config.test)
+    train, test = sources.splits(config.data, config.test, config.labels)
     if config.test_fraction is not None:
         if test is not None:
             raise ValueError(
@@ -111,7 +111,14 @@ def _text(source: Where) -> str:
 def _reading(path: Path, config: Data, run_dir: RunDir) -> Reading:
     """How the source of the .beton at `path` is read."""
     own = path == run_dir.train_beton or config.test_fraction is not None
-    return reading_of(config) if own else reading_of_test(config)
+    return reading_of(config) if own or _is_split_by_labels(config) else reading_of_test(config)
+
+
+def _is_split_by_labels(config: Data) -> bool:
+    """Whether the table --labels says which images are for testing."""
+    if config.labels is None or config.test is not None or not isinstance(config.data, str):
+        return False
+    return sources.table_splits(config.data, config.labels) is not None
 
 
 def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, progress: Progress) -> str | None:

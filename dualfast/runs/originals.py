@@ -11,7 +11,7 @@ from dualfast.data import sources
 from dualfast.data.beton import Beton
 from dualfast.data.beton.format import JPEG
 from dualfast.data.sources import Where
-from dualfast.data.sources.paths import folder_of, split_of
+from dualfast.data.sources.paths import folder_of, split_folders, split_of
 
 
 class Originals:
@@ -60,4 +60,7 @@ def _folder_of(data: Where) -> Path | None:
 
 
 def _folder(path: str) -> str:
-    return os.path.abspath(folder_of(path) if os.path.isdir(split_of(path)[0]) else os.path.dirname(path))
+    bare, split = split_of(path)
+    if not os.path.isdir(bare):
+        return os.path.abspath(os.path.dirname(bare))
+    return os.path.abspath(folder_of(path) if split is not None and split in split_folders(bare) else bare)

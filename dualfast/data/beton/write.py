@@ -35,7 +35,7 @@ from dualfast.data.beton.parallel import AHEAD_PER_THREAD, in_order, progress_ba
 from dualfast.data.beton.publish import Written, publish
 from dualfast.data.beton.reader import open_beton
 from dualfast.data.beton.space import check_space
-from dualfast.data.images import FLOAT, HUGE, TRANSPARENT, Payload, parse_colour
+from dualfast.data.images import DARK, DEEP, FLOAT, FRAMES, HUGE, TRANSPARENT, Payload, parse_colour
 from dualfast.data.inventory import Files, some
 from dualfast.data.names import Names
 from dualfast.notices import warn
@@ -52,6 +52,10 @@ CHANGED = {
     TRANSPARENT: "with transparent parts, composited on {background}; background=COLOUR takes another",
     FLOAT: "with float values in 0..1, scaled to 0..255",
     HUGE: "above Pillow's pixel limit, scaled down to {max_size} px",
+    DEEP: "of 16 bits per pixel, of which the upper 8 are kept",
+    DARK: "of 16 bits per pixel whose values are below 4,096, so that the upper 8 bits, which are kept, are nearly black; "
+    "multiply them by 16 first",
+    FRAMES: "with several frames or pages, of which the first is used",
 }
 """What is said of the images of a kind that was changed."""
 

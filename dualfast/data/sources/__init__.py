@@ -9,6 +9,7 @@ To add a kind: a module that declares a KIND (see source.Kind), a line in regist
 from dualfast.data.images import Payload as Payload
 from dualfast.data.images import decode as decode
 from dualfast.data.images import suffixes as suffixes
+from dualfast.data.sources.file_list import table_splits as table_splits
 from dualfast.data.sources.registry import files_of as files_of
 from dualfast.data.sources.registry import open_source as open_source
 from dualfast.data.sources.sklearn_digits import digits as digits

@@ -43,12 +43,15 @@ def from_arrays(
     labels_of takes them. class_names: of integer labels; name: of the array, which with its row names a sample; files:
     that they were read from. Raises TypeError for other dtypes, ValueError for other shapes and for labels that are not
     one class per image."""
-    images, labels = images if isinstance(images, _Stored) else np.asarray(images), _as_array(labels)
+    images, labels = images if isinstance(images, _Stored) else _as_images(images), _as_array(labels)
     if images.dtype != np.uint8:
-        raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255")
+        raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255; {_as_bytes(images.dtype)}")
     shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
     if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:3]:
-        raise ValueError(f"images have the shape {shape}; it must be (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
+        raise ValueError(
+            f"images have the shape {images.shape}; it must be (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+            f"{_in_shape(images.shape)}"
+        )
     n = len(images)
     one_hot = f"; of one-hot rows give labels.argmax(1), ({n},)" if labels.ndim == 2 else ""
     words = LabelWords(
@@ -75,6 +78,34 @@ def from_arrays(
     )
 
 
+def _as_images(images: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(images)
+    except ValueError:  # of several sizes
+        raise ValueError("images are of several sizes; an array has one: resize them, or write class folders") from None
+
+
+def _as_bytes(dtype: np.dtype[Any]) -> str:
+    """What makes uint8 of another dtype."""
+    if dtype.kind == "f":
+        return "of values in 0..1 give (images * 255).round().astype('uint8'), of values in 0..255 images.astype('uint8')"
+    if dtype.kind in "US":
+        return "of names of files write a .csv of files and labels, and give that"
+    if dtype.kind == "b":
+        return "give images.astype('uint8') * 255"
+    return "give images.astype('uint8'), of values of 16 bits (images >> 8).astype('uint8')"
+
+
+def _in_shape(shape: tuple[int, ...]) -> str:
+    """What gives images of a foreign shape the one that is read; nothing where that is unknown."""
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return "; give images.transpose(0, 2, 3, 1)"
+    if len(shape) == 4 and shape[3] == 4:
+        return "; give images[..., :3], without the transparency"
+    side = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    return f"; give images.reshape(-1, {side}, {side})" if side and side * side == shape[1] else ""
+
+
 def _as_array(labels: Any) -> NDArray[Any]:
     try:
         return np.asarray(labels)
@@ -92,10 +123,12 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
         pair = (image_column or "images", label_column or "labels")
     else:
         pair = pick(path, split, found)
+    both = image_column is None and label_column is None
     for argument, name in zip(("image_column", "label_column"), pair, strict=True):
         if name not in names:
+            choice = "image_column=NAME and label_column=NAME" if both else f"{argument}=NAME"
             raise ValueError(
-                f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; choose with {argument}=NAME"
+                f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; choose with {choice}"
             )
     with _reading(path), np.load(path, allow_pickle=False) as file:
         images, _ = (_Stored(path, name, file.zip) for name in pair)  # of the labels, too, it checks the extent
@@ -114,7 +147,8 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"{Path(path)} cannot be read (pickled objects are never loaded): {error}") from None
+        text = "; text is saved with labels.astype(str)" if "pickled" in str(error) else ""
+        raise ValueError(f"{Path(path)} cannot be read (pickled objects are never loaded): {error}{text}") from None
 
 
 def _names(path: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dualfast.data.columns import IMAGE_NAMES, LABEL_NAMES, has_usual_name, the_one
@@ -14,6 +15,7 @@ from dualfast.data.sources.labels import ONE_CLASS
 AN_IMAGE = "an image is binary, or a struct of bytes and path, as Hugging Face writes it"
 LABEL_WAY_OUT = "name a column of class numbers or class names with label_column=NAME"
 TRIED_ROWS = 8  # values of a binary column that are decoded to see whether they are images
+PATH_NAMES = (("file_name", "filename", "file", "path", "filepath", "image_path"),)
 BINARY = ("binary", "large_binary", "binary_view")
 TEXT = ("string", "large_string", "string_view")
 
@@ -30,6 +32,8 @@ def choose(file: Any, path: object, image_column: str | None, label_column: str 
     """The columns of an open pyarrow.parquet.ParquetFile: those given, else those found. ValueError, naming `path`,
     when there is none, more than one, or one of a type that cannot be used."""
     schema = file.schema_arrow
+    if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        raise ValueError(f"{path} has several columns called {', '.join(twice)}; rename them")
     for argument, name in (("image_column", image_column), ("label_column", label_column)):
         if name is not None and name not in schema.names:
             raise ValueError(f"{argument} is {name!r}; {path} has the columns {columns_text(schema)}")
@@ -93,9 +97,14 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 def _not_images(path: object, field: Any) -> ValueError:
-    hint = "; datasets' cast_column(name, Image()) puts files named by path into the table"
-    return ValueError(
-        f"{path}: {field.name} is {type_text(field.type)}; {AN_IMAGE}{hint if str(field.type) in TEXT else ''}"
+    hint = _of_paths(path) if str(field.type) in TEXT else ""
+    return ValueError(f"{path}: {field.name} is {type_text(field.type)}; {AN_IMAGE}{hint}")
+
+
+def _of_paths(path: object) -> str:
+    return (
+        f"; of a table of files give their folder, with labels={str(path)!r}, or put them into it with datasets' "
+        "cast_column(name, Image())"
     )
 
 
@@ -116,7 +125,11 @@ def _image_column(file: Any, path: object, features: dict[str, Any]) -> str:
     if named:
         raise _not_images(path, named[0])
     undecoded = f" (the first values of {', '.join(binary)} are not images)" if binary else ""
-    raise ValueError(f"{path} has no image column{undecoded}; {AN_IMAGE}; its columns: {columns_text(schema)}")
+    files = [field for field in schema if str(field.type) in TEXT and has_usual_name(field.name, PATH_NAMES)]
+    raise ValueError(
+        f"{path} has no image column{undecoded}; {AN_IMAGE}{_of_paths(path) if files else ''}; its columns: "
+        f"{columns_text(schema)}"
+    )
 
 
 def _label_column(schema: Any, path: object, features: dict[str, Any]) -> str:
@@ -129,8 +142,20 @@ def _label_column(schema: Any, path: object, features: dict[str, Any]) -> str:
             usable_ones = [name for name in found if name in usable]
             return the_one(usable_ones or found[:1], LABEL_NAMES, path, "label columns", "label_column")
     raise ValueError(
-        f"{path} has no label column (named label, labels, target or class); {LABEL_WAY_OUT}; its columns: "
+        f"{path} has no label column (named label, labels, target or class); {_label_way_out(path)}; its columns: "
         f"{columns_text(schema)}"
+    )
+
+
+def _label_way_out(path: object) -> str:
+    """What to do; of a folder label=cat the label is in its name, as Spark partitions tables."""
+    partition = next((part for part in Path(str(path)).parts if re.fullmatch(r"\w+=.*", part)), None)
+    if partition is None:
+        return LABEL_WAY_OUT
+    root = str(path).partition(f"{partition}")[0].rstrip("/") or "."
+    return (
+        f"the folder {partition} is a partition: python -c \"import pyarrow.parquet as pq; pq.write_table("
+        f"pq.read_table('{root}'), 'all.parquet')\" puts its label into the table"
     )
 
 

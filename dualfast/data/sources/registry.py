@@ -28,7 +28,7 @@ from dualfast.data.sources import (
     webdataset,
 )
 from dualfast.data.sources.joined import join, joined_files
-from dualfast.data.sources.paths import hub_snapshot, split_of
+from dualfast.data.sources.paths import folder_of, hub_snapshot, split_of
 from dualfast.data.sources.source import Kind, Source, check
 
 # The first that recognizes a path opens it, so the more particular ones come first.
@@ -76,9 +76,36 @@ def open_source(source: Any, reading: Reading | None = None, *, is_test: bool = 
         raise _unused(name, given[name], "the source")
     if isinstance(source, Source):
         return check(source)
-    if isinstance(source, tuple | list) and len(source) == 2:
+    if isinstance(source, tuple | list) and len(source) == 2 and not _is_file_and_label(source[0]):
         return check(arrays.from_arrays(*source))
-    raise TypeError(f'source is a {type(source).__name__}; give a path, "digits", or a pair (images, labels) of arrays')
+    raise TypeError(
+        f'source is a {type(source).__name__}; give a path, "digits", or a pair (images, labels) of arrays'
+        f"{_of_object(source)}"
+    )
+
+
+def _is_file_and_label(value: Any) -> bool:
+    """Whether it is a (path, label), of which a list may have two."""
+    return isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], str | os.PathLike)
+
+
+def _of_object(source: Any) -> str:
+    """How what is in an object of another library is given; nothing where that is unknown."""
+    root = getattr(source, "root", None)
+    if isinstance(root, str | os.PathLike) and os.path.isdir(root):
+        return f"; of this one its folder, {os.fspath(root)!r}"
+    library = type(source).__module__.partition(".")[0]
+    if library == "datasets":
+        return "; of datasets.DatasetDict one of its splits, of an IterableDataset Dataset.from_list(list(source))"
+    if library == "pandas":
+        return "; a DataFrame of files and labels as source.to_csv('labels.csv', index=False) writes it, with labels="
+    if isinstance(source, dict):
+        return "; of a dict the arrays in it"
+    if isinstance(source, list | tuple):
+        return "; files and labels are read from a .csv with the columns file and label"
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return "; of a Dataset whose images have one size np.stack([np.asarray(x) for x, _ in source]) and the labels"
+    return ""
 
 
 def find_kind(path: str) -> Kind | None:
@@ -93,7 +120,7 @@ def files_of(source: str | Sequence[str], reading: Reading | None = None) -> Fil
     paths = expand(source)
     parts = []
     for path in map(local, paths):
-        kind = file_list.KIND if reading and reading.labels else find_kind(path)
+        path, kind = _resolved(path, bool(reading and reading.labels))
         given = {
             name: value
             for name in OF_FILES
@@ -157,13 +184,21 @@ def _are_paths(source: Any) -> bool:
 
 
 def _open_path(path: str, given: dict[str, Any]) -> Source:
-    path = local(path)
-    kind = file_list.KIND if "labels" in given else find_kind(path)
+    path, kind = _resolved(local(path), "labels" in given)
     if kind is None:
         raise ValueError(_refusal(path))
     for name in given.keys() - set(kind.options) - set(PERMISSIONS):
         raise _unused(name, given[name], path)
     return kind.open(path, **{name: value for name, value in given.items() if name in kind.options})
+
+
+def _resolved(path: str, has_labels: bool) -> tuple[str, Kind | None]:
+    """The path and its kind; of a part of a folder that only holds folders, PATH:train, the folder PATH/train."""
+    kind = file_list.KIND if has_labels else find_kind(path)
+    if kind is folder.KIND and split_of(path)[1] is not None:
+        path = folder_of(path)
+        kind = find_kind(path)
+    return path, kind
 
 
 def _refusal(path: str) -> str:

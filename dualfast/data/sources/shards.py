@@ -43,6 +43,11 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
     configurations = sorted({_without_split(file.relative_to(path).parent) for file in files})
     if len(configurations) > 1:
         names = ", ".join(configurations)
+        if suffix == ".parquet" and all("=" in name for name in configurations):
+            raise ValueError(
+                f"{path} is partitioned ({names}); python -c \"import pyarrow.parquet as pq; pq.write_table("
+                f"pq.read_table('{path}'), 'all.parquet')\" makes one file of it, which is read"
+            )
         raise ValueError(
             f"{path} holds several data sets ({names}); give one of them, as {Path(path, configurations[0])}"
         )

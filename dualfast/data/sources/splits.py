@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dualfast.data.sources import folder
+from dualfast.data.sources.file_list import table_splits
 from dualfast.data.sources.registry import KINDS, expand, local
 from dualfast.data.sources.source import Kind, Source
 from dualfast.ops.philox import order_keys
@@ -16,15 +17,21 @@ Where = str | tuple[str, ...]
 """A path or name for open_source, or several, which are joined."""
 
 
-def splits(data: str | Sequence[str], test: str | Sequence[str] | None = None) -> tuple[Where, Where | None]:
+def splits(
+    data: str | Sequence[str], test: str | Sequence[str] | None = None, labels: str | None = None
+) -> tuple[Where, Where | None]:
     """The training images that `data` names and the test images that `test` names, for open_source.
 
     Without `test`, the two parts of `data` that the kinds find: of the digits, of an archive, of arrays or shards whose
-    names say so, of a folder that holds train and val (or test); no test images where it does not hold both. A `test`
-    that is the digits or an archive means its test part. Several paths are divided one by one."""
+    names say so, of a folder that holds train and val (or test), of a table, such as `labels`, that says so; no test
+    images where it does not hold both. A `test` that is the digits or an archive means its test part. Several paths are
+    divided one by one."""
     trains = _expanded(data)
     if test is None:
-        found = [_parts(path, KINDS) or (path, None) for path in trains]
+        by_table = [table_splits(path, labels) if labels else None for path in trains]
+        found = [
+            parts or _parts(path, KINDS) or (path, None) for parts, path in zip(by_table, trains, strict=True)
+        ]
         tests = [part for _, part in found if part is not None]
         return _one([train for train, _ in found]), _one(tests) if tests else None
     kinds = [kind for kind in KINDS if kind is not folder.KIND]  # a folder is taken as it is
@@ -34,7 +41,7 @@ def splits(data: str | Sequence[str], test: str | Sequence[str] | None = None) -
 
 def hold_out(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:
     """A training and a test part of the samples. The test part holds `fraction` of each class, rounded, and of a class
-    of two or more at least one; the shuffle of `seed` decides which."""
+    of two or more at least one; the shuffle of `seed` decides which. ValueError where that leaves no test images."""
     ids = np.arange(len(source), dtype=np.int64)
     by_class = np.lexsort((order_keys(ids, seed, 0), source.labels))
     counts = np.bincount(source.labels)
@@ -42,6 +49,11 @@ def hold_out(source: Source, fraction: float, seed: int = 0) -> tuple[Source, So
     rank[by_class] = np.arange(len(source)) - np.repeat(np.cumsum(counts) - counts, counts)
     n_test = np.clip(np.rint(fraction * counts), counts > 1, np.maximum(counts - 1, 0)).astype(np.int64)
     is_test = rank < n_test[source.labels]
+    if not is_test.any():
+        raise ValueError(
+            f"test_fraction is {fraction}, and every class of {source.location} has a single image, which is needed for "
+            "training; give more images, or name the test images with --test PATH"
+        )
     train, test = (source.subset(mask, with_other_files=mask is not is_test) for mask in (~is_test, is_test))
     part = f"{fraction:.4g} of each class"
     return (
