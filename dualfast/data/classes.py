@@ -1,8 +1,10 @@
-"""Class numbers: how far apart they may be."""
+"""Class numbers, and how far apart they may be; class names, and what may surprise in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,3 +30,25 @@ def check_labels(labels: NDArray[np.int64], describe: Callable[[int], str]) -> N
             f"{describe(int(labels.argmax()))} has the label {high}; labels number the classes from 0, and only "
             f"{distinct:,} occur; give other ids as text"
         )
+
+
+def folded(name: str) -> str:
+    """The name, whatever the case of its letters, the form of its accents and the spaces around it."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+def notes_on(names: Sequence[str]) -> list[str]:
+    """What a user should know of class names, which are numbered in this order: that numbers are in the order of text
+    (10 before 2), and that some are nearly equal."""
+    notes = []
+    if all(name.isdecimal() for name in names):
+        other = next((i for i, name in enumerate(sorted(names, key=int)) if name != names[i]), None)
+        if other is not None:
+            notes.append(f"the class names are numbers and in the order of text: label {other} is class {names[other]}")
+    alike = defaultdict(list)
+    for name in names:
+        alike[folded(name)].append(name)
+    pairs = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
+    if pairs:
+        notes.append(f"classes whose names differ only in case, spaces or accents: {', '.join(pairs[:5])}")
+    return notes

@@ -82,11 +82,13 @@ def _size_and_time(path: str | os.PathLike[str]) -> tuple[int, int]:
 class Inventory:
     """The inventory of one data set. files: those that it is read from; for a source with a file per sample these are
     the first ones, in the order of the samples. left_out: the number of files that are not used, by reason and suffix.
-    without_images: the names of the class folders that hold no image, and are not classes."""
+    without_images: the names of the class folders that hold no image, and are not classes. inner: folders in class
+    folders that hold several; their images are of the class of the outer one."""
 
     files: Files = field(default_factory=Files.none)
     left_out: Mapping[str, Counter[str]] = field(default_factory=dict)
     without_images: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
@@ -102,6 +104,8 @@ class Inventory:
                 else (f"{len(self.without_images):,} class folders without images, which are not classes")
             )
             notes.append(f"{count}: {some(self.without_images)}")
+        if self.inner:
+            notes.append(f"class folders hold several folders, whose images are of the outer class: {some(self.inner)}")
         return notes
 
     def summary(self) -> dict[str, Any]:

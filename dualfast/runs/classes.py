@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.classes import folded
 from dualfast.data.inventory import some
 
 
@@ -63,15 +63,11 @@ def match(train: Labelled, test: Labelled, where: str) -> Matched:
 
 
 def _extra_text(where: str, extra: list[str], images: int, names: tuple[str, ...]) -> str:
-    known = {_folded(name): name for name in names}
-    alike = [f"{name!r} and {known[_folded(name)]!r}" for name in extra if _folded(name) in known]
+    known = {folded(name): name for name in names}
+    alike = [f"{name!r} and {known[folded(name)]!r}" for name in extra if folded(name) in known]
     hint = f" (names must be equal in every letter: {some(alike)})" if alike else ""
     count = "1 class" if len(extra) == 1 else f"{len(extra):,} classes"
     return (
         f"{where} has {count} that the training images lack: {some(extra)} ({images:,} images){hint}; remove them from "
         "the test images, or add them to the training images"
     )
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold().strip()

@@ -76,6 +76,8 @@ def open_datasets(
     ranks.check_same({"the training data": train.fingerprint})
     noted = {"data_fingerprint": train.fingerprint}
     noted |= {} if test is None else {"test_fingerprint": test.fingerprint}
+    if test is not None and test.fingerprint == train.fingerprint:
+        progress.say("the test images are the training images: the accuracy is that of memory, not of new images")
     ranks.run_on_rank0("comparing the data with the run's", lambda: run_dir.note(noted))
     if train.n_samples < ranks.size:
         raise too_few_images("the training data", train.n_samples, ranks)

@@ -109,7 +109,7 @@ def write(
             f"{os.fspath(path)} was made of other data than {opened.location} holds now: {change}; "
             "rewrite=True replaces it, another path keeps it"
         )
-    for note in opened.inventory.notes():
+    for note in opened.notes():
         warn(f"{opened.location}: {note}")
     threads = thread_count(num_workers)
     with Partial(path, _request_hash(opened, encoder, page_size)) as partial:

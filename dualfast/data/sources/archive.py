@@ -22,10 +22,12 @@ from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory
 from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, pick, split_of
 from dualfast.data.sources.scan import NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
+from dualfast.storage.files import open_regular
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", *COMPRESSED)
 MAX_BYTES = 1 << 30  # of one image
+UNPACK = "; unpack it, and give the folder with a table of files and labels, labels='TABLE.csv'"
 LOOKED_AT = 16  # members of a .tar that tell class folders from WebDataset's form
 DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError),
@@ -54,6 +56,7 @@ def _open(path: str) -> Source:
         others = f"; left out: {left_out_text(left_out)}" if left_out else ""
         has_labels = any(member.name.endswith((".cls", ".json")) for member in members)
         hint = "; WebDataset's form is read from .tar files that are not compressed: gunzip it" if has_labels else ""
+        hint = hint or (UNPACK if any(map(_is_image, members)) else "")
         raise ValueError(f"{location} holds no images in class folders{others}{hint}")
     twice = next((name for name, count in Counter(m.name for m in images).items() if count > 1), None)
     if twice is not None:
@@ -68,6 +71,7 @@ def _open(path: str) -> Source:
         names=lambda: text_array([f"{os.path.basename(path)}:{image.name}" for image in images]),
         describe=lambda row: f"{images[row].name} in {path}",
         inventory=Inventory(files=Files.of([path]), left_out=left_out),
+        if_one_class=UNPACK,
     )
 
 
@@ -88,9 +92,16 @@ def _listed(path: str, size: int, time: int) -> tuple[_Member, ...]:
                 found = [(member.name, member.size) for member in tar if member.isfile()]
     except DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        with open_regular(path) as file:
+            reason += f"; it begins with {start!r}, as a page does" if b"<" in (start := file.read(16)) else ""
         raise ValueError(f"{path} cannot be read as a {_kind(path)} file: {reason}") from None
-    members = [_Member(name, size, tuple(part for part in name.split("/") if part != ".")) for name, size in found]
+    members = [_Member(name, size, _parts_of(name)) for name, size in found]
     return tuple(member for member in members if not any(map(is_hidden, member.parts)))
+
+
+def _parts_of(name: str) -> tuple[str, ...]:
+    """The folders and the name of a member; some programs on Windows write them with backslashes."""
+    return tuple(part for part in name.replace("\\", "/").split("/") if part not in (".", ""))
 
 
 def _kind(path: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
 from dualfast.data.images import suffixes
-from dualfast.data.inventory import BESIDE_CLASSES, Files, Inventory, valid_text
+from dualfast.data.inventory import BESIDE_CLASSES, Files, Inventory, some, valid_text
 from dualfast.data.sources import file_list, unsupported
 from dualfast.data.sources.paths import SPLIT_NAMES, folder_of, is_hidden, split_folders, train_and_test
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
@@ -26,9 +27,15 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             f"{root} holds splits ({', '.join(classes)}), not class folders; give one of them, as "
             f"{root / next(iter(classes))}"
         )
+    if _is_of_a_detector(classes):
+        raise ValueError(
+            f"{root} holds {', '.join(classes)}: images and the boxes in them, for a detector; this library trains one "
+            "class per image: cut the boxes out, into a folder per class, or give a table of files and labels with "
+            "labels='TABLE.csv'"
+        )
     if not scan.paths:
         raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}")
-    files = scan.files
+    files, inner = scan.files, scan.inner()
     counts = [count for count in classes.values() if count]
     return Source(
         kind="folder",
@@ -42,9 +49,22 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             files=files,
             left_out=scan.left_out,
             without_images=tuple(valid_text(name) for name, count in classes.items() if not count),
+            inner=tuple(map(valid_text, inner)),
         ),
         one_file_each=True,
+        if_one_class=f"; where the classes are {some(inner)}, give {root / inner[0].partition('/')[0]}" if inner else "",
     )
+
+
+DETECTORS = ({"labels", "annotations"}, {"images", "jpegimages"}, re.compile(r"(train|val|test)20\d\d"))
+"""Folders beside the images of a detector, as YOLO, Pascal VOC and COCO have them, and those of its images."""
+
+
+def _is_of_a_detector(classes: dict[str, int]) -> bool:
+    boxes, images, years = DETECTORS
+    full = [name.lower() for name, count in classes.items() if count]
+    empty = {name.lower() for name, count in classes.items() if not count}
+    return bool(full) and not boxes.isdisjoint(empty) and all(n in images or years.fullmatch(n) for n in full)
 
 
 def _way_to_labels(root: Path, scan: Scan) -> str:

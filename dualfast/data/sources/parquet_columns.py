@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dualfast.data.columns import IMAGE_NAMES, LABEL_NAMES, has_usual_name, the_one
@@ -142,20 +141,8 @@ def _label_column(schema: Any, path: object, features: dict[str, Any]) -> str:
             usable_ones = [name for name in found if name in usable]
             return the_one(usable_ones or found[:1], LABEL_NAMES, path, "label columns", "label_column")
     raise ValueError(
-        f"{path} has no label column (named label, labels, target or class); {_label_way_out(path)}; its columns: "
+        f"{path} has no label column (named label, labels, target or class); {LABEL_WAY_OUT}; its columns: "
         f"{columns_text(schema)}"
-    )
-
-
-def _label_way_out(path: object) -> str:
-    """What to do; of a folder label=cat the label is in its name, as Spark partitions tables."""
-    partition = next((part for part in Path(str(path)).parts if re.fullmatch(r"\w+=.*", part)), None)
-    if partition is None:
-        return LABEL_WAY_OUT
-    root = str(path).partition(f"{partition}")[0].rstrip("/") or "."
-    return (
-        f"the folder {partition} is a partition: python -c \"import pyarrow.parquet as pq; pq.write_table("
-        f"pq.read_table('{root}'), 'all.parquet')\" puts its label into the table"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import re
@@ -206,9 +207,23 @@ def _refusal(path: str) -> str:
     exists = os.path.exists(path)
     if exists and (hint := unsupported.hint(path)) is not None:
         return f"{path} is {hint}"
-    problem = "is not a data set that can be read" if exists else "does not exist"
+    problem = "is not a data set that can be read" if exists else f"does not exist{_instead(path)}"
     hub = f"; hf://{path} is the data set on the Hugging Face hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", path) else ""
     return f"{path} {problem}; give {', '.join(kind.accepts for kind in KINDS)}{'' if exists else hub}"
+
+
+def _instead(path: str) -> str:
+    """What may have been meant by a path that does not exist."""
+    if path.startswith("pipe:"):
+        return "; commands are never run: give the files themselves"
+    if "::" in path:
+        return "; several paths are given one after the other, without ::"
+    if path.startswith("~"):
+        return f"; ~ means a folder without quotes only: give {os.path.expanduser(path)}"
+    folder_path, name = os.path.split(path.rstrip("/"))
+    names = os.listdir(folder_path or ".") if os.path.isdir(folder_path or ".") else []
+    close = difflib.get_close_matches(name, names, 1, 0.75)
+    return f"; did you mean {os.path.join(folder_path, close[0])}?" if close else ""
 
 
 def _unused(name: str, value: object, what: str) -> ValueError:

@@ -19,12 +19,13 @@ NO_SUFFIX = "without suffix"
 
 
 class Scan:
-    """paths: of the images found so far, relative to the folder, sorted in each. left_out: the number of other files,
-    by reason and suffix."""
+    """paths: of the images found so far, relative to the folder, sorted in each. folders: those that hold some.
+    left_out: the number of other files, by reason and suffix."""
 
     def __init__(self, root: str, follow_links: bool = False) -> None:
         self.root, self.follow_links, self.real_root = root, follow_links, os.path.realpath(root)
         self.paths: list[str] = []
+        self.folders: list[str] = []
         self.left_out: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._sizes, self._times = array("q"), array("q")
         self._suffixes = suffixes()
@@ -49,6 +50,7 @@ class Scan:
         real = os.path.realpath(folder)
         if real in ancestors:
             return
+        has_images = False
         for entry in _sorted_entries(folder):
             if self._skips(entry):
                 continue
@@ -58,12 +60,16 @@ class Scan:
             suffix = suffix_of(entry.name)
             if suffix in self._suffixes:
                 self._add_file(entry, prefix + entry.name)
+                has_images = True
             elif entry.is_symlink() and not is_inside(entry.path, self.real_root, self.follow_links):
                 self.left_out[OUTSIDE][suffix or NO_SUFFIX] += 1
             elif is_image(entry.path):
                 self._add_file(entry, prefix + entry.name)
+                has_images = True
             else:
                 self.left_out[NOT_IMAGES][suffix or NO_SUFFIX] += 1
+        if has_images:
+            self.folders.append(prefix[:-1])
 
     def _enter(self, entry: os.DirEntry[str], prefix: str, ancestors: tuple[str, ...]) -> None:
         if entry.is_symlink():
@@ -93,6 +99,12 @@ class Scan:
         elif suffix in self._suffixes:
             self.left_out[HIDDEN][suffix] += 1
         return True
+
+    def inner(self) -> list[str]:
+        """Folders in class folders that hold several folders with images: animals/cats, animals/dogs."""
+        found = {"/".join(folder.split("/", 2)[:2]) for folder in self.folders if "/" in folder}
+        count = Counter(folder.partition("/")[0] for folder in found)
+        return sorted(folder for folder in found if count[folder.partition("/")[0]] > 1)
 
     @property
     def files(self) -> Files:

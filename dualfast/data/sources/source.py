@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.classes import check_labels
+from dualfast.data.classes import check_labels, notes_on
 from dualfast.data.images import Payload
 from dualfast.data.inventory import Files, Inventory, classes_text
 
@@ -25,7 +25,8 @@ class Source:
     name of its own, that does not change when the data set is moved; describe(row) tells where a sample is: its file,
     archive member or table row. left_out: the samples that the data set lists and items() does not yield, each as
     "name: reason". inventory: the files of the data set; one_file_each: each sample is a file, and has its place in
-    inventory.files. is_test: its samples may all be of one class."""
+    inventory.files. is_test: its samples may all be of one class; if_one_class: what to do where they are, for the
+    message."""
 
     kind: str
     location: str
@@ -38,6 +39,11 @@ class Source:
     inventory: Inventory = field(default_factory=Inventory)
     one_file_each: bool = False
     is_test: bool = False
+    if_one_class: str = ""
+
+    def notes(self) -> list[str]:
+        """What a user should know of: a sentence each."""
+        return self.inventory.notes() + notes_on(self.class_names or ())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,7 +104,9 @@ def check(source: Source) -> Source:
         )
     if low == high and not source.is_test:
         name = names[low] if names else str(low)
-        raise ValueError(f"{source.location} has only one class ({name}); a classifier needs at least two")
+        raise ValueError(
+            f"{source.location} has only one class ({name}); a classifier needs at least two{source.if_one_class}"
+        )
     return source
 
 

@@ -27,7 +27,10 @@ MAX_LABEL_BYTES = 1 << 20
 NOT_USED = "neither images that Pillow opens nor labels"
 JSON_KEYS = ("label", "cls", "class", "target", "class_id")
 TEXTS = ("txt", "cls.txt", "label.txt")
-WAY_OUT = "put a .cls, .txt or .json member of the same name beside it"
+WAY_OUT = (
+    "put a .cls, .txt or .json member of the same name beside it, or unpack the archive and give the folder with a table "
+    "of files and labels, labels='TABLE.csv'"
+)
 
 
 class Member(NamedTuple):
@@ -135,7 +138,7 @@ class _Shard:
             label = self.labels.get(key) or self.texts.get(key)
             if not label:
                 keys = self._keys_of_json.get(key)
-                raise ValueError(f"{image} has no label; {WAY_OUT}{f' (its .json has only {keys})' if keys else ''}")
+                raise ValueError(f"{image} has no label{f' (its .json has only {keys})' if keys else ''}; {WAY_OUT}")
             yield image, label
 
     def _label_in_json(self, content: bytes, key: str, where: str) -> str | None:
