@@ -6,6 +6,7 @@ import torch
 
 from dualfast.config import Recipe
 from dualfast.errors import full_memory
+from dualfast.notices import warn
 from dualfast.training import models
 from dualfast.training.device import autocast, pick_device
 from dualfast.training.fit import CrossEntropy
@@ -18,7 +19,7 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
     """Builds recipe.model, trains it and tests it on a batch of noise, discards it, and returns its number of outputs.
 
     Raises ValueError or TypeError, naming the model, when it cannot be built, fails on images of image_size px, has
-    nothing to train, or gives anything but logits (B, C) with C >= n_classes.
+    nothing to train, or gives anything but finite logits (B, C) with C >= n_classes. Warns of probabilities.
     """
     name, device = recipe.model, pick_device(recipe)
     model = models.build(name, num_classes=n_classes, image_size=image_size)
@@ -41,6 +42,8 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
             raise _fails(name, image_size, error) from error
         logits = _checked_logits(name, output, n_classes)
         outputs = logits.shape[1]
+        if not training and _are_probabilities(logits):
+            warn(f"model {name!r} gives probabilities, as of a softmax at its end; logits are expected, without it")
         if training:
             try:
                 CrossEntropy()(logits, labels, labels).backward()
@@ -52,6 +55,12 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
 def _fails(name: str, side: int, error: Exception) -> ValueError:
     shape = f"({BATCH}, 3, {side}, {side})"
     return ValueError(f"model {name!r} fails on images {shape} float32: {described(error)}")
+
+
+def _are_probabilities(logits: torch.Tensor) -> bool:
+    """Whether each row is one of positive numbers whose sum is 1, as logits of noise are by no chance."""
+    values = logits.float()
+    return bool((values >= 0).all()) and torch.allclose(values.sum(1), torch.ones(len(values)).to(values), atol=1e-2)
 
 
 def _checked_logits(name: str, output: object, n_classes: int) -> torch.Tensor:
@@ -66,4 +75,6 @@ def _checked_logits(name: str, output: object, n_classes: int) -> torch.Tensor:
             f"model {name!r} gives ({shape}){kind}; the data have {n_classes} classes: it must give logits (B, "
             f"{n_classes}); a factory takes the number of classes as num_classes"
         )
+    if not logits.isfinite().all():
+        raise ValueError(f"model {name!r} gives values that are not finite on a first batch of noise; see its weights")
     return logits

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_sets import assert_refused
 
-from dualfast.data import beton
+from dualfast.data import beton, sources
 from dualfast.data.classes import FREE, check_labels
 from dualfast.runs.commands import score
 from dualfast.runs.progress import NullProgress
@@ -44,3 +45,10 @@ def test_of_a_source_and_of_a_beton(tmp_path: Path, label: int, monkeypatch: pyt
     config = ScoreConfig(data="x.beton", test="x.beton", out="run", score_epochs=2, window=2, epochs=2)
     with pytest.raises(ValueError, match=rf"sample 1 of x.beton has the label {label}"):
         score(config, NullProgress())
+
+
+def test_classes_without_images_are_named() -> None:
+    source = sources.open_source((np.zeros((4, 4, 4), np.uint8), [1, 2, 1, 2]))
+    assert source.notes() == ["1 of 3 classes have no image: 0"]
+    assert replace(source, class_names=("a", "b", "c")).notes() == ["1 of 3 classes have no image: a"]
+    assert replace(source, is_test=True).notes() == []

@@ -19,8 +19,11 @@ from hostile import POSTSCRIPT, progressive_jpeg
 from dualfast.config import MAX_JPEG_SCANS
 from dualfast.data import images
 from dualfast.data.images import (
+    DARK,
+    DEEP,
     FLOAT,
     FORMATS,
+    FRAMES,
     HUGE,
     TRANSPARENT,
     decode,
@@ -218,3 +221,25 @@ def test_pillows_own_limit_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"40 x 25 px is more than the 200 px that are decoded; max_size reads"):
         decode(jpeg(3, (40, 25), "PNG"))
+
+
+def test_files_that_are_no_images_say_what_they_are() -> None:
+    for data, words in ((b"", "the file is empty"), (b"<html>404</html>", r"it begins with b'<html>404</html>'")):
+        with pytest.raises(ValueError, match=words):
+            decode(data)
+
+
+def test_images_of_16_bits_are_told_from_those_that_turn_black() -> None:
+    for value, kinds in ((40_000, (DEEP,)), (4095, (DARK,)), (0, (DEEP,))):
+        assert decode_with_kinds(encoded(Image.fromarray(np.full((4, 4), value, np.uint16)), "PNG")).kinds == kinds
+    assert decode_with_kinds(encoded(Image.fromarray(np.full((4, 4), 200, np.uint8)), "PNG")).kinds == ()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_the_first_of_several_frames_counts_and_is_said(kind: str) -> None:
+    red, green = Image.new("RGB", (8, 8), (250, 0, 0)), Image.new("RGB", (8, 8), (0, 250, 0))
+    several = encoded(red, kind, save_all=True, append_images=[green])
+    image, kinds = decode_with_kinds(several)
+    assert np.abs(np.asarray(image)[0, 0].astype(int) - [250, 0, 0]).max() < 8
+    assert kinds == (FRAMES,)
+    assert decode_with_kinds(encoded(red, kind)).kinds == ()

@@ -325,3 +325,34 @@ def test_a_run_stopped_by_an_unreadable_image_continues_without_it(photos: Path)
     (photos / "val" / "ant" / "0.jpg").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"0\.jpg"):
         run(photos, out=str(photos.parent / "b"), skip_bad=False, data=str(photos / "val"), test=str(photos / "train"))
+
+
+def test_test_images_that_are_the_training_images_are_said(photos: Path) -> None:
+    train = str(photos / "train")
+    said = run(photos, data=train, test=train)
+    assert any(line.startswith("the test images are the training images") for line in said)
+    assert not any("the test images are" in line for line in run(photos, out=str(photos.parent / "other")))
+
+
+def test_a_table_may_say_which_images_are_for_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the folder with --labels, or given itself; exported originals are found in both."""
+    (tmp_path / "images").mkdir()
+    rows = ["file,label,split"]
+    for i in range(12):
+        (tmp_path / "images" / f"{i}.jpg").write_bytes(jpeg(i, (8, 8)))
+        rows.append(f"images/{i}.jpg,{'ab'[i % 2]},{'train' if i < 8 else 'val'}")
+    table = tmp_path / "all.csv"
+    table.write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    for out, options in (("by_labels", {"data": "images", "labels": "all.csv"}), ("given", {"data": "all.csv"})):
+        run(tmp_path / "x", out=out, **options)
+        assert len(beton.open_beton(f"{out}/train.beton").labels) == 8
+        assert len(beton.open_beton(f"{out}/test.beton").labels) == 4
+        assert cli.main(["export", out, "--kept", "--as", "symlinks"]) == 0
+        links = [path for path in Path(out, "kept-0.5").rglob("*") if path.is_symlink()]
+        assert len(links) == 4
+        assert all(link.read_bytes().startswith(b"\xff\xd8") for link in links)
+        assert run(tmp_path / "x", out=out, **options)  # unchanged data, taken up again
+    table.write_text("\n".join(rows[:-1]))
+    with pytest.raises(ValueError, match="the data have changed"):
+        run(tmp_path / "x", out="given", data="all.csv")

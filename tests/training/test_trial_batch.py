@@ -99,6 +99,14 @@ def broken_in_testing(num_classes: int) -> nn.Module:
     return net
 
 
+def softmax(num_classes: int) -> nn.Module:
+    return Net(num_classes, lambda logits: logits.softmax(1))
+
+
+def not_finite(num_classes: int) -> nn.Module:
+    return Net(num_classes, lambda logits: logits / 0)
+
+
 def outputs_of(model: str, **options: object) -> int:
     recipe = Recipe(model=f"{__name__}:{model}", device="cpu", **options)  # type: ignore[arg-type]
     return try_model(recipe, n_classes=3, image_size=8)
@@ -122,6 +130,7 @@ def test_a_model_that_can_be_trained_has_so_many_outputs(model: str, count: int)
         ("dictionary", "the model returns a dict with the keys out, aux; return the logits"),
         ("a_pair", "the model returns a tuple of 2; return the logits"),
         ("large_images_only", r"fails on images of 8 px: RuntimeError: "),
+        ("not_finite", "gives values that are not finite on a first batch of noise"),
         ("frozen", "has nothing to train: none of its parameters requires a gradient"),
         ("detached", r"fails on images \(2, 3, 8, 8\) float32: RuntimeError: .*does not require grad"),
         ("broken_in_testing", r"fails on images .*: KeyError: 'eval' \(test_trial_batch\.py, line \d+\)"),
@@ -138,3 +147,8 @@ def test_a_device_that_cannot_compute_is_named(device: str) -> None:
     with pytest.raises(ValueError, match=f"device is '{device}', which is not available .*; use auto or cpu") as caught:
         try_model(Recipe(device=device), n_classes=3, image_size=8)
     assert len(str(caught.value)) < 300
+
+
+def test_probabilities_are_said() -> None:
+    with pytest.warns(UserWarning, match=rf"model '{__name__}:softmax' gives probabilities, .*; logits are expected"):
+        assert outputs_of("softmax") == 3

@@ -53,8 +53,8 @@ CHANGED = {
     FLOAT: "with float values in 0..1, scaled to 0..255",
     HUGE: "above Pillow's pixel limit, scaled down to {max_size} px",
     DEEP: "of 16 bits per pixel, of which the upper 8 are kept",
-    DARK: "of 16 bits per pixel whose values are below 4,096, so that the upper 8 bits, which are kept, are nearly black; "
-    "multiply them by 16 first",
+    DARK: "of 16 bits per pixel with values below 4,096, whose upper 8 bits, which are kept, look black; multiply "
+    "the values by 16 first",
     FRAMES: "with several frames or pages, of which the first is used",
 }
 """What is said of the images of a kind that was changed."""

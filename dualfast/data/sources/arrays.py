@@ -88,7 +88,9 @@ def _as_images(images: Any) -> NDArray[Any]:
 def _as_bytes(dtype: np.dtype[Any]) -> str:
     """What makes uint8 of another dtype."""
     if dtype.kind == "f":
-        return "of values in 0..1 give (images * 255).round().astype('uint8'), of values in 0..255 images.astype('uint8')"
+        return (
+            "of values in 0..1 give (images * 255).round().astype('uint8'), of values in 0..255 images.astype('uint8')"
+        )
     if dtype.kind in "US":
         return "of names of files write a .csv of files and labels, and give that"
     if dtype.kind == "b":

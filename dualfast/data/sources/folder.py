@@ -52,7 +52,9 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             inner=tuple(map(valid_text, inner)),
         ),
         one_file_each=True,
-        if_one_class=f"; where the classes are {some(inner)}, give {root / inner[0].partition('/')[0]}" if inner else "",
+        if_one_class=f"; where the classes are {some(inner)}, give {root / inner[0].partition('/')[0]}"
+        if inner
+        else "",
     )
 
 

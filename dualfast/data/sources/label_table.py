@@ -138,7 +138,9 @@ def _parquet(path: str) -> Table:
     with open_regular(path) as file:
         try:
             opened = pq.ParquetFile(file)
-            names = [f.name for f in opened.schema_arrow if str(f.type) not in BINARY and not pa.types.is_struct(f.type)]
+            names = [
+                f.name for f in opened.schema_arrow if str(f.type) not in BINARY and not pa.types.is_struct(f.type)
+            ]
             columns = [opened.read([name]).column(0).to_pylist() for name in names]
         except (pa.ArrowException, OSError) as error:
             raise ValueError(str(error).splitlines()[0]) from None

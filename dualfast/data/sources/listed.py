@@ -15,7 +15,7 @@ from dualfast.data.columns import LABEL_NAMES, has_usual_name, the_one
 from dualfast.data.images import suffixes
 from dualfast.data.inventory import some
 from dualfast.data.sources.label_table import Table
-from dualfast.data.sources.labels import check_no_captions
+from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
 from dualfast.data.sources.paths import SPLIT_NAMES
 
 FILE_NAMES = (
@@ -72,8 +72,8 @@ def _folded(name: str) -> str:
 
 
 def image_column_in(table: Table, places: Places, folder: str, left_out: str = "") -> int:
-    """The column that names most images, with their suffix if one does so. left_out: what a folder without any images
-    holds instead, for the message."""
+    """The column that names most images, with their suffix or at least once each if one does so. left_out: what a
+    folder without any images holds instead, for the message."""
     rows = table.rows[:TRIED_ROWS]
     width = min(map(len, rows))
     hits = [sum(places.has(row[column]) for row in rows) for column in range(width)]
@@ -82,7 +82,8 @@ def image_column_in(table: Table, places: Places, folder: str, left_out: str = "
         raise ValueError(_no_images(table, folder, width, left_out))
     found = [column for column in range(width) if hits[column] == best]
     files = [column for column in found if all(_is_file(row[column]) for row in rows)]
-    found = files or found
+    once = [column for column in found if len({row[column] for row in rows}) == len(rows)]
+    found = files or once or found
     if len(found) == 1 or table.names is None:
         return found[0]
     names = [table.names[column] for column in found]
@@ -181,9 +182,10 @@ def _one_hot(table: Table, columns: Sequence[int]) -> list[str] | None:
         if None in values:
             return None
         if values.count(1) != 1:
+            names = some([table.names[at] for at in columns])
             raise ValueError(
-                f"{table.line(row)} has a 1 in {values.count(1)} of the columns {some([table.names[at] for at in columns])}; this library "
-                "trains one class per image; remove such rows, or name a column of labels with label_column=NAME"
+                f"{table.line(row)} has a 1 in {values.count(1)} of the columns {names}; {ONE_CLASS}; remove "
+                "such rows, or name a column of labels with label_column=NAME"
             )
         found.append(table.names[columns[values.index(1)]])
     return found
@@ -195,9 +197,12 @@ def _one_hot(table: Table, columns: Sequence[int]) -> list[str] | None:
 def split_column(table: Table) -> int | None:
     """The column whose cells are names of several splits, and whose own name is not that of labels."""
     for at, name in enumerate(table.names or ()):
-        if not has_usual_name(name, LABEL_NAMES) and len(found := set(splits_in(table, at))) > 1:
-            if found <= SPLIT_NAMES:
-                return at
+        if (
+            not has_usual_name(name, LABEL_NAMES)
+            and len(found := set(splits_in(table, at))) > 1
+            and found <= SPLIT_NAMES
+        ):
+            return at
     return None
 
 

@@ -45,7 +45,7 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
         names = ", ".join(configurations)
         if suffix == ".parquet" and all("=" in name for name in configurations):
             raise ValueError(
-                f"{path} is partitioned ({names}); python -c \"import pyarrow.parquet as pq; pq.write_table("
+                f'{path} is partitioned ({names}); python -c "import pyarrow.parquet as pq; pq.write_table('
                 f"pq.read_table('{path}'), 'all.parquet')\" makes one file of it, which is read"
             )
         raise ValueError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dualfast.data.classes import check_labels, notes_on
 from dualfast.data.images import Payload
-from dualfast.data.inventory import Files, Inventory, classes_text
+from dualfast.data.inventory import Files, Inventory, classes_text, some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,20 @@ class Source:
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
-        return self.inventory.notes() + notes_on(self.class_names or ())
+        return (
+            self.inventory.notes() + notes_on(self.class_names or ()) + ([] if self.is_test else self._empty_classes())
+        )
+
+    def _empty_classes(self) -> list[str]:
+        """A note on the numbers and names of classes that no image has, as of labels from 1 up."""
+        names = self.class_names or tuple(map(str, range(int(self.labels.max()) + 1)))
+        has_images = np.zeros(len(names), bool)
+        has_images[self.labels] = True
+        empty = [names[number] for number in np.flatnonzero(~has_images)]
+        if not empty:
+            return []
+        count = len(names) - np.count_nonzero(has_images)
+        return [f"{count:,} of {len(names):,} classes have no image: {some(empty)}"]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -29,9 +29,7 @@ def splits(
     trains = _expanded(data)
     if test is None:
         by_table = [table_splits(path, labels) if labels else None for path in trains]
-        found = [
-            parts or _parts(path, KINDS) or (path, None) for parts, path in zip(by_table, trains, strict=True)
-        ]
+        found = [parts or _parts(path, KINDS) or (path, None) for parts, path in zip(by_table, trains, strict=True)]
         tests = [part for _, part in found if part is not None]
         return _one([train for train, _ in found]), _one(tests) if tests else None
     kinds = [kind for kind in KINDS if kind is not folder.KIND]  # a folder is taken as it is
@@ -51,8 +49,8 @@ def hold_out(source: Source, fraction: float, seed: int = 0) -> tuple[Source, So
     is_test = rank < n_test[source.labels]
     if not is_test.any():
         raise ValueError(
-            f"test_fraction is {fraction}, and every class of {source.location} has a single image, which is needed for "
-            "training; give more images, or name the test images with --test PATH"
+            f"test_fraction is {fraction}, and every class of {source.location} has a single image, which training "
+            "needs; give more images, or name the test images with --test PATH"
         )
     train, test = (source.subset(mask, with_other_files=mask is not is_test) for mask in (~is_test, is_test))
     part = f"{fraction:.4g} of each class"

@@ -34,8 +34,8 @@ HINTS: tuple[tuple[str, str], ...] = (
     (r".*\.(arrow|feather)", "one file of Arrow; give the folder that save_to_disk wrote, or write it as Parquet"),
     (
         r".*\.json",
-        "JSON; of a list of objects python -c \"import pandas as pd; pd.read_json(FILE).to_csv('labels.csv', "
-        "index=False)\" makes a table of files and labels, which is read; of boxes or several labels per image none can",
+        "JSON; python -c \"import pandas as pd; pd.read_json(FILE).to_csv('labels.csv', index=False)\" makes a table "
+        "of a list of objects; one of files and labels is read, boxes and captions are not",
     ),
     (r".*\.(xlsx?|ods)", "a spreadsheet; save it as CSV, which is read"),
     (r".*\.(mdb|lmdb)", "an LMDB database; write its images into a folder per class, or a .tar in WebDataset's form"),

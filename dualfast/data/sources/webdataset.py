@@ -28,8 +28,8 @@ NOT_USED = "neither images that Pillow opens nor labels"
 JSON_KEYS = ("label", "cls", "class", "target", "class_id")
 TEXTS = ("txt", "cls.txt", "label.txt")
 WAY_OUT = (
-    "put a .cls, .txt or .json member of the same name beside it, or unpack the archive and give the folder with a table "
-    "of files and labels, labels='TABLE.csv'"
+    "put a .cls, .txt or .json member of the same name beside it, or unpack the archive and give the folder with a "
+    "table of files and labels, labels='TABLE.csv'"
 )
 
 

@@ -94,3 +94,19 @@ def test_a_damaged_member_is_a_bad_image(tmp_path: Path) -> None:
     assert isinstance(items[1], ValueError)
     assert "CRC" in str(items[1])
     assert np.array_equal(items[2], jpeg(30))
+
+
+def test_names_with_backslashes_are_paths(tmp_path: Path) -> None:
+    path = zip_file(tmp_path / "a.zip", {name.replace("/", "\\"): data for name, data in MEMBERS.items()})
+    opened = sources.open_source(path)
+    assert opened.class_names == ("cat", "dog")
+    assert [*opened.items()] == [jpeg(10), jpeg(20), jpeg(30)]
+
+
+def test_archives_without_class_folders_say_what_to_do(tmp_path: Path) -> None:
+    flat = {f"{i}.jpg": jpeg(i) for i in range(3)}
+    assert_refused(zip_file(tmp_path / "flat.zip", flat), r"left out: 3 \.jpg .*; unpack it, .* labels='TABLE\.csv'")
+    one = {f"images/{name}": data for name, data in flat.items()} | {"train.csv": b""}
+    assert_refused(zip_file(tmp_path / "one.zip", one), r"only one class \(images\); .*; unpack it, .* labels=")
+    (tmp_path / "page.zip").write_bytes(b"<html>Quota exceeded</html>")
+    assert_refused(tmp_path / "page.zip", r"not a zip file; it begins with b'<html>Quota exce', as a page does")

@@ -138,3 +138,32 @@ def test_images_that_a_disk_has_changed_are_noticed(save: Any, what: str, tmp_pa
     opened = sources.open_source(tmp_path / "a.npz")
     with pytest.raises(ValueError, match=rf"a\.npz cannot be read .*({what})"):
         list(opened.items())
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.zeros((2, 4, 4)), r"float64; .*\(images \* 255\)\.round\(\)\.astype"),
+        (np.zeros((2, 4, 4), np.uint16), r"uint16; .*\(images >> 8\)\.astype"),
+        (np.zeros((2, 4, 4), bool), r"bool; .*give images\.astype\('uint8'\) \* 255"),
+        (np.array(["a.png", "b.png"]), "of names of files write a .csv of files and labels"),
+        (np.zeros((2, 3, 8, 8), np.uint8), r"shape \(2, 3, 8, 8\); .*give images\.transpose\(0, 2, 3, 1\)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"give images\[\.\.\., :3\]"),
+        (np.zeros((2, 64), np.uint8), r"give images\.reshape\(-1, 8, 8\)"),
+        (
+            [np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)],
+            "images are of several sizes; an array has one",
+        ),
+    ],
+)
+def test_images_in_another_form_are_refused_with_what_changes_it(images: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
+        sources.open_source((images, [0, 1]))
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_in_an_npz_are_saved_as_texts(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.array(["a", "b"], object))
+    assert_refused(
+        tmp_path / "a.npz", r"pickled objects, which are never loaded; text is saved with labels\.astype\(str\)"
+    )

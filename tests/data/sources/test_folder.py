@@ -91,3 +91,54 @@ def test_a_pipe_is_a_bad_image_and_is_not_waited_for(tmp_path: Path) -> None:
     *_, item = sources.open_source(tmp_path).items()
     assert isinstance(item, ValueError)
     assert "not a regular file" in str(item)
+
+
+def test_what_may_surprise_in_class_folders_is_said(tmp_path: Path) -> None:
+    numbers = class_folders(tmp_path / "numbers", {"1": 1, "2": 1, "10": 1})
+    assert sources.open_source(numbers).notes() == [
+        "the class names are numbers and in the order of text: label 1 is class 10"
+    ]
+    in_order = class_folders(tmp_path / "in_order", {"0": 1, "1": 1, "2": 1})
+    assert sources.open_source(in_order).notes() == []
+    alike = class_folders(tmp_path / "alike", {"Cat": 1, "cat": 1, "dog": 1})
+    assert sources.open_source(alike).notes() == [
+        "classes whose names differ only in case, spaces or accents: 'Cat' and 'cat'"
+    ]
+    nested = class_folders(tmp_path / "nested", {"animal/cat": 1, "animal/dog": 2, "car": 1})
+    opened = sources.open_source(nested)
+    assert opened.labels.tolist() == [0, 0, 0, 1]
+    assert opened.notes() == [
+        "class folders hold several folders, whose images are of the outer class: animal/cat, animal/dog"
+    ]
+    tiny = class_folders(tmp_path / "tiny", {"n1/images": 1, "n2/images": 1})
+    assert sources.open_source(tiny).notes() == []
+
+
+def test_a_single_class_folder_that_holds_the_classes(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", {"images/cat": 1, "images/dog": 1})
+    assert_refused(
+        root, r"only one class \(images\); .*; where the classes are images/cat, images/dog, give .*set/images"
+    )
+    assert len(sources.open_source(root / "images")) == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "boxes"), [("images/train", "labels/train"), ("JPEGImages", "Annotations"), ("train2017", "annotations")]
+)
+def test_data_of_detectors_are_refused(images: str, boxes: str, tmp_path: Path) -> None:
+    class_folders(tmp_path, {images: 2})
+    (tmp_path / boxes).mkdir(parents=True)
+    (tmp_path / boxes / "0.txt").write_text("0 0.5 0.5 1 1")
+    assert_refused(tmp_path, "images and the boxes in them, for a detector; this library trains one class per image")
+
+
+def test_a_split_may_be_a_data_set_of_another_kind(tmp_path: Path) -> None:
+    """PATH:val of a folder that only holds folders is what PATH/val is."""
+    class_folders(tmp_path / "tiny" / "train", {"n1": 1, "n2": 1})
+    (tmp_path / "tiny" / "val" / "images").mkdir(parents=True)
+    for i in range(2):
+        (tmp_path / "tiny" / "val" / "images" / f"{i}.jpg").write_bytes(jpeg(i))
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("0.jpg\tn2\t0\n1.jpg\tn1\t0\n")
+    opened = sources.open_source(f"{tmp_path}/tiny:val")
+    assert opened.labels.tolist() == [1, 0]
+    assert sources.files_of(f"{tmp_path}/tiny:val").names.to_pylist() == opened.inventory.files.names.to_pylist()

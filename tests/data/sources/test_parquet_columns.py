@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_sets import jpeg, parquet_file
+from data_sets import assert_refused, jpeg, parquet_file
 
 from dualfast.config import Reading
 from dualfast.data import sources
@@ -91,3 +91,14 @@ def test_label_columns_that_are_ambiguous_or_have_another_name(tmp_path: Path) -
         opened(tmp_path, both, label_column="other")
     with pytest.raises(ValueError, match="image is binary"):
         opened(tmp_path, {"image": IMAGES, "label": [0, 1]}, label_column="image")
+
+
+def test_tables_of_files_and_columns_of_one_name_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    files = parquet_file(tmp_path / "files.parquet", {"file_name": ["0.jpg", "1.jpg"], "label": [0, 1]})
+    assert_refused(files, r"no image column; .*of a table of files give their folder, with labels='.*files\.parquet'")
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    columns = [pa.array([jpeg(0), jpeg(1)]), pa.array([0, 1]), pa.array([1, 0])]
+    pq.write_table(pa.Table.from_arrays(columns, ["image", "label", "label"]), tmp_path / "twice.parquet")
+    assert_refused(tmp_path / "twice.parquet", "has several columns called label; rename them")

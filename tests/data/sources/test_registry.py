@@ -14,6 +14,7 @@ from dualfast.data.sources import (
     archive,
     arrays,
     cifar,
+    class_tars,
     file_list,
     folder,
     hugging_face,
@@ -50,6 +51,7 @@ def test_each_path_is_opened_by_its_kind(tmp_path: Path) -> None:
         tmp_path / "labels.csv": file_list.KIND,
         tmp_path / "train-images-idx3-ubyte": idx.KIND,
         "hf://me/pets:train": hugging_face.KIND,
+        tar_file(tmp_path / "classes.tar", {"a.tar": b""}): class_tars.KIND,
         classes: folder.KIND,
         tmp_path / "nowhere": None,
     }
@@ -87,3 +89,40 @@ def test_what_a_source_left_out_is_listed(tmp_path: Path) -> None:
     assert written.n_samples == 39
     assert written.skipped == ("x.jpg: no label", "image 0 of a pair of arrays: damaged")
     assert beton.open_beton(written.path).sidecar["skipped"] == list(written.skipped)
+
+
+def test_paths_that_do_not_exist_say_what_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert_refused(tmp_path / "photo", rf"does not exist; did you mean {tmp_path}/photos\?; give")
+    assert_refused("~/photos", r"does not exist; ~ means a folder without quotes only: give /")
+    assert_refused("pipe:curl x", "commands are never run: give the files themselves")
+    assert_refused("a.tar::b.tar", "several paths are given one after the other, without ::")
+
+
+class ImageFolder:
+    """As torchvision's: it knows its folder, has a length and gives pairs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, row: int) -> tuple[None, int]:
+        return None, 0
+
+
+def test_objects_of_other_libraries_say_what_to_give(tmp_path: Path) -> None:
+    for source, words in (
+        (ImageFolder(tmp_path), rf"a ImageFolder; .*of this one its folder, '{tmp_path}'"),
+        (ImageFolder(tmp_path / "none"), r"np\.stack\(\[np\.asarray\(x\) for x, _ in source\]\) and the labels"),
+        ({"images": [], "labels": []}, "of a dict the arrays in it"),
+        ([("a.png", 0), ("b.png", 1)], r"a list; .*files and labels are read from a \.csv"),
+        ([("a.png", 0)] * 3, r"a list; .*files and labels are read from a \.csv"),
+        (b"photos", r"a bytes; give a path, .*of arrays$"),
+    ):
+        assert_refused(source, words, TypeError)
+    pandas = pytest.importorskip("pandas")
+    assert_refused(pandas.DataFrame(), r"a DataFrame; .*source\.to_csv\('labels\.csv'", TypeError)
+    datasets = pytest.importorskip("datasets")
+    assert_refused(datasets.DatasetDict(), "of datasets.DatasetDict one of its splits", TypeError)

@@ -120,3 +120,15 @@ def test_class_folders_with_a_shard_among_them_stay_class_folders(tmp_path: Path
     shard(root / "b" / "notes.parquet")
     shutil.copy(root / "b" / "notes.parquet", root)
     assert sources.open_source(root).kind == "folder"
+
+
+def test_a_partitioned_table_says_how_it_becomes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Spark writes it; the command is run."""
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / f"label={name}").mkdir(parents=True)
+        parquet_file(tmp_path / "pets" / f"label={name}" / "0.parquet", {"image": [jpeg(1), jpeg(2)]})
+    with pytest.raises(ValueError, match=r"is partitioned \(label=cat, label=dog\)") as caught:
+        sources.open_source(tmp_path / "pets")
+    monkeypatch.chdir(tmp_path)
+    exec(str(caught.value).split('python -c "')[1].split('" makes')[0], {})
+    assert sources.open_source(tmp_path / "all.parquet").class_names == ("cat", "dog")

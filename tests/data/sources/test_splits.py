@@ -77,3 +77,9 @@ def test_what_is_held_out_is_stratified_and_depends_on_the_seed_alone() -> None:
     assert again == test.names().to_pylist() != sources.hold_out(source, 0.1, seed=1)[1].names().to_pylist()
     spread = [name for part in range(20) for name in sources.hold_out(source, 0.1, part)[1].names().to_pylist()]
     assert len(set(spread)) > 40, "not the same few every time"
+
+
+def test_a_fraction_of_classes_of_one_image_leaves_no_test_images() -> None:
+    source = sources.open_source((np.zeros((3, 4, 4), np.uint8), [0, 1, 2]))
+    with pytest.raises(ValueError, match=r"test_fraction is 0\.3, and every class of .* has a single image"):
+        sources.hold_out(source, 0.3)

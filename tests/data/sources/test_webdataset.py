@@ -112,3 +112,43 @@ def test_members_that_are_sparse_or_larger_than_the_archive(name: str, kind: str
     *_, last = sources.open_source(path).items()
     assert isinstance(last, ValueError)
     assert "it is sparse" in str(last)
+
+
+def labelled(end: str, *labels: bytes) -> dict[str, bytes]:
+    """Images with a label each, in members of that ending."""
+    return {f"{i}.{kind}": data for i, label in enumerate(labels) for kind, data in (("jpg", jpeg(i)), (end, label))}
+
+
+@pytest.mark.parametrize("end", ["txt", "TXT", "cls.txt", "label.txt", "cls"])
+def test_labels_may_be_texts(end: str, tmp_path: Path) -> None:
+    opened = sources.open_source(tar_file(tmp_path / "a.tar", labelled(end, b"dog\n", b"cat", b"dog", b"cat")))
+    assert opened.class_names == ("cat", "dog")
+    assert opened.labels.tolist() == [1, 0, 1, 0]
+    assert opened.inventory.notes() == []
+
+
+def test_texts_are_captions_beside_labels_and_where_all_differ(tmp_path: Path) -> None:
+    texts = labelled("txt", b"a dog", b"a cat", b"the dog")
+    classes = {name: data for name, data in labelled("cls", b"1", b"0", b"1").items() if name.endswith("cls")}
+    opened = sources.open_source(tar_file(tmp_path / "a.tar", texts | classes))
+    assert opened.labels.tolist() == [1, 0, 1]
+    assert opened.inventory.notes() == ["left out: 3 .txt (neither images that Pillow opens nor labels)"]
+    assert_refused(
+        tar_file(tmp_path / "b.tar", texts), r"b\.tar, \.txt: 3 different texts for 3 images .* no classes; .*\.cls"
+    )
+
+
+@pytest.mark.parametrize(
+    "record", ['{"class": %d, "url": "x"}', '{"target": "%d"}', "%d", '{"label": null, "cls": %d}']
+)
+def test_labels_in_json_by_other_names(record: str, tmp_path: Path) -> None:
+    members = labelled("json", *((record % label).encode() for label in (1, 0, 1)))
+    assert sources.open_source(tar_file(tmp_path / "a.tar", members)).labels.tolist() == [1, 0, 1]
+    lacking = tar_file(tmp_path / "b.tar", labelled("json", b'{"caption": "x", "url": "y"}'))
+    assert_refused(lacking, r"0\.jpg in .* has no label \(its \.json has only caption, url\); put a \.cls")
+
+
+def test_members_below_a_dot(tmp_path: Path) -> None:
+    """As tar writes them when it is given the folder itself."""
+    members = {f"./{name}": data for name, data in labelled("cls", b"1", b"0").items()}
+    assert sources.open_source(tar_file(tmp_path / "a.tar", members)).labels.tolist() == [1, 0]

@@ -1,0 +1,183 @@
+"""Tables of files and labels, whatever file they are in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_sets import jpeg, parquet_file
+
+from dualfast.config import Reading
+from dualfast.data import sources
+
+pytest.importorskip("PIL")
+
+RECORDS = [("0.png", "cat"), ("1.png", "dog"), ("2.png", "cat"), ("3.png", "dog")]
+CSV = "file,label\n" + "".join(f"{name},{label}\n" for name, label in RECORDS)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for at, (name, _) in enumerate(RECORDS):
+        (tmp_path / "images" / name).write_bytes(jpeg(at, kind="PNG"))
+    return tmp_path / "images"
+
+
+def labels_by(table: Path, images: Path, **options: Any) -> list[str]:
+    """The class, or the number, of each image by this table."""
+    opened = sources.open_source(images, Reading(labels=str(table), **options))
+    return [opened.class_names[label] if opened.class_names else str(label) for label in opened.labels.tolist()]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV.encode("utf-8-sig"),
+        CSV.replace("\n", "\r\n").encode(),
+        CSV.encode("utf-16"),
+        CSV.replace(",", "\t").encode("utf-16"),  # Excel's "Unicode text"
+        CSV.replace("file,label\n", "").encode(),
+        CSV.replace(".png", ".PNG").encode(),
+        "".join(f"C:\\photos\\{name},{label}\n" for name, label in RECORDS).encode(),
+        "".join(f"./{name} {label}\n" for name, label in RECORDS).encode(),
+        b"image,cat,dog\n0,1,0\n1,0,1\n2,1,0\n3,0,1\n",
+        b"image,cat,dog,bird\n0,1.0,0.0,0.0\n1,0.0,1.0,0.0\n2,1.0,0.0,0.0\n3,0.0,1.0,0.0\n",
+    ],
+)
+def test_forms_of_one_table(content: bytes, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(content)
+    assert labels_by(tmp_path / "labels.csv", images) == ["cat", "dog", "cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["0.png big cat", "1.png dog", "2.png big cat", "3.png dog"], ["big cat", "dog", "big cat", "dog"]),
+        (["0.png big cat", "1.png old dog", "2.png big cat", "3.png old dog"], ["big cat", "old dog"] * 2),
+        (["0.png n02 1 2 3 4", "1.png n01 0 0 1 1", "2.png n02 1 1 1 1", "3.png n01 2 2 2 2"], ["n02", "n01"] * 2),
+        (["a cat.png 0", "1.png 1", "2.png 0", "3.png 1"], ["1", "0", "1", "0"]),
+    ],
+)
+def test_lines_with_spaces_in_names(lines: list[str], expected: list[str], images: Path, tmp_path: Path) -> None:
+    if lines[0].startswith("a cat"):
+        (images / "0.png").rename(images / "a cat.png")
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
+    assert labels_by(tmp_path / "labels.txt", images) == expected
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("named", [True, False])
+def test_metadata_of_hugging_face(kind: str, named: bool, images: Path, tmp_path: Path) -> None:
+    """Found in the folder by its name, or given with labels=; a column beside the label is nothing."""
+    table = (images if not named else tmp_path) / f"metadata.{kind}"
+    rows = [{"file_name": name, "label": label, "note": None} for name, label in RECORDS]
+    if kind == "csv":
+        table.write_text(CSV.replace("file,", "file_name,"))
+    elif kind == "jsonl":
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        parquet_file(table, {name: [row[name] for row in rows] for name in ("file_name", "label", "note")})
+    opened = sources.open_source(images, Reading(labels=str(table)) if named else None)
+    assert opened.class_names == ("cat", "dog")
+    assert opened.labels.tolist() == [0, 1, 0, 1]
+    assert opened.inventory.notes() == []
+    assert opened.inventory.files.names.to_pylist()[4] == table.name
+
+
+def test_labels_in_json_lines_are_numbers_or_names(images: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.jsonl"
+
+    def write(*labels: Any) -> Path:
+        rows = [{"file_name": name, "label": label} for (name, _), label in zip(RECORDS, labels, strict=True)]
+        table.write_text("\n".join(map(json.dumps, rows)))
+        return table
+
+    assert labels_by(write(3, 1, 3, 1), images) == ["3", "1", "3", "1"]
+    assert labels_by(write(3.0, 1.0, 3.0, 1.0), images) == ["3", "1", "3", "1"]
+    assert labels_by(write(True, False, True, False), images) == ["True", "False", "True", "False"]
+    for labels, words in (
+        ((1, None, 1, 0), "line 2 of .* has no label"),
+        (([1, 2], [1], [2], [1]), r"line 1 of .* has \[1, 2\]\); this library trains one class per image"),
+        ((0.5, 1, 1, 0), "one class per image|float and integer mixed"),
+        (("cat", 1, "cat", 1), "integer and text mixed"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            labels_by(write(*labels), images)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("l.csv", "file,label\n0.png,caf\xe9\n".encode("latin-1"), r"its text is not UTF-8; save it as CSV in UTF-8"),
+        ("l.xlsx", b"PK\3\4", "is a spreadsheet; save it as CSV"),
+        ("l.json", b"{}", r"l\.json is JSON; .*pd\.read_json"),
+        ("l.jsonl", b"[1]\n", r"line 1 is not an object, such as"),
+        ("l.jsonl", b'{"file_name": "0.png", "label": 1}\n{"file', r"line 2 is not JSON"),
+        ("l.parquet", b"PAR1", r"l\.parquet cannot be read as a table"),
+        ("l.csv", b"file_name,text\n0.png,one\n1.png,two\n2.png,three\n3.png,four\n", r"text: 4 different texts for 4"),
+        ("l.csv", b"a,cat,dog\n0,1,1\n1,1,0\n2,1,0\n3,0,1\n", "line 2 of .* has a 1 in 2 of the columns cat, dog"),
+        ("l.csv", b"0.png,cat|dog\n1.png,dog\n2.png,cat\n3.png,dog\n", r"line 1 of .* 'cat\|dog', which are 2 of the"),
+        ("l.csv", b"file,label\n0.png,1\n1.png,NA\n2.png,0\n3.png,1\n", r"line 3 of .* has no label"),
+        ("l.csv", b"file,label\n0.png,cat\n1.png,nan\n2.png,dog\n3.png,dog\n", "line 3 of .* has no label"),
+        ("l.csv", b"file,label\n0.png,0.5\n1.png,1\n2.png,1\n3.png,1\n", r"line 2 of .* has the label 0\.5; .*whole"),
+        (
+            "l.csv",
+            b"file,label\n0.png,a\n1.png,b\n7.png,a\n8.png,b\n",
+            "lists 2 files that are not in .*: 7.png, 8.png",
+        ),
+        ("l.csv", b"7.PNG,a\n0.png,b\n1.png,a\n", "lists 1 file that is not in .*: 7.PNG"),
+        ("l.csv", b"file,label,label\n0.png,a,b\n", "two columns of the same name"),
+    ],
+)
+def test_tables_that_are_refused(name: str, content: bytes, words: str, images: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        labels_by(tmp_path / name, images)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_pandas_are_whole_numbers(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("file,label\n0.png,1.0\n1.png,0.0\n2.png,1.0\n3.png,0.0\n")
+    assert labels_by(tmp_path / "l.csv", images) == ["1", "0", "1", "0"]
+
+
+def test_absolute_paths_name_the_folder_to_give(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    table = tmp_path / "elsewhere" / "train.csv"
+    table.write_text("".join(f"{images / name},{label}\n" for name, label in RECORDS))
+    with pytest.raises(ValueError, match=rf"give the folder of the images, {images}, with labels="):
+        sources.open_source(table)
+    assert labels_by(table, images) == ["cat", "dog", "cat", "dog"]
+
+
+def test_names_on_a_mac_are_the_same_names(images: Path, tmp_path: Path) -> None:
+    (images / "0.png").rename(images / "caf\u0065\u0301.png")  # as macOS decomposes them
+    (tmp_path / "l.csv").write_text(CSV.replace("0.png", "caf\u00e9.png"), encoding="utf-8")
+    assert labels_by(tmp_path / "l.csv", images) == ["dog", "cat", "dog", "cat"]
+
+
+def test_the_rows_of_a_split(images: Path, tmp_path: Path) -> None:
+    table = tmp_path / "all.csv"
+    table.write_text(
+        "class id,filepaths,labels,data set\n0,0.png,A,train\n1,1.png,B,train\n0,2.png,A,valid\n1,3.png,B,valid\n"
+    )
+    with pytest.raises(
+        ValueError, match=r"in its column 'data set', holds several splits \(train, valid\); give one, as .*:train"
+    ):
+        labels_by(table, images)
+    reading = Reading(labels=str(table))
+    assert sources.open_source(f"{images}:train", reading).names().to_pylist() == ["0.png", "1.png"]
+    opened = sources.open_source(f"{images}:valid", reading)
+    assert opened.names().to_pylist() == ["2.png", "3.png"]
+    assert opened.describe(0) == str(images / "2.png")
+    assert opened.inventory.notes() == ["left out: 2 .png (not in the list of this split)"]
+    assert sources.splits(str(images), labels=str(table)) == (f"{images}:train", f"{images}:valid")
+    table.rename(images / "all.csv")
+    given = str(images / "all.csv")
+    assert sources.splits(given) == (f"{given}:train", f"{given}:valid")
+    assert sources.open_source(f"{given}:train").labels.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="has no split 'test'; it has train, valid"):
+        sources.open_source(f"{given}:test")
