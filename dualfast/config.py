@@ -313,7 +313,7 @@ class Reading(Columns):
 
     group: ClassVar = "data"
     labels: str | None = None
-    """A table of the files in the folder of images and their labels: .csv, .tsv or .txt."""
+    """A table of the files in the folder of images and their labels: .csv, .tsv, .txt, .jsonl or .parquet."""
     follow_links: bool = False
     """Follow links that lead out of the folder of the data."""
 

@@ -51,7 +51,7 @@ def audit_once(session: RunSession, scoring: Scoring) -> None:
         try:
             found, _ = audit(run_dir.path, None)
         except ValueError as error:
-            session.progress.say(f"no {run_dir.audit_path.name}: {error}")
+            session.progress.note(f"no {run_dir.audit_path.name}: {error}")
             return
         run_dir.append({"event": "audited", "n_wrong": found.n_wrong, "n_samples": len(found.labels)})
 

@@ -120,7 +120,7 @@ def _check_ratios(config: RunConfig, session: RunSession) -> None:
                 f"least {session.ranks.size}, one per process; lower prune_ratio"
             )
         if kept < session.n_classes:
-            session.progress.say(
+            session.progress.note(
                 f"prune ratio {ratio_text(ratio)} keeps {kept} images of {session.n_classes} classes: some get none"
             )
 
@@ -140,9 +140,9 @@ def _report(session: RunSession) -> None:
     try:
         write_report(session.run_dir, session.train)
     except ModuleNotFoundError as error:
-        session.progress.say(
+        session.progress.note(
             f"no report.html: the package {error.name!r} is not installed; pip install 'dualfast[report]', then "
             f"dualfast report {session.run_dir.path}"
         )
     except (DualfastError, ValueError, OSError) as error:
-        session.progress.say(f"no report.html: {error}")
+        session.progress.note(f"no report.html: {error}")

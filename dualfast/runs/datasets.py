@@ -47,7 +47,7 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> None:
             f"{what}. Give another --out, or --rewrite, which writes the images again and starts this run over (its "
             f"{len(run_dir.records('trained'))} finished trainings are deleted)"
         )
-    progress.say(f"{what}; starting over")
+    progress.note(f"{what}; starting over")
     run_dir.start_over()
 
 
@@ -77,7 +77,7 @@ def open_datasets(
     noted = {"data_fingerprint": train.fingerprint}
     noted |= {} if test is None else {"test_fingerprint": test.fingerprint}
     if test is not None and test.fingerprint == train.fingerprint:
-        progress.say("the test images are the training images: the accuracy is that of memory, not of new images")
+        progress.note("the test images are the training images: the accuracy is that of memory, not of new images")
     ranks.run_on_rank0("comparing the data with the run's", lambda: run_dir.note(noted))
     if train.n_samples < ranks.size:
         raise too_few_images("the training data", train.n_samples, ranks)
@@ -134,7 +134,7 @@ def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, pr
     now = sources.files_of(source, _reading(paths[0], config, run_dir))
     if len(now) and (now.sizes < 0).all():
         where = ", ".join(map(str, paths))
-        progress.say(f"{_text(source)} is not there any more; using {where}, which was written from it")
+        progress.note(f"{_text(source)} is not there any more; using {where}, which was written from it")
         return None
     return changes(before, now) if len(now) else None
 
@@ -217,7 +217,7 @@ def _with_classes_of(train: Beton | Source, test: Beton | Source, where: str, pr
     """The test images, numbered as the training classes if they are still to be written."""
     matched = match(train, test, where)
     for note in matched.notes:
-        progress.say(note)
+        progress.note(note)
     if isinstance(test, Beton):
         return test
     labels = test.labels if matched.numbers is None else matched.numbers[test.labels]

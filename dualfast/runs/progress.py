@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
 from dualfast.errors import printable
@@ -22,6 +23,9 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """A line to keep on the screen."""
 
+    def note(self, line: str) -> None:
+        """The same, of what a user should know of and may not expect."""
+
 
 class NullProgress:
     """Reports nothing: the progress of every rank but rank 0."""
@@ -34,15 +38,19 @@ class NullProgress:
 
     def say(self, line: str) -> None: ...
 
+    def note(self, line: str) -> None:
+        self.say(line)
+
 
 class Console:
-    """Progress on a terminal: a bar and lines; without a terminal, lines only; nothing if quiet."""
+    """Progress on a terminal: a bar and lines; without a terminal, lines only; if quiet notes alone, on stderr."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
+        self.quiet = quiet
         self.console = RichConsole(highlight=False, quiet=quiet)
         self.bar = Bar(
             BarColumn(bar_width=24),
@@ -73,3 +81,9 @@ class Console:
 
     def say(self, line: str) -> None:
         self.console.print(printable(line), markup=False, soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        if self.quiet:
+            print(f"dualfast: note: {printable(line)}", file=sys.stderr)
+        else:
+            self.say(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,9 +56,10 @@ def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
         session.run_dir.append(record)
 
     session.record("writing the scores", write)
+    tested = "" if math.isnan(result.accuracy) else f", test accuracy {100 * result.accuracy:.2f}%"
     session.progress.say(
         f"scored {session.n_samples} images, seed {seed}: {result.seconds:.1f} s, "
-        f"{result.images_per_second:,.0f} images/s, test accuracy {100 * result.accuracy:.2f}%"
+        f"{result.images_per_second:,.0f} images/s{tested}"
     )
     return path
 

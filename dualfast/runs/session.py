@@ -76,7 +76,7 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
                 unused = f"model {recipe.model} has {outputs} outputs for {n_classes} classes"
                 if isinstance(config, Scoring) and config.tdds:
                     raise ValueError(f"{unused}; TDDS needs an output for each class")
-                progress.say(f"{unused}; the others are trained towards 0")
+                progress.note(f"{unused}; the others are trained towards 0")
 
         train, test = open_datasets(config, run_dir, ranks, progress, needs_test=needs_test, try_model=try_once)
         known = len(class_names_of(train)), train.constant_size

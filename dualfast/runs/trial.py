@@ -208,7 +208,7 @@ def _name_lost_classes(session: RunSession, what: str, ids: NDArray[np.int64] | 
     if ids is not None and (
         lost := without_samples(class_counts(labels), class_counts(labels[ids]), session.train.class_names)
     ):
-        session.progress.say(f"{what}: {lost}")
+        session.progress.note(f"{what}: {lost}")
 
 
 def _count(session: RunSession, ids: NDArray[np.int64] | FreshSubsets | None) -> int:

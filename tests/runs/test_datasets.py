@@ -22,7 +22,7 @@ from dualfast import cli
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig
 from dualfast.data import beton
 from dualfast.runs import commands, session
-from dualfast.runs.progress import NullProgress
+from dualfast.runs.progress import Console, NullProgress
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -174,7 +174,10 @@ def test_data_without_test_images_can_be_scored(photos: Path) -> None:
     shutil.rmtree(photos / "val")
     options = {k: v for k, v in QUICK.items() if k not in ("prune_ratio", "method", "full")} | {"seed": 0}
     config = ScoreConfig(**options, data=str(photos), out=str(photos.parent / "run"))
-    assert commands.score(config, NullProgress()).exists()
+    said = Lines()
+    assert commands.score(config, said).exists()
+    assert any(line.startswith("scored 16 images") for line in said.lines)
+    assert not any("accuracy" in line for line in said.lines)
 
 
 def test_several_data_sets_with_links_and_a_table_of_the_test_labels(photos: Path, tmp_path: Path) -> None:
@@ -332,6 +335,14 @@ def test_test_images_that_are_the_training_images_are_said(photos: Path) -> None
     said = run(photos, data=train, test=train)
     assert any(line.startswith("the test images are the training images") for line in said)
     assert not any("the test images are" in line for line in run(photos, out=str(photos.parent / "other")))
+
+
+def test_what_a_user_should_know_is_said_when_quiet(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=True)
+    commands.run(RunConfig(**QUICK, data=str(photos / "train"), test=str(photos / "train"), out=f"{photos}/r"), console)
+    assert capsys.readouterr().err.splitlines() == [
+        "dualfast: note: the test images are the training images: the accuracy is that of memory, not of new images"
+    ]
 
 
 def test_a_table_may_say_which_images_are_for_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,6 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
 """What a list is called in the folder of its images."""
 NOT_LISTED = "not in the list"
-OTHER_SPLITS = "not in the list of this split"
 
 
 def list_in(folder: str) -> str | None:
@@ -55,20 +54,22 @@ def _open(
     scan.add(folder)
     _forget(scan, table_path)
     places = Places(scan.paths)
-    table = _of_split(label_table.read(table_path, places.has), path, split)
+    whole = label_table.read(table_path, places.has)
+    table = _of_split(whole, path, split)
+    used: set[int | None] = set()
     if len(table.rows[0]) == 1 and table.names is None:
         at, found = _in_order(table, folder, len(scan.paths))
     else:
         named = None if image_column is None else table.column("image_column", image_column)
         image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
         at, found = places_of(table, image, places, folder), labels_in(table, image, label_column)
+        used = {places.of(row[image]) for row in whole.rows} if split else used
     numbers, class_names = _numbered(found, table)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]
-    unused = Counter(suffix_of(scan.paths[i]) for i in sorted(set(range(len(scan.paths))) - set(at.tolist())))
+    unused = Counter(suffix_of(scan.paths[i]) for i in sorted(set(range(len(scan.paths))) - set(at.tolist()) - used))
     files = Files.of_rows(scan.files.rows(at)) + Files.of([table_path])
     names = files.names.slice(0, len(at))
-    reason = NOT_LISTED if split is None else OTHER_SPLITS
     return Source(
         kind="file_list",
         location=f"{folder} by {table_path}" + ("" if split is None else f":{split}"),
@@ -77,7 +78,7 @@ def _open(
         items=lambda: (read_image(os.path.join(folder, scan.paths[i])) for i in at.tolist()),
         names=lambda: names,
         describe=lambda row: os.path.join(folder, scan.paths[int(at[row])]),
-        inventory=Inventory(files=files, left_out=scan.left_out | ({reason: unused} if unused else {})),
+        inventory=Inventory(files=files, left_out=scan.left_out | ({NOT_LISTED: unused} if unused else {})),
         one_file_each=True,
     )
 

@@ -173,7 +173,9 @@ def test_the_rows_of_a_split(images: Path, tmp_path: Path) -> None:
     opened = sources.open_source(f"{images}:valid", reading)
     assert opened.names().to_pylist() == ["2.png", "3.png"]
     assert opened.describe(0) == str(images / "2.png")
-    assert opened.inventory.notes() == ["left out: 2 .png (not in the list of this split)"]
+    assert opened.inventory.notes() == []  # the other images are of the other split
+    (images / "stray.png").write_bytes(jpeg(9, kind="PNG"))
+    assert sources.open_source(f"{images}:train", reading).inventory.notes() == ["left out: 1 .png (not in the list)"]
     assert sources.splits(str(images), labels=str(table)) == (f"{images}:train", f"{images}:valid")
     table.rename(images / "all.csv")
     given = str(images / "all.csv")
