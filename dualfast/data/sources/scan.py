@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from dualfast.data.images import Payload, is_image, suffixes
-from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, SYSTEM, Files, left_out_text, text_array
+from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, SYSTEM, Files, left_out_text
+from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import inside, is_inside, is_junk
 from dualfast.storage.files import open_regular
 
@@ -24,7 +25,7 @@ class Scan:
 
     def __init__(self, root: str, follow_links: bool = False) -> None:
         self.root, self.follow_links, self.real_root = root, follow_links, os.path.realpath(root)
-        self.paths: list[str] = []
+        self.paths = PathList()
         self.folders: list[str] = []
         self.left_out: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._sizes, self._times = array("q"), array("q")
@@ -108,8 +109,8 @@ class Scan:
 
     @property
     def files(self) -> Files:
-        sizes, times = (np.array(column, np.int64) for column in (self._sizes, self._times))
-        return Files(text_array(self.paths), sizes, times)
+        sizes, times = (np.frombuffer(column, np.int64) for column in (self._sizes, self._times))
+        return Files(self.paths.to_arrow(), sizes, times)
 
     @property
     def left_out_text(self) -> str:
