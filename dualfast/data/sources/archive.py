@@ -184,7 +184,9 @@ def _recognizes(path: str) -> bool:
             names = [member.name for member in islice(tar, LOOKED_AT) if member.isfile()]
     except DAMAGED:
         return False
-    ends = {suffix_of(name) for name in names}
+    ends, stems = {suffix_of(name) for name in names}, {os.path.splitext(name)[0] for name in names}
+    if ".txt" in ends and len(stems) < len(names):  # labels of WebDataset, or notes beside images in class folders
+        return len({member.parts[:-1] for member in _members(path) if _is_image(member)}) > 1
     return ends.isdisjoint({".cls", ".json"}) and any(
         suffix_of(name) in suffixes() and len(Path(name).parts) > 1 for name in names
     )

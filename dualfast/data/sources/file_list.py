@@ -28,6 +28,8 @@ from dualfast.data.sources.source import Kind, Source
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
 """What a list is called in the folder of its images."""
+CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "description"})
+"""The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
 
 
@@ -36,7 +38,8 @@ def list_in(folder: str) -> str | None:
     found = next((path for name in LISTS if os.path.isfile(path := os.path.join(folder, name))), None)
     if found is not None and os.path.basename(found) in METADATA:
         columns = label_table.column_names(found)
-        has_label = len(columns) == 2 or any(has_usual_name(name, LABEL_NAMES) for name in columns)
+        is_label = len(columns) == 2 and CAPTIONS.isdisjoint(map(str.lower, columns))
+        has_label = is_label or any(has_usual_name(name, LABEL_NAMES) for name in columns)
         return found if "file_name" in columns and has_label else None
     return found
 
@@ -63,7 +66,7 @@ def _open(
         named = None if image_column is None else table.column("image_column", image_column)
         image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
         at, found = places_of(table, image, places, folder), labels_in(table, image, label_column)
-        used = {places.of(row[image]) for row in whole.rows} if split else used
+        used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
     numbers, class_names = _numbered(found, table)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]

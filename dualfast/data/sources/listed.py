@@ -82,7 +82,7 @@ def image_column_in(table: Table, places: Places, folder: str, left_out: str = "
         raise ValueError(_no_images(table, folder, width, left_out))
     found = [column for column in range(width) if hits[column] == best]
     files = [column for column in found if all(_is_file(row[column]) for row in rows)]
-    once = [column for column in found if len({row[column] for row in rows}) == len(rows)]
+    once = [column for column in found if len({str(row[column]) for row in rows}) == len(rows)]
     found = files or once or found
     if len(found) == 1 or table.names is None:
         return found[0]
@@ -107,6 +107,9 @@ def _no_images(table: Table, folder: str, width: int, left_out: str) -> str:
 
 def places_of(table: Table, image: int, places: Places, folder: str) -> Place:
     """The place of the image of each row. ValueError for a row that lists none, or one that is listed before."""
+    short = next((row for row, cells in enumerate(table.rows) if len(cells) <= image), None)
+    if short is not None:
+        raise ValueError(f"{table.line(short)} has {len(table.rows[short])} columns; the file is in column {image + 1}")
     found = [places.of(row[image]) for row in table.rows]
     missing = [str(row[image]) for row, place in zip(table.rows, found, strict=True) if place is None]
     if missing:

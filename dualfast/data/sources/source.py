@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dualfast.data.classes import check_labels, notes_on
 from dualfast.data.images import Payload
-from dualfast.data.inventory import Files, Inventory, classes_text, some
+from dualfast.data.inventory import Files, Inventory, classes_text, some, valid_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,8 @@ def check(source: Source) -> Source:
 
 
 def number_classes(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels (n,) int64 for n class names, numbered in sorted order, and the sorted names."""
-    class_names = tuple(sorted(set(names)))
-    numbers = {name: number for number, name in enumerate(class_names)}
-    return np.fromiter((numbers[name] for name in names), np.int64, len(names)), class_names
+    """Labels (n,) int64 for n class names, numbered in sorted order, and the sorted names, as
+    inventory.valid_text: JSON may hold halves of characters."""
+    ordered = sorted(set(names))
+    numbers = {name: number for number, name in enumerate(ordered)}
+    return np.fromiter((numbers[name] for name in names), np.int64, len(names)), tuple(map(valid_text, ordered))

@@ -130,6 +130,12 @@ def test_labels_in_json_lines_are_numbers_or_names(images: Path, tmp_path: Path)
         ),
         ("l.csv", b"7.PNG,a\n0.png,b\n1.png,a\n", "lists 1 file that is not in .*: 7.PNG"),
         ("l.csv", b"file,label,label\n0.png,a,b\n", "two columns of the same name"),
+        (
+            "l.csv",
+            b"cat,0.png\ndog\ncat,2.png\n",
+            "line 2 of .* has 1 columns; the (file|label) is in column 2|none of its",
+        ),
+        ("l.jsonl", b'{"file_name": "0.png"}\n', "has no column of labels; name the labels with label_column=NAME"),
     ],
 )
 def test_tables_that_are_refused(name: str, content: bytes, words: str, images: Path, tmp_path: Path) -> None:
@@ -183,3 +189,17 @@ def test_the_rows_of_a_split(images: Path, tmp_path: Path) -> None:
     assert sources.open_source(f"{given}:train").labels.tolist() == [0, 1]
     with pytest.raises(ValueError, match="has no split 'test'; it has train, valid"):
         sources.open_source(f"{given}:test")
+
+
+def test_captions_in_metadata_leave_the_class_folders(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "0.jpg").write_bytes(jpeg(1))
+    (tmp_path / "set" / "metadata.csv").write_text("file_name,text\nant/0.jpg,an ant\nbee/0.jpg,a bee\n")
+    assert sources.open_source(tmp_path / "set").class_names == ("ant", "bee")
+
+
+def test_half_a_character_in_json_is_escaped(images: Path, tmp_path: Path) -> None:
+    rows = [{"file_name": name, "label": "\ud800" if label == "dog" else label} for name, label in RECORDS]
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert labels_by(tmp_path / "l.jsonl", images) == ["cat", "\\ud800", "cat", "\\ud800"]

@@ -127,6 +127,15 @@ def test_labels_may_be_texts(end: str, tmp_path: Path) -> None:
     assert opened.inventory.notes() == []
 
 
+def test_texts_beside_images_in_one_folder_are_labels_and_in_several_notes(tmp_path: Path) -> None:
+    one = {f"data/{name}": data for name, data in labelled("txt", b"dog", b"cat", b"dog", b"cat").items()}
+    opened = sources.open_source(tar_file(tmp_path / "a.tar", one))
+    assert (opened.kind, opened.class_names) == ("webdataset", ("cat", "dog"))
+    several = {f"{name}/{i}.{end}": jpeg(i) for name in ("ant", "bee") for i in range(9) for end in ("jpg", "txt")}
+    opened = sources.open_source(tar_file(tmp_path / "b.tar", several))
+    assert (opened.kind, opened.class_names) == ("archive", ("ant", "bee"))
+
+
 def test_texts_are_captions_beside_labels_and_where_all_differ(tmp_path: Path) -> None:
     texts = labelled("txt", b"a dog", b"a cat", b"the dog")
     classes = {name: data for name, data in labelled("cls", b"1", b"0", b"1").items() if name.endswith("cls")}
