@@ -11,6 +11,7 @@ from dualfast.data import sources
 from dualfast.data.beton import Beton
 from dualfast.data.beton.format import JPEG
 from dualfast.data.sources import Where
+from dualfast.data.sources.file_list import list_in
 from dualfast.data.sources.paths import folder_of, split_folders, split_of
 
 
@@ -63,4 +64,5 @@ def _folder(path: str) -> str:
     bare, split = split_of(path)
     if not os.path.isdir(bare):
         return os.path.abspath(os.path.dirname(bare))
-    return os.path.abspath(folder_of(path) if split is not None and split in split_folders(bare) else bare)
+    is_folder = split is not None and split in split_folders(bare) and list_in(bare) is None
+    return os.path.abspath(folder_of(path) if is_folder else bare)

@@ -20,7 +20,7 @@ from dualfast.data.inventory import NOT_IMAGES, Files, Inventory
 from dualfast.data.sources import label_table
 from dualfast.data.sources.label_table import Table
 from dualfast.data.sources.labels import LabelWords, labels_of, number_texts
-from dualfast.data.sources.listed import Places, image_column_in, labels_in, places_of, split_column, splits_in
+from dualfast.data.sources.listed import Places, image_column_in, labels_in, places_of, splits_of
 from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
@@ -98,14 +98,12 @@ def _forget(scan: Scan, table: str) -> None:
 def _where(path: str, labels: str | None) -> tuple[str, str, str | None]:
     """Where the images are, their list, and of which split of the list they are."""
     bare, split = split_of(path)
-    if split is not None and os.path.isdir(bare) and split in split_folders(bare):
-        bare, split = folder_of(path), None
     if labels is not None:
         if not os.path.isdir(bare):
             raise ValueError(f"labels is {labels!r}, the labels of the images in a folder; {bare} is not a folder")
         if not os.path.isfile(labels):
             raise ValueError(f"labels is {labels!r}, which is not a file; give a table that lists file and label")
-        return bare, labels, split
+        return (folder_of(path) if split in split_folders(bare) else bare), labels, split
     if os.path.isdir(bare) and (table := list_in(bare)) is not None:
         return bare, table, split
     beside = os.path.splitext(bare)[0]  # train/ of train.csv
@@ -113,14 +111,13 @@ def _where(path: str, labels: str | None) -> tuple[str, str, str | None]:
 
 
 def _of_split(table: Table, path: str, split: str | None) -> Table:
-    """The rows of a split. ValueError where the table has several and none is chosen, or has it not."""
-    column = split_column(table)
-    if column is None and split is None:
+    """The rows of a split. ValueError where the table has several and none is chosen, or lacks it, unless it is that of
+    a folder's name."""
+    found, bare = splits_of(table), split_of(path)[0]
+    if found is None and (split is None or (os.path.isdir(bare) and split in split_folders(bare))):
         return table
-    found = [] if column is None else splits_in(table, column)
-    what = f"{table.path}, in its column {table.names[column]!r}," if column is not None and table.names else path
-    wanted = pick(what, split, {name: name for name in dict.fromkeys(found)}, split_of(path)[0])
-    return table.take([row for row, name in enumerate(found) if name == wanted])
+    wanted = pick(table.path, split, {name: name for name in dict.fromkeys(found or ())}, bare)
+    return table.take([row for row, name in enumerate(found or ()) if name == wanted])
 
 
 def _in_order(table: Table, folder: str, n: int) -> tuple[NDArray[np.int64], list[Any]]:
@@ -148,10 +145,10 @@ def table_splits(path: str, labels: str | None = None) -> tuple[str, str | None]
         return None
     try:
         table = label_table.read(_where(path, labels)[1], lambda cell: False)
-        column = split_column(table)
     except ValueError:  # opening it says what is wrong
         return None
-    return None if column is None else addresses(path, set(splits_in(table, column)))
+    found = splits_of(table)
+    return None if found is None else addresses(path, set(found))
 
 
 def _files(path: str, *, labels: str | None = None, follow_links: bool = False) -> Files:

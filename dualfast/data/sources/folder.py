@@ -23,6 +23,13 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not classes:
         raise ValueError(f"{root} holds no class folder; {unsupported.hint_in(path) or _way_to_labels(root, scan)}")
     if all(name.lower() in SPLIT_NAMES for name in classes):
+        flat = next((root / name for name in classes if _lacks_classes(str(root / name))), None)
+        if flat is not None:
+            table = next(iter(sorted(root.glob(f"{flat.name}*.csv")) or sorted(root.glob("*.csv"))), root / "TABLE.csv")
+            raise ValueError(
+                f"{root} holds splits ({', '.join(classes)}), and {flat} images without class folders; give {flat} and "
+                f"a table that lists file and label with labels={str(table)!r}"
+            )
         raise ValueError(
             f"{root} holds splits ({', '.join(classes)}), not class folders; give one of them, as "
             f"{root / next(iter(classes))}"

@@ -12,11 +12,16 @@ import numpy as np
 
 from dualfast.data.inventory import Files, Inventory, some
 from dualfast.data.sources.source import Source, number_classes
+from dualfast.notices import warn
 
 
 def join(paths: Sequence[str], parts: Sequence[Source]) -> Source:
     """The samples of all parts, one after the other. Classes are joined by name, or by number where no part has names.
-    ValueError where only some have."""
+    ValueError where only some have. Warns of a path that is given more than once."""
+    real = [os.path.realpath(path) for path in paths]
+    if len(set(real)) < len(real):
+        twice = next(path for path, place in zip(paths, real, strict=True) if real.count(place) > 1)
+        warn(f"{twice} is given more than once, and its images are there as often")
     named = [part.class_names is not None for part in parts]
     if any(named) and not all(named):
         with_names, without = paths[named.index(True)], paths[named.index(False)]

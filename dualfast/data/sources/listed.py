@@ -200,15 +200,28 @@ def _one_hot(table: Table, columns: Sequence[int]) -> list[str] | None:
 def split_column(table: Table) -> int | None:
     """The column whose cells are names of several splits, and whose own name is not that of labels."""
     for at, name in enumerate(table.names or ()):
-        if (
-            not has_usual_name(name, LABEL_NAMES)
-            and len(found := set(splits_in(table, at))) > 1
-            and found <= SPLIT_NAMES
-        ):
+        if not has_usual_name(name, LABEL_NAMES) and _are_splits(_cells_as_text(table, at)):
             return at
     return None
 
 
-def splits_in(table: Table, column: int) -> list[str]:
-    """The splits of the rows, in lower case, or what else the column holds."""
+def splits_of(table: Table) -> list[str] | None:
+    """The split of each row in lower case, by a column that says so, or by the first folder of all files, where these
+    are several splits; else None."""
+    column = split_column(table)
+    if column is not None:
+        return _cells_as_text(table, column)
+    for at in range(len(table.rows[0])):
+        folders = [text.replace("\\", "/").removeprefix("./").partition("/")[0] for text in _cells_as_text(table, at)]
+        if _are_splits(folders):
+            return folders
+    return None
+
+
+def _are_splits(texts: Sequence[str]) -> bool:
+    found = set(texts)
+    return len(found) > 1 and found <= SPLIT_NAMES
+
+
+def _cells_as_text(table: Table, column: int) -> list[str]:
     return [str(row[column]).strip().lower() if len(row) > column else "" for row in table.rows]

@@ -142,3 +142,13 @@ def test_a_split_may_be_a_data_set_of_another_kind(tmp_path: Path) -> None:
     opened = sources.open_source(f"{tmp_path}/tiny:val")
     assert opened.labels.tolist() == [1, 0]
     assert sources.files_of(f"{tmp_path}/tiny:val").names.to_pylist() == opened.inventory.files.names.to_pylist()
+
+
+def test_splits_without_class_folders_name_their_table(tmp_path: Path) -> None:
+    """As Kaggle packs them."""
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "0.jpg").write_bytes(jpeg(1))
+    for name in ("sample_submission", "test", "train"):
+        (tmp_path / f"{name}.csv").write_text("id,label\n0,a\n")
+    assert_refused(tmp_path, r"/(test|train) images without class folders; give .* labels='.*/(test|train)\.csv'")

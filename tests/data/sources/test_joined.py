@@ -77,3 +77,10 @@ def test_kinds_that_do_not_fit_together(tmp_path: Path) -> None:
     opened = sources.open_source([tmp_path / "x.npz", tmp_path / "x.npz"])
     assert opened.labels.tolist() == [0, 1, 0, 1]
     assert opened.class_names is None
+
+
+def test_a_path_that_is_given_twice_is_said(tmp_path: Path) -> None:
+    first = class_folders(tmp_path / "one", {"ant": 1, "bee": 1})
+    with pytest.warns(UserWarning, match="one is given more than once, and its images are there as often"):
+        opened = sources.open_source([first, tmp_path / "one" / ".." / "one"])
+    assert len(opened) == 4

@@ -171,7 +171,7 @@ def test_the_rows_of_a_split(images: Path, tmp_path: Path) -> None:
         "class id,filepaths,labels,data set\n0,0.png,A,train\n1,1.png,B,train\n0,2.png,A,valid\n1,3.png,B,valid\n"
     )
     with pytest.raises(
-        ValueError, match=r"in its column 'data set', holds several splits \(train, valid\); give one, as .*:train"
+        ValueError, match=r"all\.csv holds several splits \(train, valid\); give one, as .*images:train"
     ):
         labels_by(table, images)
     reading = Reading(labels=str(table))
@@ -203,3 +203,23 @@ def test_half_a_character_in_json_is_escaped(images: Path, tmp_path: Path) -> No
     rows = [{"file_name": name, "label": "\ud800" if label == "dog" else label} for name, label in RECORDS]
     (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert labels_by(tmp_path / "l.jsonl", images) == ["cat", "\\ud800", "cat", "\\ud800"]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_folders_that_a_table_lists_are_splits(beside: bool, tmp_path: Path) -> None:
+    """One metadata.csv for train/ and test/, in their folder; or a table that is given for them."""
+    root = tmp_path / "set"
+    rows = []
+    for part, count in (("train", 4), ("test", 2)):
+        (root / part).mkdir(parents=True)
+        for i in range(count):
+            (root / part / f"{i}.jpg").write_bytes(jpeg(i))
+            rows.append(f"{part}/{i}.jpg,{'ab'[i % 2]}\n")
+    table = (tmp_path if beside else root) / "metadata.csv"
+    table.write_text("file_name,label\n" + "".join(rows))
+    labels = str(table) if beside else None
+    assert sources.splits(str(root), labels=labels) == (f"{root}:train", f"{root}:test")
+    sizes = [len(sources.open_source(f"{root}:{part}", Reading(labels=labels))) for part in ("train", "test")]
+    assert sizes == [4, 2]
+    with pytest.raises(ValueError, match=r"holds several splits \(train, test\); give one, as .*set:train"):
+        sources.open_source(root, Reading(labels=labels))
