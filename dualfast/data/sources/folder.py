@@ -11,7 +11,7 @@ import numpy as np
 from dualfast.data.images import suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, Files, Inventory, some, valid_text
 from dualfast.data.sources import file_list, unsupported
-from dualfast.data.sources.paths import SPLIT_NAMES, folder_of, is_hidden, split_folders, train_and_test
+from dualfast.data.sources.paths import SPLIT_NAMES, TRAIN_NAMES, folder_of, is_hidden, split_folders, train_and_test
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
 
@@ -23,7 +23,8 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not classes:
         raise ValueError(f"{root} holds no class folder; {unsupported.hint_in(path) or _way_to_labels(root, scan)}")
     if all(name.lower() in SPLIT_NAMES for name in classes):
-        flat = next((root / name for name in classes if _lacks_classes(str(root / name))), None)
+        parts = sorted(classes, key=lambda name: name.lower() not in TRAIN_NAMES)
+        flat = next((root / name for name in parts if _lacks_classes(str(root / name))), None)
         if flat is not None:
             table = next(iter(sorted(root.glob(f"{flat.name}*.csv")) or sorted(root.glob("*.csv"))), root / "TABLE.csv")
             raise ValueError(
@@ -31,8 +32,7 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
                 f"a table that lists file and label with labels={str(table)!r}"
             )
         raise ValueError(
-            f"{root} holds splits ({', '.join(classes)}), not class folders; give one of them, as "
-            f"{root / next(iter(classes))}"
+            f"{root} holds splits ({', '.join(classes)}), not class folders; give one of them, as {root / parts[0]}"
         )
     if _is_of_a_detector(classes):
         raise ValueError(
