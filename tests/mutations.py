@@ -964,7 +964,7 @@ MUTATIONS = [
         "dualfast/data/sources/listed.py",
         "found = files or once or found",
         "found = found",
-        "tests/data/sources/test_label_table.py::test_the_rows_of_a_split",
+        "tests/data/sources/test_label_table.py::test_tables_that_are_refused",
     ),
     Mutation(
         "dualfast/data/sources/listed.py",
