@@ -974,8 +974,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/label_table.py",
-        "if len(set(map(len, rows))) == 1 and all(",
-        "if all(",
+        "== 1 and all(_is_number(cell) for row in rows for cell in row[2:]):",
+        "== 1:",
         "tests/data/sources/test_label_table.py::test_lines_with_spaces_in_names",
     ),
     Mutation(
