@@ -30,8 +30,7 @@ class PathList(Sequence[str]):
     def __getitem__(self, at: int | slice) -> str | list[str]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        if not 0 <= at < len(self):
-            raise IndexError(f"there are {len(self)} paths, and none with the number {at}")
+        at = range(len(self))[at]  # also of -1, and raises IndexError
         return os.fsdecode(bytes(self._data[self._ends[at] : self._ends[at + 1]]))
 
     def __iter__(self) -> Iterator[str]:

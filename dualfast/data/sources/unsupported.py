@@ -35,7 +35,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     (
         r".*\.json",
         "JSON; python -c \"import pandas as pd; pd.read_json(FILE).to_csv('labels.csv', index=False)\" makes a table "
-        "of a list of objects; one of files and labels is read, boxes and captions are not",
+        "of a list of objects, which is read if it lists files and labels; boxes and captions are not",
     ),
     (r".*\.(xlsx?|ods)", "a spreadsheet; save it as CSV, which is read"),
     (r".*\.(mdb|lmdb)", "an LMDB database; write its images into a folder per class, or a .tar in WebDataset's form"),

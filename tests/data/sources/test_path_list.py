@@ -24,7 +24,7 @@ def test_paths_are_a_sequence_and_an_array(names: list[str]) -> None:
     assert len(paths) == len(names)
     assert list(paths) == names == paths[:]
     assert [paths[at] for at in range(len(names))] == names
-    assert names[-1:] == paths[-1:]
+    assert names[-1:] == paths[-1:] == ([paths[-1]] if names else [])
     with pytest.raises(IndexError):
         paths[len(names)]
     assert paths.to_arrow().to_pylist() == [name.replace("\udce9", "\\udce9") for name in names]
