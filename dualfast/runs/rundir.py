@@ -94,8 +94,8 @@ class RunDir:
         self._write_config(noted | request)
 
     def _made(self) -> list[str]:
-        """The names of what is in the directory, but for its configuration and images that were not all written."""
-        unfinished = tuple(f"{path.name}.partial" for path in (self.train_beton, self.test_beton))
+        """The names of what is in the directory, but for its configuration and what was not written to its end."""
+        unfinished = ("train.beton.partial", "test.beton.partial", ".config.yaml.")
         return [p.name for p in self.path.iterdir() if p != self.config_path and not p.name.startswith(unfinished)]
 
     def withdraw(self) -> None:

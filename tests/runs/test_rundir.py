@@ -67,6 +67,12 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
         RunDir(tmp_path)
 
 
+def test_a_call_that_was_killed_while_it_wrote_its_configuration_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / ".config.yaml.x1y2z3_4.part").write_text("asked:")  # as storage.files.atomic leaves it
+    RunDir(tmp_path, {"epochs": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
 def test_ratios_that_differ_have_lists_of_their_own(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     ratios = (0.5, 0.123456, 0.1234561, 0.1234562, 0.12345620000000001)

@@ -40,10 +40,13 @@ else
     echo "== skipped: g++ has no libasan here, which AddressSanitizer needs"
 fi
 
-clang=$(command -v clang++ || ls /usr/bin/clang++-[0-9]* 2>/dev/null | sort -V | tail -1 || true)
-# Archer tells ThreadSanitizer how OpenMP's threads wait for each other.
-archer=$([ -z "$clang" ] || "$clang" -print-file-name=libarcher.so)
-if [ -e "${archer:-/nowhere}" ]; then
+# Archer tells ThreadSanitizer how OpenMP's threads wait for each other; a compiler may come without it.
+archer=""
+for clang in clang++ $(ls /usr/bin/clang++-[0-9]* 2>/dev/null | sort -rV); do
+    archer=$(dirname "$("$clang" -print-prog-name=clang 2>/dev/null)")/../lib/libarcher.so
+    [ -e "$archer" ] && break
+done
+if [ -e "$archer" ]; then
     echo "== ThreadSanitizer: selection, training step, loading"
     # shellcheck disable=SC2046
     compiled "$out/tsan" "$clang $flags -fsanitize=thread -Wno-unknown-pragmas -Wno-pass-failed $jpeg" \
