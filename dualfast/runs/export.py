@@ -161,13 +161,13 @@ def _write_links(originals: Originals, ids: NDArray[np.int64], out: Path, progre
     places = _Places(originals.beton)
     with _new_folder(out) as folder:
         for row in ids.tolist():
+            place = places.of(row, folder)
             original = originals.path(row)
             if original is None:
                 raise ValueError(
                     f"{places.name(row)} is not a file of its own, or has moved or changed since the run; --as copy "
                     "writes the images themselves"
                 )
-            place = places.of(row, folder)
             place.symlink_to(original)
             progress.images(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,14 @@ def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     run_dir.metrics_path.write_text(line + "\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged; remove line 1, which"):
+        run_dir.records("scored")
+
+
+def test_records_that_are_larger_than_any_run_s_are_not_read(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.metrics_path.touch()
+    os.truncate(run_dir.metrics_path, 1 << 42)  # takes no room on the disk
+    with pytest.raises(ValueError, match=r"metrics\.jsonl' has more than .* bytes"):
         run_dir.records("scored")
 
 
