@@ -143,6 +143,8 @@ def _free(out: Path) -> Path:
 def _new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill, which gets the name `out` when the block succeeds. What a killed call left of it is deleted."""
     part = out.parent / f".{out.name}.partial"
+    if part.is_symlink():  # others can foresee the name
+        raise ValueError(f"{str(part)!r} is a link, and what it leads to is not written to; delete it")
     with lock_folder(part):
         for left in part.iterdir():
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()

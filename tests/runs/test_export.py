@@ -167,6 +167,15 @@ def test_what_a_killed_export_left_is_not_in_the_next(run: RunDir) -> None:
     assert not left.parent.exists()
 
 
+def test_nothing_is_written_or_deleted_through_a_link(run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "precious").write_text("")
+    (run.path / ".kept-0.4.partial").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=r"\.kept-0\.4\.partial' is a link"):
+        write(run, "copy")
+    assert files(tmp_path / "victim") == ["precious"]
+
+
 @pytest.mark.parametrize("name", ["../../out.jpg", "cat/../../out.jpg"])
 @pytest.mark.parametrize("form", ["copy", "symlinks"])
 def test_a_name_that_leads_outside_is_refused(run: RunDir, tmp_path: Path, name: str, form: str) -> None:

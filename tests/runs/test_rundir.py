@@ -136,11 +136,31 @@ def test_a_run_that_made_nothing_may_be_asked_differently(tmp_path: Path) -> Non
         RunDir(tmp_path / "run", {"epochs": 5})
 
 
+def test_a_configuration_with_epochs_that_are_none_is_named(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.config_path.write_text("asked: {score_epochs: x, epochs: 2026-01-01}\n")
+    with pytest.raises(ValueError, match=r"config\.yaml' is damaged: its epochs are not whole numbers"):
+        run_dir.asked()
+
+
 def test_a_name_that_is_not_utf8_gives_the_run_a_name_that_is() -> None:
     assert out_of(RunConfig(data="photos/caf\udce9.zip")) == r"runs/caf\udce9"
 
 
-@pytest.mark.parametrize(("line", "lacks"), [("{}", "event"), ('{"event": "trained"}', "method")])
+FULL = '"method": "full", "prune_ratio": 0, "seed": 0, "kept": 5, "n_samples": 5, "accuracy": 0.5'
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"),
+    [
+        ("{}", "event"),
+        ('{"event": "trained"}', "method"),
+        ('{"event": ["scored"], "seed": 0}', "event"),
+        ('{"event": "scored", "seed": "/../../elsewhere"}', "seed"),
+        ('{"event": "trained", "method": ["full"]}', "method"),
+        (f'{{"event": "trained", {FULL}}}', "best_accuracy"),
+    ],
+)
 def test_a_record_that_lacks_something_is_named(tmp_path: Path, line: str, lacks: str) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     run_dir.append({"event": "scored", "seed": 0})
