@@ -81,7 +81,7 @@ def check(logits: torch.Tensor, targets: torch.Tensor, backend: str, **options: 
         scale = np.abs(want).max() + 1e-30
         error = np.abs(mine.double().numpy() - want).max() / scale
         own = np.abs(other.double().numpy() - want).max() / scale
-        assert error <= 4 * own + floor + 3e-8 * math.sqrt(logits.shape[1]), (error, own)
+        assert error <= 4 * own + floor + 3e-9 * logits.shape[1], (error, own)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
