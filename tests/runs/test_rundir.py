@@ -140,7 +140,7 @@ def test_a_configuration_with_epochs_that_are_none_is_named(tmp_path: Path) -> N
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     run_dir.config_path.write_text("asked: {score_epochs: x, epochs: 2026-01-01}\n")
     with pytest.raises(ValueError, match=r"config\.yaml' is damaged: its epochs are not whole numbers"):
-        run_dir.asked()
+        run_dir.requested()
 
 
 def test_a_name_that_is_not_utf8_gives_the_run_a_name_that_is() -> None:
