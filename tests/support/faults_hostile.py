@@ -39,7 +39,7 @@ def _() -> str:
     return _written(POSTSCRIPT)
 
 
-@case("hostile", "a JPEG of 0.1 MB with hundreds of scans", "torchvision 0.28, ImageFolder: decodes every scan")
+@case("hostile", "a JPEG of 44 KB with hundreds of scans", "torchvision 0.28, ImageFolder: decodes every scan")
 def _() -> str:
     return _written(progressive_jpeg(4000, 400))
 
