@@ -27,7 +27,7 @@ faults: $(STAMP)  # every point at which a file or memory may fail: an hour
 fuzz: $(STAMP)  # make fuzz SECONDS=60
 	tests/fuzz/run.sh $(or $(SECONDS),60)
 
-sanitize: $(STAMP)  # a quarter of an hour
+sanitize: $(STAMP)  # three minutes
 	tests/sanitize/run.sh
 
 lint: $(STAMP)

@@ -36,6 +36,36 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/runs/export.py",
+        "    if part.is_symlink():  # others",
+        "    if False:  # others",
+        "tests/runs/test_export.py::test_nothing_is_written_or_deleted_through_a_link",
+    ),
+    Mutation(
+        "dualfast/runs/originals.py",
+        'if name.is_absolute() or ".." in name.parts:',
+        "if name.is_absolute():",
+        "tests/runs/test_export.py::test_a_file_outside_of_the_data_is_not_read",
+    ),
+    Mutation(
+        "dualfast/data/names.py",
+        "    if metadata.num_rows != n_samples or not plain:",
+        "    if metadata.num_rows != n_samples:",
+        "tests/data/test_names.py::test_names_that_grow_when_they_are_read_are_refused",
+    ),
+    Mutation(
+        "dualfast/training/checkpoint_files.py",
+        "if sum(entry.file_size for entry in archive.infolist()) > len(body):",
+        "if False:",
+        "tests/training/test_checkpoint.py::test_a_checkpoint_that_grows_when_it_is_read_is_refused",
+    ),
+    Mutation(
+        "dualfast/runs/rundir.py",
+        '("train.beton.partial", "test.beton.partial", ".config.yaml.")',
+        '("train.beton.partial", "test.beton.partial")',
+        "tests/runs/test_rundir.py::test_a_call_that_was_killed_while_it_wrote_its_configuration_can_be_repeated",
+    ),
+    Mutation(
         "dualfast/interrupts.py",
         "self._interrupted or _importing(frame)",
         "self._interrupted",

@@ -97,10 +97,12 @@ def _load(path: Path, n_samples: int, fingerprint: str) -> Names | None:
 
     try:
         with files.open_regular(path) as file:
-            table = pq.read_table(file)
-        about = parse_json(table.schema.metadata[KEY], "its note")
-        if about["fingerprint"] != fingerprint:
-            return None
+            parquet = pq.ParquetFile(file)
+            about = parse_json(parquet.schema_arrow.metadata[KEY], "its note")
+            if about["fingerprint"] != fingerprint:
+                return None
+            _check_plain(parquet.metadata, n_samples)
+            table = parquet.read()
         names = Names(table, Files.of_rows(about["other_files"]))
     except FileNotFoundError:
         return None
@@ -109,3 +111,12 @@ def _load(path: Path, n_samples: int, fingerprint: str) -> Names | None:
     if names is None or table.num_rows != n_samples or not {"id", "name"} <= set(table.column_names):
         raise ValueError(f"{path} is damaged; delete it to continue without the names of the samples")
     return names
+
+
+def _check_plain(metadata: Any, n_samples: int) -> None:
+    """ValueError unless there are as many rows, stored as save() does: a few compressed bytes may become gigabytes."""
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    chunks = [group.column(at) for group in groups for at in range(group.num_columns)]
+    plain = all(one.compression == "UNCOMPRESSED" and set(one.encodings) <= {"PLAIN", "RLE"} for one in chunks)
+    if metadata.num_rows != n_samples or not plain:
+        raise ValueError(f"it has {metadata.num_rows} rows, and is not stored as plain values")

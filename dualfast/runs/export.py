@@ -143,6 +143,8 @@ def _free(out: Path) -> Path:
 def _new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill, which gets the name `out` when the block succeeds. What a killed call left of it is deleted."""
     part = out.parent / f".{out.name}.partial"
+    if part.is_symlink():  # others can foresee the name
+        raise ValueError(f"{str(part)!r} is a link, and what it leads to is not written to; delete it")
     with lock_folder(part):
         for left in part.iterdir():
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
@@ -161,13 +163,13 @@ def _write_links(originals: Originals, ids: NDArray[np.int64], out: Path, progre
     places = _Places(originals.beton)
     with _new_folder(out) as folder:
         for row in ids.tolist():
+            place = places.of(row, folder)
             original = originals.path(row)
             if original is None:
                 raise ValueError(
                     f"{places.name(row)} is not a file of its own, or has moved or changed since the run; --as copy "
                     "writes the images themselves"
                 )
-            place = places.of(row, folder)
             place.symlink_to(original)
             progress.images(1)
 

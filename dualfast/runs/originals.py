@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dualfast.data import sources
 from dualfast.data.beton import Beton
@@ -32,7 +32,10 @@ class Originals:
         if self._stats is None or self._folder is None:
             return None
         names, sizes, times = self._stats
-        path: Path = self._folder / names[row].as_py()
+        name = PurePosixPath(names[row].as_py())
+        if name.is_absolute() or ".." in name.parts:  # no name that write makes; the names may be somebody else's
+            return None
+        path = self._folder / name
         try:
             stat = path.stat()
         except (OSError, ValueError):

@@ -36,11 +36,13 @@ MADE_BY_RUNS = (
     *("train.beton*", "test.beton*"),
 )
 """What start_over deletes."""
-EVENTS = {
-    "scored": ("seed",),
-    "audited": ("n_wrong", "n_samples"),
-    "trained": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
-    "train": ("method", "prune_ratio", "seed", "kept", "n_samples", "accuracy"),
+_NUMBER = (int, float)
+_TRAINED = {"method": str, "prune_ratio": _NUMBER, "seed": int, "kept": int, "n_samples": int, "accuracy": _NUMBER}
+EVENTS: dict[str, dict[str, Any]] = {
+    "scored": {"seed": int},
+    "audited": {"n_wrong": int, "n_samples": int},
+    "trained": _TRAINED | dict.fromkeys(("best_accuracy", "score_seconds", "train_seconds"), _NUMBER),
+    "train": _TRAINED,
 }
 """What the records of metrics.jsonl say at least, by their "event"."""
 THIS_CALL_ONLY = ("debug", "quiet", "json", "recipe", "rewrite")
@@ -94,8 +96,8 @@ class RunDir:
         self._write_config(noted | request)
 
     def _made(self) -> list[str]:
-        """The names of what is in the directory, but for its configuration and images that were not all written."""
-        unfinished = tuple(f"{path.name}.partial" for path in (self.train_beton, self.test_beton))
+        """The names of what is in the directory, but for its configuration and what was not written to its end."""
+        unfinished = ("train.beton.partial", "test.beton.partial", ".config.yaml.")
         return [p.name for p in self.path.iterdir() if p != self.config_path and not p.name.startswith(unfinished)]
 
     def withdraw(self) -> None:
@@ -146,8 +148,10 @@ class RunDir:
         except that 0.1 took scores from the beginning of a training of `epochs`."""
         requested: dict[str, Any] = dict(self.config()["asked"])
         if "score_epochs" in requested and SCHEDULE not in requested:
-            planned = max(requested.get("epochs", 0), requested["score_epochs"])
-            requested[SCHEDULE] = None if planned == requested["score_epochs"] else planned
+            epochs = requested["score_epochs"], requested.get("epochs", 0)
+            if not all(isinstance(count, int) for count in epochs):
+                raise ValueError(f"{str(self.config_path)!r} is damaged: its epochs are not whole numbers")
+            requested[SCHEDULE] = None if max(epochs) == requested["score_epochs"] else max(epochs)
         for group in (Data, Recipe, Scoring, Safety):
             if requested.keys() & {option.name for option in fields(group)}:
                 requested = {option.name: option.default for option in fields(group)} | requested
@@ -164,13 +168,17 @@ class RunDir:
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """The complete records of metrics.jsonl with this "event", oldest first. ValueError for one that lacks what
-        records of its kind have."""
+        records of its kind have, or has something else there."""
         found: list[dict[str, Any]] = []
         for record in Records(self.metrics_path).read():
             kind = str(record.get("event"))
-            lacks = [name for name in EVENTS[kind] if name not in record] if kind in EVENTS else ["event"]
+            has = EVENTS.get(kind, {"event": ()})  # () is no type: the event itself is wrong
+            lacks = [name for name, value in has.items() if not isinstance(record.get(name), value)]
             if lacks:
-                raise ValueError(f"{str(self.metrics_path)!r} is damaged: the record {record!r:.80} lacks {lacks[0]}")
+                raise ValueError(
+                    f"{str(self.metrics_path)!r} is damaged: the record {record!r:.80} lacks {lacks[0]}, or has "
+                    "another kind of value there"
+                )
             if kind == event:
                 found.append(record)
         return found

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dualfast.ops import layout
-from dualfast.storage.files import atomic, named_file, what_is
+from dualfast.storage.files import atomic, named_file, open_regular, what_is
 from dualfast.storage.plain import parse_json
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -187,6 +187,7 @@ def open_table(path: str | os.PathLike[str]) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
+        open_regular(path).close()  # for a pipe Arrow would wait
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (OSError, pa.ArrowException) as error:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dualfast.scoring.scores import check_column, note_of
 from dualfast.selection.methods import Columns
-from dualfast.storage.files import what_is
+from dualfast.storage.files import open_regular, what_is
 from dualfast.storage.npy import NpyFile
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -43,6 +43,7 @@ class Shard:
                 self.arrays = {name: NpyFile(path) for name, path in source.items()}
                 self.count = _common_length(self.arrays)
             else:
+                open_regular(source).close()  # for a pipe Arrow would wait
                 self.parquet = pq.ParquetFile(source, page_checksum_verification=True)
                 self.count = self.parquet.metadata.num_rows
         except (OSError, ValueError, pa.ArrowException) as error:

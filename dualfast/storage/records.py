@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dualfast.storage.files import open_own
-from dualfast.storage.plain import parse_json
+from dualfast.storage.plain import MAX_JSON, parse_json, read_regular
 
 
 class Records:
@@ -22,7 +22,7 @@ class Records:
         if not self.path.is_file():
             return []
         records = []
-        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
+        for number, line in enumerate(read_regular(self.path, MAX_JSON).split(b"\n")[:-1], 1):
             record = parse_json(line, f"{str(self.path)!r} is damaged; remove line {number}, which")
             if not isinstance(record, dict):
                 raise ValueError(f"{str(self.path)!r} is damaged; remove line {number}, which is not an object")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -104,8 +105,11 @@ def read(path: Path) -> dict[str, Any]:
     if zlib.crc32(body) != int.from_bytes(end[len(MARK) :], "little"):
         raise DamagedCheckpoint("its checksum is wrong")
     try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:  # torch.save compresses nothing; others can, 1000-fold
+            if sum(entry.file_size for entry in archive.infolist()) > len(body):
+                raise DamagedCheckpoint("its entries are larger than the file")
         payload = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except MemoryError:
+    except (MemoryError, DamagedCheckpoint):
         raise
     except Exception as error:  # torch raises half a dozen kinds
         raise DamagedCheckpoint(f"it is not a checkpoint: {str(error).partition(chr(10))[0]}") from error

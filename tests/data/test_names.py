@@ -70,6 +70,21 @@ def test_names_of_other_data_or_damaged(tmp_path: Path) -> None:
     assert beton.open_beton(path).names is None
 
 
+def test_names_that_grow_when_they_are_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.beton"
+    beton.write((np.zeros((3, 4, 4), np.uint8), [0, 1, 1]), path, progress=False)
+    table = pq.read_table(names.path_of(path))
+    long = table.set_column(1, "name", [["a" * 100_000] * 3])
+    for made, options in (
+        (long, {"compression": "snappy"}),
+        (long, {}),
+        (table.take([0] * 4), {"use_dictionary": False}),
+    ):
+        pq.write_table(made, names.path_of(path), **({"compression": "none"} | options))
+        with pytest.raises(ValueError, match=r"names\.parquet is damaged"):
+            _ = beton.open_beton(path).names
+
+
 def test_names_that_wait_are_found_once_the_file_is_theirs(tmp_path: Path) -> None:
     path = tmp_path / "x.beton"
     beton.write((np.ones((2, 4, 4), np.uint8), [0, 1]), path, progress=False)

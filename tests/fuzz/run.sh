@@ -5,13 +5,17 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60} python=.venv/bin/python out=build/fuzz
 mkdir -p "$out/found"
-clang=$(command -v clang++ || ls /usr/bin/clang++-[0-9]* 2>/dev/null | sort -V | tail -1 || true)
 jpeg=$(pkg-config --cflags --libs libjpeg 2>/dev/null || true)
 sanitize="-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
-# shellcheck disable=SC2086
-if [ -n "$clang" ] && [ -n "$jpeg" ] && echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
-    "$clang" $sanitize -x c++ - -o "$out/probe" 2>/dev/null; then
+target='extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }'
+fuzzes=""
+for clang in clang++ $(ls /usr/bin/clang++-[0-9]* 2>/dev/null | sort -rV); do # a compiler may come without libFuzzer
+    # shellcheck disable=SC2086
+    "$clang" $sanitize -x c++ - -o "$out/probe" <<<"$target" 2>/dev/null && fuzzes=yes && break
+done
+if [ -n "$fuzzes" ] && [ -n "$jpeg" ]; then
     "$python" tests/fuzz/seeds.py "$out/seeds"
+    # shellcheck disable=SC2086
     "$clang" -std=c++17 -g -O1 $sanitize -DDUALFAST_JPEG -Icsrc tests/fuzz/jpeg.cpp csrc/{images,jpeg,resize}.cpp \
         -o "$out/jpeg" $jpeg -lpthread
     echo "== libFuzzer: the JPEG crop"

@@ -127,7 +127,8 @@ environment: {python: 3.11.7, cpu: "a processor", gpu: null}
 """
 METRICS = """\
 {"event": "scored", "seed": 0}
-{"event": "trained", "method": "full", "prune_ratio": 0, "seed": 0, "kept": 12, "n_samples": 12, "accuracy": 0.5}
+{"event": "trained", "method": "full", "prune_ratio": 0, "seed": 0, "kept": 12, "n_samples": 12, "accuracy": 0.5, \
+"best_accuracy": 0.5, "score_seconds": 0, "train_seconds": 1}
 """
 
 

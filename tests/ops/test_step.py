@@ -57,7 +57,8 @@ def torchs(logits: torch.Tensor, targets: torch.Tensor, **options: Any) -> tuple
 
 
 def check(logits: torch.Tensor, targets: torch.Tensor, backend: str, **options: Any) -> None:
-    """Errors of loss and gradient are at most four times torch's own, on the scale of the largest value."""
+    """Errors of loss and gradient are at most four times torch's own, on the scale of the largest value, and a little
+    more with the number of terms, which are added in the order that the compiler chose."""
     weight = options.get("weight")
     exact, exact_grad, denominator = reference.cross_entropy(
         logits.double().numpy(),
@@ -80,7 +81,7 @@ def check(logits: torch.Tensor, targets: torch.Tensor, backend: str, **options: 
         scale = np.abs(want).max() + 1e-30
         error = np.abs(mine.double().numpy() - want).max() / scale
         own = np.abs(other.double().numpy() - want).max() / scale
-        assert error <= 4 * own + floor, (error, own)
+        assert error <= 4 * own + floor + 3e-9 * logits.shape[1], (error, own)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -159,7 +160,7 @@ def test_every_level_of_instructions(level: int, dtype: torch.dtype, classes: in
 @pytest.mark.parametrize("others", ["alone", "far", "equal"])
 def test_losses_of_sure_rows_keep_their_digits(level: int, classes: int, others: str) -> None:
     """log(1 + x) over its whole range: each loss on its own scale, where torch's is 0 once 1 - p is under 6e-8. What
-    is left is the rounding of the exponent, in proportion to the logit, and of the sum."""
+    is left is the rounding of the exponent, in proportion to the logit, and of a sum in any order."""
     depth = torch.cat([torch.linspace(0, 70, 1000), torch.logspace(-7, 0, 200)])
     for sign in (1.0, -1.0):
         logits = torch.full((len(depth), classes), {"alone": -math.inf, "far": -70.0, "equal": 0.0}[others])
@@ -169,7 +170,7 @@ def test_losses_of_sure_rows_keep_their_digits(level: int, classes: int, others:
         loss, grad = step(logits, zeros, zeros, None, reduction="none")
         z = logits.double()
         rest = (z[:, 1:] - z[:, :1]).exp().sum(1).numpy()
-        allowed = 3e-7 + 1e-7 * depth.numpy() + 1e-8 * classes + 1.7e-38 * classes / rest  # exp stops at e^-87
+        allowed = 3e-7 + 1e-7 * depth.numpy() + 6e-8 * classes + 1.7e-38 * classes / rest  # exp stops at e^-87
         assert (np.abs(loss.double().numpy() / np.log1p(rest) - 1) < allowed).all()
         assert grad is not None
         assert (np.abs(-grad[:, 0].double().numpy() / (rest / (1 + rest)) - 1) < allowed).all()

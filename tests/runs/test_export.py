@@ -167,6 +167,15 @@ def test_what_a_killed_export_left_is_not_in_the_next(run: RunDir) -> None:
     assert not left.parent.exists()
 
 
+def test_nothing_is_written_or_deleted_through_a_link(run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "precious").write_text("")
+    (run.path / ".kept-0.4.partial").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=r"\.kept-0\.4\.partial' is a link"):
+        write(run, "copy")
+    assert files(tmp_path / "victim") == ["precious"]
+
+
 @pytest.mark.parametrize("name", ["../../out.jpg", "cat/../../out.jpg"])
 @pytest.mark.parametrize("form", ["copy", "symlinks"])
 def test_a_name_that_leads_outside_is_refused(run: RunDir, tmp_path: Path, name: str, form: str) -> None:
@@ -181,10 +190,33 @@ def test_a_name_that_leads_outside_is_refused(run: RunDir, tmp_path: Path, name:
     sizes = [stat.st_size, *table["size"].to_pylist()[1:]]
     times = [stat.st_mtime_ns, *table["modified"].to_pylist()[1:]]
     columns = {"id": table["id"], "name": names, "size": sizes, "modified": times}
-    pq.write_table(pa.table(columns).replace_schema_metadata(table.schema.metadata), path_of(run.train_beton))
+    made = pa.table(columns).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(made, path_of(run.train_beton), compression="none", use_dictionary=False)
     with pytest.raises(ValueError, match="would not be in a class folder of its own; --as csv"):
         write(run, form)
     assert not (run.path / "kept-0.4").exists()
+
+
+@pytest.mark.parametrize("name", ["{outside}/cat/secret.jpg", "../outside/cat/secret.jpg"])
+def test_a_file_outside_of_the_data_is_not_read(run: RunDir, tmp_path: Path, name: str) -> None:
+    """Names that somebody else made up, with the size and time of a file of ours."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    secret = tmp_path / "outside" / "cat" / "secret.jpg"
+    secret.parent.mkdir(parents=True)
+    secret.write_bytes(b"secret")
+    table = pq.read_table(path_of(run.train_beton))
+    columns = {column: table[column].to_pylist() for column in table.column_names}
+    columns["name"][0] = name.format(outside=secret.parent.parent)
+    columns["size"][0], columns["modified"][0] = secret.stat().st_size, secret.stat().st_mtime_ns
+    made = pa.table(columns, table.schema)
+    pq.write_table(made, path_of(run.train_beton), compression="none", use_dictionary=False)
+    assert b"secret" not in write(run, "parquet").read_bytes().replace(b"secret.jpg", b"")
+    copies = write(run, "copy")
+    assert not any(b"secret" in (copies / name).read_bytes() for name in files(copies))
+    with pytest.raises(ValueError, match="is not a file of its own"):
+        write(run, "symlinks", out=str(tmp_path / "links"))
 
 
 @pytest.mark.parametrize("label", ["..", ".", "/", "a/b", "/tmp"])
@@ -202,7 +234,7 @@ def test_same_places_are_told_apart(tmp_path: Path) -> None:
     side = path_of(run.train_beton)
     table = pq.read_table(side)
     same = ["cat/0.jpg", "cat/1.jpg", "x/dog/0.jpg", "y/dog/0.jpg"]
-    pq.write_table(table.set_column(1, "name", [same]), side)
+    pq.write_table(table.set_column(1, "name", [same]), side, compression="none", use_dictionary=False)
     assert files(write(run, "copy")) == ["cat/0.jpg", "dog/0.jpg-3.png", "dog/0.jpg.png"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,12 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
         RunDir(tmp_path)
 
 
+def test_a_call_that_was_killed_while_it_wrote_its_configuration_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / ".config.yaml.x1y2z3_4.part").write_text("asked:")  # as storage.files.atomic leaves it
+    RunDir(tmp_path, {"epochs": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
 def test_ratios_that_differ_have_lists_of_their_own(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     ratios = (0.5, 0.123456, 0.1234561, 0.1234562, 0.12345620000000001)
@@ -129,11 +136,31 @@ def test_a_run_that_made_nothing_may_be_asked_differently(tmp_path: Path) -> Non
         RunDir(tmp_path / "run", {"epochs": 5})
 
 
+def test_a_configuration_with_epochs_that_are_none_is_named(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.config_path.write_text("asked: {score_epochs: x, epochs: 2026-01-01}\n")
+    with pytest.raises(ValueError, match=r"config\.yaml' is damaged: its epochs are not whole numbers"):
+        run_dir.requested()
+
+
 def test_a_name_that_is_not_utf8_gives_the_run_a_name_that_is() -> None:
     assert out_of(RunConfig(data="photos/caf\udce9.zip")) == r"runs/caf\udce9"
 
 
-@pytest.mark.parametrize(("line", "lacks"), [("{}", "event"), ('{"event": "trained"}', "method")])
+FULL = '"method": "full", "prune_ratio": 0, "seed": 0, "kept": 5, "n_samples": 5, "accuracy": 0.5'
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"),
+    [
+        ("{}", "event"),
+        ('{"event": "trained"}', "method"),
+        ('{"event": ["scored"], "seed": 0}', "event"),
+        ('{"event": "scored", "seed": "/../../elsewhere"}', "seed"),
+        ('{"event": "trained", "method": ["full"]}', "method"),
+        (f'{{"event": "trained", {FULL}}}', "best_accuracy"),
+    ],
+)
 def test_a_record_that_lacks_something_is_named(tmp_path: Path, line: str, lacks: str) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     run_dir.append({"event": "scored", "seed": 0})
@@ -148,6 +175,14 @@ def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "run", {"epochs": 3})
     run_dir.metrics_path.write_text(line + "\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl' is damaged; remove line 1, which"):
+        run_dir.records("scored")
+
+
+def test_records_that_are_larger_than_any_run_s_are_not_read(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run", {"epochs": 3})
+    run_dir.metrics_path.touch()
+    os.truncate(run_dir.metrics_path, 1 << 42)  # takes no room on the disk
+    with pytest.raises(ValueError, match=r"metrics\.jsonl' has more than .* bytes"):
         run_dir.records("scored")
 
 

@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
-# run.sh [TEST ...]: these tests, or those of loading, operations and selection, with the extension built with
-# AddressSanitizer and UndefinedBehaviorSanitizer; then threads.cpp with ThreadSanitizer. What a missing compiler cannot
-# build is skipped, with a message.
+# run.sh [TEST ...]: these tests, or those that do most in C++, with the extension built with AddressSanitizer and
+# UndefinedBehaviorSanitizer; then threads.cpp with ThreadSanitizer. What a missing compiler cannot build is skipped, with
+# a message.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$PWD/.venv/bin/python out=$PWD/build/sanitize jobs=$(nproc)
-[ $# -gt 0 ] || set -- tests/loading tests/ops tests/selection
+[ $# -gt 0 ] || set -- tests/ops/test_{crops,images,philox,step}.py tests/selection/test_{beta,groups,select,streaming}.py \
+    tests/loading/test_{buffers,decode,loader}.py
 jpeg=$(pkg-config --cflags --libs libjpeg 2>/dev/null) && jpeg="-DDUALFAST_JPEG $jpeg" || jpeg=""
 flags="-std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -fopenmp -fPIC -Icsrc"
 flags+=" -DDUALFAST_VERSION='\"sanitized\"'"
 
-# compiled FOLDER COMPILER-AND-FLAGS SOURCE ...: objects, those that are newer than all of csrc/ kept
+# compiled FOLDER COMPILER-AND-FLAGS SOURCE ...: objects; those that are newer than their source and all headers are kept
 compiled() {
     local folder=$1 command=$2
     shift 2
     mkdir -p "$folder"
-    newest=$(ls -t csrc/* tests/sanitize/* | head -1)
+    newest=$(ls -t csrc/*.h tests/sanitize/run.sh | head -1)
     for source in "$@"; do
         object=$folder/$(basename "$source").o
-        [ "$object" -nt "$newest" ] || printf '%s\n' "$command -c $source -o $object"
+        { [ "$object" -nt "$newest" ] && [ "$object" -nt "$source" ]; } || printf '%s\n' "$command -c $source -o $object"
     done | xargs -r -d '\n' -P "$jobs" -I{} sh -c '{}'
 }
 
@@ -28,8 +29,14 @@ if [ -e "$asan" ]; then
     "$python" -c "import pybind11" 2>/dev/null ||
         "$python" -m pip install -q --disable-pip-version-check -c constraints.txt pybind11
     sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    bindings=$(ls csrc/register_*.cpp csrc/module.cpp)
+    # The bindings, nearly all of it pybind11, take most of the time to compile: without the optimizer and with
+    # AddressSanitizer alone a third of it.
+    # shellcheck disable=SC2086
+    compiled "$out/asan" "g++ $flags -O0 -fsanitize=address -fvisibility=hidden $("$python" -m pybind11 --includes) $jpeg" \
+        $bindings
     # shellcheck disable=SC2086,SC2046
-    compiled "$out/asan" "g++ $flags $sanitize -fvisibility=hidden $("$python" -m pybind11 --includes) $jpeg" csrc/*.cpp
+    compiled "$out/asan" "g++ $flags $sanitize -fvisibility=hidden $jpeg" $(ls csrc/*.cpp | grep -v -F "$bindings")
     # shellcheck disable=SC2086
     g++ -shared $sanitize -fopenmp "$out"/asan/*.o -o "$out/_C.so" $jpeg
     # libstdc++, too: AddressSanitizer looks for its exceptions when the process starts. Python's own leaks are many.
@@ -40,10 +47,13 @@ else
     echo "== skipped: g++ has no libasan here, which AddressSanitizer needs"
 fi
 
-clang=$(command -v clang++ || ls /usr/bin/clang++-[0-9]* 2>/dev/null | sort -V | tail -1 || true)
-# Archer tells ThreadSanitizer how OpenMP's threads wait for each other.
-archer=$([ -z "$clang" ] || "$clang" -print-file-name=libarcher.so)
-if [ -e "${archer:-/nowhere}" ]; then
+# Archer tells ThreadSanitizer how OpenMP's threads wait for each other; a compiler may come without it.
+archer=""
+for clang in clang++ $(ls /usr/bin/clang++-[0-9]* 2>/dev/null | sort -rV); do
+    archer=$(dirname "$("$clang" -print-prog-name=clang 2>/dev/null)")/../lib/libarcher.so
+    [ -e "$archer" ] && break
+done
+if [ -e "$archer" ]; then
     echo "== ThreadSanitizer: selection, training step, loading"
     # shellcheck disable=SC2046
     compiled "$out/tsan" "$clang $flags -fsanitize=thread -Wno-unknown-pragmas -Wno-pass-failed $jpeg" \

@@ -1,17 +1,21 @@
 // What several threads work on together, for ThreadSanitizer: selection, the training step and loading, each with 4
-// threads and with 1, which must agree, and with a loading thread beside a training step as in a training.
+// threads and with 1, which must agree, and with a loading thread beside a training step as in a training. With the
+// argument "digests" it prints a hash of each result instead, which every compiler and processor must agree on.
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "images.h"
+#include "philox.h"
 #include "select.h"
 #include "step.h"
 
@@ -106,12 +110,12 @@ Selected select(int threads) {
 
 // ---- the training step ----------------------------------------------------------------------------------------------
 
-// Two steps over samples that repeat, then observe(): the lines and the losses.
-std::vector<float> train(int64_t classes, int threads) {
+// Two steps over samples that repeat, then observe(): the lines and the losses. odd: the value of one logit.
+std::vector<float> train(int64_t classes, int threads, float odd = std::nanf("")) {
     constexpr int64_t kRows = 4096, kTable = 3000;
     const dualfast::Line layout{dualfast::kLineWords, 10, 4000};
     auto logits = random_values<float>(static_cast<size_t>(kRows * classes), -4, 4, 4);
-    logits[5] = std::nanf("");
+    logits[5] = odd;
     std::vector<float> grad(logits.size()), loss(kRows), sums(kTable), margins(kTable), seen(4 * kRows);
     std::vector<int32_t> lines(static_cast<size_t>(kTable * layout.words)), votes(kTable), others(kRows);
     std::vector<uint8_t> flags(kRows);
@@ -174,6 +178,56 @@ std::vector<uint8_t> load(int threads) {
     return out;
 }
 
+// ---- digests --------------------------------------------------------------------------------------------------------
+
+// Order keys and the crops of each kind, of the same ids.
+std::vector<int64_t> draws() {
+    constexpr size_t kIds = 1001;
+    const auto ids = random_ids(kIds, int64_t{1} << 40, 10);
+    std::vector<uint64_t> keys(kIds);
+    dualfast::order_keys(ids.data(), kIds, 11, 12, keys.data());
+    std::vector<int64_t> out(keys.begin(), keys.end());
+    std::vector<uint16_t> heights(kIds), widths(kIds);
+    for (size_t i = 0; i < kIds; ++i) {
+        heights[i] = static_cast<uint16_t>(1 + ids[i] % 700), widths[i] = static_cast<uint16_t>(1 + ids[i] % 501);
+    }
+    const std::pair<const char*, std::array<double, 4>> crops[] = {
+        {"center", {0.875}}, {"pad", {4}}, {"resized", {0.08, 1, 0.75, 4.0 / 3}}};
+    for (const auto& [name, parameters] : crops) {
+        const dualfast::CropKind* kind = dualfast::find_crop_kind(name);
+        check(kind != nullptr, name);
+        const dualfast::CropSpec spec{true, 224, 192, parameters.data()};
+        std::vector<dualfast::Box> boxes(kIds);
+        dualfast::crop_boxes(ids.data(), heights.data(), widths.data(), kIds, *kind, spec, 13, 14, boxes.data());
+        for (const auto& box : boxes) {
+            out.insert(out.end(), {box.top, box.left, box.height, box.width, box.flip});
+        }
+    }
+    return out;
+}
+
+template <class T>
+void print_digest(const char* what, const std::vector<T>& values) {
+    uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
+    for (size_t i = 0; i < values.size() * sizeof(T); ++i) {
+        hash = (hash ^ reinterpret_cast<const uint8_t*>(values.data())[i]) * 0x100000001B3;
+    }
+    std::printf("%s %016llx\n", what, static_cast<unsigned long long>(hash));
+}
+
+int print_digests() {
+    const Selected selected = select(2);
+    print_digest("bits", selected.bits), print_digest("below", selected.below);
+    print_digest("positions", selected.positions), print_digest("largest", selected.largest);
+    print_digest("counts", selected.counts), print_digest("histogram", selected.histogram);
+    print_digest("extents", selected.low), print_digest("strata", selected.strata);
+    // Without NaN, whose sign each processor chooses.
+    for (const int64_t classes : {10, 300}) print_digest("step", train(classes, 2, 1e30F));
+    print_digest("images", load(2));
+    print_digest("draws", draws());
+    return 0;
+}
+
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
@@ -181,7 +235,8 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 
 }  // namespace
 
-int main() {
+int main(int n_arguments, char**) {
+    if (n_arguments > 1) return print_digests();
     check(select(4) == select(1), "selection");
     for (const int64_t classes : {10, 300}) check(same_bits(train(classes, 4), train(classes, 1)), "the step");
     check(same_bits(load(4), load(1)), "loading");

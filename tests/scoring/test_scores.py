@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,17 @@ def test_no_flipped_bit_loads_other_scores(tmp_path: Path) -> None:
             np.testing.assert_array_equal(getattr(loaded, name), getattr(scores, name))
         assert labels is None or (labels == np.arange(500) % 7).all()
     assert refused > 300
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    from dualfast.selection.audit import audit_table
+    from dualfast.selection.sample_rows import rows_of_table
+    from dualfast.selection.shards import shards_of
+
+    os.mkfifo(tmp_path / "scores.parquet")
+    for read in (Scores.load, Scores.about, audit_table, lambda path: list(rows_of_table(path)), shards_of):
+        with pytest.raises(ValueError, match="not a regular file but a pipe"):
+            read(tmp_path / "scores.parquet")
 
 
 def test_columns_without_their_checksum_are_refused(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ SECONDS = {
     "running": 120,
     "bytes": 120,
     "making": 120,
+    "hostile": 120,
 }  # time limit of a group's process; far more than it needs
 
 

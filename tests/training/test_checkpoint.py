@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -389,4 +390,16 @@ def test_a_right_checksum_is_not_enough(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "0000000001.pt"
     path.write_bytes(body + checkpoint_files.MARK + zlib.crc32(body).to_bytes(4, "little"))
     with pytest.raises(DamagedCheckpoint, match="not a checkpoint"):
+        checkpoint_files.read(path)
+
+
+def test_a_checkpoint_that_grows_when_it_is_read_is_refused(tmp_path: Path) -> None:
+    whole, packed, path = io.BytesIO(), io.BytesIO(), tmp_path / "0000000001.pt"
+    torch.save({"format": checkpoint_files.FORMAT, "state": torch.zeros(1 << 20)}, whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    body = packed.getvalue()
+    path.write_bytes(body + checkpoint_files.MARK + zlib.crc32(body).to_bytes(4, "little"))
+    with pytest.raises(DamagedCheckpoint, match="larger than the file"):
         checkpoint_files.read(path)

@@ -79,7 +79,7 @@ class Tables:
             sizes = self._sizes_of(self.image_field, allocations)
         if self.image_field is not None:
             self._check_images(self.image_field, sizes)
-            self.size = sizes
+            self.__dict__["size"] = sizes
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -313,6 +313,9 @@ class Tables:
     width = cached_property(lambda self: self._column("width"))  # uint16, px
     height = cached_property(lambda self: self._column("height"))
     ptr = cached_property(lambda self: self._column("data_ptr"))  # uint64, bytes from the start of the file
+    size = cached_property(
+        lambda self: self._column("size")
+    )  # uint64, bytes; set with the tables where there are images
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:

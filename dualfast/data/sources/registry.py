@@ -110,8 +110,10 @@ def _of_object(source: Any) -> str:
 
 
 def find_kind(path: str) -> Kind | None:
-    """The kind that opens `path`, or None."""
+    """The kind that opens `path`, or None, as for a pipe, socket or device, which would be waited for."""
     path = split_of(path)[0]
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        return None
     return next((kind for kind in KINDS if kind.recognizes(path)), None)
 
 

@@ -71,6 +71,13 @@ def test_a_file_without_images_or_integers_is_refused_with_its_fields(fields: di
         beton.open_beton(path)
 
 
+def test_a_file_without_images_has_none_to_show(tmp_path: Path) -> None:
+    opened = beton.Beton(ffcv_file(tmp_path / "a.beton", {"label": LABELS}))
+    for wanted in (lambda: opened.image(0), lambda: opened.payload(0), lambda: opened.size, lambda: opened.fingerprint):
+        with pytest.raises(ValueError, match="has no image field; its fields: label"):
+            wanted()
+
+
 def test_the_ids_that_compact_adds_are_no_labels(tmp_path: Path) -> None:
     path = ffcv_file(tmp_path / "a.beton", {"photo": IMAGES, "kind": LABELS})
     compact(path, [1, 4, 6], tmp_path / "b.beton", progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ from dualfast.data.sources import (
     webdataset,
 )
 from dualfast.data.sources.registry import find_kind
+
+
+@pytest.mark.parametrize(
+    "name", ["d.tar.gz", "cifar-10-python.tar.gz", "d.tar", "d.zip", "d.npz", "d.parquet", "d.csv"]
+)
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match="is not a data set that can be read"):
+        sources.open_source(tmp_path / name)
 
 
 def test_each_path_is_opened_by_its_kind(tmp_path: Path) -> None:
