@@ -1549,6 +1549,24 @@ MUTATIONS = [
         KERNELS + "test_ties_among_the_wrong_classes_go_to_the_lowest",
     ),
     Mutation(
+        "csrc/step_terms.h",
+        "args.late_margin_sums[id] += k * k * out.margin",
+        "args.late_margin_sums[id] += k * out.margin",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "k = (visits + 1).to(tl.float32)",
+        "k = visits.to(tl.float32)",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "dualfast/ops/step_torch.py",
+        "(visits + 1).square() * seen",
+        "visits.square() * seen",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-torch]",
+    ),
+    Mutation(
         "kernels/line.py",
         "tl.store(votes_ptr + index, vote, mask=folded)",
         "tl.store(votes_ptr + index, vote, mask=counted)",
