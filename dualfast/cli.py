@@ -23,6 +23,7 @@ from dualfast.config import (
     Checked,
     Columns,
     GivenCD,
+    GivenCut,
     RecipeName,
     RunConfig,
     ScoreConfig,
@@ -131,8 +132,9 @@ class Select(Command):
     """.npy of ids, or of a mask, to keep in any case."""
     score_module: str | None = None
     """Python module that registers scores of your own with @dualfast.score."""
-    mislabel_cut: int = 0
-    """Number of samples of lowest aum to leave out."""
+    mislabel_cut: GivenCut = 0
+    """Number of samples that look mislabelled (by late_margin, else aum) to leave out, or auto: as many as dualfast
+    audit estimates."""
     skip_unscored: bool = False
     """Leave out samples without a score."""
 

@@ -1628,6 +1628,18 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/audit.py",
+        '"aum" if _lacks(scores, "late_margin") else "late_margin"',
+        '"aum"',
+        "tests/selection/test_audit.py::test_an_audit_in_closed_form",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "min(found.n_wrong, most)",
+        "found.n_wrong",
+        "tests/selection/test_select.py::test_a_cut_can_be_what_the_audit_finds",
+    ),
+    Mutation(
+        "dualfast/selection/audit.py",
         "if (same := top_other == labels).any():",
         "if (same := top_other == labels).all():",
         "tests/selection/test_audit.py::test_bad_input_is_named",

@@ -52,7 +52,7 @@ EVER_CORRECT = BitField(25, 1)
 SKIPPED = BitField(26, 0x3F)  # visits left out because the logits were not finite
 BIT_FIELDS = ("VISITS", "FORGOTTEN", "LAST_CORRECT", "EVER_CORRECT", "SKIPPED")
 
-# ---- beside the lines: a word per sample and score, which a table keeps if it is told to ------------------------------
+# ---- beside the lines: a word per sample and score, which a table keeps if it is told to -----------------------------
 
 BESIDE = {
     "loss_sums": "loss",
