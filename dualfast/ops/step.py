@@ -204,13 +204,16 @@ def _step_cpp(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, t
         loss = torch.empty_like(_SCALAR)
         reduced_address = loss.data_ptr()
     words = samples = limit = line_address = status_address = 0
-    beside_addresses = [0] * len(BESIDE)
+    loss_sums_address = prob_margin_sums_address = late_margin_sums_address = votes_address = 0
     window = 2
     if lines is not None:
-        table, status, *beside, window, limit = lines
+        table, status, loss_sums, prob_margin_sums, late_margin_sums, votes, window, limit = lines
         samples, words = table.shape
         line_address, status_address = table.data_ptr(), status.data_ptr()
-        beside_addresses = [0 if value is None else value.data_ptr() for value in beside]
+        loss_sums_address = 0 if loss_sums is None else loss_sums.data_ptr()
+        prob_margin_sums_address = 0 if prob_margin_sums is None else prob_margin_sums.data_ptr()
+        late_margin_sums_address = 0 if late_margin_sums is None else late_margin_sums.data_ptr()
+        votes_address = 0 if votes is None else votes.data_ptr()
     values_address = flags_address = top_others_address = 0
     if observations is not None:
         values, flags, top_others = observations
@@ -235,7 +238,10 @@ def _step_cpp(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, t
         options.ignore_index,
         line_address,
         status_address,
-        *beside_addresses,
+        loss_sums_address,
+        prob_margin_sums_address,
+        late_margin_sums_address,
+        votes_address,
         samples,
         words,
         window,

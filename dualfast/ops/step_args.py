@@ -98,11 +98,11 @@ class Lines(NamedTuple):
                 raise MemoryError(f"{n_samples} lines take {4 * math.prod(shape)} bytes on {device}: {why}") from error
             raise ValueError(f"device is {str(device)!r}, which cannot hold the table: {why}") from error
         status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
-        beside = (
+        loss_sums, prob_margin_sums, late_margin_sums, votes = (
             torch.zeros(n_samples, dtype=BESIDE[name], device=device) if score in tracked else None
             for name, score in layout.BESIDE.items()
         )
-        return cls(lines, status, *beside, window=window, limit=limit)
+        return cls(lines, status, loss_sums, prob_margin_sums, late_margin_sums, votes, window, limit)
 
 
 def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, int]:

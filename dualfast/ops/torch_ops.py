@@ -28,7 +28,7 @@ _LIBRARY.define(f"step_(Tensor(a!) logits, {_SHARED}) -> Tensor")
 
 
 def _lines(state: Any, window: int, limit: int) -> Lines | None:
-    return None if state[0] is None else Lines(*state, window=window, limit=limit)
+    return None if state[0] is None else Lines(*state, window, limit)
 
 
 def _step(
