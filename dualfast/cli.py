@@ -239,9 +239,11 @@ class ApplyLabels(Command):
     """Turn a reviewed audit.csv into corrected labels, or into a list of samples to leave out."""
 
     decisions: Positional[str]
-    """audit.csv with a further column decision: empty, the right class, or exclude."""
+    """audit.csv with a further column decision: empty, the right class, or exclude; or decisions.csv of a page."""
     out: Positional[str]
     """labels.csv, for --labels; or exclude.npy, for dualfast select --exclude."""
+    audit: str | None = None
+    """The audit.csv of all samples, for decisions on some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -471,7 +473,7 @@ def _audit(args: Audit) -> None:
 def _apply_labels(args: ApplyLabels) -> Result:
     from dualfast.selection.audit_exports import apply_labels
 
-    corrected, excluded = apply_labels(args.decisions, args.out)
+    corrected, excluded = apply_labels(args.decisions, args.out, args.audit)
     text = f"{printable(args.out)}: {corrected:,} labels corrected, {excluded:,} samples left out"
     return Result(text, {"out": args.out, "corrected": corrected, "excluded": excluded})
 

@@ -28,7 +28,10 @@ _LIBRARY.define(f"step_(Tensor(a!) logits, {_SHARED}) -> Tensor")
 
 
 def _lines(state: Any, window: int, limit: int) -> Lines | None:
-    return None if state[0] is None else Lines(*state, window, limit)
+    lines, status, loss_sums, prob_margin_sums, late_margin_sums, votes = state
+    if lines is None:
+        return None
+    return Lines(lines, status, loss_sums, prob_margin_sums, late_margin_sums, votes, window, limit)
 
 
 def _step(

@@ -60,6 +60,11 @@ class Audit:
         wrong = np.bincount(self.labels[self.suspects], minlength=classes)
         return np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
 
+    @property
+    def classes(self) -> list[str]:
+        """The names of all classes; their numbers where they have none."""
+        return [self.class_name(c) for c in range(len(self.confusion))]
+
     def class_name(self, number: int) -> str:
         """The name of a class; its number where it has none."""
         known = self.class_names is not None and number < len(self.class_names)
@@ -103,8 +108,7 @@ class Audit:
     def _classes(self, number: str, name: str, classes: Ints) -> dict[str, Any]:
         if self.class_names is None:
             return {number: classes}
-        every = np.array([self.class_name(c) for c in range(len(self.confusion))])
-        return {number: classes, name: every[classes]}
+        return {number: classes, name: np.array(self.classes)[classes]}
 
     def __str__(self) -> str:
         n = len(self.labels)
