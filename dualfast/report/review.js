@@ -8,6 +8,7 @@
   const kept = `dualfast review ${location.pathname} ${cards.map((card) => card.dataset.id).join(" ")}`;
   const words = { n: "label is right", x: "left out" };
   let shown = STEP;
+  let chosen = cards[0];
 
   const pairOf = (card) => `${card.dataset.label} ${card.dataset.likely}`;
   const inPair = () => cards.filter((card) => !pair.value || pairOf(card) === pair.value);
@@ -38,11 +39,33 @@
     more.hidden = matching.length <= shown;
   }
 
-  function move(from, by) {
+  function choose(card) {
+    chosen.classList.remove("chosen");
+    chosen = card;
+    chosen.classList.add("chosen");
+  }
+
+  function move(by) {
     const list = visible();
-    const to = list[Math.min(Math.max(list.indexOf(from) + by, 0), list.length - 1)];
-    to.focus();
+    const to = list[Math.min(Math.max(list.indexOf(chosen) + by, 0), list.length - 1)];
+    choose(to);
+    to.focus({ preventScroll: true });
     to.scrollIntoView({ block: "nearest" });
+  }
+
+  function press(key) {
+    const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() };
+    const decisions = { y: chosen.dataset.likely, n: "n", x: "x", u: "" };
+    if (key in moves) move(moves[key]);
+    else if (key in decisions) settle(decisions[key]);
+    else return false;
+    return true;
+  }
+
+  function settle(decision) {
+    decide(chosen, decision);
+    remember();
+    if (decision !== "") move(1);
   }
 
   function columns() {
@@ -67,29 +90,21 @@
   }
 
   review.addEventListener("keydown", (event) => {
+    if (!event.target.closest("figure, button[data-key]") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (press(event.key)) event.preventDefault();
+  });
+  review.addEventListener("focusin", (event) => {
     const card = event.target.closest("figure");
-    if (!card || event.ctrlKey || event.metaKey || event.altKey) return;
-    const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() };
-    const decisions = { y: card.dataset.likely, n: "n", x: "x", u: "" };
-    if (event.key in moves) move(card, moves[event.key]);
-    else if (event.key in decisions) {
-      decide(card, decisions[event.key]);
-      remember();
-      if (event.key !== "u") move(card, 1);
-    } else return;
-    event.preventDefault();
+    if (card) choose(card);
   });
-
-  let last = cards[0];
-  review.addEventListener("focusin", (event) => { last = event.target.closest("figure") || last; });
+  for (const button of review.querySelectorAll("button[data-key]")) {
+    button.addEventListener("click", () => press(button.dataset.key));
+  }
   other.addEventListener("change", () => {
-    if (other.value === "") return;
-    decide(last, other.value);
-    remember();
+    if (other.value !== "") settle(other.value);
     other.value = "";
-    move(last, 1);
   });
-  pair.addEventListener("change", () => { shown = STEP; show(); });
+  pair.addEventListener("change", () => { shown = STEP; show(); choose(visible()[0]); });
   more.addEventListener("click", () => { shown += STEP; show(); });
   save.addEventListener("click", () => {
     const link = document.createElement("a");
@@ -107,7 +122,8 @@
   }
   classes.forEach((name, number) => other.add(new Option(name, number)));
   recall().forEach((decision, at) => { if (cards[at]) decide(cards[at], decision); });
-  decide(last, last.dataset.decision || "");
+  decide(chosen, chosen.dataset.decision || "");
   for (const part of review.querySelectorAll(".tools, p")) part.hidden = false;
   show();
+  choose(chosen);
 })();
