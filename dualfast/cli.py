@@ -230,8 +230,9 @@ class Audit(Command):
     out: str | None = None
     """The file to write. A table lists all samples, most suspicious first, as .csv or .parquet; of a run directory, it
     is its audit.csv."""
-    format: Literal["table", "cleanlab", "fiftyone", "labelstudio"] = "table"
-    """What to write: the table, or a file that another tool reads (cleanlab: .csv; the others: .json)."""
+    format: Literal["table", "cleanlab", "fiftyone", "labelstudio", "links"] = "table"
+    """What to write: the table; a file that another tool reads (cleanlab: .csv; the others: .json); or, of a run
+    directory, a folder of links to the images, most suspicious first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,6 +122,9 @@ def apply_labels(
     rows = _table(path, {"id", "label", "decision"})
     if audit is not None:
         rows = _completed(rows, path, audit)
+    suffix = Path(out).suffix
+    if suffix == ".csv" and "name" not in rows[0]:
+        raise ValueError(f"{os.fspath(path)!r} has no column name, by which the images are found{_MORE}")
     given = "class" if "class" in rows[0] else "label"
     known = {row[given] for row in rows} | {row.get(f"likely_{given}", row.get("likely", "")) for row in rows}
     excluded = [row for row in rows if row["decision"] == EXCLUDE]
@@ -132,7 +135,6 @@ def apply_labels(
                 f"{os.fspath(path)!r}: the decision for id {row['id']} is {row['decision']!r}; give nothing, "
                 f'"{EXCLUDE}" or a class: {", ".join(sorted(known - {""})[:20])}'
             )
-    suffix = Path(out).suffix
     if suffix == ".npy":
         if corrected:
             raise ValueError(
@@ -142,8 +144,6 @@ def apply_labels(
         with atomic(out) as part, part.open("wb") as file:
             np.save(file, ids)
     elif suffix == ".csv":
-        if "name" not in rows[0]:
-            raise ValueError(f"{os.fspath(path)!r} has no column name, by which the images are found{_MORE}")
         if [int(row["id"]) for row in rows] != list(range(len(rows))):
             raise ValueError(
                 f"{os.fspath(path)!r} does not have every id from 0 once; keep all rows of audit.csv{_MORE}"

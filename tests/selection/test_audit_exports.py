@@ -105,6 +105,22 @@ def test_decisions_become_corrected_labels_or_an_exclude_list(tmp_path: Path) ->
     assert ids.tolist() == [1, 3]
 
 
+def test_decisions_on_some_samples_are_put_into_the_table_of_all(tmp_path: Path) -> None:
+    found().save(tmp_path / "audit.csv")
+    some = tmp_path / "decisions.csv"
+    some.write_text("id,label,decision\n1,0,bee\n3,1,exclude\n")
+    command = ["apply-labels", str(some), str(tmp_path / "labels.csv")]
+    assert cli.main([*command, "--audit", str(tmp_path / "audit.csv")]) == 0
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    assert lines == ["file_name,label", "a/0.png,ant", "a/1 1.png,bee", "b/2.png,bee"]
+    with pytest.raises(ValueError, match=r"no column name.*name the audit.csv of all with --audit"):
+        apply_labels(some, tmp_path / "labels.csv")
+    for text, words in (("7,0,bee", "id 7, labelled 0, which is not there"), ("1,1,ant", "is labelled 0 there")):
+        some.write_text(f"id,label,decision\n{text}\n")
+        with pytest.raises(ValueError, match=f"{words}: .*audit.csv' is of other data"):
+            apply_labels(some, tmp_path / "labels.csv", tmp_path / "audit.csv")
+
+
 def test_decisions_that_cannot_be_applied_say_why(tmp_path: Path) -> None:
     path = decided(tmp_path / "audit.csv", {1: "bee"})
     with pytest.raises(ValueError, match=r"1 decisions are classes, which .* cannot hold; give a .csv"):
