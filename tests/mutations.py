@@ -764,7 +764,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/spec.py",
-        "return replace(self, c_d=c_d)",
+        "return replace(self, **numbers) if numbers else self",
         "return self",
         "tests/selection/test_spec.py::test_a_spec_is_resolved_once_and_saved_resolved",
     ),

@@ -103,7 +103,8 @@ class SelectionSpec:
             found = statistics.audit
             most = len(found.labels) - kept_count(len(found.labels), self.prune_ratio)
             numbers["mislabel_cut"] = cut = min(found.n_wrong, most)
-            say(f"mislabel_cut auto is {cut}: {found.n_wrong} labels look wrong, and {most} samples are left out")
+            more = f", more than the {most} samples that are removed" if found.n_wrong > most else ""
+            say(f"mislabel_cut auto is {cut}: {found.n_wrong} labels look wrong{more}")
         if self._takes_c_d and isinstance(self.c_d, str):
             numbers["c_d"] = c_d = c_d_number(self.c_d, statistics, self.prune_ratio)
             if self.c_d == "auto":
