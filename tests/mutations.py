@@ -1633,6 +1633,12 @@ MUTATIONS = [
         "tests/selection/test_audit.py::test_an_audit_in_closed_form",
     ),
     Mutation(
+        "dualfast/selection/audit.py",
+        "np.where(margin < 0, other, 0.0)",
+        "other",
+        "tests/selection/test_audit.py::test_an_audit_in_closed_form",
+    ),
+    Mutation(
         "dualfast/selection/spec.py",
         "min(found.n_wrong, most)",
         "found.n_wrong",

@@ -132,10 +132,10 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
     Samples are ranked by late_margin, the mean margin of logits in which late visits count for more; by aum, the plain
     mean (arXiv 2001.10528), where the scores lack it. The number of wrong labels is estimated without clean ones. With
     last_mean, aum_prob and top_other ("confident joint", after arXiv 1911.00068, from one training instead of
-    cross-validation): a label is counted as wrong when its probability, last_mean, is below that of the strongest other
-    class, and that one is at least what its own samples have on average, or two thirds. Without them ("mixture"): the
-    share of the lower of two normal distributions fitted to the margins, which is coarse. quality is 1 / (1 + exp(SLOPE
-    (c - margin))), with the c for which the sum of 1 - quality is the estimated number.
+    cross-validation): a label is counted as wrong when its margin is negative and its probability, last_mean, below
+    that of the strongest other class, and that one is at least what its own samples have on average, or two thirds.
+    Without them ("mixture"): the share of the lower of two normal distributions fitted to the margins, which is coarse.
+    quality is 1 / (1 + exp(SLOPE (c - margin))), with the c for which the sum of 1 - quality is the estimated number.
 
     Raises TypeError for scores or labels of another kind; ValueError for scores without aum, with NaN or with fewer
     than ten visits, labels of another length, below 0, of one class, or that the network cannot have been trained
@@ -155,7 +155,8 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
         n_wrong, method = _mixture(margin), "mixture"
     else:
         own = _column(scores, "last_mean")
-        n_wrong = _confident_joint(labels, top_other, own, own - _column(scores, "aum_prob"), classes)
+        other = own - _column(scores, "aum_prob")
+        n_wrong = _confident_joint(labels, top_other, own, np.where(margin < 0, other, 0.0), classes)
         method = "confident joint"
     ranking = np.argsort(margin, kind="stable")
     confusion = np.zeros((classes, classes), np.int64)
@@ -281,7 +282,7 @@ def _unique_names(given: Any, n: int) -> list[str]:
 def _confident_joint(labels: Ints, top_other: Ints, own: Floats, other: Floats, classes: int) -> int:
     """How many labels lose to a class that is as probable as it is on average for the samples labelled so, or SURE.
 
-    own, other: probability of the label and of the strongest other class."""
+    own, other: probability of the label and of the strongest other class, or 0 where that is not to count."""
     sums = np.bincount(labels, own, classes)
     counts = np.bincount(labels, minlength=classes)
     usual = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)

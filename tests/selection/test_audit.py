@@ -121,6 +121,8 @@ def test_an_audit_in_closed_form() -> None:
     assert found.likely.tolist() == [0, 0, 1, 2, 2, 2]
     assert found.confusion.tolist() == [[2, 0, 2], [0, 1, 0], [0, 0, 1]]
     assert found.wrong_rates.tolist() == [0.5, 0, 0]
+    ahead = dualfast.audit(hand_made(late_margin=np.array([2.0, 3.0, 2.0, 3.0, -1.0, 0.5])), LABELS)
+    assert ahead.n_wrong == 1  # the margin of one is not negative
     half = np.array([0.7, 0.85, 0.7, 0.85, -0.5, -0.4])  # 0.6 for class 2 in both
     assert dualfast.audit(hand_made(aum_prob=half), LABELS).n_wrong == 0
     for own, wrong in ((0.59, 2), (0.6, 2), (0.61, 0)):  # what the only sample of class 2 has
