@@ -48,7 +48,7 @@ def fiftyone(found: Audit) -> dict[str, Any]:
             raise ValueError(
                 f"two samples are {key!r} without their suffix, and FiftyOne tells them apart by that alone"
             )
-        about = {"suspect": id_ in suspects, "likely": _likely(found, id_), "id": id_}
+        about = {"suspect": id_ in suspects, "likely": _likely(found, id_), "sample": id_}  # id is FiftyOne's own
         label, quality = int(found.labels[id_]), float(found.quality[id_])
         labels[key] = {"label": label, "confidence": quality, "attributes": about}
     return {"classes": found.classes, "labels": labels}

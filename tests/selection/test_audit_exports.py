@@ -48,7 +48,7 @@ def test_fiftyone_gets_a_classification_per_image(tmp_path: Path) -> None:
     assert next(iter(made["labels"])) == "a/1 1"
     assert set(made["labels"]) == {"a/0", "a/1 1", "b/2", "b/3"}
     suspect = made["labels"]["a/1 1"]
-    assert (suspect["label"], suspect["attributes"]) == (0, {"suspect": True, "likely": "bee", "id": 1})
+    assert (suspect["label"], suspect["attributes"]) == (0, {"suspect": True, "likely": "bee", "sample": 1})
     assert suspect["confidence"] == found().quality[1]
 
 
