@@ -138,6 +138,9 @@ def test_the_review_shows_a_pair_of_classes_and_a_part_of_many(tmp_path: Path) -
     result.pair = shown();
     document.querySelector("button[data-key=n]").click();
     result.decided = cards.filter((card) => "decision" in card.dataset).map((card) => Number(card.dataset.id));
+    document.querySelector("button[data-key=u]").focus();
+    key("ArrowLeft");
+    result.chosen = Number(document.querySelector(".chosen").dataset.id);
     result.bold = document.querySelectorAll("#review b b").length;
     """
     result = browse(suspicious(tmp_path / "run", wrong), steps)
@@ -146,6 +149,7 @@ def test_the_review_shows_a_pair_of_classes_and_a_part_of_many(tmp_path: Path) -
     assert result["pairs"] == ["all, most suspicious first", *pairs]
     assert result["pair"] == [i for i in range(N) if i % 3 == 1]
     assert result["decided"] == [1]
+    assert result["chosen"] == 1  # the arrow keys work from a button, too
     assert result["bold"] == 0
 
 
