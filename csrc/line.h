@@ -39,6 +39,10 @@ INLINE float ring_sum(const int32_t* line, int ring, const Term& term) {
     return (total[0] + total[1]) + (total[2] + total[3]);
 }
 
+INLINE int visits(const int32_t* line, const Line& layout) {
+    return static_cast<int>(kVisits.of(static_cast<uint32_t>(line[layout.words - kTailWords + kCounters])));
+}
+
 // Folds one visit into its line; false when it was skipped (not finite) or came after the limit.
 INLINE bool fold(int32_t* line, const Line& layout, const Observation& seen) {
     int32_t* tail = line + layout.words - kTailWords;

@@ -29,8 +29,9 @@ void check_range(int64_t row, const char* name, const int64_t* values, const std
 void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t classes, int64_t logits_stride,
           int64_t grad_stride, uintptr_t targets, uintptr_t index, uintptr_t loss, uintptr_t reduced, float scale,
           bool mean, uintptr_t weight, float smoothing, int64_t ignore_index, uintptr_t lines, uintptr_t status,
-          uintptr_t loss_sums, uintptr_t prob_margin_sums, uintptr_t votes, int64_t samples, int words, int window,
-          int limit, uintptr_t seen, uintptr_t flags, uintptr_t top_others, bool by_products, int threads) {
+          uintptr_t loss_sums, uintptr_t prob_margin_sums, uintptr_t late_margin_sums, uintptr_t votes, int64_t samples,
+          int words, int window, int limit, uintptr_t seen, uintptr_t flags, uintptr_t top_others, bool by_products,
+          int threads) {
     dualfast::Step args{};
     args.type = bfloat16 ? dualfast::Logits::kBFloat16 : dualfast::Logits::kFloat32;
     args.logits = reinterpret_cast<const void*>(logits);
@@ -52,6 +53,7 @@ void step(uintptr_t logits, uintptr_t grad, bool bfloat16, int64_t rows, int64_t
     args.layout = {words, window, limit};
     args.loss_sums = reinterpret_cast<float*>(loss_sums);
     args.prob_margin_sums = reinterpret_cast<float*>(prob_margin_sums);
+    args.late_margin_sums = reinterpret_cast<float*>(late_margin_sums);
     args.votes = reinterpret_cast<int32_t*>(votes);
     args.seen = reinterpret_cast<float*>(seen);
     args.flags = reinterpret_cast<uint8_t*>(flags);

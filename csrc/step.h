@@ -25,8 +25,9 @@ struct Step {
     float smoothing;
     int32_t* lines;  // (samples, layout.words) or null
     Line layout;
-    // Sums over the visits that were folded, (samples,) or null: plain cross-entropy, the margin of the probabilities.
-    float *loss_sums, *prob_margin_sums;
+    // Sums over the visits that were folded, (samples,) or null: plain cross-entropy, the margin of the probabilities,
+    // k^2 times the margin of the k-th visit.
+    float *loss_sums, *prob_margin_sums, *late_margin_sums;
     int32_t* votes;       // (samples,) or null: which wrong class had the largest logit, see vote()
     float* seen;          // (4, rows): p, margin, EL2N and entropy of each row; or null
     uint8_t* flags;       // (rows,) with `seen`: kFlag...

@@ -63,6 +63,7 @@ INLINE void prefetch_line(const Step& args, int64_t row) {
     ahead(args.lines, static_cast<uint64_t>(args.layout.words) * 4);
     ahead(args.loss_sums, sizeof(float));
     ahead(args.prob_margin_sums, sizeof(float));
+    ahead(args.late_margin_sums, sizeof(float));
     ahead(args.votes, sizeof(int32_t));
 }
 
@@ -88,9 +89,14 @@ __attribute__((noinline)) void record(const Work& work, int64_t row, const Row<f
     bool folded = false;
     if (args.lines) {
         const int64_t id = args.index[row];
-        folded = fold(args.lines + id * args.layout.words, args.layout, seen);
+        int32_t* line = args.lines + id * args.layout.words;
+        folded = fold(line, args.layout, seen);
         if (folded && args.loss_sums) args.loss_sums[id] += out.nll;
         if (folded && args.prob_margin_sums) args.prob_margin_sums[id] += out.prob_margin;
+        if (folded && args.late_margin_sums) {
+            const auto k = static_cast<float>(visits(line, args.layout));
+            args.late_margin_sums[id] += k * k * out.margin;
+        }
         if (folded && args.votes) args.votes[id] = vote(args.votes[id], out.top_other);
     }
     if (args.top_others) args.top_others[row] = out.top_other;

@@ -98,6 +98,7 @@ def stratify(
 def step(
     logits: int, grad: int, bfloat16: bool, rows: int, classes: int, logits_stride: int, grad_stride: int,
     targets: int, index: int, loss: int, reduced: int, scale: float, mean: bool, weight: int, smoothing: float,
-    ignore_index: int, lines: int, status: int, loss_sums: int, prob_margin_sums: int, votes: int, samples: int,
-    words: int, window: int, limit: int, seen: int, flags: int, top_others: int, by_products: bool, threads: int, /,
+    ignore_index: int, lines: int, status: int, loss_sums: int, prob_margin_sums: int, late_margin_sums: int,
+    votes: int, samples: int, words: int, window: int, limit: int, seen: int, flags: int, top_others: int,
+    by_products: bool, threads: int, /,
 ) -> None: ...

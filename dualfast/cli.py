@@ -23,6 +23,7 @@ from dualfast.config import (
     Checked,
     Columns,
     GivenCD,
+    GivenCut,
     RecipeName,
     RunConfig,
     ScoreConfig,
@@ -131,8 +132,9 @@ class Select(Command):
     """.npy of ids, or of a mask, to keep in any case."""
     score_module: str | None = None
     """Python module that registers scores of your own with @dualfast.score."""
-    mislabel_cut: int = 0
-    """Number of samples of lowest aum to leave out."""
+    mislabel_cut: GivenCut = 0
+    """Number of samples that look mislabelled (by late_margin, else aum) to leave out, or auto: as many as dualfast
+    audit estimates."""
     skip_unscored: bool = False
     """Leave out samples without a score."""
 
@@ -228,8 +230,9 @@ class Audit(Command):
     out: str | None = None
     """The file to write. A table lists all samples, most suspicious first, as .csv or .parquet; of a run directory, it
     is its audit.csv."""
-    format: Literal["table", "cleanlab", "fiftyone", "labelstudio"] = "table"
-    """What to write: the table, or a file that another tool reads (cleanlab: .csv; the others: .json)."""
+    format: Literal["table", "cleanlab", "fiftyone", "labelstudio", "links"] = "table"
+    """What to write: the table; a file that another tool reads (cleanlab: .csv; the others: .json); or, of a run
+    directory, a folder of links to the images, most suspicious first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,9 +240,11 @@ class ApplyLabels(Command):
     """Turn a reviewed audit.csv into corrected labels, or into a list of samples to leave out."""
 
     decisions: Positional[str]
-    """audit.csv with a further column decision: empty, the right class, or exclude."""
+    """audit.csv with a further column decision: empty, the right class, or exclude; or decisions.csv of a page."""
     out: Positional[str]
     """labels.csv, for --labels; or exclude.npy, for dualfast select --exclude."""
+    audit: str | None = None
+    """The audit.csv of all samples, for decisions on some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -469,7 +474,7 @@ def _audit(args: Audit) -> None:
 def _apply_labels(args: ApplyLabels) -> Result:
     from dualfast.selection.audit_exports import apply_labels
 
-    corrected, excluded = apply_labels(args.decisions, args.out)
+    corrected, excluded = apply_labels(args.decisions, args.out, args.audit)
     text = f"{printable(args.out)}: {corrected:,} labels corrected, {excluded:,} samples left out"
     return Result(text, {"out": args.out, "corrected": corrected, "excluded": excluded})
 

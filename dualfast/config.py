@@ -222,6 +222,7 @@ class Scoring(Checked):
 
 
 GivenCD = float | Literal["auto", "cifar100", "imagenet"]
+GivenCut = int | Literal["auto"]
 DEFAULT_METHOD, DEFAULT_C_D = "dual+beta", 4.0
 """The defaults of select and its relatives; the command line's c_d is "auto"."""
 PUBLISHED_C_D = {"cifar100": 4.0, "imagenet": 11.0}

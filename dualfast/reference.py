@@ -113,15 +113,16 @@ def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) 
     alone (arXiv 2306.05175); last_mean: mean p of the last J - 1 visits; el2n: over the first ten visits (arXiv
     2107.07075); forgetting: correct to wrong transitions, or visits + 1 when never correct (arXiv 1812.05159); aum:
     mean margin (arXiv 2001.10528); aum_prob: mean margin of the probabilities (as arXiv 2210.15809 computes AUM);
-    entropy: of the last visit; top_other: majority() of the visits' top_other. NaN where there are too few visits.
+    late_margin: mean margin, the k-th visit weighted with k^2; entropy: of the last visit; top_other: majority() of the
+    visits' top_other. NaN where there are too few visits.
     """
     seen = visits[:epochs]
     p = np.array([v.p for v in seen])
     windows = [p[k : k + window] for k in range(len(p) - window + 1)]
     forgotten = sum(a.correct and not b.correct for a, b in pairwise(seen))
     if not seen:
-        names = ("dual", "dyn_unc", "mean", "last_mean", "aum", "aum_prob", "el2n", "entropy", "forgetting")
-        return dict.fromkeys(names, np.nan) | {"visits": 0, "top_other": -1}
+        names = ("dual", "dyn_unc", "mean", "last_mean", "aum", "aum_prob", "late_margin", "el2n", "entropy")
+        return dict.fromkeys((*names, "forgetting"), np.nan) | {"visits": 0, "top_other": -1}
     return {
         "dual": float(np.mean([w.std(ddof=1) * (1 - w.mean()) for w in windows])) if windows else np.nan,
         "dyn_unc": float(np.mean([w.std(ddof=1) for w in windows])) if windows else np.nan,
@@ -129,6 +130,7 @@ def scores(visits: list[Visit], *, window: int = 10, epochs: int | None = None) 
         "last_mean": float(p[1 - window :].mean()),
         "aum": float(np.mean([v.margin for v in seen])),
         "aum_prob": float(np.mean([v.prob_margin for v in seen])),
+        "late_margin": float(np.average([v.margin for v in seen], weights=np.arange(1, len(seen) + 1) ** 2.0)),
         "el2n": float(np.mean([v.el2n for v in seen[:10]])),
         "entropy": seen[-1].entropy,
         "forgetting": float(forgotten if any(v.correct for v in seen) else len(seen) + 1),

@@ -56,6 +56,7 @@ def fold(
     status_ptr,
     loss_sums_ptr,
     prob_margin_sums_ptr,
+    late_margin_sums_ptr,
     votes_ptr,
     index,
     counted,
@@ -116,6 +117,9 @@ def fold(
         loss_sum = tl.load(loss_sums_ptr + index, mask=folded, other=0.0) + nll
     if prob_margin_sums_ptr is not None:
         prob_margin_sum = tl.load(prob_margin_sums_ptr + index, mask=folded, other=0.0) + prob_margin
+    if late_margin_sums_ptr is not None:
+        k = (visits + 1).to(tl.float32)
+        late_margin_sum = tl.load(late_margin_sums_ptr + index, mask=folded, other=0.0) + k * k * margin
     if votes_ptr is not None:
         vote = tl.load(votes_ptr + index, mask=folded, other=0)
         none_yet = ((vote >> VOTE_COUNT_SHIFT) & VOTE_COUNT_MAX) == 0
@@ -132,6 +136,8 @@ def fold(
         tl.store(loss_sums_ptr + index, loss_sum, mask=folded)
     if prob_margin_sums_ptr is not None:
         tl.store(prob_margin_sums_ptr + index, prob_margin_sum, mask=folded)
+    if late_margin_sums_ptr is not None:
+        tl.store(late_margin_sums_ptr + index, late_margin_sum, mask=folded)
     if votes_ptr is not None:
         tl.store(votes_ptr + index, vote, mask=folded)
     tl.atomic_add(status_ptr + NON_FINITE + index * 0, 1, mask=non_finite, sem="relaxed")
@@ -172,6 +178,7 @@ def observe_kernel(
     fold(
         lines_ptr,
         status_ptr,
+        None,
         None,
         None,
         None,

@@ -324,6 +324,7 @@ def step_kernel(
     status_ptr,
     loss_sums_ptr,
     prob_margin_sums_ptr,
+    late_margin_sums_ptr,
     votes_ptr,
     values_ptr,
     flags_ptr,
@@ -433,8 +434,8 @@ def step_kernel(
             PLANNED, ROWS, SCAN,
         )  # fmt: skip
         folded = fold(
-            lines_ptr, status_ptr, loss_sums_ptr, prob_margin_sums_ptr, votes_ptr, index, counted, finite, nll,
-            prob_margin, top_other, p, margin, el2n, entropy, correct, limit, WINDOW, WORDS, WIDTH,
+            lines_ptr, status_ptr, loss_sums_ptr, prob_margin_sums_ptr, late_margin_sums_ptr, votes_ptr, index, counted,
+            finite, nll, prob_margin, top_other, p, margin, el2n, entropy, correct, limit, WINDOW, WORDS, WIDTH,
         )  # fmt: skip
     if values_ptr is not None:
         flags = tl.where(counted, COUNTED, 0) | tl.where(correct, CORRECT, 0) | tl.where(folded, FOLDED, 0)
@@ -553,9 +554,7 @@ def step(
             again,
             None if lines is None else lines.lines,
             status,
-            None if lines is None else lines.loss_sums,
-            None if lines is None else lines.prob_margin_sums,
-            None if lines is None else lines.votes,
+            *(None if lines is None else getattr(lines, name) for name in layout.BESIDE),
             None if observations is None else observations.values,
             None if observations is None else observations.flags,
             None if observations is None else observations.top_others,

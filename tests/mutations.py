@@ -794,7 +794,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/spec.py",
-        "return replace(self, c_d=c_d)",
+        "return replace(self, **numbers) if numbers else self",
         "return self",
         "tests/selection/test_spec.py::test_a_spec_is_resolved_once_and_saved_resolved",
     ),
@@ -1645,6 +1645,24 @@ MUTATIONS = [
         KERNELS + "test_ties_among_the_wrong_classes_go_to_the_lowest",
     ),
     Mutation(
+        "csrc/step_terms.h",
+        "args.late_margin_sums[id] += k * k * out.margin",
+        "args.late_margin_sums[id] += k * out.margin",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
+    ),
+    Mutation(
+        "kernels/line.py",
+        "k = (visits + 1).to(tl.float32)",
+        "k = visits.to(tl.float32)",
+        KERNELS + "test_step_lines_equal_those_of_cpp",
+    ),
+    Mutation(
+        "dualfast/ops/step_torch.py",
+        "(visits + 1).square() * seen",
+        "visits.square() * seen",
+        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-torch]",
+    ),
+    Mutation(
         "kernels/line.py",
         "tl.store(votes_ptr + index, vote, mask=folded)",
         "tl.store(votes_ptr + index, vote, mask=counted)",
@@ -1703,6 +1721,24 @@ MUTATIONS = [
         "np.minimum(usual, SURE)[top_other]",
         "usual[top_other]",
         "tests/selection/test_audit.py::test_an_audit_in_closed_form",
+    ),
+    Mutation(
+        "dualfast/selection/audit.py",
+        '"aum" if _lacks(scores, "late_margin") else "late_margin"',
+        '"aum"',
+        "tests/selection/test_audit.py::test_an_audit_in_closed_form",
+    ),
+    Mutation(
+        "dualfast/selection/audit.py",
+        "np.where(margin < 0, other, 0.0)",
+        "other",
+        "tests/selection/test_audit.py::test_an_audit_in_closed_form",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "min(found.n_wrong, most)",
+        "found.n_wrong",
+        "tests/selection/test_select.py::test_a_cut_can_be_what_the_audit_finds",
     ),
     Mutation(
         "dualfast/selection/audit.py",

@@ -103,6 +103,7 @@ def test_alternating_probabilities_in_closed_form() -> None:
     assert found["dyn_unc"] == pytest.approx(math.sqrt(0.5))
     assert found["dual"] == pytest.approx(math.sqrt(0.5) / 2)
     assert (found["mean"], found["aum"], found["aum_prob"]) == (0.5, 1.0, -0.5)
+    assert found["late_margin"] == 2 * (4 + 16) / (1 + 4 + 9 + 16)
     assert (found["el2n"], found["entropy"]) == (0.5, 0.5)
     assert found["forgetting"] == 1
 

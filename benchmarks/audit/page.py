@@ -19,25 +19,36 @@ def rows() -> list[Row]:
 
 
 def table(found: list[Row]) -> str:
-    """A row for each set of labels, ours beside the best of cleanlab's scores."""
-    first = found[0]
+    """For each kind of training a row per set of labels, ours beside the best of cleanlab's scores."""
+    kinds = list(dict.fromkeys(_kind(row) for row in found))
+    return "\n".join(_table_of([row for row in found if _kind(row) == kind]) for kind in kinds)
+
+
+def _kind(row: Row) -> tuple[Any, ...]:
+    return row["images"], row["model"], row["epochs"], row["seed"]
+
+
+def _table_of(found: list[Row]) -> str:
+    images, model, epochs, seed = _kind(found[0])
+    versions = ", ".join(dict.fromkeys(v for row in found if (v := row["versions"].get("cleanlab")) is not None))
     where = (
-        f'Average precision and AUROC of "this label is wrong" on {first["images"]:,} CIFAR-10 images, network '
-        f"`{first['model']}`, {first['epochs']} epochs, seed {first['seed']}: `dualfast.audit` after one training, and "
-        f"cleanlab {first['versions']['cleanlab']} after its five, with the score of cleanlab's three that is best "
-        "there. Labels: three sets of CIFAR-10N, made by people, and synthetic ones. The estimated number is compared "
-        f"with the true one, and with that of cleanlab; CPU seconds of {_machines(found)}, one thread. "
-        "`benchmarks/audit/run.py`; raw figures, with the commit of each, in `benchmarks/results/audit.jsonl`."
+        f'Average precision and AUROC of "this label is wrong" on {images:,} CIFAR-10 images, network `{model}`, '
+        f"{epochs} epochs, seed {seed}: `dualfast.audit` after one training, and cleanlab {versions} after its five, "
+        "with the score of cleanlab's three that is best there. Labels: sets of CIFAR-10N, made by people, and "
+        "synthetic ones. The estimated number is compared with the true one, and with that of cleanlab; CPU seconds of "
+        f"{_machines(found)}, one thread. `benchmarks/audit/run.py`; raw figures, with the commit of each, in "
+        "`benchmarks/results/audit.jsonl`."
     )
     lines = [*textwrap.wrap(where, 118, break_long_words=False, break_on_hyphens=False), ""]
     lines.append("| labels | wrong | ours | cleanlab | ours estimates | cleanlab estimates | CPU s, ours / cleanlab |")
     lines.append("|---|--:|--:|--:|--:|--:|--:|")
     for name in dict.fromkeys(row["labels"] for row in found):
-        ours = next(row for row in found if (row["labels"], row["score"]) == (name, "audit"))
+        ours = next((row for row in found if (row["labels"], row["score"]) == (name, "audit")), None)
         theirs = [row for row in found if (row["labels"], row["by"]) == (name, "cleanlab")]
         best = max(theirs, key=lambda row: row["average_precision"], default=None)
-        cpu = f"{ours['cpu_seconds']:.0f} / {'' if best is None else format(best['cpu_seconds'], '.0f')}"
-        cells = [name, f"{ours['wrong']:,}", _quality(ours), _quality(best), _estimate(ours), _estimate(best), cpu]
+        wrong = next(row["wrong"] for row in found if row["labels"] == name)
+        cpu = " / ".join("" if row is None else format(row["cpu_seconds"], ".0f") for row in (ours, best))
+        cells = [name, f"{wrong:,}", _quality(ours), _quality(best), _estimate(ours), _estimate(best), cpu]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

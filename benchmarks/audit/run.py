@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -31,6 +33,7 @@ from _harness import RESULTS, origin
 
 import dualfast
 from dualfast.config import RECIPES, Recipe
+from dualfast.runs.environment import git
 from dualfast.scoring.scores import Scores
 from dualfast.storage.records import Records
 from dualfast.training import models
@@ -42,6 +45,7 @@ RESEMBLES = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}  # truck: automobile, bird: airplane,
 NOISE_SEED = 7  # of the synthetic labels, apart from the seeds of the trainings
 CLEANLAB_SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 Labels = NDArray[np.int64]
+Row = dict[str, Any]
 
 
 def images_of(data: Path, count: int) -> NDArray[np.uint8]:
@@ -73,8 +77,8 @@ def labels_of(data: Path, count: int, name: str) -> tuple[Labels, Labels]:
 class Trainer:
     """Trains one kind of network on a .beton, always alike."""
 
-    def __init__(self, beton: Path, recipe: Recipe) -> None:
-        self.beton, self.recipe = beton, recipe
+    def __init__(self, beton: Path, recipe: Recipe, kept: Path) -> None:
+        self.beton, self.recipe, self.kept = beton, recipe, kept
 
     def train(self, criterion: torch.nn.Module, seed: int, ids: Labels | None = None) -> torch.nn.Module:
         torch.manual_seed(seed)
@@ -99,10 +103,19 @@ class Trainer:
         return rows
 
 
-def scores_of(trainer: Trainer, n: int, seed: int) -> Scores:
-    table = dualfast.ScoreTable(n, epochs=trainer.recipe.epochs, track_aum_prob=True, track_top_other=True)
-    trainer.train(dualfast.DualLoss(table), seed)
-    return table.scores()
+def scores_of(trainer: Trainer, labels: Labels, seed: int) -> tuple[Scores, Row]:
+    """The scores of one training and what it took; from trainer.kept, where an earlier call left them."""
+    path = trainer.kept / f"{trainer.recipe.model}-{len(labels)}-{trainer.recipe.epochs}-{crc32(labels)}-{seed}.parquet"
+    about = path.with_suffix(".json")
+    if not about.exists():
+        start = time.process_time()
+        tracked = {"track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
+        table = dualfast.ScoreTable(len(labels), epochs=trainer.recipe.epochs, **tracked)
+        trainer.train(dualfast.DualLoss(table), seed)
+        took = {"cpu_seconds": round(time.process_time() - start, 2), "trained_at": git("rev-parse", "HEAD")}
+        table.scores().save(path, labels=labels)
+        about.write_text(json.dumps(took), encoding="utf-8")
+    return Scores.load(path), json.loads(about.read_text(encoding="utf-8"))
 
 
 def held_out(trainer: Trainer, n: int, seed: int) -> NDArray[np.float64]:
@@ -116,25 +129,30 @@ def held_out(trainer: Trainer, n: int, seed: int) -> NDArray[np.float64]:
     return out
 
 
-def audited(trainer: Trainer, labels: Labels, seed: int) -> Iterator[tuple[str, NDArray[Any], int | None]]:
-    """(score, its values, high where the label looks wrong, estimated number of wrong labels) of ours."""
-    scores = scores_of(trainer, len(labels), seed)
+def audited(trainer: Trainer, labels: Labels, seed: int) -> Iterator[Row]:
+    """A row for each score of ours: what it took, how well it finds the wrong labels, the number it estimates."""
+    scores, took = scores_of(trainer, labels, seed)
+    start = time.process_time()
     found = dualfast.audit(scores, labels)
-    yield "audit", 1 - found.quality, found.n_wrong
+    took |= {"audit_cpu_seconds": round(time.process_time() - start, 3)}
+    yield took | {"score": "audit", "suspicion": 1 - found.quality, "estimate": found.n_wrong}
     assert scores.aum is not None
-    yield "aum", -scores.aum, None
-    yield "mean", -scores.mean, None
+    yield took | {"score": "aum", "suspicion": -scores.aum, "estimate": None}
+    yield took | {"score": "mean", "suspicion": -scores.mean, "estimate": None}
 
 
-def cross_validated(trainer: Trainer, labels: Labels, seed: int) -> Iterator[tuple[str, NDArray[Any], int | None]]:
+def cross_validated(trainer: Trainer, labels: Labels, seed: int) -> Iterator[Row]:
     """The same of cleanlab's."""
     from cleanlab.count import num_label_issues
     from cleanlab.rank import get_label_quality_scores
 
+    start = time.process_time()
     probabilities = held_out(trainer, len(labels), seed)
     count = int(num_label_issues(labels, probabilities))
+    took = {"cpu_seconds": round(time.process_time() - start, 2)}
     for score in CLEANLAB_SCORES:
-        yield score, -get_label_quality_scores(labels, probabilities, method=score), count
+        suspicion = -get_label_quality_scores(labels, probabilities, method=score)
+        yield took | {"score": score, "suspicion": suspicion, "estimate": count}
 
 
 def judged(suspicion: NDArray[Any], wrong: NDArray[np.bool_]) -> dict[str, float]:
@@ -159,32 +177,34 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, help="folder that keeps the score tables, for another audit of them")
+    parser.add_argument("--results", type=Path, default=RESULTS / "audit.jsonl")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     preset = {name: value for name, value in RECIPES["cpu"].items() if name in Recipe.__dataclass_fields__}
     chosen = {"model": args.model, "epochs": args.epochs, "threads": args.threads}
     recipe = Recipe(**(preset | chosen))
-    results = Records(RESULTS / "audit.jsonl")
+    results = Records(args.results)
     about = origin(("cleanlab",))
     images = images_of(args.data, args.images)
     for name in args.labels:
         labels, clean = labels_of(args.data, args.images, name)
         with tempfile.TemporaryDirectory() as folder:
-            trainer = Trainer(Path(folder) / "train.beton", recipe)
+            if args.work is not None:
+                args.work.mkdir(parents=True, exist_ok=True)
+            trainer = Trainer(Path(folder) / "train.beton", recipe, args.work or Path(folder))
             dualfast.write((images, labels), trainer.beton, progress=False)
             for by in args.by:
                 key = {"images": args.images, "model": args.model, "epochs": args.epochs, "seed": args.seed}
                 key |= {"labels": name, "by": by}
                 if any(key.items() <= row.items() for row in results.read()):
                     continue
-                start = time.process_time()
-                rows = list(BY[by](trainer, labels, args.seed))
-                cpu = round(time.process_time() - start, 2)
-                for score, suspicion, estimate in rows:
-                    row: dict[str, Any] = key | {"score": score} | judged(suspicion, labels != clean)
-                    row |= {"wrong": int((labels != clean).sum()), "estimate": estimate, "cpu_seconds": cpu}
-                    results.append(row | {"threads": args.threads} | about)
-                    print(name, by, score, row["average_precision"], row["auroc"], estimate, cpu, flush=True)
+                for found in list(BY[by](trainer, labels, args.seed)):
+                    row = key | judged(found.pop("suspicion"), labels != clean) | found
+                    row |= {"wrong": int((labels != clean).sum()), "threads": args.threads}
+                    results.append(row | about)
+                    shown = ("score", "average_precision", "auroc", "wrong", "estimate", "cpu_seconds")
+                    print(name, by, *(row[part] for part in shown), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,17 @@ EVER_CORRECT = BitField(25, 1)
 SKIPPED = BitField(26, 0x3F)  # visits left out because the logits were not finite
 BIT_FIELDS = ("VISITS", "FORGOTTEN", "LAST_CORRECT", "EVER_CORRECT", "SKIPPED")
 
-# ---- a vote: one int32 word per sample beside the lines, in which the visits elect a class ---------------------------
+# ---- beside the lines: a word per sample and score, which a table keeps if it is told to -----------------------------
+
+BESIDE = {
+    "loss_sums": "loss",
+    "prob_margin_sums": "aum_prob",
+    "late_margin_sums": "late_margin",  # of k^2 times the margin of the k-th visit
+    "votes": "top_other",  # int32, the others float32
+}
+"""The score that comes of each; the flag that asks for it is track_<score>."""
+
+# ---- a vote: one int32 word per sample, in which the visits elect a class --------------------------------------------
 
 VOTE_COUNT = BitField(0, MAX_VISITS)
 VOTE_CLASS = BitField(12, 0xFFFFF)

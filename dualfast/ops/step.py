@@ -13,7 +13,7 @@ import torch  # before _C, so that both share one OpenMP runtime
 import dualfast._C as _C
 from dualfast.ops import step_torch
 from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, VOTE_CLASS, WRONG_TARGET
-from dualfast.ops.step_args import BACKENDS, Lines, Observations, StepInputs, StepOptions
+from dualfast.ops.step_args import BACKENDS, BESIDE, Lines, Observations, StepInputs, StepOptions
 
 DEBUG = os.environ.get("DUALFAST_DEBUG") == "1"  # wait for the device after each step and raise its errors there
 DEFAULTS = StepOptions()
@@ -204,14 +204,15 @@ def _step_cpp(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, t
         loss = torch.empty_like(_SCALAR)
         reduced_address = loss.data_ptr()
     words = samples = limit = line_address = status_address = 0
-    loss_sums_address = prob_margin_sums_address = votes_address = 0
+    loss_sums_address = prob_margin_sums_address = late_margin_sums_address = votes_address = 0
     window = 2
     if lines is not None:
-        table, status, loss_sums, prob_margin_sums, votes, window, limit = lines
+        table, status, loss_sums, prob_margin_sums, late_margin_sums, votes, window, limit = lines
         samples, words = table.shape
         line_address, status_address = table.data_ptr(), status.data_ptr()
         loss_sums_address = 0 if loss_sums is None else loss_sums.data_ptr()
         prob_margin_sums_address = 0 if prob_margin_sums is None else prob_margin_sums.data_ptr()
+        late_margin_sums_address = 0 if late_margin_sums is None else late_margin_sums.data_ptr()
         votes_address = 0 if votes is None else votes.data_ptr()
     values_address = flags_address = top_others_address = 0
     if observations is not None:
@@ -239,6 +240,7 @@ def _step_cpp(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, t
         status_address,
         loss_sums_address,
         prob_margin_sums_address,
+        late_margin_sums_address,
         votes_address,
         samples,
         words,
@@ -305,7 +307,7 @@ def observe(
     seen = {"p": p, "margin": margin, "el2n": el2n, "entropy": entropy, "correct": correct}
     if lines.votes is not None and top_other is None:
         raise ValueError("top_other is missing, for which the table keeps votes; give the classes, (B,) int32")
-    if lines.loss_sums is None and lines.prob_margin_sums is None and lines.votes is None:
+    if all(getattr(lines, name) is None for name in BESIDE):
         _observe(lines, index, seen, counted)
         return
     known = (index >= 0) & (index < lines.n_samples)  # _observe names or counts the others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -51,20 +52,21 @@ def check_options(label_smoothing: float, reduction: str) -> None:
         raise ValueError(f"reduction is {reduction!r}; give mean, sum or none")
 
 
-BESIDE = {"loss_sums": torch.float32, "prob_margin_sums": torch.float32, "votes": torch.int32}
+BESIDE = {name: torch.int32 if name == "votes" else torch.float32 for name in layout.BESIDE}
 """What a table may keep beside its lines, (n_samples,) each, by their names in Lines."""
 
 
 class Lines(NamedTuple):
     """The lines of a table: lines (n_samples, words) int32, status int32 (layout.STATUS), the sums over the visits of
-    the cross-entropy and of the probabilities' margin, (n_samples,) float32 or None each, the vote of the visits for
-    the wrong class with the largest logit, (n_samples,) int32 (layout.VOTE_FIELDS) or None, the window J, and the
-    number of visits per sample after which none is recorded."""
+    the cross-entropy, of the probabilities' margin and of k^2 times the margin of the k-th visit, (n_samples,) float32
+    or None each, the vote of the visits for the wrong class with the largest logit, (n_samples,) int32
+    (layout.VOTE_FIELDS) or None, the window J, and the number of visits per sample after which none is recorded."""
 
     lines: torch.Tensor
     status: torch.Tensor
     loss_sums: torch.Tensor | None
     prob_margin_sums: torch.Tensor | None
+    late_margin_sums: torch.Tensor | None
     votes: torch.Tensor | None
     window: int
     limit: int
@@ -80,13 +82,12 @@ class Lines(NamedTuple):
         window: int,
         epochs: int | None = None,
         *,
-        track_loss: bool = False,
-        track_aum_prob: bool = False,
-        track_top_other: bool = False,
+        tracked: Collection[str] = (),
         device: str | torch.device = "cpu",
     ) -> Lines:
-        """Lines of samples that were never visited; visits after the `epochs`-th are not recorded. TypeError and
-        ValueError for sizes that cannot be, among them epochs < window."""
+        """Lines of samples that were never visited; visits after the `epochs`-th are not recorded. tracked: the scores
+        of layout.BESIDE that are kept. TypeError and ValueError for sizes that cannot be, among them epochs < window.
+        """
         n_samples, window, limit = _sizes(n_samples, window, epochs)
         shape = n_samples, layout.line_words(window)
         try:
@@ -97,12 +98,11 @@ class Lines(NamedTuple):
                 raise MemoryError(f"{n_samples} lines take {4 * math.prod(shape)} bytes on {device}: {why}") from error
             raise ValueError(f"device is {str(device)!r}, which cannot hold the table: {why}") from error
         status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
-        tracked = (track_loss, track_aum_prob, track_top_other)
-        loss_sums, prob_margin_sums, votes = (
-            torch.zeros(n_samples, dtype=dtype, device=device) if wanted else None
-            for dtype, wanted in zip(BESIDE.values(), tracked, strict=True)
+        loss_sums, prob_margin_sums, late_margin_sums, votes = (
+            torch.zeros(n_samples, dtype=BESIDE[name], device=device) if score in tracked else None
+            for name, score in layout.BESIDE.items()
         )
-        return cls(lines, status, loss_sums, prob_margin_sums, votes, window, limit)
+        return cls(lines, status, loss_sums, prob_margin_sums, late_margin_sums, votes, window, limit)
 
 
 def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, int]:

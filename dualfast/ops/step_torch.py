@@ -154,6 +154,8 @@ def observe(
     for sums, name in ((lines.loss_sums, "nll"), (lines.prob_margin_sums, "prob_margin")):
         if sums is not None and name in seen:
             sums[ids] += torch.where(folded, seen[name], 0.0)
+    if lines.late_margin_sums is not None and "nll" in seen:
+        lines.late_margin_sums[ids] += torch.where(folded, (visits + 1).square() * seen["margin"], 0.0)
     if lines.votes is not None and "top_other" in seen:
         add_votes(lines.votes, ids, folded, seen["top_other"])
     return first, torch.zeros_like(first).scatter(0, rows, folded)
@@ -172,6 +174,9 @@ def add_derived(lines: Lines, ids: torch.Tensor, folded: torch.Tensor, p: torch.
     if lines.loss_sums is not None:
         nll = torch.maximum(-margin, -least.log())
         lines.loss_sums.index_add_(0, ids, torch.where(folded, nll, 0.0))
+    if lines.late_margin_sums is not None:
+        late = visits(lines, ids).square() * margin
+        lines.late_margin_sums.index_add_(0, ids, torch.where(folded, late, 0.0))
     if lines.prob_margin_sums is not None:
         other = (least.double() * (-margin.double()).exp()).clamp(max=1.0)
         lines.prob_margin_sums.index_add_(0, ids, torch.where(folded, (p - other).float(), 0.0))

@@ -19,7 +19,8 @@ _OPTIONS = ", ".join(
 )
 _SHARED = (
     "Tensor targets, Tensor index, Tensor? weight, Tensor(b!)? lines, Tensor(c!)? status, Tensor(d!)? loss_sums, "
-    f"Tensor(e!)? prob_margin_sums, Tensor(f!)? votes, *, int window, int limit, {_OPTIONS}"
+    "Tensor(e!)? prob_margin_sums, Tensor(f!)? late_margin_sums, Tensor(g!)? votes, *, int window, int limit, "
+    + _OPTIONS
 )
 
 _LIBRARY.define(f"step(Tensor logits, {_SHARED}, bool with_grad) -> (Tensor loss, Tensor grad)")
@@ -27,8 +28,10 @@ _LIBRARY.define(f"step_(Tensor(a!) logits, {_SHARED}) -> Tensor")
 
 
 def _lines(state: Any, window: int, limit: int) -> Lines | None:
-    lines, status, loss_sums, prob_margin_sums, votes = state
-    return None if lines is None else Lines(lines, status, loss_sums, prob_margin_sums, votes, window, limit)
+    lines, status, loss_sums, prob_margin_sums, late_margin_sums, votes = state
+    if lines is None:
+        return None
+    return Lines(lines, status, loss_sums, prob_margin_sums, late_margin_sums, votes, window, limit)
 
 
 def _step(

@@ -10,7 +10,7 @@ import io
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dualfast.data.beton import Beton
 
 GALLERY_SIZE = 24
+REVIEWED = 240  # of the labels that look wrong
 THUMBNAIL = 128  # px, the longer side
 PIXELATED_UP_TO = 64  # px; images up to this size are enlarged without smoothing
 TABLE_CLASSES = 30  # more classes than this get a histogram instead of a table
@@ -86,6 +87,7 @@ def render(content: Content) -> str:
     classes = _classes(content)
     sentence, notes = headline(results)
     notes += _lost_classes(content)
+    suspects = _suspects(content, names)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dualfast.report", "."),
         autoescape=True,
@@ -115,7 +117,8 @@ def render(content: Content) -> str:
         betas=betas,
         audit=content.audit,
         pairs=_pairs(content),
-        suspects=_suspects(content, names),
+        suspects=suspects,
+        reviewed=any(image.likely is not None for image in suspects),
         galleries=_galleries(content, names),
         no_data=content.data is None,
         classes=classes,
@@ -189,13 +192,16 @@ def _lost_classes(content: Content) -> list[str]:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """source: a data: URL, None for an image that cannot be decoded. value: the score's name and value."""
+    """source: a data: URL, None for an image that cannot be decoded. value: the score's name and value. number: of the
+    label; likely: that of the class it looks like, where it is reviewed."""
 
     id: int
     label: str
     value: str
     source: str | None
     pixelated: bool
+    number: int
+    likely: int | None = None
 
 
 def _galleries(content: Content, names: list[str]) -> list[tuple[str, str, list[Thumbnail]]]:
@@ -225,15 +231,18 @@ def _galleries(content: Content, names: list[str]) -> list[tuple[str, str, list[
 
 
 def _suspects(content: Content, names: list[str]) -> list[Thumbnail]:
-    """The images whose labels are most likely wrong."""
+    """The images whose labels are most likely wrong: many, for review, where it is known what they look like."""
     audit, data = content.audit, content.data
     if audit is None or data is None:
         return []
-
-    def looks_like(id_: int) -> str:
-        return "" if audit.likely is None else f"looks like {audit.class_name(int(audit.likely[id_]))}"
-
-    return [_thumbnail(data, id_, names, looks_like(id_)) for id_ in audit.suspects[:GALLERY_SIZE].tolist()]
+    if audit.likely is None:
+        return [_thumbnail(data, id_, names, "") for id_ in audit.suspects[:GALLERY_SIZE].tolist()]
+    images = []
+    for id_ in audit.suspects[:REVIEWED].tolist():
+        likely = int(audit.likely[id_])
+        image = _thumbnail(data, id_, names, f"looks like {audit.class_name(likely)}")
+        images.append(replace(image, likely=likely))
+    return images
 
 
 def _pairs(content: Content) -> list[tuple[str, str, int]]:
@@ -257,13 +266,13 @@ def _thumbnail(data: Beton, id_: int, names: list[str], value: str) -> Thumbnail
     try:
         image = Image.fromarray(data.image(id_))
     except ValueError:
-        return Thumbnail(id_, name, value, None, pixelated)
+        return Thumbnail(id_, name, value, None, pixelated, label)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     packed = io.BytesIO()
     kind = "png" if pixelated else "jpeg"
     image.save(packed, kind, quality=85)
     source = f"data:image/{kind};base64,{base64.b64encode(packed.getvalue()).decode()}"
-    return Thumbnail(id_, name, value, source, pixelated)
+    return Thumbnail(id_, name, value, source, pixelated, label)
 
 
 # ---- the command line -----------------------------------------------------------------------------------------------

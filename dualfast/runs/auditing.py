@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from dualfast.config import Scoring
+from dualfast.runs.export import beton_of, free_path, new_folder, originals_of
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.session import RunSession
 from dualfast.selection.audit import FEWEST_VISITS, Audit, audit_table
 from dualfast.selection.audit_exports import EXPORTS, export
 from dualfast.storage.files import check_folder
 
+MAX_NAME = 255  # bytes of a file's name
+
 
 def audit(path: str | Path, out: str | Path | None, kind: str = "table") -> tuple[Audit, Path | None]:
     """Audits the labels of a run directory, by the scores of its first seed, or of a score table; returns the audit and
-    the path of the file written: `out`, else audit.csv of a run directory, else none. kind: "table", or one of EXPORTS.
-    ValueError for a directory without scores, and as audit_table() and export()."""
+    the path of what was written: `out`, else audit.csv of a run directory, else none. kind: "table", one of EXPORTS,
+    or, of a run directory, "links". ValueError for a directory without scores, and as audit_table() and export()."""
     if not Path(path).is_dir():
+        if kind == "links":
+            raise ValueError(f"{str(path)!r} is not a run directory; links need the run's images")
         found = audit_table(path)
     else:
         run_dir = RunDir(path)
@@ -25,6 +30,8 @@ def audit(path: str | Path, out: str | Path | None, kind: str = "table") -> tupl
         if not seeds:
             raise ValueError(f"{str(path)!r} has no scores; dualfast score --out {path} gathers them")
         found = audit_table(run_dir.scores_path(seeds[0]))
+        if kind == "links":
+            return found, _write_links(found, run_dir, free_path(Path(out or run_dir.path / "audit-links")))
         name = run_dir.audit_path.name if kind == "table" else f"audit-{kind}{EXPORTS[kind][1]}"
         out = out or run_dir.path / name
     if out is None:
@@ -37,6 +44,34 @@ def audit(path: str | Path, out: str | Path | None, kind: str = "table") -> tupl
     else:
         export(found, kind, out)
     return found, Path(out)
+
+
+def _write_links(found: Audit, run_dir: RunDir, out: Path) -> Path:
+    """A folder of links to the images whose labels look wrong, which its names sort by suspicion: rank, quality, given
+    class, likely class, the last part of the sample's name. An image that is not a file of its own, or has changed, is
+    written as it is stored."""
+    beton = beton_of(run_dir)
+    originals = originals_of(run_dir, beton)
+    width = len(str(found.n_wrong))
+    with new_folder(out) as folder:
+        for rank, id_ in enumerate(found.suspects.tolist(), 1):
+            original = originals.path(id_)
+            data, suffix = (b"", original.suffix) if original is not None else originals.stored(id_)
+            likely = [] if found.likely is None else [found.class_name(int(found.likely[id_]))]
+            words = [found.class_name(int(found.labels[id_])), *likely]
+            words.append(str(id_) if found.names is None else Path(str(found.names[id_])).stem)
+            name = "-".join([f"{rank:0{width}}", f"{found.quality[id_]:.3f}", *words]).replace("/", "_")
+            place = folder / (_shortened(name, MAX_NAME - len(suffix.encode())) + suffix)
+            if original is None:
+                place.write_bytes(data)
+            else:
+                place.symlink_to(original)
+    return out
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, or as much of its beginning as takes at most so many bytes."""
+    return text.encode(errors="surrogateescape")[:most].decode(errors="ignore")
 
 
 def audit_once(session: RunSession, scoring: Scoring) -> None:

@@ -60,7 +60,7 @@ def export(
         )
     else:
         list_path = Path(keep)
-    target = _free(Path(out))
+    target = free_path(Path(out))
     if run_dir is None:
         about = Scores.about(path)
         ids = load_keep(list_path, n_samples=about["n_samples"], fingerprint=about["fingerprint"])
@@ -73,8 +73,7 @@ def export(
         return target, sample_rows.write_csv(rows, ids, target, removed=removed, progress=progress.images)
     if removed:
         ids = np.setdiff1d(np.arange(beton.n_samples), ids, assume_unique=True)
-    given = run_dir.requested()["data"]
-    originals = Originals(beton, given if isinstance(given, str) else tuple(given))
+    originals = originals_of(run_dir, beton)
     progress.plan(len(ids))
     write = {"parquet": _write_parquet, "symlinks": _write_links, "copy": _write_copies}[form]
     write(originals, ids, target, progress)
@@ -88,6 +87,11 @@ def beton_of(run_dir: RunDir) -> Beton:
     if isinstance(data, str) and data.endswith(".beton"):
         return open_beton(data, **{name: requested.get(name) for name in Columns.__dataclass_fields__})
     return open_beton(run_dir.train_beton)
+
+
+def originals_of(run_dir: RunDir, beton: Beton) -> Originals:
+    given = run_dir.requested()["data"]
+    return Originals(beton, given if isinstance(given, str) else tuple(given))
 
 
 # ---- which list, and where to ---------------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ def _default_name(list_path: Path, form: str, removed: bool) -> str:
     return f"{'removed' if removed else 'kept'}-{stem}{suffix}"
 
 
-def _free(out: Path) -> Path:
+def free_path(out: Path) -> Path:
     """The path, which holds nothing."""
     if out.is_dir():
         if any(out.iterdir()):
@@ -140,7 +144,7 @@ def _free(out: Path) -> Path:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill, which gets the name `out` when the block succeeds. What a killed call left of it is deleted."""
     part = out.parent / f".{out.name}.partial"
     if part.is_symlink():  # others can foresee the name
@@ -161,7 +165,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 def _write_links(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
     places = _Places(originals.beton)
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         for row in ids.tolist():
             place = places.of(row, folder)
             original = originals.path(row)
@@ -176,7 +180,7 @@ def _write_links(originals: Originals, ids: NDArray[np.int64], out: Path, progre
 
 def _write_copies(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
     places, stored = _Places(originals.beton), 0
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         for row in ids.tolist():
             original = originals.path(row)
             if original is not None:

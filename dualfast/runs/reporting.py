@@ -76,7 +76,7 @@ class _Selections:
         self, run_dir: RunDir, scores: Scores | None, labels: NDArray[Any] | None, fingerprint: str | None
     ) -> None:
         self.run_dir, self.scores, self.labels, self.fingerprint = run_dir, scores, labels, fingerprint
-        self.statistics = Statistics.of(lambda: scores)
+        self.statistics = Statistics.of(lambda: scores, labels)
         self.specs: dict[Trial, SelectionSpec] = {}
         requested = run_dir.requested()
         self.given = {name: requested[name] for name in ("c_d", "per_class") if name in requested}

@@ -27,7 +27,7 @@ def score(session: RunSession, scoring: Scoring, seed: int) -> Path:
     planned = session.run_dir.requested()["score_schedule_epochs"] or scoring.score_epochs
     recipe = replace(session.recipe, epochs=planned)
     options: dict[str, Any] = {"window": scoring.window, "epochs": scoring.score_epochs}
-    options |= {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
+    options |= {"track_loss": True, "track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
     table: ScoreTable
     if session.ranks.size > 1:
         table = ShardedTable(session.n_samples, device=str(session.device), **options)

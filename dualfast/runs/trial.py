@@ -153,7 +153,7 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     loaded = cache(lambda: load_scores(session, trial.seed))  # a table is read once, and only where it is needed
     spec = _as_in_0_1(trial.selection(config.c_d, config.per_class), loaded)
     if first and path.exists():
-        resolved = spec.resolve(Statistics.of(loaded), silent)
+        resolved = spec.resolve(Statistics.of(loaded, session.train.labels), silent)
         if not read_sidecar(path) or SelectionSpec.read(path, trust=True)[0].sidecar() != resolved.sidecar():
             # An earlier call on this directory had another first method.
             path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, False)
@@ -162,7 +162,8 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
         if path.exists():
             return
         scores = loaded() if needs_scores(trial.method) else session.n_samples
-        resolved = spec.resolve(Statistics.of(scores), lambda line: session.progress.say(f"{trial}: {line}"))
+        statistics = Statistics.of(scores, session.train.labels)
+        resolved = spec.resolve(statistics, lambda line: session.progress.say(f"{trial}: {line}"))
         kept = select_in_memory(resolved, scores, labels=session.train.labels)
         if session.train.names is not None:
             rows = rows_of(session.run_dir, session.train, trial.seed)

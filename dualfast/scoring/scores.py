@@ -31,6 +31,7 @@ class Scores:
     last_mean   the same over the last window - 1 visits; low: hard or mislabelled
     aum         mean of the true logit minus the largest other (arXiv 2001.10528); low: hard or mislabelled
     aum_prob    the same of probabilities, in [-1, 1]: what CCS's authors call AUM (arXiv 2210.15809); low: as aum
+    late_margin mean of that margin, the k-th visit weighted with k^2; low: mislabelled
     el2n        mean over the first ten visits of the L2 norm of softmax minus one-hot (arXiv 2107.07075); high: keep
     entropy     of the softmax at the last visit, in nats (arXiv 1906.11829); high: keep
     tdds        moving average of how unevenly the softmax changes from visit to visit (arXiv 2311.13613); high: keep
@@ -51,6 +52,7 @@ class Scores:
     last_mean: Array | None = None
     aum: Array | None = None
     aum_prob: Array | None = None
+    late_margin: Array | None = None
     el2n: Array | None = None
     entropy: Array | None = None
     forgetting: Array | None = None
@@ -238,12 +240,7 @@ def check_column(path: str, name: str, kind: Any) -> None:
         raise ValueError(f"{path!r}: {name} is {kind}; {ids if name == 'id' else 'a score is a number'}")
 
 
-TRACKED = {
-    "loss": "track_loss=True",
-    "aum_prob": "track_aum_prob=True",
-    "top_other": "track_top_other=True",
-    "tdds": "tdds=n_classes",
-}
+TRACKED = {score: f"track_{score}=True" for score in layout.BESIDE.values()} | {"tdds": "tdds=n_classes"}
 """The columns that a ScoreTable keeps when it is told to, and how."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))
 
@@ -279,7 +276,7 @@ def scores_of(
     """Scores from tails_of() lines (N, 1 + TAIL_WORDS) int32 and what is kept beside them (N,), by the names in
     ops.Lines.
 
-    by_products=False leaves out aum, aum_prob, el2n and entropy. columns: further fields of Scores."""
+    by_products=False leaves out aum, aum_prob, late_margin, el2n and entropy. columns: further fields of Scores."""
     words = tails.cpu().contiguous().numpy()
     ring_sum, words = words[:, 0].copy().view(np.float32).astype(np.float64), words[:, 1:].copy()
     tail = words.view(np.float32).astype(np.float64)
@@ -298,6 +295,10 @@ def scores_of(
     if "votes" in kept:
         elected = layout.VOTE_CLASS.of(kept.pop("votes").view(np.uint32)).astype(np.int64)
         columns["top_other"] = np.where(visits > 0, elected, -1)
+    if "late_margin_sums" in kept:
+        weights = seen * (seen + 1) * (2 * seen + 1) / 6  # of 1, 4, ..., k^2
+        late_margin = kept.pop("late_margin_sums").astype(np.float64) / weights
+        columns["late_margin"] = late_margin if by_products else None
     means = {name: sums.astype(np.float64) / seen for name, sums in kept.items()}
     return Scores(
         dual=tail[:, layout.DUAL_SUM] / full,

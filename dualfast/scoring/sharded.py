@@ -38,15 +38,15 @@ class ShardedTable(ScoreTable):
     exchange(), called by all ranks once per epoch, sends it to the owners, 16 bytes per sample (20 with top_other) in
     all-to-alls of a million rows per rank. Of a sample that occurs twice within an exchange, as in
     DistributedSampler's padding, one visit counts: the first of the lowest rank in the earliest all-to-all. dual,
-    dyn_unc, mean, last_mean, aum, forgetting, top_other and visits are those of one process with the same visits, bit
-    for bit. EL2N and entropy travel as float16 (relative error 2^-11). The loss and aum_prob follow from p and margin,
-    as ops.observe says.
+    dyn_unc, mean, last_mean, aum, late_margin, forgetting, top_other and visits are those of one process with the same
+    visits, bit for bit. EL2N and entropy travel as float16 (relative error 2^-11). The loss and aum_prob follow from p
+    and margin, as ops.observe says.
     reads "own": every rank visits only the ids in `owned` (PrunedSampler(table.owned)), and records in place.
 
     group: a torch.distributed group; None: the default one. device: where the lines are; it may differ from the
-    logits'. window, epochs, track_loss, track_aum_prob and track_top_other as in ScoreTable; load_parts() restores it
-    on another number of ranks. Not for torch.compile or CUDA graphs around the loss. ValueError without a process
-    group, for fewer samples than ranks, for tdds, which needs the probabilities of all classes, and for trajectories.
+    logits'. window, epochs and track_... as in ScoreTable; load_parts() restores it on another number of ranks. Not for
+    torch.compile or CUDA graphs around the loss. ValueError without a process group, for fewer samples than ranks, for
+    tdds, which needs the probabilities of all classes, and for trajectories.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class ShardedTable(ScoreTable):
         epochs: int | None = None,
         track_loss: bool = False,
         track_aum_prob: bool = False,
+        track_late_margin: bool = False,
         track_top_other: bool = False,
         tdds: int | None = None,
         trajectories: bool = False,
@@ -89,6 +90,7 @@ class ShardedTable(ScoreTable):
             epochs=epochs,
             track_loss=track_loss,
             track_aum_prob=track_aum_prob,
+            track_late_margin=track_late_margin,
             track_top_other=track_top_other,
             device=device,
         )
@@ -192,8 +194,8 @@ class ShardedTable(ScoreTable):
         return self._scores_of(tails_of(self.lines, self.window), self.beside, by_products)
 
     def scores(self) -> Scores:
-        """The scores of all samples, on every rank: exchanges what waits and gathers 32 bytes per sample, and 4 each
-        for aum_prob, top_other and the loss. All ranks call it. Warns as ScoreTable.scores() does, and when so many
+        """The scores of all samples, on every rank: exchanges what waits and gathers 32 bytes per sample, and 4 for
+        each of layout.BESIDE that is kept. All ranks call it. Warns as ScoreTable.scores() does, and when so many
         samples came more than once between exchanges that one must have been forgotten."""
         gathered = self._gathered(None)
         assert gathered is not None

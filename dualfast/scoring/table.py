@@ -26,12 +26,12 @@ class ScoreTable:
     """The state of N samples while they are scored: 64 bytes each for a window of up to 10 visits.
 
     window J (at least 2): visits in DUAL's sliding window; J > 10 takes longer lines, in multiples of 64 bytes. epochs
-    T: visits after a sample's T-th are not recorded; None: all are, up to 4,095. track_loss, track_aum_prob and
-    track_top_other keep the mean loss, aum_prob and top_other too, 4 bytes per sample each. tdds, the number of classes
-    C, keeps that score too, 2 C + 4 J bytes per sample; more than tdds_bytes (2 GiB) in all are refused. trajectories
-    keeps p and margin of every visit for the scores registered with dualfast.score: 8 bytes per sample and visit, in a
-    memory-mapped file, which is temporary for True and else at the given path; not under torch.compile or CUDA graphs.
-    Checkpoints contain them. Raises ValueError for sizes that cannot be, among them epochs < window.
+    T: visits after a sample's T-th are not recorded; None: all are, up to 4,095. track_loss, track_aum_prob,
+    track_late_margin and track_top_other keep the score of that name too, 4 bytes per sample each. tdds, the number of
+    classes C, keeps that score too, 2 C + 4 J bytes per sample; more than tdds_bytes (2 GiB) in all are refused.
+    trajectories keeps p and margin of every visit for the scores registered with dualfast.score: 8 bytes per sample and
+    visit, in a memory-mapped file, which is temporary for True and else at the given path; not under torch.compile or
+    CUDA graphs. Checkpoints contain them. Raises ValueError for sizes that cannot be, among them epochs < window.
     """
 
     def __init__(
@@ -42,15 +42,19 @@ class ScoreTable:
         epochs: int | None = None,
         track_loss: bool = False,
         track_aum_prob: bool = False,
+        track_late_margin: bool = False,
         track_top_other: bool = False,
         tdds: int | None = None,
         tdds_bytes: int = 2**31,
         trajectories: bool | str | os.PathLike[str] = False,
         device: str | torch.device = "cpu",
     ) -> None:
-        tracked = {"track_loss": track_loss, "track_aum_prob": track_aum_prob, "track_top_other": track_top_other}
-        lines = ops.Lines.zeros(n_samples, window, epochs, device=device, **tracked)
-        self.lines, self.status, self.loss_sums, self.prob_margin_sums, self.votes, self.window, self.limit = lines
+        asked = {"loss": track_loss, "aum_prob": track_aum_prob, "late_margin": track_late_margin}
+        tracked = [score for score, wanted in (asked | {"top_other": track_top_other}).items() if wanted]
+        lines = ops.Lines.zeros(n_samples, window, epochs, tracked=tracked, device=device)
+        self.lines, self.status, self.window, self.limit = lines.lines, lines.status, lines.window, lines.limit
+        self.loss_sums, self.prob_margin_sums = lines.loss_sums, lines.prob_margin_sums
+        self.late_margin_sums, self.votes = lines.late_margin_sums, lines.votes
         self.epochs = None if epochs is None else self.limit
         self.trajectories = None
         if trajectories:
@@ -82,7 +86,7 @@ class ScoreTable:
 
     def as_lines(self) -> ops.Lines:
         """The lines as the operations take them."""
-        beside = (self.loss_sums, self.prob_margin_sums, self.votes)
+        beside = (self.loss_sums, self.prob_margin_sums, self.late_margin_sums, self.votes)
         return ops.Lines(self.lines, self.status, *beside, self.window, self.limit)
 
     @property
@@ -129,7 +133,8 @@ class ScoreTable:
     def scores(self) -> Scores:
         """The scores so far, float64; warns when visits were skipped because their logits were not finite.
 
-        aum, aum_prob, el2n and entropy are None when a step left them out of some visit (by_products=False)."""
+        aum, aum_prob, late_margin, el2n and entropy are None when a step left them out of some visit
+        (by_products=False)."""
         self._note(ops.check_status(self.as_lines()))
         by_products = has_by_products(self.lines[:, -layout.TAIL_WORDS :])
         return self._scores_of(tails_of(self.lines, self.window), self.beside, by_products)
@@ -174,13 +179,11 @@ class ScoreTable:
                 raise ValueError(
                     f"the state has {name} {state[name]}, this table {getattr(self, name)}; give the table the state's"
                 )
-        for name, what, flag in (
-            ("loss_sums", "the loss", "track_loss"),
-            ("prob_margin_sums", "aum_prob", "track_aum_prob"),
-            ("votes", "top_other", "track_top_other"),
-        ):
+        for name, score in layout.BESIDE.items():
             if name in state and (state[name] is None) != (getattr(self, name) is None):
-                raise ValueError(f"only one of the state and this table tracks {what}; give {flag} the same value")
+                raise ValueError(
+                    f"only one of the state and this table tracks {score}; give track_{score} the same value"
+                )
         if (state["tdds"] is None) != (self.tdds is None):
             raise ValueError("only one of the state and this table keeps tdds; give tdds the same value")
         if (state.get("trajectories") is None) != (self.trajectories is None):
@@ -188,7 +191,7 @@ class ScoreTable:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what state_dict() gave; ValueError when its size, window, epochs or kept scores differ. A state of
-        version 0.1 has no aum_prob and no top_other: the table keeps none from then on."""
+        version 0.1 has no aum_prob, late_margin and top_other: the table keeps none from then on."""
         self.check_state(state)
         lines = state["lines"]
         if tuple(lines.shape) != tuple(self.lines.shape):

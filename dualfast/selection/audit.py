@@ -16,8 +16,9 @@ from dualfast.scoring.scores import Scores, lacks, note_of
 from dualfast.storage.files import atomic
 
 FEWEST_VISITS = 10
+AUDITED = ("late_margin", "aum", "last_mean", "aum_prob", "top_other", "visits")  # the columns that audit() reads
 SURE = 2 / 3  # a probability that counts in any case: a network that is surer still has wrong labels that it learned
-LEAST_P = 1e-7  # log-odds of a probability of 0 would be infinite
+SLOPE = 1.5  # of the log-odds of a right label over its margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,11 @@ class Audit:
         counts = np.bincount(self.labels, minlength=classes)
         wrong = np.bincount(self.labels[self.suspects], minlength=classes)
         return np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of all classes; their numbers where they have none."""
+        return [self.class_name(c) for c in range(len(self.confusion))]
 
     def class_name(self, number: int) -> str:
         """The name of a class; its number where it has none."""
@@ -102,8 +108,7 @@ class Audit:
     def _classes(self, number: str, name: str, classes: Ints) -> dict[str, Any]:
         if self.class_names is None:
             return {number: classes}
-        every = np.array([self.class_name(c) for c in range(len(self.confusion))])
-        return {number: classes, name: every[classes]}
+        return {number: classes, name: np.array(self.classes)[classes]}
 
     def __str__(self) -> str:
         n = len(self.labels)
@@ -124,39 +129,36 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
     scores: a Scores, or any object with its arrays, of at least ten visits per sample. labels (N,) int: those the
     network was trained with. names (N,): the samples' names, all different, for tables; class_names by class.
 
-    Samples are ranked by the log-odds of their label: aum, its mean logit margin (arXiv 2001.10528), plus log(p / (1 -
-    p)) of last_mean where the scores have it. The number of wrong labels is estimated without clean ones. With
+    Samples are ranked by late_margin, the mean margin of logits in which late visits count for more; by aum, the plain
+    mean (arXiv 2001.10528), where the scores lack it. The number of wrong labels is estimated without clean ones. With
     last_mean, aum_prob and top_other ("confident joint", after arXiv 1911.00068, from one training instead of
-    cross-validation): a label is counted as wrong when its probability, last_mean, is below that of the strongest other
-    class, and that one is at least what its own samples have on average, or two thirds. Without them ("mixture"): the
-    share of the lower of two normal distributions fitted to aum, which is coarse. quality is 1 / (1 + exp(c -
-    log-odds)), with the c for which the sum of 1 - quality is the estimated number.
+    cross-validation): a label is counted as wrong when its margin is negative and its probability, last_mean, below
+    that of the strongest other class, and that one is at least what its own samples have on average, or two thirds.
+    Without them ("mixture"): the share of the lower of two normal distributions fitted to the margins, which is coarse.
+    quality is 1 / (1 + exp(SLOPE (c - margin))), with the c for which the sum of 1 - quality is the estimated number.
 
     Raises TypeError for scores or labels of another kind; ValueError for scores without aum, with NaN or with fewer
     than ten visits, labels of another length, below 0, of one class, or that the network cannot have been trained
     with, and for names that repeat.
     """
-    aum = _column(scores, "aum")
-    n = len(aum)
+    margin = _column(scores, "aum" if _lacks(scores, "late_margin") else "late_margin")
+    n = len(margin)
     labels = _labels(labels, n)
     _check_visits(scores, n)
     if names is not None:
         names = _unique_names(names, n)
-    top_other = None if getattr(scores, "top_other", None) is None else _top_other(scores, labels)
+    top_other = None if _lacks(scores, "top_other") else _top_other(scores, labels)
     classes = 1 + max(int(labels.max()), -1 if top_other is None else int(top_other.max()))
     if class_names is not None and len(class_names) > classes:
         classes = len(class_names)
-    odds, n_wrong, method = aum, 0, "confident joint"
-    last_mean = None if getattr(scores, "last_mean", None) is None else _column(scores, "last_mean")
-    if last_mean is not None:
-        p = np.clip(last_mean, LEAST_P, 1 - LEAST_P)
-        odds = aum + np.log(p / (1 - p))
-    if last_mean is None or top_other is None or getattr(scores, "aum_prob", None) is None:
-        n_wrong, method = _mixture(aum), "mixture"
+    if top_other is None or _lacks(scores, "last_mean") or _lacks(scores, "aum_prob"):
+        n_wrong, method = _mixture(margin), "mixture"
     else:
-        other = last_mean - _column(scores, "aum_prob")
-        n_wrong = _confident_joint(labels, top_other, last_mean, other, classes)
-    ranking = np.argsort(odds, kind="stable")
+        own = _column(scores, "last_mean")
+        other = own - _column(scores, "aum_prob")
+        n_wrong = _confident_joint(labels, top_other, own, np.where(margin < 0, other, 0.0), classes)
+        method = "confident joint"
+    ranking = np.argsort(margin, kind="stable")
     confusion = np.zeros((classes, classes), np.int64)
     likely = None
     if top_other is None:
@@ -166,7 +168,7 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
         likely = labels.copy()
         likely[ranking[:n_wrong]] = top_other[ranking[:n_wrong]]
         np.add.at(confusion, (labels, likely), 1)
-    return Audit(_quality(odds, n_wrong), ranking, n_wrong, method, likely, confusion, labels, names, class_names)
+    return Audit(_quality(margin, n_wrong), ranking, n_wrong, method, likely, confusion, labels, names, class_names)
 
 
 def audit_table(path: str | os.PathLike[str]) -> Audit:
@@ -189,6 +191,10 @@ def audit_table(path: str | os.PathLike[str]) -> Audit:
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+def _lacks(scores: Any, name: str) -> bool:
+    return getattr(scores, name, None) is None
 
 
 def _column(scores: Any, name: str) -> Floats:
@@ -247,7 +253,7 @@ def _top_other(scores: Any, labels: Ints) -> Ints:
 
 def _check_visits(scores: Any, n: int) -> None:
     """ValueError for samples that were seen too few times for their margin to mean something."""
-    if getattr(scores, "visits", None) is None:
+    if _lacks(scores, "visits"):
         return
     visits = np.asarray(scores.visits)
     if (few := visits < FEWEST_VISITS).any():
@@ -276,7 +282,7 @@ def _unique_names(given: Any, n: int) -> list[str]:
 def _confident_joint(labels: Ints, top_other: Ints, own: Floats, other: Floats, classes: int) -> int:
     """How many labels lose to a class that is as probable as it is on average for the samples labelled so, or SURE.
 
-    own, other: probability of the label and of the strongest other class."""
+    own, other: probability of the label and of the strongest other class, or 0 where that is not to count."""
     sums = np.bincount(labels, own, classes)
     counts = np.bincount(labels, minlength=classes)
     usual = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
@@ -303,17 +309,17 @@ def _mixture(x: Floats, rounds: int = 500) -> int:
     return round(float(shares[means.argmin()]) * len(z))
 
 
-def _quality(odds: Floats, n_wrong: int) -> Floats:
-    """1 / (1 + exp(c - odds)), with the c for which the sum of the rest to 1 is n_wrong."""
-    n = len(odds)
+def _quality(margin: Floats, n_wrong: int) -> Floats:
+    """1 / (1 + exp(SLOPE (c - margin))), with the c for which the sum of the rest to 1 is n_wrong."""
+    n = len(margin)
 
     def quality(c: float) -> Floats:
-        out: Floats = 1 / (1 + np.exp(np.clip(c - odds, -700, 700)))
+        out: Floats = 1 / (1 + np.exp(np.clip(SLOPE * (c - margin), -700, 700)))
         return out
 
     if n_wrong in (0, n):
         return np.full(n, float(n_wrong == 0))
-    low, high = float(odds.min()) - 40, float(odds.max()) + 40
+    low, high = float(margin.min()) - 40, float(margin.max()) + 40
     return quality(_bisect(lambda c: float((1 - quality(c)).sum()) - n_wrong, low, high))
 
 

@@ -48,10 +48,10 @@ def fiftyone(found: Audit) -> dict[str, Any]:
             raise ValueError(
                 f"two samples are {key!r} without their suffix, and FiftyOne tells them apart by that alone"
             )
-        about = {"suspect": id_ in suspects, "likely": _likely(found, id_), "id": id_}
+        about = {"suspect": id_ in suspects, "likely": _likely(found, id_), "sample": id_}  # id is FiftyOne's own
         label, quality = int(found.labels[id_]), float(found.quality[id_])
         labels[key] = {"label": label, "confidence": quality, "attributes": about}
-    return {"classes": [found.class_name(c) for c in range(len(found.confusion))], "labels": labels}
+    return {"classes": found.classes, "labels": labels}
 
 
 def labelstudio(found: Audit) -> list[dict[str, Any]]:
@@ -108,15 +108,23 @@ def _name(found: Audit, id_: int) -> str:
 # ---- decisions -------------------------------------------------------------------------------------------------------
 
 
-def apply_labels(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[int, int]:
+def apply_labels(
+    path: str | os.PathLike[str], out: str | os.PathLike[str], audit: str | os.PathLike[str] | None = None
+) -> tuple[int, int]:
     """Turns an audit's .csv with a further column `decision` into what a training reads; returns how many labels it
-    corrects and how many samples it leaves out.
+    corrects and how many samples it leaves out. audit: the .csv of all samples, where `path`, as saved from the page of
+    a run, holds some of them.
 
     A decision is empty (the label is right), a class (the right one), or "exclude". out: exclude.npy, the sorted ids
     of the samples to leave out, for select's exclude: those of "exclude"; or labels.csv, file_name and label of all
     others, corrected, as --data and --labels take it. ValueError for a table without these columns, for classes that no
     sample has, and for decisions that `out` cannot hold."""
-    rows = _decided(path)
+    rows = _table(path, {"id", "label", "decision"})
+    if audit is not None:
+        rows = _completed(rows, path, audit)
+    suffix = Path(out).suffix
+    if suffix == ".csv" and "name" not in rows[0]:
+        raise ValueError(f"{os.fspath(path)!r} has no column name, by which the images are found{_MORE}")
     given = "class" if "class" in rows[0] else "label"
     known = {row[given] for row in rows} | {row.get(f"likely_{given}", row.get("likely", "")) for row in rows}
     excluded = [row for row in rows if row["decision"] == EXCLUDE]
@@ -127,7 +135,6 @@ def apply_labels(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> t
                 f"{os.fspath(path)!r}: the decision for id {row['id']} is {row['decision']!r}; give nothing, "
                 f'"{EXCLUDE}" or a class: {", ".join(sorted(known - {""})[:20])}'
             )
-    suffix = Path(out).suffix
     if suffix == ".npy":
         if corrected:
             raise ValueError(
@@ -137,10 +144,10 @@ def apply_labels(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> t
         with atomic(out) as part, part.open("wb") as file:
             np.save(file, ids)
     elif suffix == ".csv":
-        if "name" not in rows[0]:
-            raise ValueError(f"{os.fspath(path)!r} has no column name, by which the images are found")
         if [int(row["id"]) for row in rows] != list(range(len(rows))):
-            raise ValueError(f"{os.fspath(path)!r} does not have every id from 0 once; keep all rows of audit.csv")
+            raise ValueError(
+                f"{os.fspath(path)!r} does not have every id from 0 once; keep all rows of audit.csv{_MORE}"
+            )
         kept = (row for row in rows if row["decision"] != EXCLUDE)
         _write_csv(out, [{"file_name": row["name"], "label": row["decision"] or row[given]} for row in kept])
     else:
@@ -148,8 +155,29 @@ def apply_labels(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> t
     return len(corrected), len(excluded)
 
 
-def _decided(path: str | os.PathLike[str]) -> Rows:
-    """The rows of an audit's table with decisions, in order of id."""
+_MORE = "; for decisions on some samples, name the audit.csv of all with --audit"
+
+
+def _completed(decided: Rows, path: str | os.PathLike[str], audit: str | os.PathLike[str]) -> Rows:
+    """The rows of an audit's table, with the decisions on some of them. ValueError where these are of other samples."""
+    rows = _table(audit, {"id", "label"})
+    by_id = {row["id"]: row for row in rows}
+    for row in rows:
+        row["decision"] = ""
+    for row in decided:
+        sample = by_id.get(row["id"])
+        if sample is None or sample["label"] != row["label"]:
+            given = "is not there" if sample is None else f"is labelled {sample['label']} there"
+            raise ValueError(
+                f"{os.fspath(path)!r} has id {row['id']}, labelled {row['label']}, which {given}: {os.fspath(audit)!r} "
+                "is of other data; give the audit.csv of the same run"
+            )
+        sample["decision"] = row["decision"]
+    return rows
+
+
+def _table(path: str | os.PathLike[str], needed: set[str]) -> Rows:
+    """The rows of an audit's .csv, which has these columns, in order of id."""
     where = os.fspath(path)
     text = read_regular(Path(path), MAX_BYTES).decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -157,16 +185,14 @@ def _decided(path: str | os.PathLike[str]) -> Rows:
         table = list(reader)
     except csv.Error as error:
         raise ValueError(f"{where!r} is not a table: {error}") from None
-    lacking = {"id", "label", "decision"} - set(reader.fieldnames or ())
-    if lacking:
-        raise ValueError(
-            f"{where!r} has no column {sorted(lacking)[0]}; give the audit.csv of dualfast audit with a further column "
-            "decision"
-        )
+    if lacking := needed - set(reader.fieldnames or ()):
+        more = " with a further column decision" if "decision" in needed else ""
+        raise ValueError(f"{where!r} has no column {sorted(lacking)[0]}; give the audit.csv of dualfast audit{more}")
     for number, row in enumerate(table, 1):
         if None in row or None in row.values() or not row["id"].isdecimal():
             raise ValueError(f"row {number} of {where!r} has other columns than its header, or no id")
-        row["decision"] = row["decision"].strip()
+        if "decision" in row:
+            row["decision"] = row["decision"].strip()
     if not table:
         raise ValueError(f"{where!r} has no rows")
     return sorted(table, key=lambda row: int(row["id"]))

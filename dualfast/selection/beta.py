@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.config import DEFAULT_C_D, GivenCD, check_c_d, published
+from dualfast.selection.audit import Audit, audit
 
 CONCENTRATION = 15.0  # K: a + b - 1 of the Beta density
 TOP_SAMPLES = 10  # the hardest by dual, whose mean is mu
@@ -63,20 +64,23 @@ class ScoreSubset:
 
 
 class Statistics:
-    """What Beta sampling needs to know of all scores together, each computed when it is first asked for.
+    """What a selection needs to know of all scores together, each computed when it is first asked for.
 
     mu: the average `mean` of the ten samples of highest dual that have a mean; NaN without any. subset: the samples at
-    subset_positions, which expectations are taken over.
+    subset_positions, which expectations are taken over. audit: of the labels.
     """
 
-    def __init__(self, mu: Callable[[], float], subset: Callable[[], ScoreSubset]) -> None:
-        self._mu, self._subset = mu, subset
+    def __init__(
+        self, mu: Callable[[], float], subset: Callable[[], ScoreSubset], audit: Callable[[], Audit] | None = None
+    ) -> None:
+        self._mu, self._subset, self._audit = mu, subset, audit
 
     @classmethod
-    def of(cls, scores: Any) -> Statistics:
+    def of(cls, scores: Any, labels: Any = None) -> Statistics:
         """The statistics of scores in memory, or of those that a function returns when they are needed."""
         load: Callable[[], Any] = cache(scores) if callable(scores) else lambda: scores
-        return cls(lambda: _mu(load()), lambda: ScoreSubset.of(load(), subset_positions(len(load().dual))))
+        audited = None if labels is None else lambda: audit(load(), labels)
+        return cls(lambda: _mu(load()), lambda: ScoreSubset.of(load(), subset_positions(len(load().dual))), audited)
 
     @cached_property
     def mu(self) -> float:
@@ -85,6 +89,12 @@ class Statistics:
     @cached_property
     def subset(self) -> ScoreSubset:
         return self._subset()
+
+    @cached_property
+    def audit(self) -> Audit:
+        if self._audit is None:
+            raise ValueError("mislabel_cut is 'auto', and the labels are not known; give labels, or a number")
+        return self._audit()
 
 
 def _mu(scores: Any) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dualfast.data.index_list import check_name, save_keep
 from dualfast.notices import warn
 from dualfast.scoring.scores import COLUMNS, Scores
+from dualfast.selection.audit import AUDITED
 from dualfast.selection.beta import Statistics
 from dualfast.selection.quotas import class_counts, without_samples
 from dualfast.selection.select import select_in_memory
@@ -66,7 +67,7 @@ def write_list(
     if spec.where is not None and (columns or len(paths) > 1):
         raise ValueError(f"where is {spec.where!r}, which needs one .parquet score table; there is {' '.join(paths)}")
     scores, labels = _load(shards, spec), _labels(shards)
-    spec = spec.resolve(Statistics.of(scores))
+    spec = spec.resolve(Statistics.of(scores, labels))
     kept = select_in_memory(
         spec,
         scores,
@@ -83,7 +84,8 @@ def _load(shards: list[Shard], spec: SelectionSpec) -> Scores:
     """The scores that a spec needs, from one table in any order of ids, or from the columns of several files."""
     if len(shards) == 1 and {"dual", "mean"} <= set(shards[0].columns) and not shards[0].arrays:
         return Scores.load(shards[0].name)
-    needed = sorted({*spec.configured.columns, *(["aum"] if spec.mislabel_cut else [])})
+    audited = [name for name in AUDITED if all(name in shard.columns for shard in shards)] or ["aum"]
+    needed = sorted({*spec.configured.columns, *(audited if spec.mislabel_cut else [])})
     pieces = [columns for shard in shards for _, _, columns in shard.pieces(needed)]
     found = {name: np.concatenate([piece[at] for piece in pieces]) for at, name in enumerate(needed)}
     absent = np.full(sum(shard.count for shard in shards), np.nan)  # never read

@@ -358,9 +358,10 @@ def _equal_shares(sizes: Ints, n: Ints) -> Ints:
 
 COLUMNS = tuple(name for name in scores.COLUMNS if name not in ("visits", "top_other"))
 """The columns of Scores that measure something."""
-LOW_IS_KEPT = ("mean", "last_mean", "aum", "aum_prob")
+LOW_IS_KEPT = ("mean", "last_mean", "aum", "aum_prob", "late_margin")
 """The columns of Scores of which the low end is kept; of the others it is the high end."""
-RANGES = {"mean": (0.0, 1.0), "last_mean": (0.0, 1.0), "aum": (-math.inf, math.inf), "aum_prob": (-1.0, 1.0)}
+RANGES = {"mean": (0.0, 1.0), "last_mean": (0.0, 1.0), "aum_prob": (-1.0, 1.0)}
+RANGES |= dict.fromkeys(("aum", "late_margin"), (-math.inf, math.inf))
 """Where valid values lie: for the other columns of Scores 0 and up, for other scores anywhere. All are finite."""
 
 

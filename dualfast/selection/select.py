@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD
+from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD, GivenCut
 from dualfast.data.index_list import as_bits, as_indices
 from dualfast.notices import warn
 from dualfast.ops import Bits, Ints
@@ -38,7 +38,7 @@ def select(
     among: Any = None,
     exclude: Any = None,
     force: Any = None,
-    mislabel_cut: int = 0,
+    mislabel_cut: GivenCut = 0,
     skip_unscored: bool = False,
     as_mask: bool = False,
     **options: Any,
@@ -59,7 +59,8 @@ def select(
     class with too few samples gives the rest to the others, with a warning. With labels, classes that keep no sample
     are named in a warning. among, exclude, force: ids, a mask (N,), or the path of an .npy with either; what may be
     kept, what may not, and what is kept in any case and counts towards the number. mislabel_cut: number of samples of
-    lowest aum to leave out. skip_unscored: samples without a score are left out instead of refused.
+    lowest late_margin, or aum where the scores lack it, to leave out; "auto", which needs labels: as many as audit()
+    takes for mislabelled. skip_unscored: samples without a score are left out instead of refused.
 
     The result depends only on the arguments: not on threads, not on the machine. Raises ValueError or TypeError for
     values out of range, NaN or negative scores (count and first position), an unknown method or option, labels that are
@@ -107,8 +108,9 @@ def select_in_memory(spec: SelectionSpec, scores: Any, *, labels: Any = None, am
         raise ValueError(f"there are {n_samples} samples to select from; give the scores of at least one")
     n = kept_count(n_samples, spec.prune_ratio)
     columns = _Columns(scores, n_samples, spec.configured)
-    statistics = beta.Statistics.of(scores)
-    method = spec.resolve(statistics).configured.fit(statistics, spec.prune_ratio)
+    statistics = beta.Statistics.of(scores, labels)
+    spec = spec.resolve(statistics)
+    method = spec.configured.fit(statistics, spec.prune_ratio)
     forced = (
         np.empty(0, np.int64) if spec.force is None else as_indices(spec.force, n_samples, name="force", as_set=True)
     )
@@ -164,14 +166,16 @@ def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -
         bits &= ~excluded
     bits &= ~as_bits(forced, n_samples)
     if cut:
-        if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or not 0 < cut < n_samples:
-            raise ValueError(f"mislabel_cut is {cut!r}; give a number of samples, 0 to {n_samples - 1}")
-        aum = columns["aum"]
+        assert cut != "auto", "resolve comes first"
+        if cut >= n_samples:
+            raise ValueError(f"mislabel_cut is {cut}; give a number of samples, 0 to {n_samples - 1}, or auto")
+        name = "aum" if getattr(columns.scores, "late_margin", None) is None else "late_margin"
+        margin = columns[name]
         if not spec.skip_unscored:
-            columns.check("aum")
-        elif ops.outside(aum, *valid_range("aum"))[0]:
-            aum = np.where(bad_scores("aum", aum), np.inf, aum)
-        ranking = ranking_of(aum)
+            columns.check(name)
+        elif ops.outside(margin, *valid_range(name))[0]:
+            margin = np.where(bad_scores(name, margin), np.inf, margin)
+        ranking = ranking_of(margin)
         bits &= ~ops.mark_below(ranking, cuts_at(ranking, np.array([[cut]])))
     if spec.skip_unscored:
         for name in columns.needed:

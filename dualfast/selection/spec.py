@@ -9,12 +9,23 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD, check_ratio, checked_seed, method_options, ratio_text
+import numpy as np
+
+from dualfast.config import (
+    DEFAULT_C_D,
+    DEFAULT_METHOD,
+    GivenCD,
+    GivenCut,
+    check_ratio,
+    checked_seed,
+    method_options,
+    ratio_text,
+)
 from dualfast.data.index_list import RESULT_KEYS, read_sidecar
 from dualfast.notices import warn
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
-from dualfast.selection.quotas import PerClass
+from dualfast.selection.quotas import PerClass, kept_count
 from dualfast.storage.files import named_file
 from dualfast.storage.plain import read_json
 
@@ -36,7 +47,7 @@ class SelectionSpec:
     where: str | None = None
     exclude: Any = None
     force: Any = None
-    mislabel_cut: int = 0
+    mislabel_cut: GivenCut = 0
     skip_unscored: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -50,6 +61,9 @@ class SelectionSpec:
             raise TypeError(f"where is {self.where!r}; give a condition as text, as 'aum > 0'")
         if self.where is not None and not self.where.strip():
             raise ValueError("where is empty; give a condition, as 'aum > 0', or leave it out")
+        cut = self.mislabel_cut
+        if cut != "auto" and (isinstance(cut, bool) or not isinstance(cut, int | np.integer) or cut < 0):
+            raise ValueError(f"mislabel_cut is {cut!r}; give a number of samples, or auto")
         object.__setattr__(self, "prune_ratio", float(self.prune_ratio))  # numpy's numbers do not go into JSON
         object.__setattr__(self, "seed", checked_seed(self.seed))
         _ = self.configured  # checks the values of the options
@@ -82,13 +96,20 @@ class SelectionSpec:
         return plain and self.exclude is None and self.force is None and self.configured.streams
 
     def resolve(self, statistics: Statistics, say: Callable[[str], None] = warn) -> SelectionSpec:
-        """The same selection with c_d as a number, as it is saved and drawn again. `say` is told what "auto" chose."""
-        if not self._takes_c_d or not isinstance(self.c_d, str):
-            return self
-        c_d = c_d_number(self.c_d, statistics, self.prune_ratio)
-        if self.c_d == "auto":
-            say(f"c_d auto is {c_d:g} for these scores at prune ratio {ratio_text(self.prune_ratio)}")
-        return replace(self, c_d=c_d)
+        """The same selection with c_d and mislabel_cut as numbers, as it is saved and drawn again. `say` is told what
+        "auto" chose."""
+        numbers: dict[str, Any] = {}
+        if self.mislabel_cut == "auto":
+            found = statistics.audit
+            most = len(found.labels) - kept_count(len(found.labels), self.prune_ratio)
+            numbers["mislabel_cut"] = cut = min(found.n_wrong, most)
+            more = f", more than the {most} samples that are removed" if found.n_wrong > most else ""
+            say(f"mislabel_cut auto is {cut}: {found.n_wrong} labels look wrong{more}")
+        if self._takes_c_d and isinstance(self.c_d, str):
+            numbers["c_d"] = c_d = c_d_number(self.c_d, statistics, self.prune_ratio)
+            if self.c_d == "auto":
+                say(f"c_d auto is {c_d:g} for these scores at prune ratio {ratio_text(self.prune_ratio)}")
+        return replace(self, **numbers) if numbers else self
 
     def sidecar(self) -> dict[str, Any]:
         """What is saved beside the index list: the arguments that define every draw, all others that are not at their

@@ -29,6 +29,7 @@ assert (os.environ.get("TRITON_INTERPRET") == "1") == (DEVICE == "cpu"), (
     "TRITON_INTERPRET=1 or DUALFAST_TEST_DEVICE=cuda"
 )
 
+BESIDE = {"track_loss": True, "track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
 ROWS = 16
 TIMES_TORCH = 4  # an error may be so many times that of torch on the same input
 DEFAULTS: dict[str, Any] = {
@@ -240,7 +241,7 @@ def test_step_lines_equal_those_of_cpp(
     window: int, shape: Shape, planned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
-    tables = pair(12, window=window, epochs=12, track_loss=True, track_aum_prob=True, track_top_other=True)
+    tables = pair(12, window=window, epochs=12, **BESIDE)
     seen_by("cpp", tables[0], 15, None, 10, label_smoothing=0.1)
     seen_by("triton", tables[1], 15, shape, 10, label_smoothing=0.1)
     assert_same_lines(tables[1], tables[0])
@@ -255,7 +256,7 @@ def test_step_lines_equal_those_of_cpp(
 @pytest.mark.parametrize(("n_classes", "shape"), [(100, None), (300, None), (9001, None), (9001, Shape(4, 512, 4))])
 def test_step_as_it_is_laid_out(n_classes: int, shape: Shape | None) -> None:
     """The shapes the table picks, and the loop in many rounds: lines, losses and gradient equal those of C++."""
-    tables = pair(12, window=2, track_aum_prob=True, track_top_other=True)
+    tables = pair(12, window=2, **BESIDE)
     seen_by("cpp", tables[0], 3, None, n_classes)
     seen_by("triton", tables[1], 3, shape, n_classes)
     assert_same_lines(tables[1], tables[0])
@@ -315,8 +316,7 @@ def test_bad_rows_are_counted_and_not_recorded(planned: bool, monkeypatch: pytes
 @pytest.mark.parametrize("planned", [False, True])
 def test_a_paused_table_is_left_as_it_is(planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 1024)
-    tracked = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
-    table = ScoreTable(12, window=2, **tracked, device=DEVICE)
+    table = ScoreTable(12, window=2, **BESIDE, device=DEVICE)
     seen_by("triton", table, 1, None, 10)
     state = (table.lines, table.status, *table.beside.values())
     before = [part.clone() for part in state]

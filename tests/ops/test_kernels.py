@@ -79,7 +79,7 @@ def compiled_step(
     if weighted:
         pointers |= {"weight_ptr": "fp32", "loss_sums_ptr": "fp32", "prob_margin_sums_ptr": "fp32"}
     if voted:
-        pointers |= {"votes_ptr": "i32"}
+        pointers |= {"votes_ptr": "i32", "late_margin_sums_ptr": "fp32"}
     if planned:
         pointers |= {"again_ptr": "i8", "denominator_ptr": "fp32"}
     constants = {"CLASSES": n_classes, "STRIDE": n_classes, "GRAD_STRIDE": n_classes, "MEAN": True, "SMOOTH": weighted}

@@ -20,6 +20,7 @@ from dualfast.ops import layout, step_torch
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
 BACKENDS = ["cpp", "torch"]
+BESIDE = {"track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
 # Rounding alone, where torch happens to be exact.
 FLOOR = {torch.float32: 2e-7, torch.bfloat16: 2**-9, torch.float16: 2**-12, torch.float64: 1e-15}
 
@@ -190,7 +191,7 @@ def test_by_products_of_adversarial_rows(level: int, classes: int) -> None:
             rows.append(tie)
     logits = torch.stack(rows)
     n = len(rows)
-    table = ScoreTable(n, track_aum_prob=True, track_top_other=True)
+    table = ScoreTable(n, **BESIDE)
     step(logits, torch.zeros(n, dtype=torch.int64), torch.arange(n), table.as_lines())
     log = [reference.visit(row.double().numpy(), 0) for row in logits]
     assert None not in log
@@ -281,6 +282,7 @@ def close(table: ScoreTable, want: list[dict[str, float]], logit_scale: float = 
         ("last_mean", 1e-5, 1e-7),
         ("aum", 1e-5, 2e-6 * logit_scale),
         ("aum_prob", 1e-5, 1e-6),
+        ("late_margin", 1e-5, 2e-6 * logit_scale),
         ("el2n", 1e-5, 1e-6),
         ("entropy", 1e-5, 2e-6),
     ):
@@ -293,7 +295,7 @@ def close(table: ScoreTable, want: list[dict[str, float]], logit_scale: float = 
 def test_lines_agree_with_the_reference(backend: str, classes: int, dtype: torch.dtype, window: int) -> None:
     """Adversarial epochs: +-80, equal logits, ties, rows that are not finite, repeats, ignored rows, missed samples."""
     n, epochs = 40, 25
-    table = ScoreTable(n, window=window, epochs=20, track_aum_prob=True, track_top_other=True)
+    table = ScoreTable(n, window=window, epochs=20, **BESIDE)
     labels = batch(n, classes, 9)[1]
     log: list[list[reference.Visit]] = [[] for _ in range(n)]
     skipped = repeated = 0
@@ -351,8 +353,7 @@ def test_repeats_are_counted_exactly(rows: int, spacing: int) -> None:
 
 def table_quiet(table: ScoreTable) -> ScoreTable:
     """The same table, without its warning of skipped visits."""
-    tracked = {"track_aum_prob": True, "track_top_other": True}
-    quiet = ScoreTable(table.n_samples, window=table.window, epochs=table.epochs, **tracked)
+    quiet = ScoreTable(table.n_samples, window=table.window, epochs=table.epochs, **BESIDE)
     quiet.load_state_dict(table.state_dict() | {"status": torch.zeros_like(table.status)})
     return quiet
 
@@ -373,7 +374,7 @@ def test_by_products_can_be_left_out(backend: str) -> None:
 @pytest.mark.parametrize("classes", [10, 300])
 def test_observations_are_what_the_lines_get(backend: str, classes: int) -> None:
     """With lines and without; ignored, repeated, skipped and late rows; folding them gives the lines, bit for bit."""
-    table, folded = (ScoreTable(12, window=2, epochs=2, track_top_other=True) for _ in range(2))
+    table, folded = (ScoreTable(12, window=2, epochs=2, track_late_margin=True, track_top_other=True) for _ in range(2))
     n = 16
     for epoch in range(3):
         logits, targets = batch(n, classes, epoch)
@@ -411,6 +412,7 @@ def test_observations_are_what_the_lines_get(backend: str, classes: int) -> None
             assert torch.equal(table.lines, folded.lines)
             assert torch.equal(table.status, folded.status)
         assert torch.equal(table.votes, folded.votes)
+        assert torch.equal(table.late_margin_sums, folded.late_margin_sums)
     with table.paused():
         step(logits, targets, index, table.as_lines(), backend=backend, observations=beside)
     assert not (beside.flags & layout.COUNTED).any()
@@ -498,7 +500,7 @@ assert threads[0] == threads[1] == threads[2] < threads[3], threads
 
 
 def test_observe_is_the_same_line_update() -> None:
-    tracked = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
+    tracked = BESIDE | {"track_loss": True}
     direct, foreign = (ScoreTable(30, window=4, **tracked) for _ in range(2))
     for epoch in range(9):
         logits, targets = batch(30, 5, epoch)
@@ -518,7 +520,8 @@ def test_observe_is_the_same_line_update() -> None:
         ops.observe(foreign.as_lines(), torch.arange(1), **dict.fromkeys(("p", "margin", "el2n", "entropy", "correct")))
     assert torch.equal(direct.votes, foreign.votes)
     a, b = direct.scores(), foreign.scores()
-    for name in ("dual", "dyn_unc", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "loss", "visits"):
+    exact, close = ("forgetting", "visits"), ("dual", "dyn_unc", "mean", "aum", "aum_prob", "late_margin", "el2n")
+    for name in (*exact, *close, "entropy", "loss"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-5, atol=1e-6, err_msg=name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,39 @@ pytest.importorskip("sklearn")
 from dualfast.config import ScoreConfig
 from dualfast.data import sources
 from dualfast.runs import commands
-from dualfast.runs.auditing import audit_facts
+from dualfast.runs.auditing import audit, audit_facts
 from dualfast.runs.progress import NullProgress
+
+
+def test_links_sort_the_suspects(tmp_path: Path) -> None:
+    """Three classes of flat colours; one image is in the folder of another class."""
+    image = pytest.importorskip("PIL.Image")
+    for at in range(60):
+        colour = tuple(int(255 * (channel == at % 3)) for channel in range(3))
+        place = tmp_path / "data" / ("red", "green", "blue")[at % 3 if at != 40 else 0] / f"{at}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (8, 8), colour).save(place)
+    config = ScoreConfig(data=str(tmp_path / "data"), out=str(tmp_path / "run"), epochs=12, score_epochs=12)
+    commands.score(config, NullProgress())
+    found, folder = audit(tmp_path / "run", None, "links")
+    assert folder == tmp_path / "run" / "audit-links"
+    assert found.n_wrong == 1
+    (link,) = folder.iterdir()
+    assert link.name == f"1-{found.quality.min():.3f}-red-green-40.png"
+    assert link.resolve() == tmp_path / "data" / "red" / "40.png"
+    with pytest.raises(ValueError, match="a folder that holds something; give another --out"):
+        audit(tmp_path / "run", None, "links")
+    # An image that has gone is written from the run's own copy; a long name is cut.
+    long = tmp_path / "run2"
+    commands.score(replace(config, out=str(long)), NullProgress())
+    (tmp_path / "data" / "red" / "40.png").unlink()
+    _, folder = audit(long, tmp_path / "links", "links")
+    assert folder is not None
+    (copy,) = folder.iterdir()
+    assert not copy.is_symlink()
+    assert image.open(copy).size == (8, 8)
+    with pytest.raises(ValueError, match=r"'.*scores.parquet' is not a run directory; links need the run's images"):
+        audit(tmp_path / "run" / "scores.parquet", None, "links")
 
 
 def test_wrong_labels_of_the_digits_come_first(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ std::vector<float> train(int64_t classes, int threads, float odd = std::nanf("")
     const dualfast::Line layout{dualfast::kLineWords, 10, 4000};
     auto logits = random_values<float>(static_cast<size_t>(kRows * classes), -4, 4, 4);
     logits[5] = odd;
-    std::vector<float> grad(logits.size()), loss(kRows), sums(kTable), margins(kTable), seen(4 * kRows);
+    std::vector<float> grad(logits.size()), loss(kRows), sums(kTable), margins(kTable), late(kTable), seen(4 * kRows);
     std::vector<int32_t> lines(static_cast<size_t>(kTable * layout.words)), votes(kTable), others(kRows);
     std::vector<uint8_t> flags(kRows);
     const auto targets = random_ids(kRows, classes, 5);
@@ -125,8 +125,9 @@ std::vector<float> train(int64_t classes, int threads, float odd = std::nanf("")
     args.targets = targets.data(), args.loss = loss.data(), args.scale = 1, args.mean = true;
     args.rows = kRows, args.classes = classes, args.samples = kTable, args.ignore_index = -100;
     args.lines = lines.data(), args.layout = layout, args.loss_sums = sums.data();
-    args.prob_margin_sums = margins.data(), args.votes = votes.data(), args.seen = seen.data();
-    args.flags = flags.data(), args.top_others = others.data(), args.by_products = true, args.threads = threads;
+    args.prob_margin_sums = margins.data(), args.late_margin_sums = late.data(), args.votes = votes.data();
+    args.seen = seen.data(), args.flags = flags.data(), args.top_others = others.data();
+    args.by_products = true, args.threads = threads;
     for (unsigned epoch = 0; epoch < 2; ++epoch) {
         const auto index = random_ids(kRows, kTable, 6 + epoch);
         args.index = index.data();

@@ -20,7 +20,7 @@ from dualfast import DualLoss, ScoreTable, dual_loss, ops, reference
 step_module = importlib.import_module("dualfast.ops.step")  # dualfast.ops.step itself is the function
 
 FEATURES, CLASSES = 12, 10
-EVERYTHING = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
+EVERYTHING = {"track_loss": True, "track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
 
 
 def batch(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -162,14 +162,14 @@ def test_inplace_is_noticed_by_who_needs_the_logits() -> None:
 
 @pytest.mark.parametrize("backend", ["cpp", "torch"])
 def test_without_by_products_their_scores_are_none(backend: str) -> None:
-    tracked = {"track_aum_prob": True, "track_top_other": True}
+    tracked = {"track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
     lean, full = (ScoreTable(20, window=2, **tracked) for _ in range(2))
     for seed in range(3):
         inputs, targets, index = batch(20, seed)
         for table in (lean, full):
             dual_loss(layer()(inputs), targets, index, table, backend=backend, by_products=table is full)
     found, want = lean.scores(), full.scores()
-    assert found.aum is found.aum_prob is found.el2n is found.entropy is None
+    assert found.aum is found.aum_prob is found.late_margin is found.el2n is found.entropy is None
     np.testing.assert_allclose(found.dual, want.dual, rtol=1e-6)
     np.testing.assert_array_equal(found.top_other, want.top_other)
     again = ScoreTable(20, window=2, **tracked)
@@ -183,7 +183,7 @@ def test_without_by_products_their_scores_are_none(backend: str) -> None:
     dual_loss(layer()(inputs)[:1], targets[:1], index[:1], full, backend=backend, by_products=False)
     dual_loss(layer()(inputs), targets, index, full, backend=backend)
     found = full.scores()
-    assert found.aum is found.aum_prob is found.el2n is found.entropy is None
+    assert found.aum is found.aum_prob is found.late_margin is found.el2n is found.entropy is None
 
 
 def test_a_state_of_version_01_without_by_products_stays_so() -> None:
@@ -197,7 +197,7 @@ def test_a_state_of_version_01_without_by_products_stays_so() -> None:
     again.load_state_dict(state)
     dual_loss(layer()(inputs), targets, index, again)
     found = again.scores()
-    assert found.aum is found.aum_prob is found.el2n is found.entropy is None
+    assert found.aum is found.aum_prob is found.late_margin is found.el2n is found.entropy is None
     assert again.state_dict()["by_products"] is False
     np.testing.assert_array_equal(found.mean, ScoreTable.scores(table).mean)
 

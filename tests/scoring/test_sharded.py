@@ -20,10 +20,10 @@ from dualfast.selection import beta
 from dualfast.selection.sharded import select as select_sharded
 
 N, CLASSES, EPOCHS, BATCH = 211, 5, 14, 16
-EXACT = ("visits", "forgetting", "dual", "dyn_unc", "mean", "last_mean", "aum", "top_other")
+EXACT = ("visits", "forgetting", "dual", "dyn_unc", "mean", "last_mean", "aum", "late_margin", "top_other")
 HALF = 2.0**-11
 TRACKED: dict[str, Any] = {"window": 4, "epochs": 12, "track_loss": True, "track_aum_prob": True}
-TRACKED |= {"track_top_other": True}
+TRACKED |= {"track_late_margin": True, "track_top_other": True}
 METHODS = ("dual+beta", "random", "dual", "forgetting", "aum", "mean")
 
 
@@ -214,11 +214,11 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
     # States of 0.1 have neither aum_prob nor top_other, and 16 bytes for each visit that waits.
     parts = [torch.load(folder / f"1-{rank}", weights_only=True) for rank in range(2)]
     for old in parts:
-        del old["prob_margin_sums"], old["votes"]
+        del old["prob_margin_sums"], old["late_margin_sums"], old["votes"]
         old["pending_values"] = old["pending_values"][:, :3]
     early = ScoreTable(N, **TRACKED)
     load_parts(early, parts)
-    assert early.scores().aum_prob is early.scores().top_other is None
+    assert early.scores().aum_prob is early.scores().late_margin is early.scores().top_other is None
     assert early.scores().loss is not None
 
     # What cannot be put together is refused.
@@ -228,6 +228,7 @@ def move_from_ranks_to_ranks(folder: Path) -> None:
         (part | {"window": 5}, "window 5, this table 4"),
         (part | {"loss_sums": None}, "track_loss"),
         (part | {"prob_margin_sums": None}, "track_aum_prob"),
+        (part | {"late_margin_sums": None}, "track_late_margin"),
         (part | {"votes": None}, "track_top_other"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dualfast import DualLoss, Scores, ScoreTable
+from dualfast.ops import layout
 
 
 def filled(n: int = 20, epochs: int = 12, **options: Any) -> ScoreTable:
@@ -66,7 +67,7 @@ def test_visits_stop_counting_before_they_overflow() -> None:
 
 
 def test_state_goes_through_a_weights_only_file() -> None:
-    tracked = {"track_loss": True, "track_aum_prob": True, "track_top_other": True}
+    tracked = {"track_loss": True, "track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
     table = filled(window=3, epochs=5, **tracked)
     file = io.BytesIO()
     torch.save(table.state_dict(), file)
@@ -74,7 +75,7 @@ def test_state_goes_through_a_weights_only_file() -> None:
     again = ScoreTable(20, window=3, **tracked)
     again.load_state_dict(torch.load(file, weights_only=True))
     a, b = table.scores(), again.scores()
-    for name in ("dual", "mean", "aum_prob", "loss", "top_other", "visits"):
+    for name in ("dual", "mean", "aum_prob", "late_margin", "loss", "top_other", "visits"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
@@ -84,8 +85,9 @@ def test_state_goes_through_a_weights_only_file() -> None:
         ({"n_samples": 21, "window": 3, "epochs": None}, "lines"),
         ({"n_samples": 20, "window": 4, "epochs": None}, "window 3, this table 4"),
         ({"n_samples": 20, "window": 3, "epochs": 9}, "epochs None, this table 9"),
-        ({"n_samples": 20, "window": 3, "epochs": None, "track_loss": True}, "tracks the loss; give track_loss"),
+        ({"n_samples": 20, "window": 3, "epochs": None, "track_loss": True}, "tracks loss; give track_loss"),
         ({"n_samples": 20, "window": 3, "track_aum_prob": True}, "tracks aum_prob; give track_aum_prob"),
+        ({"n_samples": 20, "window": 3, "track_late_margin": True}, "tracks late_margin; give track_late_margin"),
         ({"n_samples": 20, "window": 3, "track_top_other": True}, "tracks top_other; give track_top_other"),
     ],
 )
@@ -96,22 +98,23 @@ def test_state_of_another_table_is_refused(other: dict[str, Any], words: str) ->
 
 def test_a_state_of_version_01_has_no_aum_prob() -> None:
     state = filled(window=3).state_dict()
-    del state["prob_margin_sums"], state["votes"]
-    table = ScoreTable(20, window=3, track_aum_prob=True, track_top_other=True)
+    for name in layout.BESIDE.keys() - {"loss_sums"}:
+        del state[name]
+    table = ScoreTable(20, window=3, track_aum_prob=True, track_late_margin=True, track_top_other=True)
     table.load_state_dict(state)
     DualLoss(table).observe(torch.zeros(20, 4), torch.zeros(20, dtype=torch.int64), torch.arange(20))
     scores = table.scores()
     assert scores.aum is not None
-    assert scores.aum_prob is scores.top_other is None
+    assert scores.aum_prob is scores.late_margin is scores.top_other is None
 
 
 def test_scores_go_through_parquet(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    scores = filled(track_aum_prob=True, track_top_other=True).scores()
+    scores = filled(track_aum_prob=True, track_late_margin=True, track_top_other=True).scores()
     path = tmp_path / "scores.parquet"
     scores.save(path, labels=np.arange(20) % 4, fingerprint="abc")
     again = Scores.load(path, fingerprint="abc")
-    for name in ("dual", "mean", "aum", "aum_prob", "el2n", "entropy", "forgetting", "top_other", "visits"):
+    for name in ("dual", "mean", "aum", "aum_prob", "late_margin", "el2n", "entropy", "top_other", "visits"):
         np.testing.assert_array_equal(getattr(scores, name), getattr(again, name))
     about = Scores.about(path)
     assert (about["fingerprint"], about["n_samples"], about["labels"].tolist()) == ("abc", 20, [0, 1, 2, 3] * 5)

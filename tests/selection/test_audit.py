@@ -33,7 +33,8 @@ def trained(points: torch.Tensor, labels: NDArray[Any], epochs: int = 12, **opti
     torch.manual_seed(0)
     model = torch.nn.Linear(points.shape[1], CLASSES)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    table = ScoreTable(N, epochs=max(epochs, 10), track_aum_prob=True, track_top_other=True)
+    tracked = {"track_aum_prob": True, "track_late_margin": True, "track_top_other": True}
+    table = ScoreTable(N, epochs=max(epochs, 10), **tracked)
     criterion, targets = DualLoss(table), torch.from_numpy(labels)
     for epoch in range(epochs):
         order = torch.randperm(N, generator=torch.Generator().manual_seed(epoch))
@@ -98,7 +99,8 @@ def test_without_top_other_the_likely_class_is_unknown() -> None:
 
 def hand_made(**given: Any) -> Scores:
     """Six samples of three classes; the last two are labelled 0 and look like 2."""
-    columns = {"last_mean": [0.8, 0.9, 0.8, 0.97, 0.1, 0.2], "aum": [2.0, 3.0, 2.0, 3.0, -4.0, -3.0]}
+    columns = {"last_mean": [0.8, 0.9, 0.8, 0.97, 0.1, 0.2], "late_margin": [2.0, 3.0, 2.0, 3.0, -4.0, -3.0]}
+    columns |= {"aum": [1.0, 2.0, -3.0, 2.0, -2.0, 1.0]}
     columns |= {"aum_prob": [0.7, 0.85, 0.7, 0.85, -0.8, -0.75], "top_other": [1, 1, 2, 0, 2, 2]}
     arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
     return Scores(**({"dual": np.ones(6), "mean": np.full(6, 0.5), "visits": np.full(6, 10)} | arrays | given))
@@ -111,13 +113,16 @@ def test_an_audit_in_closed_form() -> None:
     found = dualfast.audit(hand_made(), LABELS)
     assert found.n_wrong == 2  # class 2 has 0.9 and 0.95 there: below its 0.97, above two thirds
     assert found.ranking.tolist() == [4, 5, 0, 2, 1, 3]
-    assert dualfast.audit(hand_made(aum=np.zeros(6)), LABELS).ranking.tolist() == [4, 5, 0, 2, 1, 3]
-    only_aum = dualfast.audit(hand_made(last_mean=None, aum=np.arange(6.0)[::-1]), LABELS)
-    assert (only_aum.ranking.tolist(), only_aum.method) == ([5, 4, 3, 2, 1, 0], "mixture")
+    only_aum = dualfast.audit(hand_made(last_mean=None, late_margin=None), LABELS)
+    assert (only_aum.ranking.tolist(), only_aum.method) == ([2, 4, 0, 5, 1, 3], "mixture")
+    odds = np.log(found.quality / (1 - found.quality))
+    np.testing.assert_allclose(odds - odds[0], 1.5 * (np.array([2, 3, 2, 3, -4, -3]) - 2))
     assert found.likely is not None
     assert found.likely.tolist() == [0, 0, 1, 2, 2, 2]
     assert found.confusion.tolist() == [[2, 0, 2], [0, 1, 0], [0, 0, 1]]
     assert found.wrong_rates.tolist() == [0.5, 0, 0]
+    ahead = dualfast.audit(hand_made(late_margin=np.array([2.0, 3.0, 2.0, 3.0, -1.0, 0.5])), LABELS)
+    assert ahead.n_wrong == 1  # the margin of one is not negative
     half = np.array([0.7, 0.85, 0.7, 0.85, -0.5, -0.4])  # 0.6 for class 2 in both
     assert dualfast.audit(hand_made(aum_prob=half), LABELS).n_wrong == 0
     for own, wrong in ((0.59, 2), (0.6, 2), (0.61, 0)):  # what the only sample of class 2 has
@@ -131,7 +136,7 @@ def test_nothing_and_everything_wrong_have_a_quality() -> None:
     assert str(sure) == "0 of 6 labels look wrong (0.0%, estimated by confident joint)"
     constant = dualfast.audit(Scores(dual=np.ones(6), mean=np.ones(6), aum=np.ones(6)), LABELS)
     assert (constant.n_wrong, constant.ranking.tolist()) == (0, list(range(6)))
-    huge = dualfast.audit(hand_made(aum=np.array([1e30, np.inf, 0, 0, -np.inf, -1e30])), LABELS)
+    huge = dualfast.audit(hand_made(late_margin=np.array([1e30, np.inf, 0, 0, -np.inf, -1e30])), LABELS)
     assert ((huge.quality >= 0) & (huge.quality <= 1)).all()
 
 
@@ -178,7 +183,7 @@ def _at(value: float, name: str, where: int = 3) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("scores", "labels", "names", "error", "words"),
     [
-        ({"aum": None}, LABELS, None, ValueError, "no aum; gather it with DualLoss"),
+        ({"late_margin": None, "aum": None}, LABELS, None, ValueError, "no aum; gather it with DualLoss"),
         ([1.0] * 6, LABELS, None, TypeError, r"scores is a list; give Scores"),
         ({}, None, None, TypeError, "labels is None; give the labels that the network was trained with"),
         ({}, LABELS + 0.5, None, TypeError, "labels has shape .* float64; give class numbers"),
@@ -199,8 +204,15 @@ def _at(value: float, name: str, where: int = 3) -> dict[str, Any]:
             ValueError,
             r"visits\[1\] is 9, with 2 such .*--sco",
         ),
-        (_at(np.nan, "aum"), LABELS, None, ValueError, r"aum\[3\] is nan .*1 such samples of 6"),
-        ({"aum": np.full(6, np.nan)}, LABELS, None, ValueError, r"aum\[0\] is nan .*6 such samples of 6"),
+        (_at(np.nan, "late_margin"), LABELS, None, ValueError, r"late_margin\[3\] is nan .*1 such samples of 6"),
+        (
+            _at(np.nan, "aum") | {"late_margin": None},
+            LABELS,
+            None,
+            ValueError,
+            r"aum\[3\] is nan .*1 such samples of 6",
+        ),
+        ({"late_margin": np.full(6, np.nan)}, LABELS, None, ValueError, r"late_margin\[0\] is nan .*6 such samples"),
         (_at(np.nan, "aum_prob"), LABELS, None, ValueError, r"aum_prob\[3\] is nan"),
         (_at(-1, "top_other"), LABELS, None, ValueError, r"top_other\[3\] is -1 \(a sample that was never recorded\)"),
         ({}, LABELS, list("abcde"), ValueError, "names are 5; 6 samples need as many"),

@@ -48,7 +48,7 @@ def test_fiftyone_gets_a_classification_per_image(tmp_path: Path) -> None:
     assert next(iter(made["labels"])) == "a/1 1"
     assert set(made["labels"]) == {"a/0", "a/1 1", "b/2", "b/3"}
     suspect = made["labels"]["a/1 1"]
-    assert (suspect["label"], suspect["attributes"]) == (0, {"suspect": True, "likely": "bee", "id": 1})
+    assert (suspect["label"], suspect["attributes"]) == (0, {"suspect": True, "likely": "bee", "sample": 1})
     assert suspect["confidence"] == found().quality[1]
 
 
@@ -103,6 +103,22 @@ def test_decisions_become_corrected_labels_or_an_exclude_list(tmp_path: Path) ->
     ids = np.load(tmp_path / "exclude.npy", allow_pickle=False)
     assert ids.dtype == np.int64
     assert ids.tolist() == [1, 3]
+
+
+def test_decisions_on_some_samples_are_put_into_the_table_of_all(tmp_path: Path) -> None:
+    found().save(tmp_path / "audit.csv")
+    some = tmp_path / "decisions.csv"
+    some.write_text("id,label,decision\n1,0,bee\n3,1,exclude\n")
+    command = ["apply-labels", str(some), str(tmp_path / "labels.csv")]
+    assert cli.main([*command, "--audit", str(tmp_path / "audit.csv")]) == 0
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    assert lines == ["file_name,label", "a/0.png,ant", "a/1 1.png,bee", "b/2.png,bee"]
+    with pytest.raises(ValueError, match=r"no column name.*name the audit.csv of all with --audit"):
+        apply_labels(some, tmp_path / "labels.csv")
+    for text, words in (("7,0,bee", "id 7, labelled 0, which is not there"), ("1,1,ant", "is labelled 0 there")):
+        some.write_text(f"id,label,decision\n{text}\n")
+        with pytest.raises(ValueError, match=f"{words}: .*audit.csv' is of other data"):
+            apply_labels(some, tmp_path / "labels.csv", tmp_path / "audit.csv")
 
 
 def test_decisions_that_cannot_be_applied_say_why(tmp_path: Path) -> None:

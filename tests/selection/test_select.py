@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from itertools import pairwise
@@ -500,6 +501,26 @@ def test_a_cut_needs_every_aum() -> None:
     assert kept.tolist() == [5, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("method", ["dual+beta", "ccs", "random", "mean"])
+def test_a_cut_can_be_what_the_audit_finds(method: str) -> None:
+    """60 of 1,000 samples are sure to be of another class than their label's."""
+    rng = np.random.default_rng(0)
+    labels, wrong = rng.integers(0, 3, 1000), rng.permutation(1000)[:60]
+    own = rng.uniform(0.8, 0.99, 1000)
+    own[wrong] = rng.uniform(0.01, 0.1, 60)
+    margins = np.log(own / (1 - own))
+    columns = {"aum": rng.permutation(margins), "late_margin": margins, "aum_prob": 2 * own - 1, "last_mean": own}
+    columns |= {"top_other": (labels + 1) % 3, "visits": np.full(1000, 12)}
+    scores = dualfast.Scores(dual=own * (1 - own), mean=own, **columns)
+    with pytest.warns(UserWarning, match="mislabel_cut auto is 60: 60 labels look wrong$"):
+        kept = select(scores, 0.3, method=method, mislabel_cut="auto", labels=labels)
+    assert not np.isin(kept, wrong).any()
+    assert kept.tolist() == select(scores, 0.3, method=method, mislabel_cut=60).tolist()
+    with pytest.warns(UserWarning, match="mislabel_cut auto is 10: 60 labels look wrong, more than the 10 samples"):
+        kept = select(scores, 0.01, method=method, mislabel_cut="auto", labels=labels)
+    assert sorted({*range(1000)} - {*kept}) == sorted(np.argsort(margins)[:10])
+
+
 # ---- classes, sets, explain -----------------------------------------------------------------------------------------
 
 
@@ -545,6 +566,9 @@ def test_sets() -> None:
     assert (select(scores, 0.8, among=np.arange(1000) < 400) < 400).all()
     cut = select(scores, 0.1, mislabel_cut=100)
     assert not np.isin(cut, np.argsort(scores.aum)[:100]).any()
+    late = dataclasses.replace(scores, late_margin=np.array(scores.aum)[::-1])
+    cut = select(late, 0.1, mislabel_cut=100)
+    assert not np.isin(cut, 999 - np.argsort(scores.aum)[:100]).any()
     dual = np.array(scores.dual)
     dual[[5, 6]] = np.nan
     kept = select(dualfast.Scores(dual=dual, mean=scores.mean), 0.01, skip_unscored=True)
@@ -683,6 +707,9 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"exclude": [1], "force": [1]}, ValueError, "sample 1 is both"),
         (_with(0.5), 0.5, {"mislabel_cut": 5}, ValueError, "no aum"),
         (_with(0.5), 0.5, {"mislabel_cut": 100}, ValueError, "mislabel_cut is 100"),
+        (_with(0.5), 0.5, {"mislabel_cut": -1}, ValueError, "mislabel_cut is -1; give a number of samples, or auto"),
+        (_with(0.5), 0.5, {"mislabel_cut": "all"}, ValueError, "mislabel_cut is 'all'; give a number of samples, or"),
+        (_with(0.5), 0.5, {"mislabel_cut": "auto"}, ValueError, "'auto', and the labels are not known; give labels"),
         (100, 0.5, {}, TypeError, "scores is 100"),
     ],
 )

@@ -50,7 +50,9 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dualfast.Scores:
         (["--per-class"], {"per_class": True, "labels": LABELS}),
         (["--exclude", "out.npy", "--force", "in.npy"], {"exclude": range(50), "force": range(N - 50, N)}),
         (["--mislabel-cut", "100"], {"mislabel_cut": 100}),
+        (["--mislabel-cut", "auto"], {"mislabel_cut": "auto", "labels": LABELS}),
         (["--method", "dual:mislabel_cut=100"], {"method": "dual", "mislabel_cut": 100}),
+        (["--method", "dual:mislabel_cut=auto"], {"method": "dual", "mislabel_cut": "auto", "labels": LABELS}),
         (
             ["--method", "dual+beta:mislabel_cut=100,c_d=5", "--per-class"],
             {"mislabel_cut": 100, "c_d": 5, "per_class": True, "labels": LABELS},
