@@ -73,3 +73,16 @@ def test_an_ffcv_script_runs_with_either_import(tmp_path: Path) -> None:
         out, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
         assert out == "50 of 50 test images are right\n"
+
+
+@pytest.mark.parametrize(("name", "said"), [("prune", "0.9  dual+beta"), ("wrong_labels", "flipped labels are among")])
+def test_a_notebook_runs(name: str, said: str) -> None:
+    pytest.importorskip("ipykernel")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:  # the same cells, in less time
+        cell.source = cell.source.replace("EPOCHS = 15", "EPOCHS = 10").replace("range(3)", "range(2)")
+    nbclient.NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any(said in output.get("text", "") for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
