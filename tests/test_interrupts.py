@@ -25,7 +25,7 @@ from dualfast.interrupts import interruptible
 LOST = """
 class Finalizer:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this thread: it is handled before __del__ ends
         for _ in range(1000): pass
 def run():
     Finalizer()
