@@ -12,8 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-AT_THE_TOP = {"README.md": "index.md", "SECURITY.md": "SECURITY.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
-AT_THE_TOP["CHANGELOG.md"] = "CHANGELOG.md"
+AT_THE_TOP = {"README.md": "index.md"} | {name: name for name in ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")}
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -23,8 +22,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, files: Files, **_: Any) -> str:
-    pages = {name: page for name, page in AT_THE_TOP.items()}
-    pages |= {f"docs/{file.src_uri}": file.src_uri for file in files.documentation_pages() if "/" not in file.src_uri}
+    inner = [file.src_uri for file in files.documentation_pages() if "/" not in file.src_uri]
+    pages = AT_THE_TOP | {f"docs/{name}": name for name in inner}
 
     def link(match: re.Match[str]) -> str:
         name = match[1]

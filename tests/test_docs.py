@@ -121,6 +121,10 @@ NAMES: dict[str, Callable[[], dict[str, Any]]] = {
 """What the programs of a page find: the names they use without defining them, and files in the current folder."""
 
 
+KEPT = {"loop.md": 250, "scores.md": 30, "selection.md": 5_000}
+"""How many samples the programs of a page end up keeping."""
+
+
 def programs(document: Path) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.S))
 
@@ -135,7 +139,11 @@ def test_the_programs_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(trajectories, "_REGISTERED", {})
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    exec(compile(programs(ROOT / "docs" / page), page, "exec"), NAMES[page]() | {"__name__": page})
+    namespace = NAMES[page]() | {"__name__": page}
+    exec(compile(programs(ROOT / "docs" / page), page, "exec"), namespace)
+    if page in KEPT:
+        assert isinstance(namespace["kept"], np.ndarray)
+        assert len(namespace["kept"]) == KEPT[page]
 
 
 def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:

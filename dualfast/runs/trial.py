@@ -152,8 +152,9 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, first)
     loaded = cache(lambda: load_scores(session, trial.seed))  # a table is read once, and only where it is needed
     spec = _as_in_0_1(trial.selection(config.c_d, config.per_class), loaded)
+    statistics = Statistics.of(loaded, session.train.labels)
     if first and path.exists():
-        resolved = spec.resolve(Statistics.of(loaded, session.train.labels), silent)
+        resolved = spec.resolve(statistics, silent)
         if not read_sidecar(path) or SelectionSpec.read(path, trust=True)[0].sidecar() != resolved.sidecar():
             # An earlier call on this directory had another first method.
             path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, False)
@@ -162,7 +163,6 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
         if path.exists():
             return
         scores = loaded() if needs_scores(trial.method) else session.n_samples
-        statistics = Statistics.of(scores, session.train.labels)
         resolved = spec.resolve(statistics, lambda line: session.progress.say(f"{trial}: {line}"))
         kept = select_in_memory(resolved, scores, labels=session.train.labels)
         if session.train.names is not None:

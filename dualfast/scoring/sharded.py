@@ -21,7 +21,8 @@ from dualfast.config import DEFAULT_WINDOW
 from dualfast.ops import layout
 from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
 from dualfast.scoring.scores import Scores, has_by_products, tails_of
-from dualfast.scoring.table import OTHER_DATA, ScoreTable
+from dualfast.scoring.table import ScoreTable
+from dualfast.scoring.trajectories import OTHER_DATA
 
 WIRE_WORDS = 4
 """int32 words of an observation on the wire, 16 bytes: line on the owner | p float32, its sign set when the prediction
@@ -248,12 +249,9 @@ class ShardedTable(ScoreTable):
         load_parts() restores it on any number of ranks."""
         for name, own in (("n_samples", self.total), ("world_size", self.world_size), ("rank", self.rank)):
             if state.get(name) != own:
-                way = (
-                    f"; {OTHER_DATA}"
-                    if name == "n_samples"
-                    else "; load_parts() takes the states of any number of ranks"
-                )
-                raise ValueError(f"the state has {name} {state.get(name)}, this table {own}{way}")
+                ranks = "load_parts() takes the states of any number of ranks"
+                way = OTHER_DATA if name == "n_samples" else ranks
+                raise ValueError(f"the state has {name} {state.get(name)}, this table {own}; {way}")
         super().load_state_dict(state)
         self.exchanges = state["exchanges"]
         ids, values = _waiting(state)

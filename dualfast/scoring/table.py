@@ -17,9 +17,7 @@ from dualfast.ops import layout
 from dualfast.scoring.scores import Scores as Scores
 from dualfast.scoring.scores import has_by_products, scores_of, tails_of
 from dualfast.scoring.tdds import Tdds
-from dualfast.scoring.trajectories import Trajectories, evaluate
-
-OTHER_DATA = "it was saved for other data, or another window"
+from dualfast.scoring.trajectories import OTHER_DATA, Trajectories, evaluate
 
 
 class ScoreTable:
@@ -49,8 +47,13 @@ class ScoreTable:
         trajectories: bool | str | os.PathLike[str] = False,
         device: str | torch.device = "cpu",
     ) -> None:
-        asked = {"loss": track_loss, "aum_prob": track_aum_prob, "late_margin": track_late_margin}
-        tracked = [score for score, wanted in (asked | {"top_other": track_top_other}).items() if wanted]
+        wanted = {
+            "loss": track_loss,
+            "aum_prob": track_aum_prob,
+            "late_margin": track_late_margin,
+            "top_other": track_top_other,
+        }
+        tracked = [score for score in wanted if wanted[score]]
         lines = ops.Lines.zeros(n_samples, window, epochs, tracked=tracked, device=device)
         self.lines, self.status, self.window, self.limit = lines.lines, lines.status, lines.window, lines.limit
         self.loss_sums, self.prob_margin_sums = lines.loss_sums, lines.prob_margin_sums

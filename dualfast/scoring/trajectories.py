@@ -25,6 +25,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 SURELY_EPOCHS = 64  # first axes up to this long are taken for epochs, however few samples there are
 TRIED = 8  # samples that a registered function is tried on
+OTHER_DATA = "it was saved for other data"  # of a state that does not fit a table
 FLUSH_ROWS = 1 << 16  # observations that wait in memory until they are written to the file
 RESERVED = {"id", "label", "full", *COLUMNS, *dir(Scores), "extra", "extra_keep"}
 """Names that no score may take; the registry of selection methods adds its own."""
@@ -213,8 +214,7 @@ class Trajectories:
         """Restores what state_dict() gave; ValueError for another number of samples."""
         if state.shape[2] != self.n_samples:
             raise ValueError(
-                f"the state holds trajectories of {state.shape[2]} samples, this table {self.n_samples}; it was "
-                "saved for other data"
+                f"the state holds trajectories of {state.shape[2]} samples, this table {self.n_samples}; {OTHER_DATA}"
             )
         self._waiting, self._rows = [], 0
         saved = state.cpu().numpy()

@@ -141,7 +141,7 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
     than ten visits, labels of another length, below 0, of one class, or that the network cannot have been trained
     with, and for names that repeat.
     """
-    margin = _column(scores, "aum" if _lacks(scores, "late_margin") else "late_margin")
+    margin = _column(scores, margin_column(scores))
     n = len(margin)
     labels = _labels(labels, n)
     _check_visits(scores, n)
@@ -191,6 +191,11 @@ def audit_table(path: str | os.PathLike[str]) -> Audit:
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+def margin_column(scores: Any) -> str:
+    """The column whose lowest samples look mislabelled."""
+    return "aum" if _lacks(scores, "late_margin") else "late_margin"
 
 
 def _lacks(scores: Any, name: str) -> bool:

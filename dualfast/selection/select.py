@@ -18,6 +18,7 @@ from dualfast.notices import warn
 from dualfast.ops import Bits, Ints
 from dualfast.scoring.scores import lacks
 from dualfast.selection import beta
+from dualfast.selection.audit import margin_column
 from dualfast.selection.draw import Pool
 from dualfast.selection.methods import Method, Samples, bad_scores, valid_range
 from dualfast.selection.quotas import Classes, PerClass, class_counts, class_quotas, without_samples
@@ -169,7 +170,7 @@ def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -
         assert cut != "auto", "resolve comes first"
         if cut >= n_samples:
             raise ValueError(f"mislabel_cut is {cut}; give a number of samples, 0 to {n_samples - 1}, or auto")
-        name = "aum" if getattr(columns.scores, "late_margin", None) is None else "late_margin"
+        name = margin_column(columns.scores)
         margin = columns[name]
         if not spec.skip_unscored:
             columns.check(name)

@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import Path
 
 from dualfast.data.images import suffixes
-from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, left_out_text, text_array
+from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, left_out_text
 from dualfast.data.sources import shards
 from dualfast.data.sources.archive import DAMAGED, LOOKED_AT
 from dualfast.data.sources.paths import is_hidden
 from dualfast.data.sources.scan import NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
-from dualfast.data.sources.webdataset import SUFFIX, Member, read_members
+from dualfast.data.sources.webdataset import SUFFIX, Member, source_of_members
 
 
 def _open(path: str, *, follow_links: bool = False) -> Source:
@@ -35,14 +35,12 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not images:
         raise ValueError(f"{path} holds no images{f'; left out: {left_out_text(reasons)}' if reasons else ''}")
     labels, class_names = number_classes(classes)
-    return Source(
+    return source_of_members(
+        images,
         kind="class_tars",
         location=str(Path(path)),
         labels=labels,
         class_names=class_names,
-        items=lambda: read_members(images),
-        names=lambda: text_array([f"{image.tar.name}:{image.name}" for image in images]),
-        describe=lambda row: str(images[row]),
         inventory=Inventory(
             files=_files(path, follow_links=follow_links), left_out=reasons, without_images=tuple(without_images)
         ),

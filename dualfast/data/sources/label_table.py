@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dualfast.data.images import suffixes
 from dualfast.data.sources import unsupported
 from dualfast.data.sources.parquet_columns import BINARY
+from dualfast.data.sources.scan import suffix_of
 from dualfast.storage.files import open_regular
 from dualfast.storage.plain import parse_json, read_regular
 
@@ -83,7 +84,7 @@ def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
         rows = [[cell.strip() for cell in row] for row in lines]
     while rows and not any(rows[-1]):
         rows.pop()
-    has_header = bool(rows) and len(rows[0]) > 1 and not any(is_listed(cell) or _is_file(cell) for cell in rows[0])
+    has_header = bool(rows) and len(rows[0]) > 1 and not any(is_listed(cell) or is_file(cell) for cell in rows[0])
     names = rows.pop(0) if has_header else None
     first = 2 if has_header else 1
     return Table(path, names, rows, range(first, first + len(rows)))
@@ -102,15 +103,16 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
     rows = [line.split() for line in lines]
     if max(map(len, rows), default=0) < 3:
         return rows
-    if rows[0] and (is_listed(rows[0][0]) or _is_file(rows[0][0])):
+    if rows[0] and (is_listed(rows[0][0]) or is_file(rows[0][0])):
         if len(set(map(len, rows))) == 1 and all(_is_number(cell) for row in rows for cell in row[2:]):
             return rows
         return [line.strip().split(None, 1) for line in lines]
     return [line.strip().rsplit(None, 1) for line in lines]
 
 
-def _is_file(cell: str) -> bool:
-    return os.path.splitext(cell)[1].lower() in suffixes()
+def is_file(cell: Any) -> bool:
+    """Whether a cell is text that ends as the name of an image does."""
+    return isinstance(cell, str) and suffix_of(cell) in suffixes()
 
 
 def _is_number(text: str) -> bool:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from dualfast.data.columns import LABEL_NAMES, has_usual_name, the_one
-from dualfast.data.images import suffixes
 from dualfast.data.inventory import some
-from dualfast.data.sources.label_table import Table
+from dualfast.data.sources.label_table import Table, is_file
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
 from dualfast.data.sources.paths import SPLIT_NAMES
 
@@ -81,17 +80,13 @@ def image_column_in(table: Table, places: Places, folder: str, left_out: str = "
     if not best:
         raise ValueError(_no_images(table, folder, width, left_out))
     found = [column for column in range(width) if hits[column] == best]
-    files = [column for column in found if all(_is_file(row[column]) for row in rows)]
+    files = [column for column in found if all(is_file(row[column]) for row in rows)]
     once = [column for column in found if len({str(row[column]) for row in rows}) == len(rows)]
     found = files or once or found
     if len(found) == 1 or table.names is None:
         return found[0]
     names = [table.names[column] for column in found]
     return table.names.index(the_one(names, FILE_NAMES, table.path, "columns that name images", "image_column"))
-
-
-def _is_file(cell: Any) -> bool:
-    return isinstance(cell, str) and os.path.splitext(cell)[1].lower() in suffixes()
 
 
 def _no_images(table: Table, folder: str, width: int, left_out: str) -> str:

@@ -41,14 +41,13 @@ def wrong_labels(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _open(path: str) -> Source:
-    name, _, split = path.partition(":")
-    images, labels = digits(split or "train")
+    name, _, part = path.partition(":")
+    split = part or "train"
+    images, labels = digits(split)
     if name == NOISY_NAME:
         labels, _ = wrong_labels(labels)
-    location = f"{name} ({split or 'train'})"
-    return from_arrays(
-        images, labels, kind="digits", location=location, class_names="0123456789", name=split or "train"
-    )
+    location = f"{name} ({split})"
+    return from_arrays(images, labels, kind="digits", location=location, class_names="0123456789", name=split)
 
 
 def _recognizes(path: str) -> bool:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import Files, Inventory, some, text_array
@@ -57,14 +57,12 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         texts, where = [label for _, label in samples], shards.location(path, files)
         check_no_captions(texts, f"{where}, .txt", lambda row: str(images[row]), "put the class into a .cls member")
     labels, class_names = number_texts([label for _, label in samples], lambda row: str(images[row]))
-    return Source(
+    return source_of_members(
+        images,
         kind="webdataset",
         location=shards.location(path, files),
         labels=labels,
         class_names=class_names,
-        items=lambda: read_members(images),
-        names=lambda: text_array([f"{image.tar.name}:{image.name}" for image in images]),
-        describe=lambda row: str(images[row]),
         inventory=Inventory(
             files=Files.of(files),
             left_out={NOT_USED: left_out} if (left_out := sum((s.left_out for s in opened), Counter())) else {},
@@ -157,7 +155,17 @@ class _Shard:
         raise ValueError(f"{where}: label is {json.dumps(value)[:40]}; {ONE_CLASS}; give a class number or name")
 
 
-def read_members(images: list[Member]) -> Iterator[Payload | Exception]:
+def source_of_members(images: list[Member], **fields: Any) -> Source:
+    """The source whose samples are these members; fields: the others of Source."""
+    return Source(
+        items=lambda: _read(images),
+        names=lambda: text_array([f"{image.tar.name}:{image.name}" for image in images]),
+        describe=lambda row: str(images[row]),
+        **fields,
+    )
+
+
+def _read(images: list[Member]) -> Iterator[Payload | Exception]:
     for tar, members in groupby(images, key=lambda image: image.tar):
         with tar.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
