@@ -92,6 +92,15 @@ INLINE void compare(const Bounds& bounds, int64_t first, const Block& block, Out
     }
 }
 
+// Wait over weight, or NaN where Scale::error does not hold for it.
+INLINE float ratio(const Block& block, int64_t i) {
+    constexpr float kRange = 0x1p60f;
+    const float wait = block.waits[i], weight = block.weights[i];
+    const bool known =
+        wait > 4096 * kNearOne && std::abs(block.log_weights[i]) < 100 && weight > 1 / kRange && weight < kRange;
+    return known ? wait / weight : kUnknown;
+}
+
 // Returns true if the block has an invalid score or mean.
 INLINE bool classify_block_at_level(const Race& race, const Groups& groups, const Bounds& bounds, int64_t first, int n,
                                     Block& block, Outcome& out) {
@@ -101,6 +110,7 @@ INLINE bool classify_block_at_level(const Race& race, const Groups& groups, cons
         compare<true>(bounds, first, block, out);
     } else {
         compare<false>(bounds, first, block, out);
+        for (int i = 0; i < out.n_undecided; ++i) out.ratios[i] = ratio(block, out.undecided[i] - first);
     }
     return invalid;
 }
@@ -109,15 +119,6 @@ AT_LEVELS(bool, classify_block,
            Outcome& out),
           (race, groups, bounds, first, n, block, out))
 #pragma GCC pop_options
-
-// Wait over weight, or NaN where Scale::error does not hold for it.
-float ratio(const Block& block, int64_t i) {
-    constexpr float kRange = 0x1p60f;
-    const float wait = block.waits[i], weight = block.weights[i];
-    const bool known =
-        wait > 4096 * kNearOne && std::abs(block.log_weights[i]) < 100 && weight > 1 / kRange && weight < kRange;
-    return known ? wait / weight : kUnknown;
-}
 
 template <class T>
 bool outside(const Column& column, int64_t i, T max) {
@@ -152,18 +153,22 @@ void prefault(const PrefaultBuffer& buffer, int64_t begin, int64_t end) {
     for (int64_t at = (begin + kPage - 1) / kPage * kPage; at < end; at += kPage) buffer.data[at] = 0;
 }
 
+// What is found in a part, on cache lines of its own: neighbours are written at the same time.
+struct alignas(64) Part : Classified {};
+constexpr size_t kOwnLines = 16;  // 64-bit counters that keep those of different threads on different cache lines
+
 // The undecided samples of all parts, one after the other.
-Classified joined(std::vector<Classified>& parts) {
+Classified joined(std::vector<Part>& parts) {
     Classified whole{{}, -1, {}, {}, parts[0].error};
     size_t n_undecided = 0, n_ratios = 0;
-    for (const Classified& part : parts) n_undecided += part.undecided.size(), n_ratios += part.ratios.size();
+    for (const Part& part : parts) n_undecided += part.undecided.size(), n_ratios += part.ratios.size();
     whole.undecided.reserve(n_undecided);
     whole.ratios.reserve(n_ratios);
-    for (Classified& part : parts) {
+    for (Part& part : parts) {
         if (whole.first_invalid < 0) whole.first_invalid = part.first_invalid;
         whole.undecided.insert(whole.undecided.end(), part.undecided.begin(), part.undecided.end());
         whole.ratios.insert(whole.ratios.end(), part.ratios.begin(), part.ratios.end());
-        part = {};
+        static_cast<Classified&>(part) = {};
     }
     return whole;
 }
@@ -174,39 +179,51 @@ void count_below(const Groups& groups, const Outcome& out, int n, std::vector<in
     for (int i = 0; groups.numbered() && i < n; ++i) counts[out.rows[i]] += out.below[i / 32] >> i % 32 & 1;
 }
 
+struct Span {
+    int64_t begin, end;
+};
+
+// Not inlined: what it writes would lie on the calling thread's stack, on the cache lines where the other threads read
+// the bounds. That costs a tenth of the time.
+__attribute__((noinline)) void classify_span(const Race& race, const Groups& groups, const Bounds& bounds, Span span,
+                                             uint8_t* bits, const PrefaultBuffer& prefault_buffer, Part& own,
+                                             std::vector<int64_t>& n_below) {
+    const int64_t blocks = (race.count + kBlock - 1) / kBlock;
+    const int64_t per_block = (prefault_buffer.bytes + blocks - 1) / blocks;  // bytes to touch
+    Block block;
+    Outcome out;
+    for (int64_t first = span.begin; first < span.end; first += kBlock) {
+        const int n = static_cast<int>(std::min<int64_t>(kBlock, span.end - first));
+        if (classify_block(race, groups, bounds, first, n, block, out) && own.first_invalid < 0) {
+            own.first_invalid = first_invalid(race, out, first, n);
+        }
+        std::memcpy(bits + first / 8, out.below, static_cast<size_t>((n + 7) / 8));
+        own.undecided.insert(own.undecided.end(), out.undecided, out.undecided + out.n_undecided);
+        if (!groups.numbered()) own.ratios.insert(own.ratios.end(), out.ratios, out.ratios + out.n_undecided);
+        count_below(groups, out, n, n_below);
+        prefault(prefault_buffer, first / kBlock * per_block, (first / kBlock + 1) * per_block);
+    }
+}
+
 }  // namespace
 
 Classified classify(const Race& race, const Groups& groups, const double* low, const double* high, double origin,
                     uint8_t* bits, PrefaultBuffer prefault_buffer) {
     const Bounds bounds(race, groups, low, high, origin);
     const int64_t parts = parts_of(race.count, race.threads);
-    const int64_t blocks = (race.count + kBlock - 1) / kBlock;
-    const int64_t per_block = blocks > 0 ? (prefault_buffer.bytes + blocks - 1) / blocks : 0;  // bytes to touch
-    const std::vector<int64_t> zeros(static_cast<size_t>(groups.count) + 1);
+    const auto counters = static_cast<size_t>(groups.count) + 1;
+    const std::vector<int64_t> zeros(std::max(counters, kOwnLines));
     std::vector<std::vector<int64_t>> below(threads_of(parts, race.threads), zeros);
-    std::vector<Classified> by_part(static_cast<size_t>(parts), Classified{{}, -1, {}, {}, bounds.scale.error()});
-    for_blocks(race.count, parts, below, [&](int64_t part, int64_t first, int n, std::vector<int64_t>& n_below) {
-        Classified& own = by_part[static_cast<size_t>(part)];
-        Block block;
-        Outcome out;
-        if (classify_block(race, groups, bounds, first, n, block, out) && own.first_invalid < 0) {
-            own.first_invalid = first_invalid(race, out, first, n);
-        }
-        std::memcpy(bits + first / 8, out.below, static_cast<size_t>((n + 7) / 8));
-        own.undecided.insert(own.undecided.end(), out.undecided, out.undecided + out.n_undecided);
-        if (!groups.numbered()) {
-            for (int i = 0; i < out.n_undecided; ++i) out.ratios[i] = ratio(block, out.undecided[i] - first);
-            own.ratios.insert(own.ratios.end(), out.ratios, out.ratios + out.n_undecided);
-        }
-        count_below(groups, out, n, n_below);
-        prefault(prefault_buffer, first / kBlock * per_block, (first / kBlock + 1) * per_block);
+    std::vector<Part> by_part(static_cast<size_t>(parts), Part{{{}, -1, {}, {}, bounds.scale.error()}});
+    for_parts(parts, below, [&](int64_t part, std::vector<int64_t>& n_below) {
+        const Span span{begin_of(race.count, parts, part), begin_of(race.count, parts, part + 1)};
+        classify_span(race, groups, bounds, span, bits, prefault_buffer, by_part[static_cast<size_t>(part)], n_below);
     });
     Classified whole = parts > 1 ? joined(by_part) : std::move(by_part[0]);
-    whole.n_below = zeros;
+    whole.n_below.resize(counters - 1);
     for (const std::vector<int64_t>& thread : below) {
-        for (size_t group = 0; group < thread.size(); ++group) whole.n_below[group] += thread[group];
+        for (size_t group = 0; group < whole.n_below.size(); ++group) whole.n_below[group] += thread[group];
     }
-    whole.n_below.pop_back();
     return whole;
 }
 

@@ -50,12 +50,15 @@ int64_t mark_counted(const int64_t* index, const int64_t* targets, int64_t ignor
 struct Terms {
     float scale, hard, soft, weight_sum;  // hard, soft: the shares of the label and of each class in the target
     bool by_products;
+    bool prob_margin;  // only where its sums are kept: it takes an exponential more
 };
 
-// One call. counted: which rows are visits; empty when no lines are written.
+// One call. counted: which rows are visits; empty when no lines are written. beside: whether something is kept beside
+// the lines, asked for once instead of four times a row.
 struct Work {
     Step args;
     Terms terms;
+    bool beside;
     std::vector<uint8_t> counted;
 };
 
@@ -140,7 +143,7 @@ double sum(const float* values, int64_t count) {
 
 Counts step(const Step& given) {
     Counts counts;
-    Work work{given, {}, {}};
+    Work work{given, {}, false, {}};
     Step& args = work.args;
     int64_t kept = 0;
     double weights = 0;
@@ -159,6 +162,8 @@ Counts step(const Step& given) {
     work.terms.soft = args.smoothing / static_cast<float>(args.classes);
     work.terms.weight_sum = static_cast<float>(args.weight ? sum(args.weight, args.classes) : args.classes);
     work.terms.by_products = args.by_products;
+    work.terms.prob_margin = args.by_products && args.prob_margin_sums;
+    work.beside = args.loss_sums || args.prob_margin_sums || args.late_margin_sums || args.votes;
     if (args.threads < 2 || args.rows * args.classes <= kSerial) {
         counts.non_finite = rows_at_level(work, 0, args.rows);
         return counts;

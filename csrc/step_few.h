@@ -129,7 +129,7 @@ INLINE void run_block(const Work& work, int64_t first, int rows, int64_t& non_fi
         block_store(scalars, static_cast<T*>(args.grad) + first * args.grad_stride, args.grad_stride, rows, classes);
     }
     for (int r = 0; r < rows; ++r) {
-        prefetch_line(args, first + r + kAhead);  // one at a time: a processor keeps few cache misses in flight
+        prefetch_line(work, first + r + kAhead);  // one at a time: a processor keeps few cache misses in flight
         Row<float> one;
         one.nll = out.nll[r];
         one.p = out.p[r];

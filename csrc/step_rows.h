@@ -19,7 +19,7 @@ using Ints = int32_t __attribute__((vector_size(4 * N)));
 template <class T>
 INLINE int64_t run_rows(const Work& work, int64_t begin, int64_t end) {
     int64_t non_finite = 0;
-    for (int64_t row = begin; row < std::min(begin + kAhead, end); ++row) prefetch_line(work.args, row);
+    for (int64_t row = begin; row < std::min(begin + kAhead, end); ++row) prefetch_line(work, row);
     if (work.args.classes <= kFewClasses) {
         for (int64_t row = begin; row < end; row += N) {
             run_block<T>(work, row, static_cast<int>(std::min<int64_t>(N, end - row)), non_finite);
@@ -28,7 +28,7 @@ INLINE int64_t run_rows(const Work& work, int64_t begin, int64_t end) {
     }
     std::vector<float> scratch(static_cast<size_t>(work.args.classes));
     for (int64_t row = begin; row < end; ++row) {
-        prefetch_line(work.args, row + kAhead);
+        prefetch_line(work, row + kAhead);
         run_row<T>(work, row, scratch.data(), non_finite);
     }
     return non_finite;

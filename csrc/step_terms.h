@@ -46,7 +46,7 @@ INLINE Row<F> finish(const Sums<F>& sums, const Terms& terms, const F& true_weig
     out.margin = out.el2n = out.entropy = out.prob_margin = zero + nan;
     if (terms.by_products) {
         out.margin = sums.true_logit - sums.max_other;
-        out.prob_margin = (sums.true_exp - exp_neg<F>(sums.max_other - sums.max)) * inverse;
+        if (terms.prob_margin) out.prob_margin = (sums.true_exp - exp_neg<F>(sums.max_other - sums.max)) * inverse;
         out.el2n = root<F>(sums.others_squared * inverse * inverse + q * q);
         const F entropy = log_total - sums.entropy_sum * inverse;
         out.entropy = entropy > 0.0f ? entropy : zero;
@@ -54,13 +54,15 @@ INLINE Row<F> finish(const Sums<F>& sums, const Terms& terms, const F& true_weig
     return out;
 }
 
-INLINE void prefetch_line(const Step& args, int64_t row) {
+INLINE void prefetch_line(const Work& work, int64_t row) {
+    const Step& args = work.args;
     if (!args.lines || row >= args.rows) return;
     // In integers: the index of a row that does not count may be anything.
     const auto ahead = [id = static_cast<uint64_t>(args.index[row])](const void* base, uint64_t bytes) {
         if (base) __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(base) + id * bytes), 1);
     };
     ahead(args.lines, static_cast<uint64_t>(args.layout.words) * 4);
+    if (!work.beside) return;
     ahead(args.loss_sums, sizeof(float));
     ahead(args.prob_margin_sums, sizeof(float));
     ahead(args.late_margin_sums, sizeof(float));
@@ -91,13 +93,15 @@ __attribute__((noinline)) void record(const Work& work, int64_t row, const Row<f
         const int64_t id = args.index[row];
         int32_t* line = args.lines + id * args.layout.words;
         folded = fold(line, args.layout, seen);
-        if (folded && args.loss_sums) args.loss_sums[id] += out.nll;
-        if (folded && args.prob_margin_sums) args.prob_margin_sums[id] += out.prob_margin;
-        if (folded && args.late_margin_sums) {
-            const auto k = static_cast<float>(visits(line, args.layout));
-            args.late_margin_sums[id] += k * k * out.margin;
+        if (folded && work.beside) {
+            if (args.loss_sums) args.loss_sums[id] += out.nll;
+            if (args.prob_margin_sums) args.prob_margin_sums[id] += out.prob_margin;
+            if (args.late_margin_sums) {
+                const auto k = static_cast<float>(visits(line, args.layout));
+                args.late_margin_sums[id] += k * k * out.margin;
+            }
+            if (args.votes) args.votes[id] = vote(args.votes[id], out.top_other);
         }
-        if (folded && args.votes) args.votes[id] = vote(args.votes[id], out.top_other);
     }
     if (args.top_others) args.top_others[row] = out.top_other;
     if (args.flags) emit(args, row, seen, folded);

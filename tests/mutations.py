@@ -1568,8 +1568,8 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/step_terms.h",
-        "if (folded && args.prob_margin_sums)",
-        "if (args.prob_margin_sums)",
+        "if (folded && work.beside) {",
+        "if (work.beside) {",
         STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
     ),
     Mutation(
@@ -1615,10 +1615,16 @@ MUTATIONS = [
         STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
     ),
     Mutation(
-        "csrc/step_terms.h",
-        "if (folded && args.votes)",
-        "if (args.votes)",
-        STEP + "test_lines_agree_with_the_reference[10-10-dtype0-cpp]",
+        "csrc/step.cpp",
+        "|| args.late_margin_sums || args.votes;",
+        "|| args.late_margin_sums;",
+        STEP + "test_votes_start_with_the_lowest_wrong_class",
+    ),
+    Mutation(
+        "csrc/step.cpp",
+        "args.by_products && args.prob_margin_sums;",
+        "false;",
+        STEP + "test_by_products_of_adversarial_rows",
     ),
     Mutation(
         "csrc/step_few.h",

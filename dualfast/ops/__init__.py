@@ -60,6 +60,7 @@ from dualfast.ops.step import check_step as check_step
 from dualfast.ops.step import observe as observe
 from dualfast.ops.step import overlaps_itself as overlaps_itself
 from dualfast.ops.step import pick_backend as pick_backend
+from dualfast.ops.step import run_step as run_step
 from dualfast.ops.step import runs_on as runs_on
 from dualfast.ops.step import scale_grad as scale_grad
 from dualfast.ops.step import step as step
@@ -69,6 +70,7 @@ from dualfast.ops.step_args import STEP_OPTIONS as STEP_OPTIONS
 from dualfast.ops.step_args import Lines as Lines
 from dualfast.ops.step_args import Observations as Observations
 from dualfast.ops.step_args import Reduction as Reduction
+from dualfast.ops.step_args import StepInputs as StepInputs
 from dualfast.ops.step_args import StepOptions as StepOptions
 from dualfast.ops.step_args import check_options as check_options
 from dualfast.ops.step_args import step_options as step_options

@@ -47,11 +47,12 @@ def pick_backend(backend: str, device: torch.device) -> str:
         return "torch"
     if backend == "cpp" and device.type != "cpu":
         raise ValueError(f"backend is 'cpp' and the logits are on {device}; it runs on CPU tensors only")
-    if backend == "triton" and importlib.util.find_spec("triton") is None:
-        raise ValueError("backend is 'triton', which is not installed; pip install 'dualfast[triton]'")
-    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
-    if backend == "triton" and device.type != "cuda" and not interpreted:
-        raise ValueError(f"backend is 'triton' and the logits are on {device}; it runs on CUDA tensors only")
+    if backend == "triton":
+        if importlib.util.find_spec("triton") is None:
+            raise ValueError("backend is 'triton', which is not installed; pip install 'dualfast[triton]'")
+        interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+        if device.type != "cuda" and not interpreted:
+            raise ValueError(f"backend is 'triton' and the logits are on {device}; it runs on CUDA tensors only")
     return backend
 
 
@@ -81,8 +82,13 @@ def step(
 
     Raises TypeError for dtypes and ValueError for shapes, devices and ranges, naming the argument.
     """
-    inputs = StepInputs(logits, targets, index, weight, lines, observations)
+    return run_step(StepInputs(logits, targets, index, weight, lines, observations), options)
+
+
+def run_step(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """step() for arguments that are together already."""
     check_step(inputs)
+    logits, _, _, _, lines, observations = inputs
     if not logits.shape[0]:
         loss = torch.zeros(() if options.reduction != "none" else 0, device=logits.device)
         return loss, logits.new_zeros(logits.shape) if options.with_grad else None

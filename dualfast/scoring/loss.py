@@ -72,14 +72,16 @@ def dual_loss(
     scale = 1.0
     if logits.dtype == torch.float16:
         scale = _headroom(weight, label_smoothing, reduction)
-    how = (backend, reduction, label_smoothing, ignore_index, by_products, inplace, with_grad, scale)
+    compiling = torch.compiler.is_compiling()
+    chosen = backend if compiling else ops.runs_on(logits, backend)
+    how = (chosen, reduction, label_smoothing, ignore_index, by_products, inplace, with_grad, scale)
     loss: torch.Tensor
-    if torch.compiler.is_compiling():
+    if compiling:
         loss = _traced(logits, targets, index, table, weight, dict(zip(ops.STEP_OPTIONS, how, strict=True)))
     else:
-        options = ops.step_options(*how)
         lines, rows, observations = table.place(index)
-        loss = _Fused.apply(logits, targets, rows, weight, lines, observations, options)  # type: ignore[no-untyped-call]
+        inputs = ops.StepInputs(logits, targets, rows, weight, lines, observations)
+        loss = _Fused.apply(logits, inputs, ops.step_options(*how))  # type: ignore[no-untyped-call]
         if observations is not None:
             table.take(rows, observations)
     if table.tdds is not None:
@@ -155,22 +157,13 @@ def _headroom(weight: torch.Tensor | None, label_smoothing: float, reduction: st
 
 
 class _Fused(torch.autograd.Function):
-    """The gradient is formed in the forward pass; backward only scales it."""
+    """The gradient is formed in the forward pass; backward only scales it. options.backend is one that runs."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: torch.Tensor,
-        targets: torch.Tensor,
-        index: torch.Tensor,
-        weight: torch.Tensor | None,
-        lines: ops.Lines | None,
-        observations: ops.Observations | None,
-        options: ops.StepOptions,
-    ) -> Any:
+    def forward(ctx: Any, logits: torch.Tensor, inputs: ops.StepInputs, options: ops.StepOptions) -> Any:
+        # Autograd asks each tensor argument for its graph: those without a gradient come in a tuple, which it skips.
         ctx.options = options
-        ctx.keeps_grad = ops.runs_on(logits, options.backend) == "torch"
-        loss, ctx.grad = ops.step(logits, targets, index, lines, options, weight=weight, observations=observations)
+        loss, ctx.grad = ops.run_step(inputs, options)
         return loss
 
     @staticmethod
@@ -180,17 +173,14 @@ class _Fused(torch.autograd.Function):
         grad = ctx.grad
         if ctx.options.scale != 1:
             upstream = upstream / ctx.options.scale
-        if ctx.keeps_grad:  # the torch back end allows a second backward, as gradcheck does
-            return grad * (upstream[:, None] if upstream.ndim else upstream), *NO_GRADIENTS
+        if ctx.options.backend == "torch":  # it allows a second backward, as gradcheck does
+            return grad * (upstream[:, None] if upstream.ndim else upstream), None, None
         ctx.grad = None  # autograd copies a gradient that is referenced elsewhere
         if grad is None:
             raise UnsupportedBackward(
                 "backward through the same DualLoss twice; the gradient is kept for one pass only"
             )
-        return ops.scale_grad(grad, upstream), *NO_GRADIENTS
-
-
-NO_GRADIENTS = (None,) * 6  # for the arguments of _Fused after the logits
+        return ops.scale_grad(grad, upstream), None, None
 
 
 class _Scaled(torch.autograd.Function):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,7 @@ def brackets(race: Race, pool: Pool, threads: int | None = None) -> tuple[Floats
     return low, high, origin
 
 
+@lru_cache(maxsize=1)  # the next selection from the same data takes the same
 def probe(first: int, last: int, total: int) -> Ints:
     """The positions in first..last-1 of `total` whose keys estimate the threshold: about total^(2/3) in all, one in
     each of as many equal parts; none of a small set."""
@@ -134,7 +136,9 @@ def probe(first: int, last: int, total: int) -> Ints:
     # The golden ratio spreads the places within their parts, so that no period in the data coincides with ours.
     turns = at * 0.6180339887498949
     where = ((at + turns - np.floor(turns)) * width).astype(np.int64)
-    return where[(where >= first) & (where < last)]
+    where = where[(where >= first) & (where < last)]
+    where.flags.writeable = False
+    return where
 
 
 def bracket(sample: Floats, n: int, total: int) -> tuple[float, float]:
