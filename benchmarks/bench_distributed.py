@@ -153,7 +153,7 @@ def checkpoint(samples: int, repeats: int) -> dict[str, Any]:
     table = ScoreTable(samples, window=WINDOW)
     pauses, writing = [], []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder), "1steps", Ranks(), print)
+        checkpoints = Checkpoints(Path(folder), (0.0, 1), Ranks(), print)
         checkpoints.begin({"training": "bench"})
         for turn in range(repeats + 1):
             start = time.perf_counter()

@@ -31,9 +31,6 @@ from dualfast.config import (
     TrainConfig,
     check_ratio,
     checked_seed,
-    columns_of,
-    reading_of,
-    storing_of,
 )
 from dualfast.errors import DualfastError, Stopped, full_memory, in_flags, printable
 from dualfast.interrupts import interruptible
@@ -411,7 +408,7 @@ def _write(args: Write) -> Result:
     from dualfast.storage.files import check_folder
 
     check_folder(Path(args.out))  # before all files are looked at
-    source = sources.open_source(args.data, reading_of(args))
+    source = sources.open_source(args.data, args.reading)
     if args.shows_progress:
         print(source)
     written = write(
@@ -421,7 +418,7 @@ def _write(args: Write) -> Result:
         mode=args.mode,
         rewrite=args.rewrite,
         progress=args.shows_progress,
-        **storing_of(args),
+        **args.storing,
     )
     return Result(printable(written), asdict(written))
 
@@ -438,9 +435,9 @@ def _compact(args: Compact) -> Result:
     from dualfast.data.beton.compact import compact
     from dualfast.data.index_list import load_keep
 
-    source = open_beton(args.src, **columns_of(args))
+    source = open_beton(args.src, **args.columns)
     ids = load_keep(args.keep, n_samples=source.n_samples, fingerprint=source.fingerprint)
-    written = compact(args.src, ids, args.out, progress=args.shows_progress, **columns_of(args))
+    written = compact(args.src, ids, args.out, progress=args.shows_progress, **args.columns)
     return Result(printable(written), asdict(written))
 
 

@@ -207,6 +207,15 @@ class Scoring(Checked):
     tdds: bool = False
     """Also gather TDDS scores, which --method tdds needs: per sample, 2 bytes per class and 4 per window epoch."""
 
+    @property
+    def needs_one_process(self) -> str | None:
+        """Why several processes cannot gather the scores; None where they can."""
+        if self.tdds:
+            return "tdds is gathered on a single process only; leave out --tdds, or start one process"
+        if self.score_module is not None:
+            return "scores of your own are gathered on a single process only; leave out --score-module"
+        return None
+
     def check(self) -> None:
         _require(self.window >= 2, f"window is {self.window}; a standard deviation needs at least 2 visits")
         _require(
@@ -302,10 +311,10 @@ class Columns(Checked):
     label_column: str | None = None
     """Parquet column, .npz array or .beton field that holds the labels, likewise."""
 
-
-def columns_of(config: Columns) -> dict[str, Any]:
-    """The fields of Columns by name, as arguments of open_beton."""
-    return {option.name: getattr(config, option.name) for option in fields(Columns)}
+    @property
+    def columns(self) -> dict[str, Any]:
+        """These fields by name, as arguments of open_beton."""
+        return {option.name: getattr(self, option.name) for option in fields(Columns)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,15 +327,10 @@ class Reading(Columns):
     follow_links: bool = False
     """Follow links that lead out of the folder of the data."""
 
-
-def reading_of(config: Reading) -> Reading:
-    """The fields of Reading alone."""
-    return Reading(**{option.name: getattr(config, option.name) for option in fields(Reading)})
-
-
-def reading_of_test(config: Data) -> Reading:
-    """The same, for the test images."""
-    return replace(reading_of(config), labels=config.test_labels)
+    @property
+    def reading(self) -> Reading:
+        """These fields alone."""
+        return Reading(**{option.name: getattr(self, option.name) for option in fields(Reading)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,11 +345,11 @@ class Storing(Reading):
     skip_bad: bool = False
     """Leave out images that cannot be read, instead of stopping."""
 
-
-def storing_of(config: Storing) -> dict[str, Any]:
-    """The fields that Storing adds to Reading by name, as arguments of write."""
-    mine = {option.name for option in fields(Storing)} - {option.name for option in fields(Reading)}
-    return {name: getattr(config, name) for name in mine}
+    @property
+    def storing(self) -> dict[str, Any]:
+        """The fields that Storing adds to Reading by name, as arguments of write."""
+        mine = {option.name for option in fields(Storing)} - {option.name for option in fields(Reading)}
+        return {name: getattr(self, name) for name in mine}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,6 +369,11 @@ class Data(Storing):
     rewrite: bool = False
     """Where the data have changed since they were written: write them again and start the run over."""
 
+    @property
+    def test_reading(self) -> Reading:
+        """How the test images are read."""
+        return replace(self.reading, labels=self.test_labels)
+
     def check(self) -> None:
         for name, value in (("data", self.data), ("test", self.test), ("out", self.out)):
             empty = value == "" or (isinstance(value, tuple) and (not value or "" in value))
@@ -379,20 +388,6 @@ class Data(Storing):
             checked_int("max_size", self.max_size, MIN_SIZE)
 
 
-def checkpoint_interval(text: str) -> tuple[float, int]:
-    """(seconds, 0) of "30s", "10m" or "2h", or (0, steps) of "500steps". ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|h|steps?)", text.strip())
-    number = float(match[1]) if match else 0.0
-    _require(
-        match is not None and number > 0 and ("step" not in match[2] or number.is_integer()),
-        f"checkpoint_every is {text!r}; give a time, such as 30s, 10m or 2h, or a number of steps, such as 500steps",
-    )
-    assert match is not None
-    if match[2].startswith("step"):
-        return 0.0, int(number)
-    return number * {"s": 1, "m": 60, "h": 3600}[match[2]], 0
-
-
 @dataclass(frozen=True, kw_only=True)
 class Safety(Checked):
     """How a training survives an interruption, and a process that stops responding."""
@@ -403,8 +398,23 @@ class Safety(Checked):
     rank_timeout: float = 600.0
     """Seconds that a process started by torchrun waits for the others before it stops with an error."""
 
+    @property
+    def checkpoint_interval(self) -> tuple[float, int]:
+        """(seconds, 0) of "30s", "10m" or "2h", or (0, steps) of "500steps". ValueError for anything else."""
+        text = self.checkpoint_every
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|h|steps?)", text.strip())
+        number = float(match[1]) if match else 0.0
+        if match is None or number <= 0 or ("step" in match[2] and not number.is_integer()):
+            raise ValueError(
+                f"checkpoint_every is {text!r}; give a time, such as 30s, 10m or 2h, or a number of steps, such as "
+                "500steps"
+            )
+        if match[2].startswith("step"):
+            return 0.0, int(number)
+        return number * {"s": 1, "m": 60, "h": 3600}[match[2]], 0
+
     def check(self) -> None:
-        checkpoint_interval(self.checkpoint_every)
+        _ = self.checkpoint_interval  # raises
         _require(
             math.isfinite(self.rank_timeout) and self.rank_timeout > 0,
             f"rank_timeout is {self.rank_timeout}; give a positive number of seconds",

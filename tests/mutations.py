@@ -770,8 +770,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/session.py",
-        "        check_ranks(config, ranks)\n",
-        "",
+        "            raise ValueError(why)\n",
+        "            pass\n",
         "tests/runs/test_session.py::test_what_several_processes_cannot_score_is_refused_before_anything_is_written",
     ),
     Mutation(
@@ -1358,8 +1358,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/training/checkpoint_files.py",
-        "self.own()[KEPT:]",
-        "self.own()[KEPT + 1 :]",
+        "before[KEPT - 1 :]",
+        "before[KEPT:]",
         "tests/training/test_checkpoint.py::test_checkpoints_of_something_else_are_told_apart",
     ),
     Mutation(

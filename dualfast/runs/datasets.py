@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from dualfast.comm.ranks import Ranks
-from dualfast.config import Data, Reading, columns_of, reading_of, reading_of_test, storing_of
+from dualfast.config import Data, Reading
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
@@ -113,7 +113,7 @@ def _text(source: Where) -> str:
 def _reading(path: Path, config: Data, run_dir: RunDir) -> Reading:
     """How the source of the .beton at `path` is read."""
     own = path == run_dir.train_beton or config.test_fraction is not None
-    return reading_of(config) if own or _is_split_by_labels(config) else reading_of_test(config)
+    return config.reading if own or _is_split_by_labels(config) else config.test_reading
 
 
 def _is_split_by_labels(config: Data) -> bool:
@@ -147,7 +147,7 @@ def _open_beton(path: Path, source: Where, config: Data) -> Beton:
     """The source itself if it is a .beton, else the .beton at `path`, which was written from it."""
     if not is_beton(source):
         return beton.open_beton(path)
-    columns = {name: value for name, value in columns_of(config).items() if value is not None}
+    columns = {name: value for name, value in config.columns.items() if value is not None}
     opened = beton.open_beton(str(source), **columns)
     opened.check_columns()
     return opened
@@ -163,7 +163,7 @@ def _open_parts(
     if config.test_fraction is not None and missing:
         source = next(iter(missing.values()))
         progress.step(f"reading {_text(source)}")
-        held_out = sources.hold_out(sources.open_source(source, reading_of(config)), config.test_fraction)
+        held_out = sources.hold_out(sources.open_source(source, config.reading), config.test_fraction)
         parts = {path: part for path, part in zip(paths, held_out, strict=True) if path in missing}
     for path, source in paths.items():
         if path not in missing:
@@ -199,7 +199,7 @@ def _write_missing(
         if isinstance(part, Source):
             progress.step(f"writing {path.name}")
             progress.say(str(part))
-            progress.say(str(beton.write(part, path, **storing_of(config), progress=False)))
+            progress.say(str(beton.write(part, path, **config.storing, progress=False)))
 
 
 def _check_labels(train: Beton | Source) -> None:

@@ -42,7 +42,7 @@ Config = RunConfig | ScoreConfig | TrainConfig
 def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Iterator[RunSession]:
     """The session of a configuration's run directory, locked for the block, on each rank that torchrun started.
 
-    Raises ValueError when the ranks were started differently or cannot gather what is wanted (check_ranks), when the
+    Raises ValueError when the ranks were started differently or cannot gather what is wanted, when the
     directory is in use or holds another run, and for data that cannot be trained on.
     """
     recipe, request, out = recipe_of(config), request_of(config), out_of(config)
@@ -51,7 +51,8 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
     progress = progress if ranks.is_rank0 else NullProgress()
     with ranks.leave_group_on_exit(), ExitStack() as resources:
         ranks.check_same(versions() | request)
-        check_ranks(config, ranks)
+        if ranks.size > 1 and isinstance(config, Scoring) and (why := config.needs_one_process):
+            raise ValueError(why)
 
         def lock_and_open() -> None:
             try:
@@ -65,7 +66,7 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
 
         ranks.run_on_rank0("opening the run directory", lock_and_open)
         run_dir = RunDir(out)
-        checkpoints = Checkpoints(run_dir.checkpoints, config.checkpoint_every, ranks, progress.say)
+        checkpoints = Checkpoints(run_dir.checkpoints, config.checkpoint_interval, ranks, progress.say)
         resources.enter_context(checkpoints)
 
         @cache
@@ -82,16 +83,6 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         known = len(class_names_of(train)), train.constant_size
         ranks.run_on_rank0("trying the model", lambda: try_once(*known))
         yield resources.enter_context(RunSession(run_dir, recipe, device, train, test, ranks, checkpoints, progress))
-
-
-def check_ranks(config: Config, ranks: Ranks) -> None:
-    """Raises ValueError for scores that several processes cannot gather."""
-    if ranks.size == 1 or not isinstance(config, Scoring):
-        return
-    if config.tdds:
-        raise ValueError("tdds is gathered on a single process only; leave out --tdds, or start one process")
-    if config.score_module is not None:
-        raise ValueError("scores of your own are gathered on a single process only; leave out --score-module")
 
 
 class RunSession:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from dualfast.comm.ranks import Ranks
-from dualfast.config import checkpoint_interval
 from dualfast.errors import Stopped
 from dualfast.training.checkpoint_files import FORMAT, CheckpointFolder
 from dualfast.training.checkpoint_resume import Saved, find_latest
@@ -31,12 +30,12 @@ class Checkpoints:
     A context manager: inside it SIGTERM and SIGUSR1 end a training after its current step, with a checkpoint, by
     raising Stopped; outside a training they raise it at once.
 
-    every: "10m", "30s" (s, m, h) or "500steps". say(line) is called with what the user should know.
+    every: (seconds, 0) or (0, optimizer steps). say(line) is called with what the user should know.
     """
 
-    def __init__(self, folder: Path, every: str, ranks: Ranks, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, every: tuple[float, int], ranks: Ranks, say: Callable[[str], None]) -> None:
         self.folder, self.ranks, self.say = CheckpointFolder(folder, ranks), ranks, say
-        self.seconds, self.steps = checkpoint_interval(every)
+        self.seconds, self.steps = every
         self.pause = 0.0
         """Seconds that training stood still for the latest checkpoint."""
         self._signal = StopSignal()

@@ -67,8 +67,9 @@ class CheckpointFolder:
 
     def write(self, payload: dict[str, Any], step: int) -> None:
         """Writes this rank's file for `step`, then deletes its files but the latest KEPT."""
+        before = [file for file in self.own() if file.step != step]
         write(payload, self.path(step))
-        for old in self.own()[KEPT:]:
+        for old in before[KEPT - 1 :]:
             with suppress(FileNotFoundError):
                 old.path.unlink()
 

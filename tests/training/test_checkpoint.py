@@ -27,7 +27,7 @@ import torch
 
 from dualfast import Scores
 from dualfast.comm.ranks import Ranks
-from dualfast.config import Recipe, checkpoint_interval
+from dualfast.config import Recipe, Safety
 from dualfast.errors import DamagedCheckpoint, Stopped
 from dualfast.training import checkpoint_files
 from dualfast.training.checkpoint import Checkpoints
@@ -173,7 +173,7 @@ def test_no_space_for_a_checkpoint_is_said_and_training_goes_on(whole: Path, tmp
 
 
 def kept(folder: Path, said: list[str], what: dict[str, Any]) -> tuple[Checkpoints, Saved | None]:
-    checkpoints = Checkpoints(folder, "1steps", Ranks(), said.append)
+    checkpoints = Checkpoints(folder, (0.0, 1), Ranks(), said.append)
     return checkpoints, checkpoints.begin(what)
 
 
@@ -257,7 +257,7 @@ class EqualRank(Ranks):
 
 def test_a_signal_waits_for_the_step_of_a_training(tmp_path: Path) -> None:
     said: list[str] = []
-    with Checkpoints(tmp_path, "1h", Ranks(), said.append) as checkpoints:
+    with Checkpoints(tmp_path, (3600.0, 0), Ranks(), said.append) as checkpoints:
         checkpoints.begin({"training": "x"})
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Stopped, match="after step 1 of x"):
@@ -268,7 +268,10 @@ def test_a_signal_waits_for_the_step_of_a_training(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(10)
 
-    with Checkpoints(tmp_path, "1h", Ranks(), said.append), pytest.raises(Stopped, match="between two trainings"):
+    with (
+        Checkpoints(tmp_path, (3600.0, 0), Ranks(), said.append),
+        pytest.raises(Stopped, match="between two trainings"),
+    ):
         stop()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -372,13 +375,13 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
     [("30s", (30.0, 0)), ("10m", (600.0, 0)), ("1.5h", (5400.0, 0)), ("500steps", (0.0, 500)), ("1 step", (0.0, 1))],
 )
 def test_intervals(text: str, interval: tuple[float, int]) -> None:
-    assert checkpoint_interval(text) == interval
+    assert Safety(checkpoint_every=text).checkpoint_interval == interval
 
 
 @pytest.mark.parametrize("text", ["", "10", "0s", "-1s", "1.5steps", "ten minutes"])
 def test_intervals_that_cannot_be_are_named(text: str) -> None:
     with pytest.raises(ValueError, match="checkpoint_every is"):
-        checkpoint_interval(text)
+        Safety(checkpoint_every=text)
 
 
 @pytest.mark.parametrize("content", [None, [1], {"format": "x"}, {}])
