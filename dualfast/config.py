@@ -207,14 +207,11 @@ class Scoring(Checked):
     tdds: bool = False
     """Also gather TDDS scores, which --method tdds needs: per sample, 2 bytes per class and 4 per window epoch."""
 
-    @property
-    def needs_one_process(self) -> str | None:
-        """Why several processes cannot gather the scores; None where they can."""
-        if self.tdds:
-            return "tdds is gathered on a single process only; leave out --tdds, or start one process"
-        if self.score_module is not None:
-            return "scores of your own are gathered on a single process only; leave out --score-module"
-        return None
+    def check_processes(self, n: int) -> None:
+        """Raises ValueError for scores that n processes cannot gather together."""
+        single = "gathered on a single process only"
+        _require(n == 1 or not self.tdds, f"tdds is {single}; leave out --tdds, or start one process")
+        _require(n == 1 or self.score_module is None, f"scores of your own are {single}; leave out --score-module")
 
     def check(self) -> None:
         _require(self.window >= 2, f"window is {self.window}; a standard deviation needs at least 2 visits")

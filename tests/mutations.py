@@ -770,7 +770,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/session.py",
-        "            raise ValueError(why)\n",
+        "            config.check_processes(ranks.size)\n",
         "            pass\n",
         "tests/runs/test_session.py::test_what_several_processes_cannot_score_is_refused_before_anything_is_written",
     ),

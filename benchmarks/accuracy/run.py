@@ -35,7 +35,7 @@ from dualfast.errors import Stopped
 from dualfast.runs import commands
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import adopt_scores
-from dualfast.runs.session import RunSession, check_ranks, open_session
+from dualfast.runs.session import RunSession, open_session
 from dualfast.runs.trial import Trial, keep_list, needs_scores, run_trial
 from dualfast.scoring.table import Scores
 from dualfast.selection.beta import auto_c_d
@@ -224,7 +224,7 @@ def main(argv: list[str] | None = None) -> None:
     ranks = join("cuda" if torch.cuda.is_available() else "cpu")
     with ranks.leave_group_on_exit():
         for point in points:
-            check_ranks(point.config(point.model), ranks)
+            point.config(point.model).check_processes(ranks.size)
         run(points, ranks, args)
 
 

@@ -51,8 +51,8 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
     progress = progress if ranks.is_rank0 else NullProgress()
     with ranks.leave_group_on_exit(), ExitStack() as resources:
         ranks.check_same(versions() | request)
-        if ranks.size > 1 and isinstance(config, Scoring) and (why := config.needs_one_process):
-            raise ValueError(why)
+        if isinstance(config, Scoring):
+            config.check_processes(ranks.size)
 
         def lock_and_open() -> None:
             try:

@@ -258,8 +258,10 @@ def test_what_several_processes_cannot_score_is_refused_before_anything_is_writt
     said = "tdds is gathered on a single process only; leave out --tdds, or start one process"
     assert on_ranks(2, refused, tmp_path, tmp_path / "run") == [said, said]
     assert not (tmp_path / "run").exists()
-    assert "leave out --score-module" in str(asked(tmp_path / "run", score_module="own").needs_one_process)
-    assert asked(tmp_path / "run").needs_one_process is None
+    own = asked(tmp_path / "run", score_module="own")
+    with pytest.raises(ValueError, match="leave out --score-module"):
+        own.check_processes(2)
+    own.check_processes(1)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
