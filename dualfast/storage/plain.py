@@ -18,8 +18,9 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes. ValueError for a larger one and for a pipe, socket or
     device, which is not waited for; OSError as open raises."""
     with open_regular(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        is_too_long = os.fstat(file.fileno()).st_size > limit
+        content = b"" if is_too_long else file.read()
+    if is_too_long or len(content) > limit:
         raise ValueError(f"{os.fspath(path)!r} has more than {limit:,} bytes")
     return content
 

@@ -30,7 +30,8 @@ import seeds
 import torch
 
 from dualfast import Loader, Scores
-from dualfast.data import index_list
+from dualfast.config import Reading
+from dualfast.data import index_list, sources
 from dualfast.data.beton import Beton
 from dualfast.errors import DualfastError
 from dualfast.runs.rundir import RunDir
@@ -140,7 +141,41 @@ def read_sidecars(folder: Path) -> None:
         names.take(np.array([0, seeds.N - 1]))
 
 
+def read_source(path: Path, reading: Reading | None = None) -> None:
+    """Both parts of a data set, with all their images."""
+    for part in sources.splits(str(path), None, reading.labels if reading else None):
+        if part is not None:
+            source = sources.open_source(part, reading)
+            for payload in source.items():
+                with suppress(*ALLOWED):
+                    if isinstance(payload, Exception):
+                        raise payload
+                    sources.decode(payload)
+
+
+def read_tables(folder: Path) -> None:
+    for name in TABLES:
+        with suppress(*ALLOWED):
+            read_source(folder, Reading(labels=str(folder / name)))
+
+
+def read_archives(folder: Path) -> None:
+    for name in ARCHIVES:
+        with suppress(*ALLOWED):
+            read_source(folder / name)
+
+
+TABLES = ("labels.csv", "labels.txt", "labels.jsonl", "labels.parquet")
+ARCHIVES = ("photos.zip", "photos.tar", "photos.tar.gz", "photos.tar.xz", "photos.tar.bz2")
+ARCHIVES += ("shard-0.tar", "classes.tar", "arrays.npz", "images.parquet")
+BATCHES = ("data_batch_1", "test_batch", "batches.meta")
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+
 TARGETS = {
+    "tables": Target(seeds.tables, TABLES, read_tables),
+    "archives": Target(seeds.archives, ARCHIVES, read_archives),
+    "batches": Target(seeds.batches, BATCHES, read_source),
+    "idx": Target(seeds.idx, IDX, read_source),
     "scores": Target(lambda folder: seeds.scores(folder / "scores.parquet", False), ("scores.parquet",), read_scores),
     "scores-checked": Target(
         lambda folder: seeds.scores(folder / "scores.parquet", True), ("scores.parquet",), read_scores

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "support")]  # as a script, too
+from data_sets import idx_file, jpeg, parquet_file, python_2_pickle, tar_file, zip_file  # noqa: E402
 from hostile import progressive_jpeg  # noqa: E402
 
 from dualfast.data.beton import format as layout  # noqa: E402
@@ -130,6 +131,59 @@ METRICS = """\
 {"event": "trained", "method": "full", "prune_ratio": 0, "seed": 0, "kept": 12, "n_samples": 12, "accuracy": 0.5, \
 "best_accuracy": 0.5, "score_seconds": 0, "train_seconds": 1}
 """
+
+
+def tables(folder: Path) -> None:
+    """Images and tables of their labels, in each form."""
+    for i in range(4):
+        (folder / f"{i}.png").write_bytes(jpeg(40 * i, (5, 6), "PNG"))
+    names, labels = [f"{i}.png" for i in range(4)], ["cat", "dog", "cat", "dog"]
+    rows = list(zip(names, labels, strict=True))
+    (folder / "labels.csv").write_text(
+        "file,label,split\n" + "".join(f"{name},{label},train\n" for name, label in rows)
+    )
+    (folder / "labels.txt").write_text("".join(f"{name} {label}\n" for name, label in rows))
+    (folder / "labels.jsonl").write_text(
+        "".join(json.dumps({"file_name": name, "label": label}) + "\n" for name, label in rows)
+    )
+    parquet_file(folder / "labels.parquet", {"file": names, "label": labels})
+
+
+def archives(folder: Path) -> None:
+    """Images and labels in one file, of each kind."""
+    images = {f"{name}/{i}.png": jpeg(40 * i, (5, 6), "PNG") for i, name in enumerate(["cat", "dog", "cat", "dog"])}
+    zip_file(folder / "photos.zip", images)
+    for suffix, mode in (("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz"), ("tar.bz2", "w:bz2")):
+        tar_file(folder / f"photos.{suffix}", images, mode)
+    samples = {}
+    for i, data in enumerate(images.values()):
+        samples |= {f"{i}.png": data, f"{i}.cls": str(i % 2).encode(), f"{i}.json": b'{"label": 1}'}
+    tar_file(folder / "shard-0.tar", samples)
+    of_class = tar_file(folder / "n01.tar", {f"n01_{i}.png": data for i, data in enumerate(images.values())})
+    tar_file(folder / "classes.tar", {"n01.tar": of_class.read_bytes(), "n02.tar": of_class.read_bytes()})
+    of_class.unlink()
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 5, 6), dtype=np.uint8)
+    np.savez(folder / "arrays.npz", x_train=pixels, y_train=np.arange(4) % 2, x_test=pixels, y_test=np.arange(4) % 2)
+    parquet_file(folder / "images.parquet", {"image": [{"bytes": data, "path": "a"} for data in images.values()],
+                                             "label": [0, 1, 0, 1]})  # fmt: skip
+
+
+def batches(folder: Path) -> None:
+    """CIFAR's Python version and MNIST's files, which are read as a folder."""
+    data = np.random.default_rng(3).integers(0, 256, (3, 3072), dtype=np.uint8)
+    value = {"data": data, "labels": [0, 2, 1], "batch_label": "batch 1", "filenames": ["a.png"] * 3}
+    for name in ("data_batch_1", "test_batch"):
+        (folder / name).write_bytes(python_2_pickle(value))
+    meta = {"label_names": ["plane", "car", "bird"], "num_vis": 3072}
+    (folder / "batches.meta").write_bytes(python_2_pickle(meta))
+
+
+def idx(folder: Path) -> None:
+    """MNIST's files, compressed and not."""
+    random = np.random.default_rng(4)
+    for part, suffix in (("train", ""), ("t10k", ".gz")):
+        idx_file(folder / f"{part}-images-idx3-ubyte{suffix}", random.integers(0, 256, (3, 5, 6), dtype=np.uint8))
+        idx_file(folder / f"{part}-labels-idx1-ubyte{suffix}", np.arange(3, dtype=np.uint8))
 
 
 def write_jpegs(folder: Path) -> None:

@@ -22,6 +22,7 @@ from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory
 from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, pick, split_of
 from dualfast.data.sources.scan import NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
+from dualfast.data.sources.tar_files import members_of
 from dualfast.storage.files import open_regular
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -29,8 +30,13 @@ SUFFIXES = (".zip", *COMPRESSED)
 MAX_BYTES = 1 << 30  # of one image
 UNPACK = "; unpack it, and give the folder with a table of files and labels, labels='TABLE.csv'"
 LOOKED_AT = 16  # members of a .tar that tell class folders from WebDataset's form
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it
+    LZMAError = zlib.error  # type: ignore[misc, assignment]
+
 DAMAGED = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, OSError, EOFError),
     *(ValueError, OverflowError, NotImplementedError, RuntimeError),
 )
 """What tarfile and zipfile raise for what they cannot read; RuntimeError: encrypted."""
@@ -86,17 +92,25 @@ def _listed(path: str, size: int, time: int) -> tuple[_Member, ...]:
     try:
         if path.lower().endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
-                found = [(info.filename, info.file_size) for info in archive.infolist() if not info.is_dir()]
+                found = [
+                    (info.filename, info.file_size)
+                    for info in archive.infolist()
+                    if info.filename and not info.is_dir()
+                ]
         else:
             with tarfile.open(path, "r:*") as tar:
-                found = [(member.name, member.size) for member in tar if member.isfile()]
+                found = [(member.name, member.size) for member in members_of(tar, path) if member.isfile()]
     except DAMAGED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        with open_regular(path) as file:
-            reason += f"; it begins with {start!r}, as a page does" if b"<" in (start := file.read(16)) else ""
-        raise ValueError(f"{path} cannot be read as a {_kind(path)} file: {reason}") from None
+        raise _damaged(path, error) from None
     members = [_Member(name, size, _parts_of(name)) for name, size in found]
     return tuple(member for member in members if not any(map(is_hidden, member.parts)))
+
+
+def _damaged(path: str, error: Exception) -> ValueError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+    with open_regular(path) as file:
+        reason += f"; it begins with {start!r}, as a page does" if b"<" in (start := file.read(16)) else ""
+    return ValueError(f"{path} cannot be read as a {_kind(path)} file: {reason}")
 
 
 def _parts_of(name: str) -> tuple[str, ...]:
@@ -151,7 +165,8 @@ def _read(path: str, images: Sequence[_Member]) -> Iterator[Payload | Exception]
     with zipfile.ZipFile(path) as archive:
         for image in images:
             try:
-                yield _too_large(image.size) or archive.read(image.name)
+                with archive.open(image.name) as file:  # archive.read asks for as many bytes as the archive claims
+                    yield _too_large(image.size) or file.read(image.size)
             except DAMAGED as error:
                 yield ValueError(str(error))
 
@@ -159,12 +174,15 @@ def _read(path: str, images: Sequence[_Member]) -> Iterator[Payload | Exception]
 def _read_tar(path: str, images: Sequence[_Member]) -> Iterator[Payload | Exception]:
     """The images, in one pass."""
     wanted = {image.name for image in images}
-    with tarfile.open(path, "r|*") as tar:
-        for member in tar:
-            if member.isfile() and member.name in wanted:
-                file = tar.extractfile(member)
-                assert file is not None
-                yield _too_large(member.size) or file.read()
+    try:
+        with tarfile.open(path, "r|*") as tar:
+            for member in tar:
+                if member.isfile() and member.name in wanted:
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    yield _too_large(member.size) or file.read()
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
 
 
 def _too_large(size: int) -> ValueError | None:

@@ -17,6 +17,7 @@ from dualfast.data.sources.archive import DAMAGED, LOOKED_AT
 from dualfast.data.sources.paths import is_hidden
 from dualfast.data.sources.scan import NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
+from dualfast.data.sources.tar_files import members_of
 from dualfast.data.sources.webdataset import SUFFIX, Member, source_of_members
 
 
@@ -55,7 +56,7 @@ def _classes(path: str, follow_links: bool) -> Iterator[tuple[str, list[Member]]
                 yield file.name[: -len(SUFFIX)], _members(tar, file, "", 0)
         return
     with _opened(path) as outer:
-        for member in outer:
+        for member in _all(outer, path):
             name = os.path.basename(member.name)
             if member.isfile() and name.lower().endswith(SUFFIX) and not is_hidden(name):
                 try:
@@ -75,14 +76,18 @@ def _opened(path: str) -> tarfile.TarFile:
 
 def _members(tar: tarfile.TarFile, file: Path, prefix: str, start: int) -> list[Member]:
     """The files in a tar that begins at the byte `start` of `file`."""
+    return [
+        Member(file, prefix + member.name, start + member.offset_data, member.size, member.issparse())
+        for member in _all(tar, prefix or str(file))
+        if member.isfile() and not is_hidden(os.path.basename(member.name))
+    ]
+
+
+def _all(tar: tarfile.TarFile, what: str) -> list[tarfile.TarInfo]:
     try:
-        return [
-            Member(file, prefix + member.name, start + member.offset_data, member.size, member.issparse())
-            for member in tar
-            if member.isfile() and not is_hidden(os.path.basename(member.name))
-        ]
+        return members_of(tar, what)
     except DAMAGED as error:
-        raise ValueError(f"{prefix or file} cannot be read as a tar file: {error}") from None
+        raise ValueError(f"{what} cannot be read as a tar file: {error}") from None
 
 
 def _recognizes(path: str) -> bool:

@@ -87,7 +87,22 @@ def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
     has_header = bool(rows) and len(rows[0]) > 1 and not any(is_listed(cell) or is_file(cell) for cell in rows[0])
     names = rows.pop(0) if has_header else None
     first = 2 if has_header else 1
+    if delimiter is not None:
+        _check_widths(names, rows, first, delimiter)
     return Table(path, names, rows, range(first, first + len(rows)))
+
+
+def _check_widths(names: list[str] | None, rows: list[list[str]], first: int, delimiter: str) -> None:
+    """ValueError for a row with more cells than the header or, without one, than another row: its name or its class may
+    contain the delimiter."""
+    width = len(names) if names else min((len(row) for row in rows if len(row) > 1), default=1)
+    long = next((at for at, row in enumerate(rows) if any(row[width:])), None)
+    if long is not None:
+        others = "the header" if names else "others"
+        raise ValueError(
+            f"line {first + long} has {len(rows[long])} columns and {others} {width}; put a cell that contains "
+            f"{delimiter!r} in double quotes"
+        )
 
 
 def _decoded(data: bytes) -> str:

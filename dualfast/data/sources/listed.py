@@ -134,7 +134,7 @@ def labels_in(table: Table, image: int, label_column: str | None) -> list[Any]:
     """The label of each row: of the column that is given, or named so, or the only one; or the name of the column that
     has the row's only 1 among columns of 0 and 1."""
     split = split_column(table)
-    others = [at for at in range(len(table.rows[0])) if at not in (image, split)]
+    others = [at for at in range(len(table.names or table.rows[0])) if at not in (image, split)]
     if label_column is not None:
         return _cells(table, image, table.column("label_column", label_column))
     if table.names is None:

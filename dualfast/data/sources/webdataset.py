@@ -20,6 +20,7 @@ from dualfast.data.inventory import Files, Inventory, some, text_array
 from dualfast.data.sources import paths, shards
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions, number_texts
 from dualfast.data.sources.source import Kind, Source
+from dualfast.data.sources.tar_files import members_of
 
 SUFFIX = ".tar"
 GZIP = b"\x1f\x8b"
@@ -84,7 +85,7 @@ class _Shard:
         files: dict[str, tarfile.TarInfo] = {}  # what a hard link may refer to
         try:
             with tarfile.open(path, "r:") as tar:
-                members = tar.getmembers()
+                members = members_of(tar, str(path))
         except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # not TarError: of a huge size
             with path.open("rb") as file:
                 zipped = "; it is compressed, and gunzip makes the .tar that is read" if file.read(2) == GZIP else ""

@@ -135,6 +135,12 @@ def test_labels_in_json_lines_are_numbers_or_names(images: Path, tmp_path: Path)
             b"cat,0.png\ndog\ncat,2.png\n",
             "line 2 of .* has 1 columns; the (file|label) is in column 2|none of its",
         ),
+        (
+            "l.csv",
+            b"file,label\n0.png,cat\n1.png,maine, coon\n",
+            "line 3 has 3 columns and the header 2; .*double quotes",
+        ),
+        ("l.csv", b"0.png,maine, coon\n1.png,cat\n2.png,cat\n", "line 1 has 3 columns and others 2; .* double quotes"),
         ("l.jsonl", b'{"file_name": "0.png"}\n', "has no column of labels; name the labels with label_column=NAME"),
     ],
 )
