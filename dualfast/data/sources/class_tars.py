@@ -77,7 +77,7 @@ def _opened(path: str) -> tarfile.TarFile:
 def _members(tar: tarfile.TarFile, file: Path, prefix: str, start: int) -> list[Member]:
     """The files in a tar that begins at the byte `start` of `file`."""
     return [
-        Member(file, prefix + member.name, start + member.offset_data, member.size, member.issparse())
+        Member(file, prefix + member.name, start + member.offset_data, member.size)
         for member in _all(tar, prefix or str(file))
         if member.isfile() and not is_hidden(os.path.basename(member.name))
     ]

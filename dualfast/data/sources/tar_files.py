@@ -11,9 +11,12 @@ PIECE = 1 << 20
 
 
 def members_of(tar: tarfile.TarFile, path: str) -> list[tarfile.TarInfo]:
-    """What tar.getmembers() gives. Raises tarfile.ReadError where more may follow: behind a damaged header, and behind
-    the end, as in archives that were put together with cat; a missing end is said in a warning."""
+    """What tar.getmembers() gives. Raises tarfile.ReadError for a sparse member, and where more may follow: behind a
+    damaged header, and behind the end, as in archives that were put together with cat; a missing end is said in a
+    warning."""
     found = tar.getmembers()
+    if (sparse := next((member for member in found if member.issparse()), None)) is not None:
+        raise tarfile.ReadError(f"{sparse.name} is stored without its zeros; write it without --sparse")
     file = tar.fileobj
     assert file is not None
     file.seek(tar.offset)

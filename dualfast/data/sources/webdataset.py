@@ -41,7 +41,6 @@ class Member(NamedTuple):
     name: str
     offset: int
     size: int
-    sparse: bool  # stored with its zeros left out
 
     def __str__(self) -> str:
         return f"{self.name} in {self.tar}"
@@ -116,11 +115,9 @@ class _Shard:
                     f"{self.images[key].name} and {name} in {self.path} are two images of one sample, as the name "
                     f"of a sample ends at its first dot ({stem}); keep one, or rename them without other dots"
                 )
-            self.images[key] = Member(self.path, name, data.offset_data, data.size, data.issparse())
+            self.images[key] = Member(self.path, name, data.offset_data, data.size)
         elif extension in ("cls", "json", *TEXTS):
             where = f"{name} in {self.path}"
-            if data.issparse():
-                raise ValueError(f"{where} is sparse; write the archive without that")
             file.seek(data.offset_data)
             content = file.read(min(data.size, MAX_LABEL_BYTES))
             if extension != "json":
@@ -171,9 +168,7 @@ def _read(images: list[Member]) -> Iterator[Payload | Exception]:
         with tar.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
             for member in members:
-                if member.sparse:
-                    yield ValueError("it is sparse; write the archive without that")
-                elif member.offset + member.size > length:
+                if member.offset + member.size > length:
                     yield ValueError("the tar file ends inside it")
                 else:
                     file.seek(member.offset)
