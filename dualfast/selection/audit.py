@@ -134,7 +134,8 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
     last_mean, aum_prob and top_other ("confident joint", after arXiv 1911.00068, from one training instead of
     cross-validation): a label is counted as wrong when its margin is negative and its probability, last_mean, below
     that of the strongest other class, and that one is at least what its own samples have on average, or two thirds.
-    Without them ("mixture"): the share of the lower of two normal distributions fitted to the margins, which is coarse.
+    Without them ("mixture"): the share of the lower of two normal distributions fitted to the margins, at most that of
+    the negative ones, which is coarse.
     quality is 1 / (1 + exp(SLOPE (c - margin))), with the c for which the sum of 1 - quality is the estimated number.
 
     Raises TypeError for scores or labels of another kind; ValueError for scores without aum, with NaN or with fewer
@@ -152,7 +153,7 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
     if class_names is not None and len(class_names) > classes:
         classes = len(class_names)
     if top_other is None or _lacks(scores, "last_mean") or _lacks(scores, "aum_prob"):
-        n_wrong, method = _mixture(margin), "mixture"
+        n_wrong, method = min(_mixture(margin), int((margin < 0).sum())), "mixture"
     else:
         own = _column(scores, "last_mean")
         other = own - _column(scores, "aum_prob")

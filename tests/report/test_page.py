@@ -300,12 +300,15 @@ def test_names_that_are_not_utf8_do_not_cost_the_page(tmp_path: Path) -> None:
     assert r"caf\udce9" in page(run_dir)
 
 
-def test_labels_that_look_wrong_are_shown_with_what_they_look_like(tmp_path: Path) -> None:
+@pytest.mark.parametrize("likely", [True, False])
+def test_labels_that_look_wrong_are_shown_with_what_they_look_like(likely: bool, tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "run", class_names=["ant", EVIL, "cat"], seeds=(0,), scored=False)
     n, labels = 60, np.arange(60) % 3
     assert "Labels that look wrong" not in page(run_dir)
     own = np.where(np.arange(n) == 7, 0.01, 0.95)  # 7 is labelled 1
     about = {"aum_prob": own - np.where(np.arange(n) == 7, 0.98, 0.02), "top_other": (labels + 1) % 3}
+    if not likely:
+        del about["top_other"]
     scores = Scores(dual=own, mean=own, last_mean=own, aum=10 * (own - 0.5), visits=np.full(n, 12), **about)
     scores.save(run_dir.scores_path(0), labels=labels)
     run_dir.append({"event": "scored", "seed": 0})
@@ -313,6 +316,10 @@ def test_labels_that_look_wrong_are_shown_with_what_they_look_like(tmp_path: Pat
     part = text.split("<h2>Labels that look wrong</h2>")[1].split("<h2>Images</h2>")[0]
     assert "1 of 60 labels" in part
     assert part.count("<img ") == 1
+    assert "id 7<br>" in part
+    if not likely:
+        assert "looks like" not in part
+        return
     assert "id 7<br>looks like cat" in part
     assert [html.unescape(cell) for cell in CELL.findall(part)] == [EVIL, "cat", "1"]
     assert EVIL not in text
