@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
@@ -311,7 +311,12 @@ class Columns(Checked):
     @property
     def columns(self) -> dict[str, Any]:
         """These fields by name, as arguments of open_beton."""
-        return {option.name: getattr(self, option.name) for option in fields(Columns)}
+        return Columns.among(vars(self))
+
+    @staticmethod
+    def among(options: Mapping[str, Any]) -> dict[str, Any]:
+        """These fields among the options of a command."""
+        return {option.name: options.get(option.name) for option in fields(Columns)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ command continues after its last complete step, and within a training from its l
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +88,7 @@ def report(out: str | Path) -> Path:
     if not data.endswith(".beton"):
         train = open_beton(run_dir.train_beton) if run_dir.train_beton.exists() else None
     else:
-        columns = {option.name: requested.get(option.name) for option in fields(Columns)}
-        train = open_beton(data, **columns) if Path(data).exists() else None
+        train = open_beton(data, **Columns.among(requested)) if Path(data).exists() else None
     return write_report(run_dir, train)
 
 

@@ -85,7 +85,7 @@ def beton_of(run_dir: RunDir) -> Beton:
     requested = run_dir.requested()
     data = requested.get("data")
     if isinstance(data, str) and data.endswith(".beton"):
-        return open_beton(data, **{name: requested.get(name) for name in Columns.__dataclass_fields__})
+        return open_beton(data, **Columns.among(requested))
     return open_beton(run_dir.train_beton)
 
 

@@ -148,9 +148,9 @@ def test_unreadable_images_belong_to_the_files_too(tmp_path: Path) -> None:
     opened = beton.open_beton(out)
     assert opened.names is not None
     assert opened.names.column.to_pylist() == ["a/1.jpg", "b/0.jpg", "b/1.jpg"]
-    assert opened.changes_since(sources.files_of(str(root))) is None
+    assert changes(opened.made_of, sources.files_of(str(root))) is None
     (root / "a" / "0.jpg").write_bytes(jpeg(3))
-    assert opened.changes_since(sources.files_of(str(root))) == "files: 1 changed (a/0.jpg)"
+    assert changes(opened.made_of, sources.files_of(str(root))) == "files: 1 changed (a/0.jpg)"
 
 
 def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
@@ -173,3 +173,27 @@ def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: py
     with pytest.raises(ValueError, match="path of the data is empty"):
         sources.open_source("")
     assert len(sources.open_source(".")) == 2
+
+
+def test_no_other_file_is_overwritten(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos", {"cat": 2, "dog": 2})
+    table = parquet_file(tmp_path / "set.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
+    content = table.read_bytes()
+    for rewrite in (False, True):
+        with pytest.raises(ValueError, match=r"set\.parquet exists and cannot be read as a .* give another path"):
+            beton.write(table, table, rewrite=rewrite, progress=False)
+    assert table.read_bytes() == content
+    damaged = tmp_path / "x.beton"
+    damaged.write_bytes(b"\0" * 100)
+    with pytest.raises(ValueError, match="rewrite=True replaces it, another path keeps it"):
+        beton.write(root, damaged, progress=False)
+    beton.write(root, damaged, rewrite=True, progress=False)
+    Path(f"{damaged}.names.parquet").unlink()
+    with pytest.raises(ValueError, match=r"x\.beton does not tell which files it was made of; rewrite=True"):
+        beton.write(root, damaged, progress=False)
+    pixels = np.zeros((2, 8, 8, 3), np.uint8), np.arange(2)
+    with pytest.raises(ValueError, match=r"x\.beton does not tell"):
+        beton.write(pixels, damaged, progress=False)
+    again = tmp_path / "arrays.beton"
+    beton.write(pixels, again, progress=False)
+    beton.write(pixels, again, progress=False)  # as a notebook does

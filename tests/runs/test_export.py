@@ -76,6 +76,20 @@ def test_csv_has_names_labels_classes_and_scores(run: RunDir) -> None:
         assert [row["name"] for row in csv.DictReader(file)] == ["cat/1.jpg", "dog/2.jpg"]
 
 
+@pytest.mark.parametrize("form", ["csv", "copy", "parquet"])
+def test_a_run_on_a_beton(form: str, run: RunDir, tmp_path: Path) -> None:
+    data = tmp_path / "mine.beton"
+    beton.write(tmp_path / "photos", data, progress=False)
+    asked = run.config_path.read_text().replace(f"data: {tmp_path / 'photos'}", f"data: {data}")
+    assert str(data) in asked
+    run.config_path.write_text(asked)
+    written = write(RunDir(run.path), form)
+    if form == "csv":
+        with written.open(newline="") as file:
+            assert [row["name"] for row in csv.DictReader(file)] == ["cat/0.jpg", "dog/0.jpg", "dog/1.jpg"]
+    assert written.exists()
+
+
 def test_without_scores_the_csv_says_the_rest(tmp_path: Path) -> None:
     run = make(tmp_path, class_folders(tmp_path / "photos", {"cat": 2, "dog": 3}), scored=False)
     assert write(run, "csv").read_text().splitlines()[:2] == ['"id","name","label","class"', '0,"cat/0.jpg",0,"cat"']

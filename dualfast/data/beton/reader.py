@@ -17,7 +17,7 @@ from dualfast.data import names
 from dualfast.data.beton.format import JPEG, RAW
 from dualfast.data.beton.tables import Tables
 from dualfast.data.images import decode
-from dualfast.data.inventory import Files, changes
+from dualfast.data.inventory import Files
 from dualfast.data.names import Names
 from dualfast.errors import DataChanged
 from dualfast.storage.files import waiting_for
@@ -121,11 +121,10 @@ class Beton(Tables):
         """The names of the samples, from PATH.names.parquet; None when it does not exist or belongs to other data."""
         return names.load(self.path, self.n_samples, self.fingerprint)
 
-    def changes_since(self, now: Files) -> str | None:
-        """What differs between the files that this .beton was made of and the files `now`, in words; None when nothing
-        does, or when either is not known."""
-        made_of = Files.none() if self.names is None else self.names.files
-        return changes(made_of, now) if len(made_of) and len(now) else None
+    @property
+    def made_of(self) -> Files:
+        """The files that it was written from; none where they are not known, or were arrays in memory."""
+        return Files.none() if self.names is None else self.names.files
 
     def payload(self, row: int) -> bytes:
         """The stored bytes of one image. OSError or ValueError when they cannot be read."""

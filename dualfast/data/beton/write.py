@@ -36,7 +36,7 @@ from dualfast.data.beton.publish import Written, publish
 from dualfast.data.beton.reader import open_beton
 from dualfast.data.beton.space import check_space
 from dualfast.data.images import DARK, DEEP, FLOAT, FRAMES, HUGE, TRANSPARENT, Payload, parse_colour
-from dualfast.data.inventory import Files, some
+from dualfast.data.inventory import changes, some
 from dualfast.data.names import Names
 from dualfast.notices import warn
 from dualfast.storage.resumable import Partial
@@ -89,7 +89,8 @@ def write(
     folder `source` and their labels. follow_links: also links that lead out of that folder. The same source gives the
     same bytes for any num_workers. The file appears under its name only when it is complete; a write that is stopped,
     or killed, resumes from PATH.partial when it is called again: images stored there are compared with the source by
-    checksum, not encoded again. A .beton at `path` that was made of other files is replaced with rewrite=True only.
+    checksum, not encoded again. A .beton at `path` that was made of other data is replaced with rewrite=True only, and
+    no other file is.
 
     Warns of files that are left out, of class folders without images, and of each kind of image that is changed. Raises
     ValueError for an invalid argument or source and, naming it, for an image that cannot be read; with skip_bad=True
@@ -104,11 +105,7 @@ def write(
     encoder = Encoder(mode, max_size, jpeg_quality, parse_colour(background))
     reading = Reading(image_column=image_column, label_column=label_column, labels=labels, follow_links=follow_links)
     opened = sources.open_source(source, reading)
-    if not rewrite and (change := _changes_since(path, opened.inventory.files)):
-        raise ValueError(
-            f"{os.fspath(path)} was made of other data than {opened.location} holds now: {change}; "
-            "rewrite=True replaces it, another path keeps it"
-        )
+    _check_target(Path(path), opened, rewrite)
     for note in opened.notes():
         warn(f"{opened.location}: {note}")
     threads = thread_count(num_workers)
@@ -128,12 +125,25 @@ def write(
         return publish(partial, path, sidecar, Names.of(opened, rows.is_stored), threads, progress)
 
 
-def _changes_since(path: str | os.PathLike[str], now: Files) -> str | None:
-    """What differs between the files that the .beton at `path`, if any, was made of and those of the source."""
+def _check_target(path: Path, source: sources.Source, rewrite: bool) -> None:
+    """ValueError where a file at `path` is no .beton, and, unless it is to be replaced, for a .beton of other data."""
+    is_beton = path.suffix == ".beton"
+    if not path.is_file() or not path.stat().st_size or (rewrite and is_beton):
+        return
+    way_out = "rewrite=True replaces it, another path keeps it" if is_beton else "give another path, or delete it"
     try:
-        return open_beton(path).changes_since(now) if os.path.exists(path) else None
-    except ValueError:  # it cannot be read, nor be of use to anyone
-        return None
+        with closing(open_beton(path)) as found:
+            made_of, kind = found.made_of, found.sidecar.get("source_kind")
+    except ValueError as error:
+        raise ValueError(f"{path} exists and cannot be read as a .beton ({error}); {way_out}") from None
+    now = source.inventory.files
+    if rewrite or (kind == source.kind and not len(made_of) and not len(now)):  # arrays in memory
+        return
+    if not len(made_of):
+        raise ValueError(f"{path} does not tell which files it was made of; {way_out}")
+    if not len(now) or (change := changes(made_of, now)):
+        change = change if len(now) else "these come from memory"
+        raise ValueError(f"{path} was made of other data than {source.location} holds now: {change}; {way_out}")
 
 
 def _warn_of_changes(rows: _Rows, encoder: Encoder, background: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from data_sets import assert_refused, class_folders, jpeg, parquet_file, tar_file
 
 from dualfast.data import beton, sources
+from dualfast.data.inventory import changes
 from dualfast.data.sources.registry import expand
 
 pytest.importorskip("PIL")
@@ -31,9 +32,9 @@ def test_folders_are_joined_by_the_names_of_their_classes(tmp_path: Path) -> Non
     written = beton.open_beton(tmp_path / "x.beton")
     assert written.names.column.to_pylist() == names
     now = sources.files_of([str(first), str(second)])
-    assert written.changes_since(now) is None
+    assert changes(written.made_of, now) is None
     (second / "cow" / "0.jpg").write_bytes(b"")
-    assert "1 changed (two/cow/0.jpg)" in written.changes_since(sources.files_of((str(first), str(second))))
+    assert "1 changed (two/cow/0.jpg)" in str(changes(written.made_of, sources.files_of((str(first), str(second)))))
 
 
 def test_patterns_of_shards(tmp_path: Path) -> None:
