@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
-from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, pick, split_of
-from dualfast.data.sources.scan import NO_SUFFIX, suffix_of
+from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_junk, pick, split_of
+from dualfast.data.sources.scan import HIDDEN, NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
 from dualfast.data.sources.tar_files import members_of
 from dualfast.storage.files import open_regular
@@ -29,6 +29,8 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", *COMPRESSED)
 MAX_BYTES = 1 << 30  # of one image
 UNPACK = "; unpack it, and give the folder with a table of files and labels, labels='TABLE.csv'"
+UNNAMED = "images in archives are told by their suffix"
+FILE, FOLDER, LINK = "file", "folder", "links in the archive, which are followed once it is unpacked"
 LOOKED_AT = 16  # members of a .tar that tell class folders from WebDataset's form
 try:
     from lzma import LZMAError
@@ -46,6 +48,7 @@ class _Member(NamedTuple):
     name: str
     size: int
     parts: tuple[str, ...]
+    kind: str
 
 
 def _open(path: str) -> Source:
@@ -56,6 +59,7 @@ def _open(path: str) -> Source:
     members = _below(members, prefix)
     members = _below(members, _common(members))
     images = [member for member in members if len(member.parts) > 1 and _is_image(member)]
+    folders = {member.parts[0] for member in members if len(member.parts) > 1 or member.kind == FOLDER}
     location = path if split is None else f"{path}:{split}"
     left_out = _left_out(members, images)
     if not images:
@@ -76,13 +80,17 @@ def _open(path: str) -> Source:
         items=lambda: _read(path, images),
         names=lambda: text_array([f"{os.path.basename(path)}:{image.name}" for image in images]),
         describe=lambda row: f"{images[row].name} in {path}",
-        inventory=Inventory(files=Files.of([path]), left_out=left_out),
+        inventory=Inventory(
+            files=Files.of([path]),
+            left_out=left_out,
+            without_images=tuple(sorted(folders - {image.parts[0] for image in images})),
+        ),
         if_one_class=UNPACK,
     )
 
 
 def _members(path: str) -> list[_Member]:
-    """The files in the archive that are neither hidden nor junk, in its order. ValueError when it cannot be read."""
+    """What the archive holds but for junk, in its order. ValueError when it cannot be read."""
     status = os.stat(path)
     return list(_listed(path, status.st_size, status.st_mtime_ns))
 
@@ -92,18 +100,19 @@ def _listed(path: str, size: int, time: int) -> tuple[_Member, ...]:
     try:
         if path.lower().endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
-                found = [
-                    (info.filename, info.file_size)
-                    for info in archive.infolist()
-                    if info.filename and not info.is_dir()
-                ]
+                infos = [info for info in archive.infolist() if info.filename]
+                found = [(info.filename, info.file_size, FOLDER if info.is_dir() else FILE) for info in infos]
         else:
             with tarfile.open(path, "r:*") as tar:
-                found = [(member.name, member.size) for member in members_of(tar, path) if member.isfile()]
+                found = [(member.name, member.size, _kind_of(member)) for member in members_of(tar, path)]
     except DAMAGED as error:
         raise _damaged(path, error) from None
-    members = [_Member(name, size, _parts_of(name)) for name, size in found]
-    return tuple(member for member in members if not any(map(is_hidden, member.parts)))
+    members = [_Member(name, size, _parts_of(name), kind) for name, size, kind in found]
+    return tuple(member for member in members if not any(map(is_junk, member.parts)))
+
+
+def _kind_of(member: tarfile.TarInfo) -> str:
+    return FILE if member.isfile() else FOLDER if member.isdir() else LINK
 
 
 def _damaged(path: str, error: Exception) -> ValueError:
@@ -123,7 +132,11 @@ def _kind(path: str) -> str:
 
 
 def _is_image(member: _Member) -> bool:
-    return suffix_of(member.name) in suffixes()
+    return member.kind == FILE and suffix_of(member.name) in suffixes() and not _is_hidden(member)
+
+
+def _is_hidden(member: _Member) -> bool:
+    return any(part.startswith(".") for part in member.parts)
 
 
 def _common(members: Sequence[_Member]) -> tuple[str, ...]:
@@ -151,9 +164,13 @@ def _left_out(members: Sequence[_Member], images: Sequence[_Member]) -> dict[str
     used = {image.name for image in images}
     left_out: dict[str, Counter[str]] = {}
     for member in members:
-        if member.name not in used:
+        if member.name not in used and member.kind != FOLDER:
             suffix = suffix_of(member.name)
-            reason = BESIDE_CLASSES if suffix in suffixes() else NOT_IMAGES
+            is_image, is_hidden = suffix in suffixes(), _is_hidden(member)
+            if is_hidden and not is_image:
+                continue
+            reason = HIDDEN if is_hidden else BESIDE_CLASSES if is_image else NOT_IMAGES if suffix else UNNAMED
+            reason = LINK if member.kind == LINK else reason
             left_out.setdefault(reason, Counter())[suffix or NO_SUFFIX] += 1
     return left_out
 

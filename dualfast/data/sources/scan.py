@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter, defaultdict
+from contextlib import suppress
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from dualfast.storage.files import open_regular
 
 HIDDEN = "hidden"
 OUTSIDE = "links out of the data set"
+CYCLE = "links to a folder that holds them"
 NO_SUFFIX = "without suffix"
 
 
@@ -32,15 +34,28 @@ class Scan:
         self._suffixes = suffixes()
 
     def class_folders(self) -> dict[str, int]:
-        """Adds the images of every folder in the root; the number of images by the folder's name, sorted."""
+        """Adds the images of every folder in the root; the number of images by the folder's name, sorted. ValueError
+        for a link to a folder that is not there, and for two that are the same folder."""
         counts: dict[str, int] = {}
+        places: dict[str, str] = {}
         for entry in _sorted_entries(self.root):
             if self._skips(entry):
                 continue
             if entry.is_dir():
                 before = len(self.paths)
-                self._enter(entry, f"{entry.name}/", ())
+                self._enter(entry, f"{entry.name}/", (self.real_root,))
                 counts[entry.name] = len(self.paths) - before
+                first = places.setdefault(os.path.realpath(entry.path), entry.name)
+                if first != entry.name:
+                    raise ValueError(
+                        f"{first} and {entry.name} in {self.root} are one folder, by a link, and would be two classes "
+                        "of the same images; remove the link"
+                    )
+            elif entry.is_symlink() and not os.path.exists(entry.path) and not suffix_of(entry.name):
+                raise ValueError(
+                    f"{entry.path} is a link to {os.readlink(entry.path)}, which is not there; mount it, or remove the "
+                    "link"
+                )
             elif (suffix := suffix_of(entry.name)) in self._suffixes:
                 self.left_out[BESIDE_CLASSES][suffix] += 1
         return counts
@@ -50,6 +65,7 @@ class Scan:
         links. ValueError for an image or folder that is a link out of the root, unless links are followed."""
         real = os.path.realpath(folder)
         if real in ancestors:
+            self.left_out[CYCLE][os.path.basename(folder)] += 1
             return
         has_images = False
         for entry in _sorted_entries(folder):
@@ -91,14 +107,19 @@ class Scan:
             self._times.append(status.st_mtime_ns)
 
     def _skips(self, entry: os.DirEntry[str]) -> bool:
-        """Whether the entry is hidden, or junk; counts it."""
+        """Whether the entry is hidden, or junk; counts it, or the images in a hidden folder."""
         if not entry.name.startswith(".") and not is_junk(entry.name):
             return False
-        suffix = suffix_of(entry.name)
         if is_junk(entry.name):
-            self.left_out[SYSTEM][entry.name if entry.is_dir() else suffix or entry.name] += 1
-        elif suffix in self._suffixes:
-            self.left_out[HIDDEN][suffix] += 1
+            self.left_out[SYSTEM][entry.name if entry.is_dir() else suffix_of(entry.name) or entry.name] += 1
+            return True
+        names = [entry.name]
+        if entry.is_dir():
+            with suppress(OSError):
+                names = os.listdir(entry.path)
+        hidden = Counter(suffix for name in names if (suffix := suffix_of(name)) in self._suffixes)
+        if hidden:
+            self.left_out[HIDDEN] += hidden
         return True
 
     def inner(self) -> list[str]:

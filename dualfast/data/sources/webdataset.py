@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ GZIP = b"\x1f\x8b"
 MAX_LABEL_BYTES = 1 << 20
 NOT_USED = "neither images that Pillow opens nor labels"
 JSON_KEYS = ("label", "cls", "class", "target", "class_id")
+CONTROL = re.compile(r"[\0-\10\16-\37]")  # of binary data, such as a pickle
+LINK = "symbolic link"
 TEXTS = ("txt", "cls.txt", "label.txt")
 WAY_OUT = (
     "put a .cls, .txt or .json member of the same name beside it, or unpack the archive and give the folder with a "
@@ -95,6 +98,8 @@ class _Shard:
                     raise ValueError(
                         f"{member.name} in {path} links to {member.linkname}, which does not come before it"
                     )
+                if member.issym():
+                    self.left_out[LINK] += 1
                 if member.isfile() or member.islnk():
                     files[member.name] = files[member.linkname] if member.islnk() else member
                     self._add(member.name, files[member.name], file)
@@ -102,6 +107,8 @@ class _Shard:
         for key in self.texts.keys() & labelled:
             del self.texts[key]
             self.left_out[".txt"] += 1
+        if alone := len(self.labels.keys() - self.images.keys()):
+            self.left_out["label without an image"] += alone
 
     def _add(self, name: str, data: tarfile.TarInfo, file: BinaryIO) -> None:
         folder, _, base = name.rpartition("/")
@@ -110,7 +117,9 @@ class _Shard:
         stem, _, extension = base.partition(".")
         key, extension = f"{folder}/{stem}", extension.lower()
         if "." + extension.rpartition(".")[2] in suffixes():
-            if key in self.images and self.images[key].name != name:
+            if key in self.images and self.images[key].name == name:
+                raise ValueError(f"{self.path} holds {name} twice; give each sample a name of its own")
+            if key in self.images:
                 raise ValueError(
                     f"{self.images[key].name} and {name} in {self.path} are two images of one sample, as the name "
                     f"of a sample ends at its first dot ({stem}); keep one, or rename them without other dots"
@@ -121,7 +130,9 @@ class _Shard:
             file.seek(data.offset_data)
             content = file.read(min(data.size, MAX_LABEL_BYTES))
             if extension != "json":
-                text = content.decode("utf-8-sig", "replace").strip()
+                text = content.decode("utf-8-sig", "backslashreplace").strip()
+                if CONTROL.search(text):
+                    raise ValueError(f"{where} is {content[:12]!r}, and no text; write the class as text")
                 (self.labels if extension == "cls" else self.texts)[key] = text
             elif (label := self._label_in_json(content, key, where)) is not None:
                 self.labels.setdefault(key, label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,31 @@ def test_archives_without_class_folders_say_what_to_do(tmp_path: Path) -> None:
     assert_refused(zip_file(tmp_path / "one.zip", one), r"only one class \(images\); .*; unpack it, .* labels=")
     (tmp_path / "page.zip").write_bytes(b"<html>Quota exceeded</html>")
     assert_refused(tmp_path / "page.zip", r"not a zip file; it begins with b'<html>Quota exce', as a page does")
+
+
+def test_what_an_archive_holds_beside_images_in_class_folders(tmp_path: Path) -> None:
+    members = {f"pets/{name}/0.jpg": jpeg(at) for at, name in enumerate(["cat", "dog"])}
+    members |= {"pets/fox/readme.txt": b"none yet", "pets/cat/picture": jpeg(3), "pets/cat/.old/1.jpg": jpeg(4)}
+    path = tar_file(tmp_path / "pets.tar.gz", members, "w:gz")
+    with tarfile.open(tmp_path / "pets.tar", "w") as tar, tarfile.open(path) as first:
+        for member in first:
+            tar.addfile(member, first.extractfile(member))
+        for name, kind in (("pets/dog/1.jpg", tarfile.LNKTYPE), ("pets/dog/2.jpg", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "pets/dog/0.jpg"
+            tar.addfile(info)
+        for name in ("pets/ant", "pets/dog"):
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE
+            tar.addfile(info)
+    opened = sources.open_source(tmp_path / "pets.tar")
+    assert opened.class_names == ("cat", "dog")
+    notes = " ".join(opened.inventory.notes())
+    for part in (
+        "1 .txt (not images that Pillow opens)",
+        "1 without suffix (images in archives are told by their suffix)",
+        "1 .jpg (hidden)",
+        "2 .jpg (links in the archive, which are followed once it is unpacked)",
+        "2 class folders without images, which are not classes: ant, fox",
+    ):
+        assert part in notes

@@ -53,7 +53,8 @@ def test_links_must_stay_inside(tmp_path: Path) -> None:
     cycle = class_folders(tmp_path / "cycle", {"a": 1, "b": 2})
     (cycle / "b" / "again").symlink_to(cycle)
     opened = sources.open_source(cycle)
-    assert opened.labels.tolist() == [0, 1, 1, 1], "b/again/a/0.jpg, then b's own; b is not entered twice"
+    assert opened.labels.tolist() == [0, 1, 1]
+    assert opened.inventory.notes() == ["left out: 1 again (links to a folder that holds them)"]
 
 
 def test_links_that_are_followed(tmp_path: Path) -> None:
@@ -152,3 +153,21 @@ def test_splits_without_class_folders_name_their_table(tmp_path: Path) -> None:
     for name in ("sample_submission", "test", "train"):
         (tmp_path / f"{name}.csv").write_text("id,label\n0,a\n")
     assert_refused(tmp_path, r"/train images without class folders; give .*/train and .* labels='.*/train\.csv'")
+
+
+def test_class_folders_that_are_links(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos", {"a": 1, "b": 1})
+    (root / "c").symlink_to(tmp_path / "disk" / "c")
+    assert_refused(root, r"photos/c is a link to .*disk/c, which is not there; mount it, or remove the link")
+    (root / "c").unlink()
+    (root / "c").symlink_to("a")
+    assert_refused(root, "a and c in .* are one folder, by a link, and would be two classes of the same images")
+
+
+def test_images_in_hidden_folders_are_counted(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos", {"a": 1, "b": 1})
+    for place in (root / ".cache", root / "a" / ".old"):
+        place.mkdir()
+        (place / "x.jpg").write_bytes(jpeg(0))
+    (root / "a" / ".old" / "notes.txt").write_text("")
+    assert sources.open_source(root).inventory.notes() == ["left out: 2 .jpg (hidden)"]

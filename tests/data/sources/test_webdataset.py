@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -157,3 +158,36 @@ def test_members_below_a_dot(tmp_path: Path) -> None:
     """As tar writes them when it is given the folder itself."""
     members = {f"./{name}": data for name, data in labelled("cls", b"1", b"0").items()}
     assert sources.open_source(tar_file(tmp_path / "a.tar", members)).labels.tolist() == [1, 0]
+
+
+def test_labels_are_never_taken_for_one_another(tmp_path: Path) -> None:
+    members = {f"{i}.jpg": jpeg(i) for i in range(3)} | {f"{i}.cls": name for i, name in enumerate(LATIN)}
+    assert sources.open_source(tar_file(tmp_path / "a.tar", members)).class_names == (r"caf\xe8", r"caf\xe9", "dog")
+    members["2.cls"] = b"\x80\x04K\x03."  # a pickle
+    with pytest.raises(ValueError, match=r"2\.cls in .* is b'.*', and no text; write the class as text"):
+        sources.open_source(tar_file(tmp_path / "b.tar", members))
+
+
+LATIN = (b"caf\xe9", b"caf\xe8", b"dog")
+
+
+def test_what_a_shard_holds_beside_samples(tmp_path: Path) -> None:
+    members = {f"{i}.{end}": data for i in range(3) for end, data in (("jpg", jpeg(i)), ("cls", b"%d" % (i % 2)))}
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, data in [*members.items(), ("4.cls", b"1")]:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        info = tarfile.TarInfo("5.jpg")
+        info.type, info.linkname = tarfile.SYMTYPE, "0.jpg"
+        tar.addfile(info)
+    notes = sources.open_source(path).inventory.notes()
+    assert "1 label without an image" in notes[0]
+    assert "1 symbolic link" in notes[0]
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo("0.jpg")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"x"))
+    with pytest.raises(ValueError, match=r"a\.tar holds 0\.jpg twice; give each sample a name of its own"):
+        sources.open_source(path)
