@@ -185,6 +185,8 @@ def _write_missing(
 ) -> None:
     """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
     parts = _open_parts(paths, config, run_dir, progress)
+    if unused := sources.unused_parts(config.data, list(paths.values())):
+        progress.note(f"{_text(config.data)}: not used: {some(unused)}")
     train, *test = parts
     if needs_test and not test:
         raise ValueError(

@@ -17,3 +17,4 @@ from dualfast.data.sources.source import Source as Source
 from dualfast.data.sources.splits import Where as Where
 from dualfast.data.sources.splits import hold_out as hold_out
 from dualfast.data.sources.splits import splits as splits
+from dualfast.data.sources.splits import unused_parts as unused_parts

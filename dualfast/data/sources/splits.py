@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from dualfast.data.sources import folder
+from dualfast.data.images import suffixes
+from dualfast.data.sources import folder, shards
 from dualfast.data.sources.file_list import table_splits
+from dualfast.data.sources.paths import is_hidden
 from dualfast.data.sources.registry import KINDS, expand, local
+from dualfast.data.sources.scan import suffix_of
 from dualfast.data.sources.source import Kind, Source
 from dualfast.ops.philox import order_keys
 
@@ -35,6 +39,29 @@ def splits(
     kinds = [kind for kind in KINDS if kind is not folder.KIND]  # a folder is taken as it is
     tests = [parts[1] or path if (parts := _parts(path, kinds)) else path for path in _expanded(test)]
     return _one(["digits:train" if path == "digits" else path for path in trains]), _one(tests)
+
+
+def unused_parts(data: str | Sequence[str], used: Sequence[Where | None]) -> list[str]:
+    """The names of what a data set holds beside the parts in use, which splits found: further splits, or folders and
+    loose images beside train and val."""
+    if len(paths := _expanded(data)) != 1 or paths[0] in used or not os.path.isdir(paths[0]):
+        return []
+    (path,) = paths
+    splits = shards.find(path, ".parquet") or shards.find(path, ".tar")
+    if splits:
+        others = {name: files for name, files in splits.items() if f"{path}:{name}" not in used}
+        return [
+            ", ".join(file.name for file in files) if name == shards.UNNAMED else name
+            for name, files in others.items()
+            if used.count(str(files[0])) == 0
+        ]
+    inside = [
+        os.path.relpath(part, path) for part in used if isinstance(part, str) and part.startswith(f"{path}{os.sep}")
+    ]
+    with os.scandir(path) as entries:
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in entries if not is_hidden(entry.name))
+    is_data = [name for name in names if name.endswith("/") or suffix_of(name) in suffixes()]
+    return [name for name in is_data if name.rstrip("/") not in inside] if inside else []
 
 
 def hold_out(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:

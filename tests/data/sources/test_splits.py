@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_sets import class_folders, jpeg
+from data_sets import class_folders, jpeg, parquet_file
 
 from dualfast.data import sources
 
@@ -83,3 +83,19 @@ def test_a_fraction_of_classes_of_one_image_leaves_no_test_images() -> None:
     source = sources.open_source((np.zeros((3, 4, 4), np.uint8), [0, 1, 2]))
     with pytest.raises(ValueError, match=r"test_fraction is 0\.3, and every class of .* has a single image"):
         sources.hold_out(source, 0.3)
+
+
+def test_parts_that_are_not_used_are_named(tmp_path: Path) -> None:
+    for name in ("train", "val", "test", "extra"):
+        class_folders(tmp_path / "ds" / name, {"a": 1, "b": 1})
+    (tmp_path / "ds" / "loose.jpg").write_bytes(jpeg(0))
+    (tmp_path / "ds" / "readme.txt").write_text("")
+    data = str(tmp_path / "ds")
+    assert sources.unused_parts(data, sources.splits(data)) == ["extra/", "loose.jpg", "test/"]
+    assert sources.unused_parts(f"{data}/train", (f"{data}/train", None)) == []
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for name in ("train-0", "train-1", "test-0", "validation-0", "part-0"):
+        parquet_file(tables / f"{name}.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
+    used = sources.splits(str(tables))
+    assert sorted(sources.unused_parts(str(tables), used)) == ["part-0.parquet", "test"]
