@@ -24,6 +24,7 @@ from dualfast.data.sources.source import Kind, Source
 from dualfast.storage.plain import read_regular
 
 SUFFIXES = (".tar.gz", ".tgz")
+PUBLISHED = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE  # red, green and blue planes, rows from the top
 MAX_BYTES = 1 << 30  # of one file; the published ones have up to 155 MB
@@ -40,7 +41,8 @@ def read(path: str, split: str) -> Part:
     its folder. Of CIFAR-100, known by its train.bin or train, the fine labels count. Test images are in the files whose
     name begins with test. Raises ValueError for what is missing, damaged or not CIFAR's."""
     if os.path.isdir(path):
-        files = {name: os.path.join(path, name) for name in os.listdir(path) if _FILES.fullmatch(name)}
+        folder = _folder(path)
+        files = {name: os.path.join(folder, name) for name in os.listdir(folder) if _FILES.fullmatch(name)}
         return _read({n: lambda at=at: read_regular(at, MAX_BYTES) for n, at in files.items()}, path, split)  # type: ignore[misc]
     try:
         with tarfile.open(path, "r:gz") as tar:
@@ -143,14 +145,21 @@ def _files(path: str) -> Files:
     archive, _ = _archive_and_split(path)
     if not os.path.isdir(archive):
         return Files.of([archive])
-    return Files.of(Path(archive, name) for name in sorted(os.listdir(archive)) if _FILES.fullmatch(name))
+    folder = _folder(archive)
+    return Files.of(Path(folder, name) for name in sorted(os.listdir(folder)) if _FILES.fullmatch(name))
+
+
+def _folder(path: str) -> str:
+    """The folder of the files: the only one of PUBLISHED in `path`, as in torchvision's root, or `path` itself."""
+    inside = [folder for name in PUBLISHED if os.path.isdir(folder := os.path.join(path, name))]
+    return inside[0] if len(inside) == 1 else path
 
 
 def _recognizes(path: str) -> bool:
     """An archive whose first file is one of CIFAR's, or that is not there; a folder of such files, and none else that
     could be meant."""
     if os.path.isdir(path):
-        with os.scandir(path) as entries:
+        with os.scandir(_folder(path)) as entries:
             names = {entry.name for entry in entries if entry.is_file()}
         return not names.isdisjoint({"data_batch_1", "data_batch_1.bin", "train.bin"}) or {"train", "meta"} <= names
     if not path.lower().endswith(SUFFIXES):

@@ -1,8 +1,9 @@
-"""CIFAR's Python version: pickles, of which only what the published files consist of is understood, and nothing runs.
+"""CIFAR's Python version: pickles, of which only what such files consist of is understood, and nothing runs.
 
-The files are of protocol 2, by Python 2: a dictionary of numbers, texts, lists of these and arrays of bytes. Of their
-instructions, which pickletools names, those that call something are refused, but for the ones with which numpy puts an
-array together; what these do is done here.
+The published files are of protocol 2, by Python 2; copies that Python 3 wrote are of any protocol up to 5. They hold a
+dictionary of numbers, texts, lists of these and arrays of bytes. Of their instructions, which pickletools names, those
+that call something are refused, but for the ones with which texts and numpy's arrays are put together; what these do is
+done here.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RECONSTRUCT, _NDARRAY, _DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
+_FROM_BUFFER, _ENCODE = "numpy.core.numeric _frombuffer", "_codecs encode"
+_KNOWN = (_RECONSTRUCT, _NDARRAY, _DTYPE, _FROM_BUFFER, _ENCODE)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_ATOMS = frozenset({"BININT", "BININT1", "BININT2", "SHORT_BINSTRING", "BINSTRING", "BINUNICODE"})
+_STRINGS = frozenset({"SHORT_BINSTRING", "BINSTRING"})  # of Python 2: bytes
+_BYTES = frozenset({"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"})
+_ATOMS = frozenset({"BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"})
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
 
@@ -58,7 +63,11 @@ class _Machine:
     def _do(self, name: str, argument: Any) -> None:
         stack = self.stack
         if name in _ATOMS:
-            stack.append(argument.encode("latin-1") if name.endswith("BINSTRING") else argument)
+            stack.append(argument)
+        elif name in _STRINGS:
+            stack.append(argument.encode("latin-1"))
+        elif name in _BYTES:
+            stack.append(bytes(argument))
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in _TUPLES:
@@ -76,16 +85,21 @@ class _Machine:
             _kind(stack[-1], dict)[_kind(key, bytes | str)] = value
         elif name in ("BINPUT", "LONG_BINPUT"):
             self.memory[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            self.memory[len(self.memory)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(self.memory[argument])
-        elif name == "GLOBAL" and argument in (_RECONSTRUCT, _NDARRAY, _DTYPE):
-            stack.append(argument)
+        elif name == "GLOBAL":
+            stack.append(_known(argument))
+        elif name == "STACK_GLOBAL":
+            function, module = stack.pop(), stack.pop()
+            stack.append(_known(f"{module} {function}"))
         elif name == "REDUCE":
             arguments, called = stack.pop(), stack.pop()
             stack.append(_made(called, arguments))
         elif name == "BUILD":
             _set_state(stack[-2], stack.pop())
-        elif name not in ("PROTO", "STOP"):
+        elif name not in ("PROTO", "FRAME", "STOP"):
             raise ValueError(f"{name} {argument}" if argument is not None else name)
 
     def _collect(self, name: str) -> None:
@@ -110,12 +124,29 @@ def _kind(value: Any, kind: Any) -> Any:
     return value
 
 
-def _made(called: Any, arguments: Any) -> _Array | _DType:
-    if called == _RECONSTRUCT and isinstance(arguments, tuple) and arguments[:1] == (_NDARRAY,):
+def _known(name: str) -> str:
+    """A function or type, by its module and name. ValueError for one that does not belong into such a file."""
+    name = name.replace("numpy._core.", "numpy.core.")
+    if name not in _KNOWN:
+        raise ValueError(f"a call of {name.replace(' ', '.')}")
+    return name
+
+
+def _made(called: Any, arguments: Any) -> _Array | _DType | bytes:
+    if called == _RECONSTRUCT and _kind(arguments, tuple)[:1] == (_NDARRAY,):
         return _Array()
-    if called == _DTYPE and isinstance(arguments, tuple) and arguments[:1] == (b"u1",):
+    if called == _DTYPE and _kind(arguments, tuple)[:1] in ((b"u1",), ("u1",)):
         return _DType()
-    raise ValueError("a call of something else than numpy's arrays")
+    if called == _ENCODE:
+        text, encoding = _kind(arguments, tuple)
+        if encoding == "latin1":
+            return _kind(text, str).encode("latin-1")  # type: ignore[no-any-return]
+    if called == _FROM_BUFFER:
+        data, dtype, shape, order = _kind(arguments, tuple)
+        made = _Array()
+        _set_state(made, (1, shape, dtype, order == "F", data))
+        return made
+    raise ValueError("a call of something else than numpy's arrays of bytes")
 
 
 def _set_state(made: Any, state: Any) -> None:
