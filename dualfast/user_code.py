@@ -18,12 +18,12 @@ def import_named(name: str) -> ModuleType:
     import (SyntaxError: ...)"."""
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, ModuleNotFoundError) else described(error)
         raise ValueError(f"module {name!r} does not import ({reason})") from error
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """An error of a user's code in a line: its type, the first line of its text, and where in that code it is."""
     text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]

@@ -209,6 +209,8 @@ def _check_labels(train: Beton | Source) -> None:
     if isinstance(train, Source):
         return
     check_labels(train.labels, lambda row: f"sample {row} of {train.path}")
+    if len(train.labels) and train.labels.min() == train.labels.max():
+        raise ValueError(f"{train.path} has only one class (label {train.labels[0]}); a classifier needs at least two")
     if train.class_names and len(train.class_names) <= (high := int(train.labels.max())):
         raise ValueError(
             f"{train.path} has the label {high} and names {len(train.class_names)} classes; write it again"

@@ -157,7 +157,7 @@ def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
     factory = _factory(name)
     try:
         model = factory(num_classes, image_size)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise ValueError(f"model {name!r} cannot be built: {described(error)}") from error
     if not isinstance(model, nn.Module):
         raise TypeError(f"model {name!r} returned a {type(model).__name__}; a factory must return a torch.nn.Module")

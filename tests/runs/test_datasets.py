@@ -18,6 +18,7 @@ pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=Imp
 from data_sets import class_folders, jpeg
 from ffcv_files import ffcv_file
 
+import dualfast
 from dualfast import cli
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig
 from dualfast.data import beton
@@ -239,6 +240,14 @@ def test_a_beton_of_fewer_classes_tests_the_same(tmp_path: Path) -> None:
     said = run(tmp_path / "photos", **options, **own)
     assert f"{tmp_path / 'own.beton'}: no images of 2 of 4 classes: a, c" in said
     assert accuracy(tmp_path / "b") == accuracy(tmp_path / "run") > 0.5
+
+
+def test_a_beton_of_one_class_is_refused(photos: Path, tmp_path: Path) -> None:
+    pixels = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2
+    written = beton.write(pixels, tmp_path / "two.beton", progress=False).path
+    dualfast.compact(written, np.array([0, 2]), tmp_path / "one.beton", progress=False)
+    with pytest.raises(ValueError, match=r"one\.beton has only one class \(label 0\); a classifier needs"):
+        run(photos, data=str(tmp_path / "one.beton"), test=str(tmp_path / "two.beton"))
 
 
 def test_what_cannot_fit_together_is_said_before_anything_is_written(photos: Path) -> None:

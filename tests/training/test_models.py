@@ -103,6 +103,15 @@ def misspelt(**options: int) -> nn.Module:
     return Library(klasses=3, **options)  # type: ignore[call-arg]
 
 
+def leaving(num_classes: int) -> nn.Module:
+    raise SystemExit(3)
+
+
+def test_a_factory_that_exits_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"cannot be built: SystemExit: 3 \(test_models\.py, line \d+\)"):
+        models.build(f"{__name__}:leaving", num_classes=5, image_size=8)
+
+
 def test_a_factory_that_passes_on_what_it_gets_gets_no_image_size_unless_it_takes_it() -> None:
     assert models.build(f"{__name__}:pretrained", num_classes=5, image_size=8).head.weight.shape == (5, 4)
     with pytest.raises(ValueError, match=r"cannot be built: TypeError: .*klasses' \(test_models\.py, line \d+\)"):

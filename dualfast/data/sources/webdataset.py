@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from dualfast.data.images import Payload, suffixes
-from dualfast.data.inventory import Files, Inventory, some, text_array
+from dualfast.data.inventory import Files, Inventory, left_out_text, some, text_array
 from dualfast.data.sources import paths, shards
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions, number_texts
 from dualfast.data.sources.source import Kind, Source
@@ -54,7 +54,9 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     opened = [_Shard(file) for file in files]
     samples = [sample for shard in opened for sample in shard.samples()]
     if not samples:
-        raise ValueError(f"{files[0]} contains no images")
+        held = sum((shard.left_out for shard in opened), Counter())
+        beside = f"; left out: {left_out_text({NOT_USED: held})}" if held else ""
+        raise ValueError(f"{files[0]} contains no images{beside}")
     images = [image for image, _ in samples]
     if any(shard.texts for shard in opened):
         texts, where = [label for _, label in samples], shards.location(path, files)

@@ -69,6 +69,7 @@ def test_tar_files_that_are_refused(tmp_path: Path) -> None:
     huge = {"1.jpg": jpeg(0), "1.cls": b"1", "2.jpg": jpeg(0), "2.cls": b"1" + b"0" * 20}
     assert_refused(tar_file(tmp_path / "huge.tar", huge), r"2\.jpg in .* has the label 1000")
     assert_refused(tar_file(tmp_path / "none.tar", {"1.cls": b"0"}), "contains no images")
+    assert_refused(tar_file(tmp_path / "npy.tar", {"1.cls": b"0", "1.npy": b""}), r"no images; left out: .*1 \.npy")
     several = {"1.jpg": jpeg(0), "1.json": b'{"label": [0, 1]}'}
     assert_refused(
         tar_file(tmp_path / "several.tar", several), r"1\.json in .*: label is \[0, 1\]; .*one class per image"
