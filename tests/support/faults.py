@@ -344,7 +344,7 @@ def _() -> str:
 
     with opened(copied("open.beton"), dtype=torch.uint8) as loader:
         first = [pixels.clone() for pixels, _, _ in loader]
-        write((np.zeros((99, 5, 5), np.uint8), np.arange(99) % 2), "open.beton", progress=False)
+        write((np.zeros((99, 5, 5), np.uint8), np.arange(99) % 2), "open.beton", rewrite=True, progress=False)
         assert all(torch.equal(a, b) for a, (b, _, _) in zip(first, loader, strict=True))
         os.remove("open.beton")
         assert all(torch.equal(a, b) for a, (b, _, _) in zip(first, loader, strict=True))

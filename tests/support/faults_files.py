@@ -30,7 +30,7 @@ def _photographs(name: str) -> None:
     rng = np.random.default_rng(1)
     coarse = [Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)) for _ in range(6)]
     pixels = np.stack([np.asarray(image.resize((24, 20), Image.Resampling.BICUBIC)) for image in coarse])
-    write((pixels, np.arange(6) % 2), name, mode="jpeg", progress=False)
+    write((pixels, np.arange(6) % 2), name, mode="jpeg", rewrite=True, progress=False)
 
 
 def _cuts(path: str) -> tuple[int, int]:

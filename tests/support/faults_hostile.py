@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -47,6 +48,40 @@ def _() -> str:
 @case("hostile", "a pipe among the images", "torchvision 0.28, ImageFolder: no end within 100 s")
 def _() -> str:
     return _written(None)
+
+
+def _tar(damaged: int | None = None) -> bytes:
+    """A tar file of six images in class folders; damaged: the number of one whose header is."""
+    from PIL import Image
+
+    image, out, starts = io.BytesIO(), io.BytesIO(), []
+    Image.new("RGB", (8, 8)).save(image, "PNG")
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for at in range(6):
+            starts.append(out.tell())
+            info = tarfile.TarInfo(f"{'ab'[at % 2]}/{at}.png")
+            info.size = len(image.getvalue())
+            tar.addfile(info, io.BytesIO(image.getvalue()))
+    data = bytearray(out.getvalue())
+    if damaged is not None:
+        data[starts[damaged]] ^= 1
+    return bytes(data)
+
+
+@case("hostile", "a tar file with a damaged header", "Python's tarfile, and what reads with it: taken for the end")
+def _() -> str:
+    from dualfast import write
+
+    Path("photos.tar").write_bytes(_tar(damaged=3))
+    return refused(lambda: write("photos.tar", "made.beton", progress=False))
+
+
+@case("hostile", "two tar files joined with cat", "Python's tarfile, and what reads with it: the first alone")
+def _() -> str:
+    from dualfast import write
+
+    Path("photos.tar").write_bytes(2 * _tar())
+    return refused(lambda: write("photos.tar", "made.beton", progress=False))
 
 
 # ---- .beton files ---------------------------------------------------------------------------------------------------
