@@ -128,6 +128,30 @@ def test_arguments_of_another_kind_are_named() -> None:
         dualfast.score_trajectories(np.ones((3, 4)), window=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="strata is 'many'; give a number, as strata=50"):
         dualfast.select(scores, 0.5, method="stratified", strata="many")
+    logits, zeros = torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)
+    for options, words in (
+        ({"weight": [1.0, 1.0]}, r"weight is \[1\.0, 1\.0\]; give a tensor of real numbers"),
+        ({"weight": torch.ones(2, dtype=torch.complex64)}, "weight is tensor.*; give a tensor of real numbers"),
+        ({"reduction": np.ones(2)}, r"reduction is array\(\[1\., 1\.\]\); give mean, sum or none"),
+        ({"ignore_index": "a"}, "ignore_index is 'a'; give an integer"),
+        ({"label_smoothing": True}, "label_smoothing is True; give a number"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=words):
+            dualfast.dual_loss(logits, zeros, zeros, table, **options)
+    criterion.label_smoothing = 3
+    with pytest.raises(ValueError, match="label_smoothing is 3"):
+        criterion(logits, torch.full((4, 2), 0.5), zeros, observe_targets=zeros)
+    assert int(table.scores().visits.sum()) == 0
+    with pytest.raises(TypeError, match="the state is a NoneType; give what state_dict"):
+        table.load_state_dict(None)  # type: ignore[arg-type]
+    for name, value, words in (("lines", 3, "is a int; give what"), ("status", torch.zeros(1), r"is \(1,\), not")):
+        with pytest.raises((TypeError, ValueError), match=f"{name} of the state {words}"):
+            table.load_state_dict(table.state_dict() | {name: value})
+    with pytest.raises(ValueError, match="extra has 'mean', which is a column of its own"):
+        dualfast.Scores(dual=ones, mean=ones, extra={"mean": ones})
+    for name in ("name", "class", "rs2"):
+        with pytest.raises(ValueError, match=f"name is '{name}', which dualfast uses itself"):
+            dualfast.score(name)
     with pytest.raises(MemoryError, match="100000000000000 lines take 6400000000000000 bytes on cpu"):
         dualfast.ScoreTable(10**14)
 

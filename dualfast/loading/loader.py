@@ -102,6 +102,8 @@ class Loader:
         self._rank, self._world_size = _rank_and_world_size() if distributed else (0, 1)
 
         custom = dict(custom_fields or {})
+        if odd := [name for name, kind in custom.items() if not hasattr(kind, "from_binary")]:
+            raise TypeError(f"custom_fields[{odd[0]!r}] is {custom[odd[0]]!r:.80}; give a class of FFCV's fields")
         kinds = {name: kind.from_binary for name, kind in custom.items()}
         self.beton = beton.Beton(self.fname, kinds, image_column, label_column)
         if not self.beton.n_samples:

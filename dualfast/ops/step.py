@@ -167,6 +167,8 @@ def check_step(inputs: StepInputs) -> None:
         if value.device != device:
             raise _elsewhere(name, value, logits)
     if weight is not None:
+        if not isinstance(weight, torch.Tensor) or weight.is_complex():
+            raise TypeError(f"weight is {weight!r:.80}; give a tensor of real numbers, one per class")
         if weight.shape != shape[1:]:
             raise ValueError(f"weight has the shape {tuple(weight.shape)}; {shape[1]} classes need one each")
         if weight.device != device:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from dualfast.config import checked_int
 from dualfast.ops import layout
 
 Reduction = Literal["mean", "sum", "none"]
@@ -36,19 +37,32 @@ class StepOptions:
 
     def __post_init__(self) -> None:
         check_options(self.label_smoothing, self.reduction)
+        checked_int("ignore_index", self.ignore_index, -(2**63), 2**63 - 1)
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend is {self.backend!r}; give one of {', '.join(BACKENDS)}")
+        if not math.isfinite(self.scale):
+            raise ValueError(f"scale is {self.scale}; give a finite number")
 
 
 STEP_OPTIONS = tuple(field.name for field in fields(StepOptions))
-step_options = lru_cache(maxsize=256)(StepOptions)  # a look-up takes a tenth of the time of construction
+_cached = lru_cache(maxsize=256)(StepOptions)  # a look-up takes a tenth of the time of construction
+
+
+def step_options(*values: Any) -> StepOptions:
+    """The options of these values, in the order of STEP_OPTIONS."""
+    try:
+        return _cached(*values)
+    except TypeError:  # one cannot be hashed: its check says more
+        return StepOptions(*values)
 
 
 def check_options(label_smoothing: float, reduction: str) -> None:
     """Raises TypeError and ValueError when one of them cannot be."""
-    if not isinstance(label_smoothing, int | float | np.number):
+    if not isinstance(label_smoothing, int | float | np.number) or isinstance(label_smoothing, bool):
         raise TypeError(f"label_smoothing is {label_smoothing!r}; give a number in [0, 1]")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; give a number in [0, 1]")
-    if reduction not in ("mean", "sum", "none"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; give mean, sum or none")
 
 

@@ -62,6 +62,7 @@ def dual_loss(
     if observe_targets is not None or not (getattr(targets, "dtype", 0) is getattr(index, "dtype", 0) is _INT64):
         targets, index = _widened(targets), _widened(index)
         if observe_targets is not None or _are_probabilities(targets):
+            ops.check_options(label_smoothing, reduction)
             own = _own_labels(logits, targets, observe_targets)
             recording: dict[str, Any] = {"ignore_index": ignore_index, "backend": backend, "by_products": by_products}
             with torch.no_grad():

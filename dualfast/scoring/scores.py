@@ -70,6 +70,10 @@ class Scores:
                 object.__setattr__(self, name, self._checked(name, value))
             elif name in ("dual", "mean"):
                 raise TypeError(f"{name} is None; Scores needs dual and mean")
+        if not isinstance(self.extra, Mapping) or not isinstance(self.extra_keep, Mapping):
+            raise TypeError("extra and extra_keep are dicts by the name of a score")
+        if taken := sorted({"id", "name", "label", "class", *COLUMNS} & self.extra.keys()):
+            raise ValueError(f"extra has {taken[0]!r}, which is a column of its own; give it another name")
         extra = {name: self._checked(name, value) for name, value in self.extra.items()}
         object.__setattr__(self, "extra", extra)
         object.__setattr__(self, "extra_keep", {name: self.extra_keep.get(name, "high") for name in extra})
@@ -219,6 +223,12 @@ def read_columns(path: str | os.PathLike[str], file: Any, names: Iterable[str]) 
         if sums and (not isinstance(sums, dict) or name not in sums or crc32(column.data) != sums[name]):
             raise ValueError(f"{os.fspath(path)!r} is damaged: {name} differs from its checksum; write the table again")
     return found
+
+
+def columns_in(path: str | os.PathLike[str]) -> set[str]:
+    """The names of the columns of a score table."""
+    with open_table(path) as file:
+        return set(file.schema_arrow.names)
 
 
 def note_of(path: str | os.PathLike[str], schema: Any) -> dict[str, Any]:

@@ -174,11 +174,18 @@ class ScoreTable:
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError when a state lacks something, has another window or epochs, or keeps other scores."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"the state is a {type(state).__name__}; give what state_dict() returned")
         needed = {"lines", "status", "loss_sums", "by_products", "tdds", "window", "epochs"}
         if missing := sorted(needed - state.keys()):
             raise ValueError(f"the state lacks {', '.join(missing)}; give what state_dict() returned")
+        tensors = ["lines", "status", *(name for name in ops.BESIDE if state.get(name) is not None)]
+        if odd := [name for name in tensors if not isinstance(state[name], torch.Tensor)]:
+            raise TypeError(
+                f"{odd[0]} of the state is a {type(state[odd[0]]).__name__}; give what state_dict() returned"
+            )
         for name in ("window", "epochs"):
-            if state[name] != getattr(self, name):
+            if isinstance(state[name], torch.Tensor) or state[name] != getattr(self, name):
                 raise ValueError(
                     f"the state has {name} {state[name]}, this table {getattr(self, name)}; give the table the state's"
                 )
@@ -201,6 +208,11 @@ class ScoreTable:
             raise ValueError(
                 f"the state holds {tuple(lines.shape)} lines, this table {tuple(self.lines.shape)}; {OTHER_DATA}"
             )
+        for name, own in {"status": self.status, **self.beside}.items():
+            if state.get(name, own).shape != own.shape:
+                raise ValueError(
+                    f"{name} of the state is {tuple(state[name].shape)}, not {tuple(own.shape)}; {OTHER_DATA}"
+                )
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
         for name, value in self.beside.items():

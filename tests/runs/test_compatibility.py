@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,8 @@ def test_ccs_of_0_1_goes_on_covering_aum(tmp_path: Path) -> None:
     assert json.loads(kept.with_suffix(".json").read_text())["score"] == "aum"
     with pytest.raises(ValueError, match=r"aum_prob.*give score='aum'"):
         dualfast.select(scores, 0.5, method="ccs")
+    commands.run(replace(config, seed=(0, 1)), NullProgress())  # a seed that is scored today, and has aum_prob
+    assert json.loads((out / "keep-0.5-ccs-seed1.json").read_text())["score"] == "aum"
 
 
 def test_a_training_resumes_from_its_checkpoint(tmp_path: Path, resumed: list[int]) -> None:

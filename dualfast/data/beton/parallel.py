@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from dualfast.config import checked_int
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -33,7 +35,8 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Genera
 
 def thread_count(requested: int | None) -> int:
     """requested, or the number of CPUs this process may use when it is None or not positive."""
-    return requested if requested and requested > 0 else len(os.sched_getaffinity(0))
+    number = 0 if requested is None else checked_int("num_workers", requested)
+    return number if number > 0 else len(os.sched_getaffinity(0))
 
 
 def progress_bar(total: int, description: str, enabled: bool, unit: str = " images") -> Any:

@@ -100,8 +100,10 @@ def write(
     jpeg_quality = checked_int("jpeg_quality", jpeg_quality, 1, 100)
     if max_size is not None:
         max_size = checked_int("max_size", max_size, MIN_SIZE)
-    if page_size is not None and (not MIN_PAGE <= page_size <= MAX_PAGE or page_size & (page_size - 1)):
-        raise ValueError(f"page_size is {page_size}; give a power of two from {MIN_PAGE} to {MAX_PAGE}")
+    if page_size is not None:
+        page_size = checked_int("page_size", page_size)
+        if not MIN_PAGE <= page_size <= MAX_PAGE or page_size & (page_size - 1):
+            raise ValueError(f"page_size is {page_size}; give a power of two from {MIN_PAGE} to {MAX_PAGE}")
     encoder = Encoder(mode, max_size, jpeg_quality, parse_colour(background))
     reading = Reading(image_column=image_column, label_column=label_column, labels=labels, follow_links=follow_links)
     opened = sources.open_source(source, reading)
