@@ -45,7 +45,7 @@
     return planes.length === n ? planes : Uint16Array.from({ length: n }, (_, i) => planes[i] | (planes[n + i] << 8));
   }
 
-  const value = (score, i) => score.low + ((score.level[i] - 1) / score.steps) * (score.high - score.low);
+  const value = (score, i) => score.low + ((score.level[i] - 1) / (score.steps || 1)) * (score.high - score.low);
   const short = (number) => (number !== 0 && Math.abs(number) < 1e-3 ? number.toExponential(1) : String(+number.toPrecision(3)));
   const className = (label) => about.classes[label] ?? String(label);
 
@@ -253,8 +253,8 @@
     part("count").textContent = now ? `${count(nKept)} of ${of} kept, ${share(nKept, nAll)}` : `${count(nAll)} shown`;
     if (!now) return;
     part("ratio-value").textContent = String(now.ratio);
-    slider.setAttribute("aria-valuetext", `${now.ratio}: ${part("count").textContent}`);
-    const source = now.listed ? "the run's own list" : "drawn for this page as the run would";
+    slider.setAttribute("aria-valuetext", now.ratio);
+    const source = now.listed ? "the run's own list" : "drawn for this page, as the run would select";
     const whole = n < about.samples ? `${count(now.kept)} of all ${count(about.samples)} kept; ` : "";
     part("source").textContent = `At ${now.ratio}: ${whole}${source}.`;
   }

@@ -1,8 +1,7 @@
-"""The data map of a page: what explorer.js shows of each sample, and which are kept at each prune ratio, packed into one
-text.
+"""The data map of a page: what explorer.js shows of each sample, and which are kept at each prune ratio, as one text.
 
-A ratio that the run selected at shows the run's own list; at the others the same selection is drawn for the page. Scores
-are rounded to 254 or 4094 levels between their extremes.
+A ratio that the run selected at shows the run's own list; at the others the same selection is drawn for the page.
+Scores are rounded to one of 255 or 4095 levels between their extremes; whole numbers up to 254 apart are exact.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ class _Pack:
     def add_score(
         self, name: str, values: NDArray[np.float64] | None, points: NDArray[np.int64], bits: int
     ) -> dict[str, Any] | None:
-        """Adds the levels, 1 to 2^bits - 1, 0 for NaN: their low bytes, then their high ones, which deflates better.
+        """Adds the levels, 1 to steps + 1, 0 for NaN: their low bytes, then their high ones, which deflates better.
         Returns the entry of the header."""
         if values is None:
             return None
@@ -128,6 +127,8 @@ class _Pack:
         known = np.isfinite(values)
         low, high = (float(values[known].min()), float(values[known].max())) if known.any() else (0.0, 0.0)
         steps = 2**bits - 2
+        if high - low <= steps and (values[known] % 1 == 0).all():
+            steps = int(high - low)
         scaled = (np.where(known, values, low) - low) * (steps / (high - low) if high > low else 0.0)
         levels = np.where(known, 1 + np.rint(scaled), 0).astype("<u2")
         planes = levels.view(np.uint8).reshape(-1, 2).T
