@@ -12,15 +12,9 @@
 
   // ---- the packed columns -------------------------------------------------------------------------------------------
 
-  async function unpack(text) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Response(stream).arrayBuffer();
-  }
-
   let buffer;
   try {
-    buffer = await unpack(document.getElementById("explorer-data").textContent.trim());
+    buffer = await unpack("explorer-data");
   } catch {
     part("message").textContent = "This browser cannot unpack the map; a newer one can.";
     return;

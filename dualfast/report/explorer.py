@@ -46,10 +46,15 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", valid_text(text))
 
 
+def deflated(data: bytes) -> str:
+    """As the page's function unpack takes it: deflated, in base64."""
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
 @dataclass(frozen=True)
 class Explorer:
-    """header: for the page, as JSON. packed: the columns that header["parts"] lists, deflated, in base64. points: ids
-    (n,) int64 of the samples on the map."""
+    """header: for the page, as JSON. packed: the columns that header["parts"] lists, deflated. points: ids (n,) int64 of
+    the samples on the map."""
 
     header: dict[str, Any]
     packed: str
@@ -136,7 +141,7 @@ class _Pack:
         return {"name": name, "low": low, "high": high, "steps": steps}
 
     def text(self) -> str:
-        return base64.b64encode(zlib.compress(b"".join(self._bytes), 9)).decode()
+        return deflated(b"".join(self._bytes))
 
 
 def _points(scores: Scores) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
 from dualfast.data.inventory import some, valid_text
-from dualfast.report.explorer import SEED, Explorer, explore, visible
+from dualfast.report.explorer import SEED, Explorer, deflated, explore, visible
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
 from dualfast.selection.audit import Audit
@@ -110,7 +110,7 @@ def render(content: Content) -> str:
         style=style,
         ratio_colours=figures.ratio_colours(list(content.kept)),
         figures=pictures,
-        bokeh=figures.library() if pictures else "",
+        bokeh=deflated(figures.library().encode()) if pictures else "",
         ink=figures.INK,
         grid=figures.GRID,
         explorer=explorer,

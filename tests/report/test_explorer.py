@@ -183,6 +183,7 @@ def opened(run_dir: RunDir, width: int = 1280, scheme: str = "light") -> Iterato
         tab.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else errors.append(asked.url))
         tab.goto(run_dir.report_path.as_uri())
         tab.wait_for_function("document.querySelector('[data-part=count]').textContent")
+        tab.wait_for_function("document.querySelector('#ratio .bk-Figure')")
         yield tab
         browser.close()
     assert not errors
@@ -260,7 +261,7 @@ def test_the_curve_is_the_beta_density(tmp_path: Path) -> None:
 
 def test_a_point_shows_whose_it_is(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "run", n=N, seeds=(0,), class_names=["ant", "bee", "cat"])
-    name_samples(run_dir, [f"{HOSTILE}{TURNED}{i}.png"[-90:] for i in range(N)])
+    name_samples(run_dir, [f"{HOSTILE}{TURNED} {i}.png"[-90:] for i in range(N)])
     with opened(run_dir) as tab:
         canvas = part(tab, "canvas")
         canvas.scroll_into_view_if_needed()
