@@ -7,7 +7,7 @@
   const part = (name) => root.querySelector(`[data-part="${name}"]`);
   const about = JSON.parse(document.getElementById("explorer-header").textContent);
   const n = about.points;
-  const count = (number) => number.toLocaleString("en");
+  const count = new Intl.NumberFormat("en").format;
   const share = (some, all) => (all ? `${((100 * some) / all).toFixed(1)}%` : "–");
 
   // ---- the packed columns -------------------------------------------------------------------------------------------
@@ -93,20 +93,21 @@
     for (let dy = -reach; dy <= reach; dy++) {
       for (let dx = -reach; dx <= reach; dx++) if (dx * dx + dy * dy <= radius * radius) stamp.push(dy * canvas.width + dx);
     }
-    const all = new Uint16Array(canvas.width * canvas.height);
-    const some = new Uint16Array(all.length);
+    const counts = new Uint32Array(canvas.width * canvas.height); // all in the upper half, kept ones in the lower
     for (let i = 0; i < n; i++) {
       if (!shown[i]) continue;
-      for (const by of stamp) all[at[i] + by]++;
-      if (kept[i]) for (const by of stamp) some[at[i] + by]++;
+      const one = 0x10000 + kept[i];
+      for (let s = 0; s < stamp.length; s++) counts[at[i] + stamp[s]] += one;
     }
     const image = pen.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(image.data.buffer);
     const mixed = mixes(rgb("--removed"), rgb("--kept"));
     const alpha = n <= 500 ? 0.85 : n <= 5000 ? 0.6 : 0.4;
     const opaque = Uint8Array.from({ length: 64 }, (_, times) => 255 * (1 - (1 - alpha) ** times));
-    for (let p = 0; p < all.length; p++) {
-      if (all[p]) pixels[p] = (opaque[Math.min(all[p], 63)] << 24) | mixed[Math.round((64 * some[p]) / all[p])];
+    for (let p = 0; p < counts.length; p++) {
+      if (!counts[p]) continue;
+      const all = counts[p] >>> 16;
+      pixels[p] = (opaque[all < 63 ? all : 63] << 24) | mixed[Math.round((64 * (counts[p] & 0xffff)) / all)];
     }
     pen.putImageData(image, 0, 0);
     drawAxes();
@@ -224,6 +225,18 @@
     }
   }
 
+  let rest = 0;
+
+  function fillRows(all, some) {
+    for (const [label, row] of rows) {
+      row.hidden = !all[label];
+      if (row.hidden) continue;
+      const texts = [count(some[label]), count(all[label]), share(some[label], all[label])];
+      texts.forEach((text, i) => { row.cells[i + 1].textContent = text; });
+      row.cells[3].style.setProperty("--share", texts[2]);
+    }
+  }
+
   function tell() {
     const size = labels ? labels.reduce((most, label) => Math.max(most, label), 0) + 1 : 1;
     const [all, some] = [new Uint32Array(size), new Uint32Array(size)];
@@ -233,13 +246,9 @@
       all[label]++;
       some[label] += kept[i];
     }
-    for (const [label, row] of rows) {
-      row.hidden = !all[label];
-      if (row.hidden) continue;
-      const texts = [count(some[label]), count(all[label]), share(some[label], all[label])];
-      texts.forEach((text, i) => { row.cells[i + 1].textContent = text; });
-      row.cells[3].style.setProperty("--share", share(some[label], all[label]));
-    }
+    clearTimeout(rest);
+    if (rows.size <= 100) fillRows(all, some);
+    else rest = setTimeout(fillRows, 100, all, some); // when the slider rests
     const sum = (counts) => counts.reduce((a, b) => a + b, 0);
     const [nAll, nKept] = [sum(all), sum(some)];
     const of = n < about.samples ? `${count(nAll)} shown` : count(nAll);
