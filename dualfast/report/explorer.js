@@ -69,7 +69,8 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   let [width, height, scale] = [0, 0, 1];
 
-  const toX = (mean) => MARGIN.left + mean * (width - MARGIN.left - MARGIN.right);
+  const start = Math.floor(10 * Math.min(x.low, 0.9)) / 10; // of the horizontal axis
+  const toX = (mean) => MARGIN.left + ((mean - start) / (1 - start)) * (width - MARGIN.left - MARGIN.right);
   const toY = (spread) => height - MARGIN.bottom - (spread / top()) * (height - MARGIN.top - MARGIN.bottom);
   const top = () => Math.max(1.04 * y.high, 1e-9);
 
@@ -138,21 +139,22 @@
     pen.lineTo(width - MARGIN.right, bottom);
     pen.stroke();
     pen.textAlign = "center";
-    for (const tick of ticks(1)) pen.fillText(short(tick), toX(tick), bottom + 16);
+    for (const tick of ticks(start, 1)) pen.fillText(short(tick), toX(tick), bottom + 16);
     pen.fillText("mean true-class probability", (left + width - MARGIN.right) / 2, height - 6);
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    for (const tick of ticks(top())) pen.fillText(short(tick), left - 6, toY(tick));
+    for (const tick of ticks(0, top())) pen.fillText(short(tick), left - 6, toY(tick));
     pen.textAlign = "left";
     pen.textBaseline = "top";
     pen.fillText(y.name === "dual" ? "DUAL" : "standard deviation, mean over windows (dyn_unc)", left + 8, 4);
     pen.restore();
   }
 
-  function ticks(end) {
-    const power = 10 ** Math.floor(Math.log10(end / 4));
-    const step = [1, 2, 2.5, 5, 10].map((by) => by * power).find((by) => end / by <= 5.01);
-    return Array.from({ length: Math.floor(end / step + 1e-6) + 1 }, (_, i) => i * step);
+  function ticks(from, to) {
+    const power = 10 ** Math.floor(Math.log10((to - from) / 4));
+    const step = [1, 2, 2.5, 5, 10].map((by) => by * power).find((by) => (to - from) / by <= 5.01);
+    const first = Math.ceil(from / step - 1e-6);
+    return Array.from({ length: Math.floor(to / step + 1e-6) - first + 1 }, (_, i) => (first + i) * step);
   }
 
   // ---- the histogram ------------------------------------------------------------------------------------------------
@@ -251,7 +253,7 @@
     else rest = setTimeout(fillRows, 100, all, some); // when the slider rests
     const sum = (counts) => counts.reduce((a, b) => a + b, 0);
     const [nAll, nKept] = [sum(all), sum(some)];
-    const of = n < about.samples ? `${count(nAll)} shown` : count(nAll);
+    const of = n < about.samples ? `${count(nAll)} shown are` : count(nAll);
     const now = draw();
     part("count").textContent = now ? `${count(nKept)} of ${of} kept, ${share(nKept, nAll)}` : `${count(nAll)} shown`;
     if (!now) return;
@@ -341,9 +343,9 @@
     if (event.key === "Escape") show(-1);
     if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    cursor ??= [toX(0.5), toY(top() / 2)];
+    cursor ??= [toX((start + 1) / 2), toY(top() / 2)];
     const step = event.shiftKey ? 60 : 12;
-    cursor[0] = Math.min(Math.max(cursor[0] + step * by[0], toX(0)), toX(1));
+    cursor[0] = Math.min(Math.max(cursor[0] + step * by[0], toX(start)), toX(1));
     cursor[1] = Math.min(Math.max(cursor[1] + step * by[1], toY(top())), toY(0));
     const found = nearest(...cursor, Infinity);
     show(found);
