@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
 from dualfast.data.inventory import some, valid_text
-from dualfast.report.explorer import SEED, Explorer, deflated, explore, visible
+from dualfast.report import explorer
+from dualfast.report.explorer import Explorer, deflated, explore, visible
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
 from dualfast.selection.audit import Audit
@@ -88,7 +89,7 @@ def render(content: Content) -> str:
     sentence, notes = headline(results)
     notes += _lost_classes(content)
     suspects = _suspects(content, names)
-    explorer = _explorer(content)
+    packed = _explorer(content)
     pictures = _pictures(content, results, style, classes)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dualfast.report", "."),
@@ -113,8 +114,9 @@ def render(content: Content) -> str:
         bokeh=deflated(figures.library().encode()) if pictures else "",
         ink=figures.INK,
         grid=figures.GRID,
-        explorer=explorer,
-        map_seed=SEED,
+        explorer=packed,
+        max_points=explorer.POINTS,
+        map_seed=explorer.SEED,
         n_scored=0 if content.scores is None else len(content.scores),
         scored_seed=content.scored_seed,
         audit=content.audit,

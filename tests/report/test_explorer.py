@@ -118,6 +118,7 @@ def test_scores_names_and_labels_are_those_of_the_samples(tmp_path: Path) -> Non
         exact = getattr(scores, name)[points]
         np.testing.assert_allclose(values_of(text, name), exact, atol=0.5001 * np.ptp(exact) / levels)
     np.testing.assert_array_equal(values_of(text, "forgetting"), forgetting[points])
+    assert "Shown are the 299 of 300 images that have these scores." in text
     # One sample has no score, so that nothing can be drawn; the run's own list is there.
     assert [about["ratio"] for about in header(text)["ratios"]] == [0.5]
     assert kept_at(text, 0.5) == [id_ for id_ in range(150) if id_ != 5]
@@ -182,8 +183,8 @@ def opened(run_dir: RunDir, width: int = 1280, scheme: str = "light") -> Iterato
         tab.on("pageerror", lambda error: errors.append(str(error)))
         tab.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else errors.append(asked.url))
         tab.goto(run_dir.report_path.as_uri())
-        tab.wait_for_function("document.querySelector('[data-part=count]').textContent")
-        tab.wait_for_function("document.querySelector('#ratio .bk-Figure')")
+        tab.wait_for_selector("#explorer [data-part=count]:not(:empty)")  # the page's policy forbids wait_for_function
+        tab.wait_for_selector("#ratio .bk-Figure")
         yield tab
         browser.close()
     assert not errors
@@ -233,7 +234,7 @@ def test_the_slider_and_the_filters_move_everything(tmp_path: Path) -> None:
         of_class = np.bincount(kept % 3, minlength=3).tolist()
         assert rates(tab) == {name: f"{n} / 100" for name, n in zip(["ant", "bee", HOSTILE], of_class, strict=True)}
         part(tab, "class").select_option(label="bee")
-        tab.wait_for_function("document.querySelector('[data-part=count]').textContent.includes(' of 100 ')")
+        tab.wait_for_selector("#explorer [data-part=count]:has-text(' of 100 ')")
         assert part(tab, "count").text_content() == f"{of_class[1]} of 100 kept, {of_class[1]:.1f}%"
         assert rates(tab) == {"bee": f"{of_class[1]} / 100"}
         # The bars of the histogram are those of the class.
@@ -241,7 +242,7 @@ def test_the_slider_and_the_filters_move_everything(tmp_path: Path) -> None:
         most = int(np.histogram(scores.mean[1::3], bins=50, range=(0, 1))[0].max())
         assert abs(int(part(tab, "label-most").text_content()) - most) <= 1  # scores are rounded
         part(tab, "column").select_option("aum")
-        tab.wait_for_function("!document.querySelector('[data-part=curve]').getAttribute('d')")
+        tab.wait_for_selector("#explorer [data-part=curve][d='']", state="attached")
         assert not part(tab, "beta").text_content()
 
 
@@ -296,6 +297,7 @@ def test_a_point_shows_whose_it_is(tmp_path: Path) -> None:
         canvas.press("Escape")
         assert not tip.is_visible()
         assert tab.evaluate("window.broken") is None
+        assert not re.search("[\u202e\u2066]", tab.inner_text("body") + part(tab, "spoken").text_content())
 
 
 def test_images_are_shown_for_points_that_have_one(tmp_path: Path) -> None:
