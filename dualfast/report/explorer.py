@@ -53,8 +53,8 @@ def deflated(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Explorer:
-    """header: for the page, as JSON. packed: the columns that header["parts"] lists, deflated. points: the ids (n,) int64
-    of the samples on the map."""
+    """header: for the page, as JSON. packed: the columns that header["parts"] lists, deflated. points: ids (n,) int64,
+    ascending, of the samples on the map."""
 
     header: dict[str, Any]
     packed: str
