@@ -122,9 +122,11 @@ class _Selections:
         """The resolved specs at the ratios of the data map's slider: those of the trials shown, else what `chosen`
         would select. None where that cannot be said: the score's module is not imported, the scores do not suffice."""
         try:
-            specs = {ratio: replace(chosen, prune_ratio=ratio).selection(**self.given) for ratio in RATIOS}
-            specs = {ratio: spec.resolve(self.statistics, silent) for ratio, spec in specs.items()}
-            return specs | {trial.prune_ratio: self.spec(trial) for trial in shown}
+            specs = {trial.prune_ratio: self.spec(trial) for trial in shown}
+            for ratio in set(RATIOS) - specs.keys():
+                spec = replace(chosen, prune_ratio=ratio).selection(**self.given)
+                specs[ratio] = spec.resolve(self.statistics, silent)
+            return specs
         except ValueError:
             return {}
 
