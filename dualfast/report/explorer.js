@@ -87,6 +87,7 @@
 
   // How many points cover each pixel says how opaque it is, and which part of them is kept its colour.
   function paint() {
+    if (!canvas.width) return; // the page is not laid out
     pen.clearRect(0, 0, canvas.width, canvas.height);
     const radius = scale * (n <= 500 ? 4 : n <= 5000 ? 2.5 : 1.5);
     const stamp = [];

@@ -319,6 +319,15 @@ def test_images_are_shown_for_points_that_have_one(tmp_path: Path) -> None:
         assert kinds >= {"img", "tile"}
 
 
+def test_a_page_that_is_not_laid_out_is_drawn_when_it_is(tmp_path: Path) -> None:
+    with opened(make_run(tmp_path / "run", n=N, seeds=(0,))) as tab:
+        before = pixels(tab)
+        for hidden in ("true", "false"):
+            part(tab, "body").evaluate(f"body => {{ body.hidden = {hidden} }}")
+            tab.wait_for_timeout(200)
+        assert pixels(tab) == before
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_its_width(tmp_path: Path, width: int, scheme: str) -> None:
