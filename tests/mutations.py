@@ -1747,6 +1747,30 @@ MUTATIONS = [
         "tests/report/test_page.py::test_labels_that_look_wrong_are_shown_with_what_they_look_like",
     ),
     Mutation(
+        "dualfast/report/explorer.py",
+        "ids, spec = kept.get(ratio), specs.get(ratio)",
+        "ids, spec = None, specs.get(ratio)",
+        "tests/report/test_explorer.py::test_at_the_ratios_of_the_run_its_own_lists_are_shown",
+    ),
+    Mutation(
+        "dualfast/report/explorer.py",
+        "mask[points], bitorder",
+        "mask[: len(points)], bitorder",
+        "tests/report/test_explorer.py::test_scores_names_and_labels_are_those_of_the_samples",
+    ),
+    Mutation(
+        "dualfast/report/explorer.py",
+        "names = [visible(name[-NAME_LENGTH:])",
+        "names = [str(name[-NAME_LENGTH:])",
+        "tests/report/test_explorer.py::test_hostile_names_stay_text",
+    ),
+    Mutation(
+        "dualfast/report/page.py",
+        "finalize=lambda value: visible(value) if type(value) is str else value,",
+        "",
+        "tests/report/test_explorer.py::test_hostile_names_stay_text",
+    ),
+    Mutation(
         "dualfast/selection/audit.py",
         "np.minimum(usual, SURE)[top_other]",
         "usual[top_other]",

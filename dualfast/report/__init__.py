@@ -2,5 +2,6 @@
 
 summary   the numbers and the sentences
 figures   the pictures, in Bokeh
+explorer  what the data map shows, packed; explorer.js draws it
 page      puts them together with galleries and the table
 """

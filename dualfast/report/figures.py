@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import ratio_text
 from dualfast.report.summary import Group, is_random
-
-if TYPE_CHECKING:
-    from dualfast.scoring.table import Scores
-    from dualfast.selection.beta import Beta
 
 # Okabe and Ito's palette, which is safe for colour-blind readers; random and full have fixed colours of their own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
@@ -30,7 +25,6 @@ INK, GRID = "#2b2c2e", "#e3e4e6"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 HEIGHT = 380  # px
 ACCURACY_LABEL = "test accuracy after the last epoch (%)"
-MAP_POINTS, MAP_SEED = 5_000, 0
 
 
 @dataclass(frozen=True)
@@ -250,103 +244,6 @@ def accuracy_by_time(results: list[Group], style: Mapping[str, Style]) -> Any:
     picture.x_range.start = 0
     picture.x_range.end = 1.06 * max(group.seconds for group in results) or 1.0
     _accuracy_range(picture, results)
-    return picture
-
-
-def beta_curves(mean: NDArray[np.float64], betas: list[tuple[float, Beta]]) -> Any:
-    """The histogram of the (N,) prediction means (left axis) and the Beta density of each prune ratio (right axis)."""
-    from bokeh.models import LinearAxis, Range1d
-
-    picture = _figure(x_axis_label="mean true-class probability", y_axis_label="images", x_range=(0, 1))
-    counts, edges = np.histogram(mean[~np.isnan(mean)], bins=50, range=(0.0, 1.0))
-    bars = picture.quad(
-        left=edges[:-1], right=edges[1:], bottom=0, top=counts, fill_color=FULL, fill_alpha=0.35, line_color=None
-    )
-    _hover(picture, [bars], [("mean", "@left{0.00} to @right{0.00}"), ("images", "@top{0,0}")])
-    picture.y_range.start, picture.y_range.end = 0, 1.05 * max(1, int(counts.max()))
-    if not betas:
-        return picture
-    x = np.linspace(0.005, 0.995, 199)
-    densities = {ratio: beta_density(x, beta.a, beta.b) for ratio, beta in betas}
-    picture.extra_y_ranges = {"density": Range1d(0, 1.05 * max(float(d.max()) for d in densities.values()))}
-    right = LinearAxis(y_range_name="density", axis_label="Beta density")
-    picture.add_layout(right, "right")
-    _axis(right)
-    colours = ratio_colours([ratio for ratio, _ in betas])
-    lines = [
-        picture.line(
-            x,
-            densities[ratio],
-            y_range_name="density",
-            line_color=colours[ratio],
-            line_width=2.5,
-            name=ratio_text(ratio),
-        )
-        for ratio, _ in betas
-    ]
-    _hover(picture, lines, [("prune ratio", "$name"), ("mean", "$x{0.00}"), ("density", "@y{0.00}")])
-    return picture
-
-
-def beta_density(x: NDArray[np.float64], a: float, b: float) -> NDArray[np.float64]:
-    """The density of Beta(a, b) at each x in (0, 1)."""
-    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    density: NDArray[np.float64] = np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
-    return density
-
-
-def data_map(scores: Scores, labels: NDArray[np.int64] | None, names: list[str]) -> Any:
-    """Mean against standard deviation of the true-class probability, coloured by dual: all samples that have these
-    scores, or MAP_POINTS of them drawn with MAP_SEED."""
-    from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper
-    from bokeh.palettes import Viridis256
-
-    assert scores.dyn_unc is not None
-    shown = np.flatnonzero(np.isfinite(scores.dual) & np.isfinite(scores.mean) & np.isfinite(scores.dyn_unc))
-    if len(shown) > MAP_POINTS:
-        shown = np.sort(np.random.default_rng(MAP_SEED).choice(shown, MAP_POINTS, replace=False))
-    columns: dict[str, Any] = {"id": shown.astype(np.int32)}
-    tips = [("id", "@id")]
-    if labels is not None:
-        columns["label"] = [names[label] if label < len(names) else str(label) for label in labels[shown].tolist()]
-        tips.append(("label", "@label"))
-    for name in ("dual", "mean", "dyn_unc", "aum", "aum_prob", "el2n", "entropy", "forgetting"):
-        values = getattr(scores, name)
-        if values is not None:
-            columns[name] = values[shown].astype(np.float32)
-            tips.append((name, f"@{name}{{0.000}}" if name != "forgetting" else "@forgetting"))
-    picture = _figure(
-        x_axis_label="mean true-class probability", y_axis_label="standard deviation, mean over windows (dyn_unc)"
-    )
-    dual = columns["dual"]
-    low, high = (float(dual.min()), float(dual.max())) if len(dual) else (0.0, 1.0)
-    # The darkest end of the palette would be invisible on a dark page.
-    mapper = LinearColorMapper(palette=Viridis256[40:], low=low, high=high if high > low else low + 1.0)
-    points = picture.scatter(
-        "mean",
-        "dyn_unc",
-        source=ColumnDataSource(columns),
-        size=5 if len(shown) > 500 else 7,
-        fill_color={"field": "dual", "transform": mapper},
-        fill_alpha=0.8,
-        line_color=None,
-    )
-    _hover(picture, [points], tips, limit=3)
-    bar = ColorBar(
-        color_mapper=mapper,
-        height=8,
-        padding=4,
-        title="dual",
-        background_fill_alpha=0,
-        title_text_color=INK,
-        title_text_font=FONT,
-        title_text_font_style="normal",
-        major_label_text_color=INK,
-        major_label_text_font=FONT,
-    )
-    picture.add_layout(bar, "above")
-    picture.height = HEIGHT + 80
-    picture.x_range.start, picture.x_range.end = -0.02, 1.02
     return picture
 
 

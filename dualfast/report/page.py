@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from dualfast.config import RunConfig, ScoreConfig, TrainConfig, ratio_text
 from dualfast.data.inventory import some, valid_text
+from dualfast.report import explorer
+from dualfast.report.explorer import Explorer, deflated, explore, visible
 from dualfast.report.summary import COLUMNS, Group, groups, headline, summarise
 from dualfast.scoring.table import Scores
 from dualfast.selection.audit import Audit
-from dualfast.selection.beta import Beta
 from dualfast.selection.quotas import class_counts, without_samples
+from dualfast.selection.spec import SelectionSpec
 from dualfast.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ class Content:
     rows: one result row per finished training. requested, environment: the two parts of config.yaml.
     labels: (N,) of the training images. data: the training images, None where they are gone.
     scores: those of seed `scored_seed`. audit: of the labels by these scores, None where that cannot be.
-    densities: the Beta densities by prune ratio, empty for none.
     kept: ids by prune ratio, selected by `kept_by`. redrawn: the prune ratios in `kept` whose index list was missing.
+    specs: what `kept_by` keeps at each prune ratio of the data map's slider.
     """
 
     rows: list[dict[str, Any]]
@@ -55,10 +57,10 @@ class Content:
     scores: Scores | None = None
     audit: Audit | None = None
     scored_seed: int | None = None
-    densities: Mapping[float, Beta] = field(default_factory=dict)
     kept: Mapping[float, NDArray[np.int64]] = field(default_factory=dict)
     kept_by: str = ""
     redrawn: Sequence[float] = ()
+    specs: Mapping[float, SelectionSpec] = field(default_factory=dict)
 
     @property
     def class_names(self) -> list[str]:
@@ -83,17 +85,19 @@ def render(content: Content) -> str:
     results = groups(content.rows)
     style = figures.styles(results)
     names = content.class_names
-    betas = sorted(content.densities.items())
     classes = _classes(content)
     sentence, notes = headline(results)
     notes += _lost_classes(content)
     suspects = _suspects(content, names)
+    packed = _explorer(content)
+    pictures = _pictures(content, results, style, classes)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dualfast.report", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
     # Bokeh resolves references in the order in which they were written.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
@@ -105,16 +109,16 @@ def render(content: Content) -> str:
         table=summarise(content.rows),
         method_column=COLUMNS.index("method"),
         style=style,
-        ratio_colours=figures.ratio_colours([ratio for ratio, _ in betas] or list(content.kept)),
-        figures=_pictures(content, results, style, betas, classes),
-        bokeh=figures.library(),
+        ratio_colours=figures.ratio_colours(list(content.kept)),
+        figures=pictures,
+        bokeh=deflated(figures.library().encode()) if pictures else "",
         ink=figures.INK,
         grid=figures.GRID,
-        map_points=figures.MAP_POINTS,
-        map_seed=figures.MAP_SEED,
+        explorer=packed,
+        max_points=explorer.POINTS,
+        map_seed=explorer.SEED,
         n_scored=0 if content.scores is None else len(content.scores),
         scored_seed=content.scored_seed,
-        betas=betas,
         audit=content.audit,
         pairs=_pairs(content),
         suspects=suspects,
@@ -139,7 +143,6 @@ def _pictures(
     content: Content,
     results: list[Group],
     style: Mapping[str, Any],
-    betas: list[tuple[float, Beta]],
     classes: Classes | None,
 ) -> dict[str, Any]:
     """The figures that the run has data for, by name, as Bokeh's JSON."""
@@ -150,13 +153,16 @@ def _pictures(
     if any(group.method != "full" for group in results):
         pictures["ratio"] = figures.accuracy_by_ratio(results, style)
         pictures["time"] = figures.accuracy_by_time(results, style)
-    if content.scores is not None:
-        pictures["beta"] = figures.beta_curves(content.scores.mean, betas)
-        if content.scores.dyn_unc is not None:
-            pictures["map"] = figures.data_map(content.scores, content.labels, names)
     if classes is not None and classes.counts and len(names) > TABLE_CLASSES:
         pictures["classes"] = figures.class_histogram(classes.counts)
     return {name: figures.as_json(picture) for name, picture in pictures.items()}
+
+
+def _explorer(content: Content) -> Explorer | None:
+    if content.scores is None:
+        return None
+    known = (content.labels, content.class_names, content.data, content.audit)
+    return explore(content.scores, *known, content.kept, content.redrawn, content.specs)
 
 
 @dataclass(frozen=True)

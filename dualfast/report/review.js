@@ -7,6 +7,8 @@
   const [pair, other, done, save, more] = ["pair", "other", "done", "save", "more"].map((id) => document.getElementById(id));
   const kept = `dualfast review ${location.pathname} ${cards.map((card) => card.dataset.id).join(" ")}`;
   const words = { n: "label is right", x: "left out" };
+  // A class as text: characters that turn the direction of writing would make it look like another.
+  const named = (label) => classes[label].replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (turn) => `\\u${turn.charCodeAt(0).toString(16).padStart(4, "0")}`);
   let shown = STEP;
   let chosen = cards[0];
 
@@ -19,7 +21,7 @@
     if (decision === card.dataset.label) decision = "n";
     if (decision === "") delete card.dataset.decision;
     else card.dataset.decision = decision;
-    card.querySelector(".verdict").textContent = decision === "" ? "" : words[decision] || `is ${classes[decision]}`;
+    card.querySelector(".verdict").textContent = decision === "" ? "" : words[decision] || `is ${named(decision)}`;
     done.textContent = `${cards.filter((each) => "decision" in each.dataset).length} of ${cards.length} decided`;
   }
 
@@ -118,9 +120,9 @@
   for (const card of cards) counts.set(pairOf(card), (counts.get(pairOf(card)) || 0) + 1);
   for (const [key, count] of [...counts].sort((a, b) => b[1] - a[1])) {
     const [label, likely] = key.split(" ");
-    pair.add(new Option(`labelled ${classes[label]}, looks like ${classes[likely]} (${count})`, key));
+    pair.add(new Option(`labelled ${named(label)}, looks like ${named(likely)} (${count})`, key));
   }
-  classes.forEach((name, number) => other.add(new Option(name, number)));
+  classes.forEach((_, number) => other.add(new Option(named(number), number)));
   recall().forEach((decision, at) => { if (cards[at]) decide(cards[at], decision); });
   decide(chosen, chosen.dataset.decision || "");
   for (const part of review.querySelectorAll(".tools, p")) part.hidden = false;

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from dualfast.config import BASELINES, method_options
+from dualfast.config import BASELINES, DEFAULT_METHOD, RunConfig, method_options
 from dualfast.data.beton import Beton
 from dualfast.data.classes import check_labels
 from dualfast.data.index_list import load_keep, read_sidecar
 from dualfast.notices import silent
 from dualfast.report import page
+from dualfast.report.explorer import RATIOS
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.trial import Trial, needs_scores, trial_of
 from dualfast.scoring.table import Scores
 from dualfast.selection.audit import Audit, audit
-from dualfast.selection.beta import Beta, Statistics
-from dualfast.selection.methods import METHODS
+from dualfast.selection.beta import Statistics
 from dualfast.selection.select import select_in_memory
 from dualfast.selection.spec import SelectionSpec
 
@@ -44,6 +45,7 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
     shown: list[Trial] = []
     if first is not None and labels is not None and (scores is not None or not needs_scores(first.method)):
         shown = sorted((t for t in trials if (t.method, t.seed) == (first.method, first.seed)), key=_ratio)
+    chosen = first or (None if seed is None else Trial(DEFAULT_METHOD, 0.5, seed))
     content = page.Content(
         rows=rows,
         requested=run_dir.requested(),
@@ -53,10 +55,10 @@ def write_report(run_dir: RunDir, train: Beton | None) -> Path:
         scores=scores,
         audit=None if scores is None or labels is None else _audit(scores, labels, train),
         scored_seed=seed,
-        densities={} if scores is None or seed is None else selections.densities(trials, seed),
         kept={trial.prune_ratio: selections.kept(trial) for trial in shown},
-        kept_by="" if first is None else f"{first.method}, seed {first.seed}",
+        kept_by="" if chosen is None else f"{chosen.method}, seed {chosen.seed}",
         redrawn=[trial.prune_ratio for trial in shown if selections.list_of(trial) is None],
+        specs={} if chosen is None or chosen.seed != seed else selections.at_all_ratios(chosen, shown),
     )
     return page.write(run_dir.report_path, content)
 
@@ -79,7 +81,7 @@ class _Selections:
         self.statistics = Statistics.of(lambda: scores, labels)
         self.specs: dict[Trial, SelectionSpec] = {}
         requested = run_dir.requested()
-        self.given = {name: requested[name] for name in ("c_d", "per_class") if name in requested}
+        self.given = {name: requested.get(name, getattr(RunConfig, name)) for name in ("c_d", "per_class")}
 
     def list_of(self, trial: Trial) -> Path | None:
         """The index list that a trial used: the one of its own name, else keep-<ratio>.npy if its sidecar names this
@@ -116,17 +118,17 @@ class _Selections:
         scores = self.scores if needs_scores(trial.method) else len(self.labels)
         return select_in_memory(self.spec(trial), scores, labels=self.labels)
 
-    def densities(self, trials: list[Trial], seed: int) -> dict[float, Beta]:
-        """By prune ratio, the density that the first method with one samples with, for the scores of `seed`."""
-        fitting = {name for name, kind in METHODS.items() if kind.fits}
-        with_density = [t for t in trials if method_options(t.method)[0] in fitting]
-        found: dict[float, Beta] = {}
-        for ratio in sorted({t.prune_ratio for t in with_density if t.method == with_density[0].method}):
-            spec = self.spec(Trial(with_density[0].method, ratio, seed))
-            density = spec.configured.fit(self.statistics, ratio).density
-            if density is not None:
-                found[ratio] = density
-        return found
+    def at_all_ratios(self, chosen: Trial, shown: list[Trial]) -> dict[float, SelectionSpec]:
+        """The resolved specs at the ratios of the data map's slider: those of the trials shown, else what `chosen`
+        would select. None where that cannot be said: the score's module is not imported, the scores do not suffice."""
+        try:
+            specs = {trial.prune_ratio: self.spec(trial) for trial in shown}
+            for ratio in set(RATIOS) - specs.keys():
+                spec = replace(chosen, prune_ratio=ratio).selection(**self.given)
+                specs[ratio] = spec.resolve(self.statistics, silent)
+            return specs
+        except ValueError:
+            return {}
 
 
 def _ratio(trial: Trial) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from explorer_fixture import header, header_text, unpacked
 from report_fixture import make_run
 
 pytest.importorskip("bokeh", reason="bokeh is not installed: no page can be written")
@@ -22,7 +22,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed: scores cannot b
 from dualfast import cli
 from dualfast.data import beton
 from dualfast.data.index_list import save_keep
-from dualfast.report import figures, summary
+from dualfast.report import explorer, figures, summary
 from dualfast.report import page as report
 from dualfast.runs import commands, reporting
 from dualfast.runs.rundir import RunDir
@@ -70,7 +70,7 @@ def test_the_page_loads_nothing(tmp_path: Path) -> None:
     assert len(parser.found) >= 60  # the gallery
     assert all(link.startswith("data:image/png;base64,") for link in parser.found)
     assert not {"link", "iframe", "object", "base"} & set(parser.tags)
-    assert not re.search(r"""(?:src|href)\s*=\s*["'`]https?://""", text)
+    assert not re.search(r"""(?:src|href)\s*=\s*["'`]https?://""", text + figures.library())
     assert not re.search(r"@import|url\(\s*[\"']?https?:", text.split("</style>")[0])
     assert "default-src 'none'" in text
     assert len(text) < 3_000_000
@@ -107,12 +107,8 @@ def test_names_from_the_data_are_text_everywhere(tmp_path: Path) -> None:
     assert EVIL not in text
     assert text.count(html.escape(EVIL)) >= 4  # gallery, class table, configuration, title
     assert "&lt;/script&gt;&amp;amp;" in text
-    figure = items(text)["map"]
-    assert "<" not in figure
-    # Bokeh escapes a tooltip's value unless the field says {safe}; the names themselves arrive unchanged.
-    assert "{safe}" not in figure
-    assert EVIL in json.dumps(json.loads(figure))
-    assert "@label" in figure
+    assert "<" not in header_text(text)
+    assert header(text)["classes"] == [EVIL, "</script>&amp;", "plain"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +116,7 @@ def test_names_from_the_data_are_text_everywhere(tmp_path: Path) -> None:
     [
         ({"seeds": (3,)}, [], ["Only one seed", "seed 3"]),
         ({"full": False}, ["compared with training"], ["reaches", "random selection reaches"]),
-        ({"methods": ("dual",)}, ["random", "Beta sampling"], ["with dual costs", 'id="beta"']),
+        ({"methods": ("dual",)}, ["random", "Beta sampling"], ["with dual costs", 'id="explorer"']),
         (
             {"methods": ("random",), "scored": False},
             ["Data map", "Highest DUAL", "Prediction means", "including scoring"],
@@ -140,7 +136,7 @@ def test_a_page_of_a_run_with_parts_missing(
 ) -> None:
     run_dir = make_run(tmp_path / "run", **change)
     text = page(run_dir)
-    words = text.split("<script>")[0]
+    words = text.split("<script")[0]
     for part in absent:
         assert part not in words.split("</style>")[1]
     for part in present:
@@ -159,7 +155,8 @@ def test_a_run_that_has_only_scores_or_nothing_yet(tmp_path: Path) -> None:
     text = page(scored)
     assert "No training of this run has finished yet." in text
     assert "dualfast score --score-epochs 12 --out runs/digits --seed 4" in text
-    assert set(items(text)) == {"beta"}
+    assert not items(text)
+    assert [column["name"] for column in header(text)["columns"]] == ["mean", "dual"]
     assert "The training images of this run were not found" in text
     assert not items(page(RunDir(tmp_path / "empty", {"data": "digits"})))
     with pytest.raises(ValueError, match=r"no config\.yaml"):
@@ -188,14 +185,13 @@ def test_large_images_become_thumbnails(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_drawn_of_many_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "MAP_POINTS", 20)
+    monkeypatch.setattr(explorer, "POINTS", 20)
     run_dir = make_run(tmp_path / "run")
     first, second = page(run_dir), page(run_dir)
     assert "a random subset of 20 of the 60 images, drawn with seed 0." in " ".join(first.split())
-    drawn = [re.findall(r'\["id",\s*(\{.*?\})\]', items(text)["map"]) for text in (first, second)]
-    assert drawn[0] == drawn[1]
-    array = json.loads(drawn[0][0])
-    assert array["shape"] == [20]
+    ids, again = (np.cumsum(unpacked(text)["gaps"]).tolist() for text in (first, second))
+    assert ids == again == sorted(set(ids))
+    assert len(ids) == 20
 
 
 def kept_counts(text: str) -> list[list[int]]:
@@ -218,19 +214,11 @@ def test_the_page_shows_the_index_lists_of_the_run_and_draws_nothing_again(
         if not shared:
             other = run_dir.keep_path(ratio, "dual+beta", 4)
             save_keep(other, kept + 1, prune_ratio=ratio, seed=4, c_d=9.0, **about)
-    curves = {}
-
-    def beta_curves(mean: Any, betas: Any) -> Any:
-        curves.update({ratio: curve.c_d for ratio, curve in betas})
-        return draw_curves(mean, betas)
-
-    draw_curves = figures.beta_curves
-    monkeypatch.setattr(figures, "beta_curves", beta_curves)
     monkeypatch.setattr(beta, "auto_c_d", lambda *_: pytest.fail("c_d is resolved again"))
     monkeypatch.setattr(reporting, "select_in_memory", lambda *_: pytest.fail("a selection is drawn again"))
     text = page(run_dir)
     assert kept_counts(text) == [[20, 10, 4]] * 3
-    assert curves == {0.5: 2.5, 0.8: 7.0}
+    assert {about["ratio"]: about["c_d"] for about in header(text)["ratios"] if about["listed"]} == {0.5: 2.5, 0.8: 7.0}
     assert not NOTE.search(text)
 
 

@@ -163,6 +163,24 @@ def test_decisions_are_there_when_the_page_is_opened_again(tmp_path: Path) -> No
     assert again == {"said": "1 of 5 decided", "left": "x"}
 
 
+@in_a_browser
+def test_names_that_turn_the_direction_of_writing_are_escaped_but_saved_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = "c\u202eta"
+    monkeypatch.setitem(globals(), "NAMES", ["ant", "bee", turned])
+    steps = """
+    cards[0].focus(); key("y");
+    const texts = document.querySelectorAll("#review option, .verdict, figcaption");
+    result.words = [...texts].map((element) => element.textContent).join();
+    result.table = await saved();
+    """
+    result = browse(suspicious(tmp_path / "run"), steps)
+    assert turned not in result["words"]
+    assert result["words"].count("c\\u202eta") >= 4
+    assert result["table"].splitlines()[1] == f"7,1,2,bee,{turned},{turned}"
+
+
 def test_the_page_holds_so_many_images_for_review(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert REVIEWED == 240
     monkeypatch.setattr("dualfast.report.page.REVIEWED", 3)
