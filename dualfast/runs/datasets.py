@@ -107,7 +107,7 @@ def is_beton(source: Where) -> bool:
 
 
 def _text(source: Where) -> str:
-    return source if isinstance(source, str) else some(source, 2)
+    return sources.with_urls(source if isinstance(source, str) else some(source, 2))
 
 
 def _reading(path: Path, config: Data, run_dir: RunDir) -> Reading:

@@ -123,13 +123,14 @@ def files_of(source: str | Sequence[str], reading: Reading | None = None) -> Fil
     paths = expand(source)
     parts = []
     for path in map(local, paths):
-        path, kind = _resolved(path, bool(reading and reading.labels))
-        given = {
-            name: value
-            for name in OF_FILES
-            if kind and name in kind.options and (value := getattr(reading, name, None))
-        }
-        parts.append(Files.of([path]) if kind is None else kind.files(path, **given))
+        with remote.named_by_url():
+            path, kind = _resolved(path, bool(reading and reading.labels))
+            given = {
+                name: value
+                for name in OF_FILES
+                if kind and name in kind.options and (value := getattr(reading, name, None))
+            }
+            parts.append(Files.of([path]) if kind is None else kind.files(path, **given))
     return parts[0] if len(parts) == 1 else joined_files(paths, parts)
 
 
@@ -187,12 +188,17 @@ def _are_paths(source: Any) -> bool:
 
 
 def _open_path(path: str, given: dict[str, Any]) -> Source:
-    path, kind = _resolved(local(path), "labels" in given)
-    if kind is None:
-        raise ValueError(_refusal(path))
-    for name in given.keys() - set(kind.options) - set(PERMISSIONS):
-        raise _unused(name, given[name], path)
-    return kind.open(path, **{name: value for name, value in given.items() if name in kind.options})
+    with remote.named_by_url():
+        path, kind = _resolved(local(path), "labels" in given)
+        if kind is None:
+            raise ValueError(_refusal(path))
+        for name in given.keys() - set(kind.options) - set(PERMISSIONS):
+            raise _unused(name, given[name], path)
+        source = kind.open(path, **{name: value for name, value in given.items() if name in kind.options})
+    location = remote.with_urls(source.location)
+    if location == source.location:
+        return source
+    return replace(source, location=location, describe=lambda row: remote.with_urls(source.describe(row)))
 
 
 def _resolved(path: str, has_labels: bool) -> tuple[str, Kind | None]:
