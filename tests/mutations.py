@@ -1070,7 +1070,31 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/images.py",
-        "kinds.append(DARK if 0 < values.max() < DARKEST else DEEP)",
+        """return ";16" in str(mode) or""",
+        "return",
+        "tests/data/test_images.py::test_colours_of_16_bits_are_said_to_lose_8",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "if low < 0 or high > 0xFFFF:",
+        "if False:",
+        "tests/data/test_images.py::test_integers_beyond_16_bits_are_refused",
+    ),
+    Mutation(
+        "dualfast/data/sources/remote.py",
+        "if copy.is_file() and copy.stat().st_mtime_ns == time * 10**9:",
+        "if copy.is_file():",
+        "tests/data/sources/test_remote.py::test_a_file_of_the_same_size_and_one_that_is_gone_are_noticed",
+    ),
+    Mutation(
+        "dualfast/data/sources/remote.py",
+        "                file.unlink()",
+        "                pass",
+        "tests/data/sources/test_remote.py::test_a_file_of_the_same_size_and_one_that_is_gone_are_noticed",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "kinds.append(DARK if 0 < high < DARKEST else DEEP)",
         "kinds.append(DEEP)",
         "tests/data/test_images.py::test_images_of_16_bits_are_told_from_those_that_turn_black",
     ),
@@ -1184,8 +1208,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/images.py",
-        "if high <= 1:",
-        "if False:",
+        "values * 255 if high <= 1 else values",
+        "values",
         "tests/data/test_images.py::test_floats_are_taken_from_0_to_1_or_to_255",
     ),
     Mutation(
@@ -1310,7 +1334,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/images.py",
-        "values = values >> 8",
+        "gray = values >> 8",
         "values = values & 255",
         "tests/data/test_images.py::test_sixteen_bits_become_eight",
     ),

@@ -40,7 +40,8 @@ SHRUNK = 4  # times as many pixels are decoded, one image at a time, where max_s
 REDUCING_GAP = 3.0  # of Pillow's thumbnail: a JPEG is decoded at a fraction of its size with at least 3 x max_size
 WHITE: Colour = (255, 255, 255)
 
-TRANSPARENT, FLOAT, HUGE, DEEP, DARK, FRAMES = "transparent", "float", "huge", "16 bits", "12 bits", "frames"
+TRANSPARENT, FLOAT, FLOAT_255, HUGE = "transparent", "float", "float to 255", "huge"
+DEEP, DARK, FRAMES = "16 bits", "12 bits", "frames"
 """Kinds of images that are changed in a way that a user should know of."""
 DARKEST = 1 << 12  # values of 16 bits that do not reach it look black with 8
 ANIMATED = ("GIF", "TIFF", "WEBP", "PNG")  # MPO, of phones, holds copies of one image
@@ -196,14 +197,11 @@ def _to_rgb(image: Image.Image, max_size: int | None, background: Colour) -> Dec
     if image.mode == "F":
         image = _from_floats(ImageOps.exif_transpose(image), kinds)
     elif image.mode.startswith("I"):  # convert() would clip 16-bit values at 255
-        maybe_8_bit = image.mode == "I" and image.format == "TIFF"  # 32-bit samples that may only use 8 bits
-        image = ImageOps.exif_transpose(image)
-        values = np.asarray(image)
-        if not maybe_8_bit or values.max() > 255:
-            kinds.append(DARK if 0 < values.max() < DARKEST else DEEP)
-            values = values >> 8
-        image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    elif image.has_transparency_data:
+        image = _from_integers(image, kinds)
+    elif _is_deep(image):  # Pillow keeps the upper 8 bits
+        image = _with_8_bit_key(image)
+        kinds.append(DARK if max(np.ravel(image.convert("RGB").getextrema())) < DARKEST >> 8 else DEEP)
+    if image.has_transparency_data:
         image = ImageOps.exif_transpose(image)
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     elif image.mode == "P":
@@ -224,10 +222,56 @@ def _from_floats(image: Image.Image, kinds: list[str]) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 255):
         raise ValueError(f"its float values range from {low:g} to {high:g}; give them in 0..1 or 0..255")
-    if high <= 1:
-        kinds.append(FLOAT)
-        values = values * 255
-    return Image.fromarray(np.rint(values).astype(np.uint8))
+    if high > 0:
+        kinds.append(FLOAT if high <= 1 else FLOAT_255)  # both are said, as one data set should have one of them
+    return Image.fromarray(np.rint(values * 255 if high <= 1 else values).astype(np.uint8))
+
+
+def _from_integers(image: Image.Image, kinds: list[str]) -> Image.Image:
+    """A gray image of 16 or 32 bits with 8, with its transparent value as such. ValueError for values outside of
+    16 bits."""
+    from PIL import Image, ImageOps
+
+    maybe_8_bit = image.mode == "I" and image.format == "TIFF"  # 32-bit samples that may only use 8 bits
+    unsigned = _stored_as(image)[0] in ("I;32N", "I;32BN")
+    key = image.info.get("transparency")
+    values = np.asarray(ImageOps.exif_transpose(image))
+    values = values.view(np.uint32) if unsigned else values
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 0xFFFF:
+        raise ValueError(
+            f"its values range from {low:,} to {high:,}; scale them to 0..255, or to 0..65535, of which the upper 8 "
+            "bits are kept"
+        )
+    gray = values
+    if not maybe_8_bit or high > 255:
+        kinds.append(DARK if 0 < high < DARKEST else DEEP)
+        gray = values >> 8
+    result = Image.fromarray(gray.astype(np.uint8))
+    if isinstance(key, int):
+        result.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return result
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a colour image that Pillow has not read yet has 16 bits per channel, of which it will keep 8."""
+    mode, *rest = _stored_as(image)
+    return ";16" in str(mode) or (image.format == "PPM" and max(rest, default=0) > 255)
+
+
+def _stored_as(image: Image.Image) -> tuple[Any, ...]:
+    """What Pillow calls the values in the file, as "RGB;16B", and of a PPM the largest one."""
+    tiles = getattr(image, "tile", None)
+    args: Any = tiles[0].args if tiles else ""
+    return args if isinstance(args, tuple) and args else (args,)
+
+
+def _with_8_bit_key(image: Image.Image) -> Image.Image:
+    """The image, its one transparent colour cut to 8 bits as its pixels are."""
+    key = image.info.get("transparency")
+    if isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    return image
 
 
 # ---- JPEG -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 import subprocess
 import time
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from data_sets import jpeg
 from hostile import POSTSCRIPT, progressive_jpeg
+from numpy.typing import NDArray
 
 from dualfast.config import MAX_JPEG_SCANS
 from dualfast.data import images
@@ -22,6 +25,7 @@ from dualfast.data.images import (
     DARK,
     DEEP,
     FLOAT,
+    FLOAT_255,
     FORMATS,
     FRAMES,
     HUGE,
@@ -125,7 +129,10 @@ def test_floats_are_taken_from_0_to_1_or_to_255() -> None:
     assert decode_with_kinds(encoded(unit, "TIFF")).kinds == (FLOAT,)
     full = Image.fromarray(np.array([[0, 100.4, 255]], np.float32))
     assert np.asarray(decode(encoded(full, "TIFF")))[0, :, 0].tolist() == [0, 100, 255]
-    assert decode_with_kinds(encoded(full, "TIFF")).kinds == ()
+    assert decode_with_kinds(encoded(full, "TIFF")).kinds == (FLOAT_255,)
+    mask, black = (Image.fromarray(np.array([[0, high]], np.float32)) for high in (1, 0))
+    assert decode_with_kinds(encoded(mask, "TIFF")).kinds == (FLOAT,)
+    assert decode_with_kinds(encoded(black, "TIFF")).kinds == ()
     for bad in (-1, 256, np.nan):
         with pytest.raises(ValueError, match="float values"):
             decode(encoded(Image.fromarray(np.array([[0, bad]], np.float32)), "TIFF"))
@@ -233,6 +240,82 @@ def test_images_of_16_bits_are_told_from_those_that_turn_black() -> None:
     for value, kinds in ((40_000, (DEEP,)), (4095, (DARK,)), (0, (DEEP,))):
         assert decode_with_kinds(encoded(Image.fromarray(np.full((4, 4), value, np.uint16)), "PNG")).kinds == kinds
     assert decode_with_kinds(encoded(Image.fromarray(np.full((4, 4), 200, np.uint8)), "PNG")).kinds == ()
+
+
+@pytest.mark.parametrize("colours", ["RGB", "LA", "RGBA"])
+@pytest.mark.parametrize("value", [40_000, 3000, 200])
+def test_colours_of_16_bits_are_said_to_lose_8(colours: str, value: int) -> None:
+    values = np.full((4, 4, len(colours)), value, np.uint16)
+    values[..., len(colours) - 1] = value if colours == "RGB" else 0xFFFF
+    image, kinds = decode_with_kinds(png_of_16_bits(colours, values))
+    assert (np.asarray(image) == value >> 8).all()
+    assert kinds == (DEEP if value > 4095 else DARK,)
+
+
+def test_deep_ppm_and_tiff_are_said_to_lose_8_bits() -> None:
+    for value, kinds in ((40_000, (DEEP,)), (3000, (DARK,))):
+        values = np.full((2, 2, 3), value, np.uint16)
+        assert decode_with_kinds(b"P6 2 2 65535\n" + values.astype(">u2").tobytes()).kinds == kinds
+        assert decode_with_kinds(tiff_of(values, 16, 1)).kinds == kinds
+    assert decode_with_kinds(b"P6 2 2 255\n" + bytes(12)).kinds == ()
+
+
+def test_a_transparent_value_of_16_bits_is_transparent() -> None:
+    gray = np.array([[3000, 40_000], [3001, 3000]])
+    image, kinds = decode_with_kinds(png_of_16_bits("L", gray, struct.pack(">H", 3000)))
+    assert np.asarray(image)[..., 0].tolist() == [[255, 156], [11, 255]]
+    assert kinds == (DEEP, TRANSPARENT)
+    colours = np.repeat(gray[..., None], 3, 2) + np.array([0, 256, 512])
+    image, kinds = decode_with_kinds(png_of_16_bits("RGB", colours, struct.pack(">3H", *colours[0, 0])))
+    assert np.asarray(image)[0].tolist() == [[255] * 3, [156, 157, 158]]
+    assert kinds == (DEEP, TRANSPARENT)
+
+
+@pytest.mark.parametrize(
+    ("value", "bits", "sample_format", "shown"),
+    [(-5, 16, 2, "-5"), (-5, 32, 2, "-5"), (70_000, 32, 2, "70,000"), (3_000_000_000, 32, 1, "3,000,000,000")],
+)
+def test_integers_beyond_16_bits_are_refused(value: int, bits: int, sample_format: int, shown: str) -> None:
+    values = np.full((2, 2, 1), value).astype(f"{'i' if sample_format == 2 else 'u'}{bits // 8}")
+    with pytest.raises(
+        ValueError, match=f"its values range from {shown} to {shown}; scale them to 0..255, or to 0..65"
+    ):
+        decode(tiff_of(values, bits, sample_format))
+
+
+@pytest.mark.parametrize(("value", "bits"), [(200, 32), (30_000, 16)])
+def test_signed_integers_without_negative_values_are_read(value: int, bits: int) -> None:
+    image = decode(tiff_of(np.full((2, 2, 1), value).astype(f"i{bits // 8}"), bits, 2))
+    assert np.asarray(image)[0, 0, 0] == (value if bits == 32 else value >> 8)
+
+
+def png_of_16_bits(colours: str, values: NDArray[Any], transparent: bytes = b"") -> bytes:
+    """values: (H, W) or (H, W, channels). transparent: the content of tRNS."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    kind = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}[colours]
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    key = chunk(b"tRNS", transparent) if transparent else b""
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + key + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def tiff_of(values: NDArray[Any], bits: int, sample_format: int) -> bytes:
+    """values: (H, W, 1 or 3). sample_format: 1 for unsigned, 2 for signed integers."""
+    height, width, channels = values.shape
+    data, photometric = values.tobytes(), 1 if channels == 1 else 2
+    tags = [(256, width), (257, height), (259, 1), (262, photometric), (277, channels), (278, height), (279, len(data))]
+    after = 8 + 2 + 12 * (len(tags) + 3) + 4  # where the lists lie, then the pixels
+    entries = [(tag, 4, 1, value) for tag, value in tags] + [(273, 4, 1, after + 4 * channels)]
+    for at, (tag, value) in enumerate(((258, bits), (339, sample_format))):
+        entries.append((tag, 3, channels, after + 2 * channels * at if channels > 1 else value))
+    lists = struct.pack(f"<{2 * channels}H", *[bits] * channels, *[sample_format] * channels)
+    listed = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + listed + bytes(4) + lists + data
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])

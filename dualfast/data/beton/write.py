@@ -35,7 +35,7 @@ from dualfast.data.beton.parallel import AHEAD_PER_THREAD, in_order, progress_ba
 from dualfast.data.beton.publish import Written, publish
 from dualfast.data.beton.reader import open_beton
 from dualfast.data.beton.space import check_space
-from dualfast.data.images import DARK, DEEP, FLOAT, FRAMES, HUGE, TRANSPARENT, Payload, parse_colour
+from dualfast.data.images import DARK, DEEP, FLOAT, FLOAT_255, FRAMES, HUGE, TRANSPARENT, Payload, parse_colour
 from dualfast.data.inventory import changes, some
 from dualfast.data.names import Names
 from dualfast.notices import warn
@@ -51,6 +51,7 @@ Chunk = list[Payload | Exception]
 CHANGED = {
     TRANSPARENT: "with transparent parts, composited on {background}; background=COLOUR takes another",
     FLOAT: "with float values in 0..1, scaled to 0..255",
+    FLOAT_255: "with float values in 0..255, rounded",
     HUGE: "above Pillow's pixel limit, scaled down to {max_size} px",
     DEEP: "of 16 bits per pixel, of which the upper 8 are kept",
     DARK: "of 16 bits per pixel with values below 4,096, whose upper 8 bits, which are kept, look black; multiply "
