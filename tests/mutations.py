@@ -1081,6 +1081,18 @@ MUTATIONS = [
         "tests/data/test_images.py::test_integers_beyond_16_bits_are_refused",
     ),
     Mutation(
+        "dualfast/data/sources/parquet.py",
+        "statistics.null_count > 0",
+        "False",
+        "tests/data/sources/test_parquet.py::test_images_that_are_named_by_their_paths_are_files_of_the_data",
+    ),
+    Mutation(
+        "dualfast/data/sources/parquet.py",
+        "if follow_links or place.startswith(",
+        "if True or place.startswith(",
+        "tests/data/sources/test_parquet.py::test_images_that_are_named_by_their_paths_are_files_of_the_data",
+    ),
+    Mutation(
         "dualfast/data/sources/remote.py",
         "if copy.is_file() and copy.stat().st_mtime_ns == time * 10**9:",
         "if copy.is_file():",
@@ -1335,7 +1347,7 @@ MUTATIONS = [
     Mutation(
         "dualfast/data/images.py",
         "gray = values >> 8",
-        "values = values & 255",
+        "gray = values & 255",
         "tests/data/test_images.py::test_sixteen_bits_become_eight",
     ),
     Mutation(

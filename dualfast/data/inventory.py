@@ -34,7 +34,7 @@ class Files:
     @classmethod
     def of(cls, paths: Iterable[str | os.PathLike[str]]) -> Files:
         """The files at these paths, by their base names."""
-        return cls.of_rows((os.path.basename(path), *_size_and_time(path)) for path in paths)
+        return cls.of_rows((os.path.basename(path), *size_and_time(path)) for path in paths)
 
     @classmethod
     def of_rows(cls, rows: Iterable[Sequence[Any]]) -> Files:
@@ -70,10 +70,11 @@ def _chunks(names: Any) -> list[Any]:
     return list(names.chunks) if hasattr(names, "chunks") else [names]
 
 
-def _size_and_time(path: str | os.PathLike[str]) -> tuple[int, int]:
+def size_and_time(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Of a file, as in Files; (-1, 0) for one that is not there."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
         return -1, 0
     return status.st_size, status.st_mtime_ns
 

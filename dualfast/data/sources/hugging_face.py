@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from dualfast.data.images import Payload
 from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources import parquet_columns
 from dualfast.data.sources.labels import LabelWords, labels_of
-from dualfast.data.sources.parquet import as_array, cell_bytes
+from dualfast.data.sources.parquet import as_array, cell_bytes, files_at
 from dualfast.data.sources.paths import addresses, split_of
 from dualfast.data.sources.source import Kind, Source
 from dualfast.errors import MissingPackage
@@ -105,7 +106,22 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
 def _files(path: str) -> Files:
     if path.startswith(HUB):
         return Files.none()
-    return Files.of(Path(path, name) for name in sorted(os.listdir(path)) if name.endswith((".arrow", ".json")))
+    saved = [Path(path, name) for name in sorted(os.listdir(path)) if name.endswith((".arrow", ".json"))]
+    folder = os.path.realpath(path)
+    images = files_at((folder, name) for file in saved if file.suffix == ".arrow" for name in _paths_in(file))
+    return Files.of(saved) + images
+
+
+def _paths_in(file: Path) -> Iterator[str]:
+    """The paths of the images in a saved file that have no bytes. None of a file that cannot be read, of which size and
+    time say enough."""
+    import pyarrow as pa
+
+    with suppress(OSError, pa.ArrowException), pa.memory_map(str(file)) as data, pa.ipc.open_stream(data) as stream:
+        for batch in stream:
+            for name in parquet_columns.columns_with_paths(stream.schema):
+                images = batch.column(name)
+                yield from images.field("path").filter(images.field("bytes").is_null()).drop_null().to_pylist()
 
 
 def _is_saved(path: str) -> bool:

@@ -6,8 +6,8 @@ An image is binary, or a struct of bytes and path, as Hugging Face writes it; a 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.images import Payload
-from dualfast.data.inventory import Files, Inventory, text_array
+from dualfast.data.inventory import Files, Inventory, size_and_time, text_array
 from dualfast.data.sources import parquet_columns, paths, shards
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
@@ -55,7 +55,7 @@ def _open(
             [f"{file.name}:{row}" for file, part in zip(files, parts, strict=True) for row in range(len(part.values))]
         ),
         describe=describe,
-        inventory=Inventory(files=Files.of(files)),
+        inventory=Inventory(files=_files(files, follow_links)),
     )
 
 
@@ -174,11 +174,58 @@ def cell_bytes(cell: Any, folder: str, follow_links: bool = False) -> Payload | 
         return error
 
 
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def _files(files: list[Path], follow_links: bool) -> Files:
+    """The shards, and the files of images that they name by their paths alone."""
+    folders = ((os.path.realpath(shard.parent), shard) for shard in files)
+    named = ((folder, path) for folder, shard in folders for path in _paths_in(shard))
+    return Files.of(files) + files_at(named, follow_links)
+
+
+def _paths_in(shard: Path) -> Iterator[str]:
+    """The paths in the image columns of a shard, of the row groups that have images without bytes. None of a shard that
+    cannot be read, of which size and time say enough."""
+    import pyarrow as pa
+
+    with suppress(ValueError, OSError, pa.ArrowException), _opened(shard) as file:
+        for name in parquet_columns.columns_with_paths(file.schema_arrow):
+            groups = [at for at in range(file.num_row_groups) if _lacks_bytes(file.metadata.row_group(at), name)]
+            for batch in file.iter_batches(row_groups=groups, columns=[f"{name}.path"]) if groups else ():
+                yield from batch.column(0).field("path").drop_null().to_pylist()
+
+
+def _lacks_bytes(group: Any, name: str) -> bool:
+    """Whether some images of a row group may have no bytes, by its statistics."""
+    columns = (group.column(at) for at in range(group.num_columns))
+    stored = next((column for column in columns if column.path_in_schema == f"{name}.bytes"), None)
+    statistics = stored and stored.statistics
+    return statistics is None or not statistics.has_null_count or statistics.null_count > 0
+
+
+def files_at(named: Iterable[tuple[str, str]], follow_links: bool = False) -> Files:
+    """The files that pairs (real folder, path in it) name, each once, as far as they are there, by their places below
+    the folder that all have in common. Those outside of their folder are not looked at, unless links are followed."""
+    roots: set[str] = set()
+    found: dict[str, None] = {}
+    for folder, path in named:
+        place = os.path.normpath(os.path.join(folder, path))
+        if follow_links or place.startswith(os.path.join(folder, "")):
+            roots.add(folder)
+            found[place] = None
+    if not found:
+        return Files.none()
+    common = os.path.join(os.path.commonpath(roots), "")
+    rows = ((place.removeprefix(common), *size_and_time(place)) for place in found)
+    return Files.of_rows(row for row in rows if row[1] >= 0)
+
+
 KIND = Kind(
     accepts="a .parquet file or a folder of them",
     recognizes=lambda path: bool(shards.find(path, SUFFIX)),
     open=_open,
     options=("image_column", "label_column", "follow_links"),
-    files=lambda path, *, follow_links=False: Files.of(shards.chosen(path, SUFFIX, follow_links)),
+    files=lambda path, *, follow_links=False: _files(shards.chosen(path, SUFFIX, follow_links), follow_links),
     splits=lambda path: shards.train_and_test(path, SUFFIX),
 )

@@ -62,6 +62,14 @@ def check(schema: Any, path: object, columns: Columns) -> None:
         )
 
 
+def columns_with_paths(schema: Any) -> list[str]:
+    """The names of the columns whose images may be named by a path instead of their bytes."""
+    import pyarrow as pa
+
+    structs = [field for field in schema if pa.types.is_struct(field.type) and _holds_images(field.type)]
+    return [field.name for field in structs if field.type.get_field_index("path") >= 0]
+
+
 def type_text(kind: Any) -> str:
     """An Arrow type as messages name it: list<int64>."""
     text = re.sub(r"<(element|item): ", "<", str(kind))

@@ -11,6 +11,7 @@ from data_sets import assert_refused, jpeg
 
 from dualfast.config import Reading
 from dualfast.data import beton, sources
+from dualfast.data.inventory import changes
 from dualfast.data.sources import hugging_face
 from dualfast.errors import MissingPackage
 
@@ -62,6 +63,29 @@ def test_paths_in_the_cells_stay_inside(tmp_path: Path) -> None:
     next(items)
     with pytest.raises(ValueError, match="outside the data set"):
         next(items)
+
+
+def test_images_that_are_named_by_their_paths_are_files_of_the_data(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    saved = tmp_path / "pets"
+    pets(4).save_to_disk(str(saved))
+    assert [name for name in sources.files_of(str(saved)).names.to_pylist() if name.endswith(".jpg")] == []
+    for i in range(2):
+        (saved / f"{i}.jpg").write_bytes(jpeg(i))
+    shard = next(saved.glob("*.arrow"))
+    with pa.memory_map(str(shard)) as data:
+        table = pa.ipc.open_stream(data).read_all()
+    at = table.schema.get_field_index("image")
+    cells = [{"bytes": None, "path": f"{i}.jpg"} for i in range(2)] + [{"bytes": jpeg(2), "path": "1.jpg"}] * 2
+    table = table.set_column(at, table.schema.field(at), pa.array(cells, table.schema.field(at).type))
+    shard.unlink()
+    with pa.OSFile(str(shard), "wb") as out, pa.ipc.new_stream(out, table.schema) as stream:
+        stream.write_table(table)
+    before = sources.open_source(str(saved)).inventory.files
+    assert before.names.to_pylist()[-2:] == ["0.jpg", "1.jpg"]
+    (saved / "1.jpg").write_bytes(jpeg(200, (90, 90)))
+    assert changes(before, sources.files_of(str(saved))) == "files: 1 changed (1.jpg)"
 
 
 def test_a_hub_id_names_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:

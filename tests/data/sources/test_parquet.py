@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from data_sets import assert_refused, jpeg, parquet_file
 
+from dualfast.config import Reading
 from dualfast.data import sources
+from dualfast.data.inventory import changes
+from dualfast.data.sources.parquet import files_at
 
 pytest.importorskip("PIL")
 pytest.importorskip("pyarrow")
@@ -53,6 +56,37 @@ def test_parquet_follows_paths_only_inside_the_data_set(tmp_path: Path) -> None:
     assert next(items) == jpeg(3)
     with pytest.raises(ValueError, match="outside the data set"):
         next(items)
+
+
+def test_images_that_are_named_by_their_paths_are_files_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(4):
+        (tmp_path / "images" / f"{i}.jpg").write_bytes(jpeg(i))
+    cells = [{"bytes": None, "path": f"images/{i}.jpg"} for i in (0, 1, 1, 9)]
+    stored = [{"bytes": jpeg(5), "path": "images/3.jpg"}, {"bytes": jpeg(6), "path": "images/2.jpg"}]
+    outside = [{"bytes": None, "path": "../secret.jpg"}, {"bytes": None, "path": "a\0b"}]
+    (tmp_path.parent / "secret.jpg").write_bytes(jpeg(0))
+    path = parquet_file(tmp_path / "a.parquet", {"image": [*cells, *stored, *outside], "label": [0, 1] * 4})
+    source = sources.open_source(str(path))
+    before = source.inventory.files
+    assert before.names.to_pylist() == ["a.parquet", "images/0.jpg", "images/1.jpg"]
+    assert changes(before, sources.files_of(str(path))) is None
+    (tmp_path / "images" / "1.jpg").write_bytes(jpeg(200, (90, 90)))
+    (tmp_path / "images" / "9.jpg").write_bytes(jpeg(9))
+    (tmp_path / "images" / "0.jpg").unlink()
+    said = "files: 1 added (images/9.jpg), 1 removed (images/0.jpg), 1 changed (images/1.jpg)"
+    assert changes(before, sources.files_of(str(path))) == said
+    assert sources.files_of(str(path), Reading(follow_links=True)).names[-1].as_py().endswith("secret.jpg")
+    path.write_bytes(b"broken")
+    assert len(sources.files_of(str(path))) == 1
+
+
+def test_images_beside_shards_of_several_folders_are_told_apart(tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        (tmp_path / "data" / part / "0.jpg").write_bytes(jpeg(0))
+    names = files_at((str(tmp_path / "data" / part), "0.jpg") for part in ("a", "b")).names.to_pylist()
+    assert names == ["a/0.jpg", "b/0.jpg"]
 
 
 def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
