@@ -872,6 +872,18 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/arrays.py",
+        "low, high = np.minimum(low, piece.min()), np.maximum(high, piece.max())",
+        "low, high = min(low, piece.min()), piece.max()",
+        "tests/data/sources/test_arrays.py::test_images_in_another_form_are_refused_with_what_changes_it",
+    ),
+    Mutation(
+        "dualfast/data/beton/encode.py",
+        "payload.shape[2] < 4 and",
+        "",
+        "tests/data/sources/test_arrays.py::test_transparent_arrays_show_the_background",
+    ),
+    Mutation(
+        "dualfast/data/sources/arrays.py",
         "max(1, PIECE // size)",
         "len(self)",
         "tests/data/sources/test_arrays.py::test_an_npz_takes_no_more_memory_than_a_piece",

@@ -21,7 +21,7 @@ from dualfast.storage.files import open_regular
 if TYPE_CHECKING:
     from PIL import Image
 
-Payload: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (H, W, 1 or 3)
+Payload: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (H, W, 1, 3 or 4)
 Colour: TypeAlias = tuple[int, int, int]
 
 FORMATS = (

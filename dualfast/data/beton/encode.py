@@ -40,7 +40,7 @@ class Encoder:
         if isinstance(payload, Exception):
             return payload
         try:
-            if isinstance(payload, np.ndarray) and self._is_stored_raw(*payload.shape[:2]):
+            if isinstance(payload, np.ndarray) and payload.shape[2] < 4 and self._is_stored_raw(*payload.shape[:2]):
                 return _pixels(payload)
             return self._unchanged(payload) or self._encode(payload)
         except Exception as error:  # whatever Pillow raises, for write() to name the image

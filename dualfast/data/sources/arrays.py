@@ -26,6 +26,11 @@ UNNAMED = "unnamed"
 ROLES_ALONE = ("images", "labels")
 ROLES = {"images": ("images", "image", "x", "data"), "labels": ("labels", "label", "y", "targets")}
 """What arrays are called, beside the name of a split; without one, only ROLES_ALONE are meant."""
+SCALED = {
+    255: "the images are floats in 0..1, scaled to 0..255",
+    1: "the images are floats that are whole numbers in 0..255, read as these",
+}
+CHECKED = 256  # float images in memory whose values are looked at together
 PIECE = 1 << 20  # bytes of an .npz's images that are read at once, or one image
 
 
@@ -39,19 +44,21 @@ def from_arrays(
     name: str = "images",
     files: Files | None = None,
 ) -> Source:
-    """images: uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); labels: (N,) or (N, 1), numbers or names, as
-    labels_of takes them. class_names: of integer labels; name: of the array, which with its row names a sample; files:
-    that they were read from. Raises TypeError for other dtypes, ValueError for other shapes and for labels that are not
-    one class per image."""
+    """images: of shape (N, H, W) or (N, H, W, 1, 3 or 4), the last with transparency; uint8, or floats that are all in
+    0..1, or all whole numbers in 0..255; labels: (N,) or (N, 1), numbers or names, as labels_of takes them.
+    class_names: of integer labels; name: of the array, which with its row names a sample; files: that they were read
+    from. Raises TypeError for other dtypes, ValueError for other shapes and values and for labels that are not one
+    class per image."""
     images, labels = images if isinstance(images, _Stored) else _as_images(images), _as_array(labels)
-    if images.dtype != np.uint8:
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255; {_as_bytes(images.dtype)}")
     shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
-    if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:3]:
+    if len(shape) != 4 or shape[3] not in (1, 3, 4) or 0 in shape[1:3]:
         raise ValueError(
-            f"images have the shape {images.shape}; it must be (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+            f"images have the shape {images.shape}; it must be (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4)"
             f"{_in_shape(images.shape)}"
         )
+    scale = _scale_of(images) if images.dtype.kind == "f" else None
     n = len(images)
     one_hot = f"; of one-hot rows give labels.argmax(1), ({n},)" if labels.ndim == 2 else ""
     words = LabelWords(
@@ -71,11 +78,39 @@ def from_arrays(
         location=location,
         labels=numbers,
         class_names=tuple(class_names) if class_names is not None else names,
-        items=lambda: (image.reshape(shape[1:]) for image in images),
+        items=lambda: (_as_uint8(image, scale).reshape(shape[1:]) for image in images),
         names=lambda: text_array([f"{name}[{row}]" for row in range(n)]),
         describe=words.describe,
         inventory=Inventory(files=files or Files.none()),
+        remarks=() if scale is None else (SCALED[scale],),
     )
+
+
+def _scale_of(images: NDArray[Any] | _Stored) -> int:
+    """What makes 0..255 of float images (N, ...), by all of them: 255 of values in 0..1, 1 of whole numbers in 0..255.
+    ValueError for others."""
+    low, high, is_whole = np.inf, -np.inf, True
+    pieces = (
+        images if isinstance(images, _Stored) else (images[at : at + CHECKED] for at in range(0, len(images), CHECKED))
+    )
+    for piece in pieces:
+        low, high = np.minimum(low, piece.min()), np.maximum(high, piece.max())  # NaN stays
+        is_whole = is_whole and bool((piece == np.floor(piece)).all())
+    if not len(images) or (low >= 0 and high <= 1):
+        return 255
+    if low >= 0 and high <= 255 and is_whole:
+        return 1
+    values = "hold NaN" if np.isnan(high) else f"range from {low:g} to {high:g}"
+    way_out = (
+        "round them: images.round().astype('uint8')"
+        if 0 <= low <= high <= 255
+        else "undo their normalization, or scale them to 0..1: (images - images.min()) / (images.max() - images.min())"
+    )
+    raise ValueError(f"images are {images.dtype} and {values}; give values in 0..1, or uint8, 0 to 255; {way_out}")
+
+
+def _as_uint8(image: NDArray[Any], scale: int | None) -> NDArray[np.uint8]:
+    return image if scale is None else np.rint(image.astype(np.float32) * scale).astype(np.uint8)
 
 
 def _as_images(images: Any) -> NDArray[Any]:
@@ -87,10 +122,6 @@ def _as_images(images: Any) -> NDArray[Any]:
 
 def _as_bytes(dtype: np.dtype[Any]) -> str:
     """What makes uint8 of another dtype."""
-    if dtype.kind == "f":
-        return (
-            "of values in 0..1 give (images * 255).round().astype('uint8'), of values in 0..255 images.astype('uint8')"
-        )
     if dtype.kind in "US":
         return "of names of files write a .csv of files and labels, and give that"
     if dtype.kind == "b":
@@ -102,8 +133,6 @@ def _in_shape(shape: tuple[int, ...]) -> str:
     """What gives images of a foreign shape the one that is read; nothing where that is unknown."""
     if len(shape) == 4 and shape[1] in (1, 3):
         return "; give images.transpose(0, 2, 3, 1)"
-    if len(shape) == 4 and shape[3] == 4:
-        return "; give images[..., :3], without the transparency"
     side = math.isqrt(shape[1]) if len(shape) == 2 else 0
     return f"; give images.reshape(-1, {side}, {side})" if side and side * side == shape[1] else ""
 

@@ -55,8 +55,7 @@ OF_FILES = ("labels", "follow_links")
 
 def open_source(source: Any, reading: Reading | None = None, *, is_test: bool = False) -> Source:
     """Opens `source`: a path, URL or name that one of KINDS recognizes, a glob pattern or a sequence of these, joined,
-    a pair (images, labels) of arrays, images uint8 of shape (N, H, W) or (N, H, W, 1 or 3), a datasets.Dataset, or a
-    Source.
+    a pair (images, labels) of arrays, as from_arrays takes them, a datasets.Dataset, or a Source.
 
     reading: how to read it. is_test: all samples of the path may be of one class. Raises ValueError (one line, with the
     way out) when the path does not exist or no kind recognizes it, when there is nothing to read, when the image or

@@ -20,13 +20,13 @@ class Source:
     """One opened data set of n samples: everything but the images is known up front, the images are read lazily.
 
     kind: as PATH.json records it. location: the path, for messages. labels: (n,) int64, never negative. class_names: by
-    label, or None. items() yields the n images in the order of labels, each as encoded bytes, as an (H, W, 1 or 3)
+    label, or None. items() yields the n images in the order of labels, each as encoded bytes, as an (H, W, 1, 3 or 4)
     uint8 array, or as the exception that reading it raised. names(), a pyarrow array of n texts, gives each sample a
     name of its own, that does not change when the data set is moved; describe(row) tells where a sample is: its file,
     archive member or table row. left_out: the samples that the data set lists and items() does not yield, each as
     "name: reason". inventory: the files of the data set; one_file_each: each sample is a file, and has its place in
-    inventory.files. is_test: its samples may all be of one class; if_one_class: what to do where they are, for the
-    message."""
+    inventory.files. remarks: sentences for notes(). is_test: its samples may all be of one class; if_one_class: what to
+    do where they are, for the message."""
 
     kind: str
     location: str
@@ -38,14 +38,14 @@ class Source:
     left_out: tuple[str, ...] = ()
     inventory: Inventory = field(default_factory=Inventory)
     one_file_each: bool = False
+    remarks: tuple[str, ...] = ()
     is_test: bool = False
     if_one_class: str = ""
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
-        return (
-            self.inventory.notes() + notes_on(self.class_names or ()) + ([] if self.is_test else self._empty_classes())
-        )
+        of_classes = notes_on(self.class_names or ()) + ([] if self.is_test else self._empty_classes())
+        return [*self.inventory.notes(), *self.remarks, *of_classes]
 
     def _empty_classes(self) -> list[str]:
         """A note on the numbers and names of classes that no image has, as of labels from 1 up."""
