@@ -42,6 +42,18 @@ MUTATIONS = [
         "tests/runs/test_export.py::test_nothing_is_written_or_deleted_through_a_link",
     ),
     Mutation(
+        "dualfast/runs/rundir.py",
+        "folder = folder or self._folder() or os.getcwd()",
+        "folder = os.getcwd()",
+        "tests/runs/test_export.py::test_relative_paths_are_those_of_the_run",
+    ),
+    Mutation(
+        "dualfast/runs/originals.py",
+        "for name in names]",
+        "for name in [text]]",
+        "tests/runs/test_export.py::test_names_that_are_not_utf8_are_found",
+    ),
+    Mutation(
         "dualfast/runs/originals.py",
         'if name.is_absolute() or ".." in name.parts:',
         "if name.is_absolute():",
@@ -97,8 +109,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/originals.py",
-        "return path if (stat.st_size, stat.st_mtime_ns) == (sizes[row], times[row]) else None",
-        "return path",
+        "if (stat.st_size, stat.st_mtime_ns) == (sizes[row], times[row]):",
+        "if True:",
         "tests/runs/test_export.py::test_an_original_that_changed_is_never_taken",
     ),
     Mutation(

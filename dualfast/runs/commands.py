@@ -88,6 +88,7 @@ def report(out: str | Path) -> Path:
     if not data.endswith(".beton"):
         train = open_beton(run_dir.train_beton) if run_dir.train_beton.exists() else None
     else:
+        data = run_dir.find(data)
         train = open_beton(data, **Columns.among(requested)) if Path(data).exists() else None
     return write_report(run_dir, train)
 

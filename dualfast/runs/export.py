@@ -85,13 +85,14 @@ def beton_of(run_dir: RunDir) -> Beton:
     requested = run_dir.requested()
     data = requested.get("data")
     if isinstance(data, str) and data.endswith(".beton"):
-        return open_beton(data, **Columns.among(requested))
+        return open_beton(run_dir.find(data), **Columns.among(requested))
     return open_beton(run_dir.train_beton)
 
 
 def originals_of(run_dir: RunDir, beton: Beton) -> Originals:
     given = run_dir.requested()["data"]
-    return Originals(beton, given if isinstance(given, str) else tuple(given))
+    paths = [given] if isinstance(given, str) else given
+    return Originals(beton, list(dict.fromkeys(zip(*map(run_dir.places_of, paths), strict=False))))
 
 
 # ---- which list, and where to ---------------------------------------------------------------------------------------
@@ -133,13 +134,21 @@ def _default_name(list_path: Path, form: str, removed: bool) -> str:
 
 
 def free_path(out: Path) -> Path:
-    """The path, which holds nothing."""
+    """The path, which holds nothing; the folders above it are made."""
     if out.is_dir():
         if any(out.iterdir()):
             raise ValueError(f"out is {str(out)!r}, a folder that holds something; give another --out, or delete it")
-    elif out.exists() or out.is_symlink():
+        return out
+    if out.exists() or out.is_symlink():
         raise ValueError(f"out is {str(out)!r}, which exists; give another --out, or delete it")
-    check_folder(out.parent / "x")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"out is {str(out)!r}, and the folder {str(out.parent)!r} cannot be made ({error.strerror}); give another "
+            "--out"
+        ) from None
+    check_folder(out)
     return out
 
 
@@ -171,8 +180,7 @@ def _write_links(originals: Originals, ids: NDArray[np.int64], out: Path, progre
             original = originals.path(row)
             if original is None:
                 raise ValueError(
-                    f"{places.name(row)} is not a file of its own, or has moved or changed since the run; --as copy "
-                    "writes the images themselves"
+                    f"{places.name(row)} {originals.why_none(row)}; --as copy writes the images themselves"
                 )
             place.symlink_to(original)
             progress.images(1)

@@ -5,42 +5,64 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from dualfast.data import sources
 from dualfast.data.beton import Beton
 from dualfast.data.beton.format import JPEG
-from dualfast.data.sources import Where
 from dualfast.data.sources.file_list import list_in
 from dualfast.data.sources.paths import folder_of, split_folders, split_of
 
+ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # a byte that is not UTF-8, as inventory.valid_text writes it
+
 
 class Originals:
-    """beton: the run's images. data: what they were made of, a path or several."""
+    """beton: the run's images. data: what they were made of, the paths of it, or several such, one of which it is."""
 
-    def __init__(self, beton: Beton, data: Where) -> None:
+    def __init__(self, beton: Beton, data: Sequence[tuple[str, ...]]) -> None:
         self.beton = beton
         self._stats = None
         names = beton.names
         if names is not None and "size" in names.table.column_names:
             sizes, times = (names.table[column].to_numpy() for column in ("size", "modified"))
             self._stats = names.column, sizes, times
-        self._folder = None if self._stats is None else _folder_of(data)
+        found = [] if self._stats is None else map(_folder_of, data)
+        self._folders = [folder for folder in found if folder is not None]
 
     def path(self, row: int) -> Path | None:
         """The file that a sample is of, absolute; None where it is no file, or the file is gone or has changed."""
-        if self._stats is None or self._folder is None:
+        if self._stats is None:
             return None
-        names, sizes, times = self._stats
-        name = PurePosixPath(names[row].as_py())
+        _, sizes, times = self._stats
+        for path in self._places(row):
+            try:
+                stat = path.stat()
+            except (OSError, ValueError):
+                continue
+            if (stat.st_size, stat.st_mtime_ns) == (sizes[row], times[row]):
+                return path
+        return None
+
+    def _places(self, row: int) -> list[Path]:
+        """Where the file of a sample may be. Names that are not UTF-8 are escaped in the .beton; others may look so."""
+        assert self._stats is not None
+        text = self._stats[0][row].as_py()
+        name = PurePosixPath(text)
         if name.is_absolute() or ".." in name.parts:  # no name that write makes; the names may be somebody else's
-            return None
-        path = self._folder / name
-        try:
-            stat = path.stat()
-        except (OSError, ValueError):
-            return None
-        return path if (stat.st_size, stat.st_mtime_ns) == (sizes[row], times[row]) else None
+            return []
+        names = dict.fromkeys((text, ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)))
+        return [folder / name for folder in self._folders for name in names]
+
+    def why_none(self, row: int) -> str:
+        """Why path() is None, as the end of a sentence that begins with the sample's name."""
+        places = [] if self._stats is None else self._places(row)
+        if not places:
+            return "is not a file of its own"
+        if there := next(filter(os.path.isfile, places), None):
+            return f"has changed since the run ({there})"
+        return f"is not in {' or '.join(map(str, self._folders))}"
 
     def stored(self, row: int) -> tuple[bytes, str]:
         """A sample as the .beton has it, and the suffix of that: the bytes of a JPEG, or a PNG of its pixels."""
@@ -53,7 +75,7 @@ class Originals:
         return out.getvalue(), ".png"
 
 
-def _folder_of(data: Where) -> Path | None:
+def _folder_of(data: tuple[str, ...]) -> Path | None:
     """The folder that the names of the samples are relative to; None where the data are gone."""
     try:
         train = sources.splits(data)[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 from dualfast.config import CIFAR10_C_D, Data, Recipe, Safety, Scoring, ratio_text
 from dualfast.data.inventory import valid_text
+from dualfast.data.sources import is_url
 from dualfast.runs.environment import environment
 from dualfast.storage.files import write_text
 from dualfast.storage.plain import read_yaml
@@ -111,7 +112,8 @@ class RunDir:
         for path in (path for pattern in MADE_BY_RUNS for path in self.path.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         requested = self.config()["asked"]
-        self._write_config({key: value for key, value in requested.items() if not key.endswith("_fingerprint")})
+        kept = {key: value for key, value in requested.items() if not key.endswith("_fingerprint")}
+        self._write_config(kept, os.getcwd())
 
     def scored_seeds(self) -> list[int]:
         """The seeds whose scores are complete, in the order they were gathered."""
@@ -129,7 +131,8 @@ class RunDir:
         return self.path / (f"{name}.npy" if first else f"{name}-{method}-seed{seed}.npy")
 
     def config(self) -> dict[str, Any]:
-        """config.yaml: {"asked": the configuration, "environment": versions, machine and commit}."""
+        """config.yaml: {"asked": the configuration, "folder": the working directory, "environment": versions, machine
+        and commit}."""
         why = "it is not a configuration"
         try:
             loaded = read_yaml(self.config_path)
@@ -157,10 +160,26 @@ class RunDir:
                 requested = {option.name: option.default for option in fields(group)} | requested
         return {name: value for name, value in requested.items() if name not in THIS_CALL_ONLY}
 
-    def _write_config(self, request: dict[str, Any]) -> None:
+    def _write_config(self, request: dict[str, Any], folder: str | None = None) -> None:
         import yaml
 
-        write_text(self.config_path, yaml.safe_dump({"asked": request, "environment": environment()}, sort_keys=False))
+        folder = folder or self._folder() or os.getcwd()
+        config = {"asked": request, "folder": folder, "environment": environment()}
+        write_text(self.config_path, yaml.safe_dump(config, sort_keys=False))
+
+    def _folder(self) -> str | None:
+        """The working directory that the run was started in; None in a directory of 0.1, and before one is noted."""
+        folder = self.config().get("folder") if self.config_path.is_file() else None
+        return folder if isinstance(folder, str) else None
+
+    def places_of(self, path: str) -> list[str]:
+        """Where a path of the configuration may be: as seen from the working directory of the run, and from today's."""
+        folder = self._folder()
+        return [path] if folder is None or is_url(path) else list(dict.fromkeys((os.path.join(folder, path), path)))
+
+    def find(self, path: str) -> str:
+        """The first of places_of where something is; the path itself where nothing is."""
+        return next(filter(os.path.exists, self.places_of(path)), path)
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one record to metrics.jsonl, on disk when this returns."""

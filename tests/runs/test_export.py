@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dualfast import cli
 from dualfast.data import beton, sources
 from dualfast.data.index_list import save_keep
 from dualfast.data.names import path_of
-from dualfast.runs.export import export
+from dualfast.runs.export import beton_of, export
 from dualfast.runs.progress import NullProgress
 from dualfast.runs.rundir import RunDir
 from dualfast.scoring.scores import Scores
@@ -34,8 +35,9 @@ class Said(NullProgress):
 
 def make(folder: Path, data: Any, scored: bool = True) -> RunDir:
     """A run of `data` with scores and the lists keep-0.4.npy, of dual, and keep-0.4-random-seed0.npy."""
-    run = RunDir(folder / "run", {"data": str(data), "out": str(folder / "run")})
-    source = sources.open_source(sources.splits(str(data))[0])
+    data = data if isinstance(data, list) else str(data)
+    run = RunDir(folder / "run", {"data": data, "out": str(folder / "run")})
+    source = sources.open_source(sources.splits(data)[0])
     beton.write(source, run.train_beton, progress=False)
     train = beton.open_beton(run.train_beton)
     n = train.n_samples
@@ -112,15 +114,78 @@ def test_copies_are_the_originals(run: RunDir, tmp_path: Path) -> None:
 def test_an_original_that_changed_is_never_taken(run: RunDir, tmp_path: Path) -> None:
     (tmp_path / "photos" / "dog" / "0.jpg").write_bytes(jpeg(1, (90, 90)))
     (tmp_path / "photos" / "cat" / "0.jpg").unlink()
-    with pytest.raises(ValueError, match=r"cat/0.jpg is not a file of its own, or has moved or changed"):
+    train = beton.open_beton(run.train_beton)
+    save_keep(run.path / "changed.npy", np.array([2]), n_samples=5, fingerprint=train.fingerprint, method="dual")
+    with pytest.raises(ValueError, match=rf"cat/0.jpg is not in {tmp_path / 'photos'}; --as copy"):
         write(run, "symlinks")
+    with pytest.raises(ValueError, match=rf"dog/0.jpg has changed since the run \({tmp_path}/photos/dog/0.jpg\); --as"):
+        write(run, "symlinks", keep=str(run.path / "changed.npy"))
     assert not (run.path / "kept-0.4").exists()
     SAID.clear()
     folder = write(run, "copy")
     assert files(folder) == ["cat/0.jpg.png", "dog/0.jpg.png", "dog/1.jpg"]
-    train = beton.open_beton(run.train_beton)
     assert np.array_equal(np.asarray(sources.decode((folder / "dog/0.jpg.png").read_bytes())), train.image(2))
     assert SAID == ["2 images are not files that are there unchanged; they are as stored in the .beton"]
+
+
+@pytest.mark.parametrize("data", ["photos", ["photos", "more"]])
+def test_relative_paths_are_those_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Any) -> None:
+    start, elsewhere = tmp_path / "start", tmp_path / "elsewhere" / "photos"
+    class_folders(start / "photos", {"cat": 2, "dog": 3})
+    class_folders(start / "more", {"cat": 1, "dog": 1})
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(start)
+    run = make(tmp_path, data)
+    monkeypatch.chdir(elsewhere.parent)
+    assert not any(os.readlink(path).startswith(str(elsewhere)) for path in write(run, "symlinks").rglob("*.jpg"))
+    run.note({"score_seeds": 2})  # another call on the run directory, from here
+    shutil.rmtree(start / "photos")
+    class_folders(elsewhere / ".." / "x", {"cat": 1, "dog": 1})
+    with pytest.raises(ValueError, match=rf"cat/0.jpg is not in {start}.* or {elsewhere.parent}"):
+        write(run, "symlinks", out="links")
+    config = run.config_path.read_text()
+    run.config_path.write_text("".join(line for line in config.splitlines(True) if not line.startswith("folder:")))
+    with pytest.raises(ValueError, match=rf"cat/0.jpg is not in {elsewhere.parent}"):
+        write(run, "symlinks", out="links")
+
+
+def test_a_beton_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, class_folders(tmp_path / "photos", {"cat": 2, "dog": 3}))
+    monkeypatch.chdir(tmp_path)
+    for file in run.path.glob("train.beton*"):
+        file.rename(tmp_path / file.name.replace("train", "all"))
+    run.start_over()
+    run.config_path.write_text(run.config_path.read_text().replace(str(tmp_path / "photos"), "all.beton"))
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert beton_of(run).n_samples == 5
+
+
+def test_names_that_are_not_utf8_are_found(tmp_path: Path) -> None:
+    photos = class_folders(tmp_path / "photos", {"cat": 2, "dog": 1})
+    odd = os.fsencode(photos) + b"/x\xe9"
+    os.mkdir(odd)
+    with open(odd + b"/1\xff.jpg", "wb") as file:
+        file.write(jpeg(7))
+    (photos / r"x\udce8").mkdir()
+    (photos / r"x\udce8" / "2.jpg").write_bytes(jpeg(8))
+    run = make(tmp_path, photos)
+    kept = run.path / "all.npy"
+    fingerprint = beton.open_beton(run.train_beton).fingerprint
+    save_keep(kept, np.arange(5), n_samples=5, fingerprint=fingerprint, method="dual")
+    for form in ("symlinks", "copy"):
+        folder = write(run, form, out=str(tmp_path / form), keep=str(kept))
+        assert files(folder)[-2:] == [r"x\udce8/2.jpg", r"x\udce9/1\udcff.jpg"]
+        assert (folder / r"x\udce9" / r"1\udcff.jpg").read_bytes() == jpeg(7)
+    assert os.fsencode(os.readlink(tmp_path / "symlinks" / r"x\udce9" / r"1\udcff.jpg")) == odd + b"/1\xff.jpg"
+
+
+@pytest.mark.parametrize("form", ["csv", "copy", "parquet"])
+def test_the_folders_above_the_result_are_made(run: RunDir, tmp_path: Path, form: str) -> None:
+    assert write(run, form, out=str(tmp_path / "subset" / "new" / "train")).exists()
+    with pytest.raises(ValueError, match=r"out is '.*file/x/y', and the folder '.*file/x' cannot be made \(Not a dir"):
+        (tmp_path / "file").write_text("")
+        write(run, form, out=str(tmp_path / "file" / "x" / "y"))
 
 
 def test_members_of_an_archive_get_files_of_their_own(tmp_path: Path) -> None:
