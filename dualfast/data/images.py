@@ -94,14 +94,16 @@ def is_image(path: str | os.PathLike[str]) -> bool:
 
 
 def parse_colour(text: str) -> Colour:
-    """The colour of a name or of "#rrggbb". ValueError for anything else."""
+    """The colour of a name or of "#rrggbb". ValueError for anything else, and for one with transparency."""
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
+        colour = ImageColor.getrgb(text)
+        if len(colour) > 3:
+            raise ValueError("it has transparency")
     except (ValueError, TypeError, AttributeError):  # the last two: not a text
         raise ValueError(f'background is {text!r}; give the name of a colour, or "#rrggbb"') from None
-    return red, green, blue
+    return colour[0], colour[1], colour[2]
 
 
 # ---- opening --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import subprocess
 import time
@@ -119,8 +120,9 @@ def test_transparent_parts_show_the_background() -> None:
     opaque = Image.new("RGBA", (2, 2), (9, 8, 7, 255))
     assert decode_with_kinds(encoded(opaque, "PNG")).kinds == ()
     assert parse_colour("#0080ff") == (0, 128, 255)
-    with pytest.raises(ValueError, match="background is 'whyte'"):
-        parse_colour("whyte")
+    for bad in ("whyte", "#11223344", "rgba(1, 2, 3, 0)"):
+        with pytest.raises(ValueError, match=f"background is '{re.escape(bad)}'; give the name of a colour, or"):
+            parse_colour(bad)
 
 
 def test_floats_are_taken_from_0_to_1_or_to_255() -> None:

@@ -183,8 +183,8 @@ def test_names_that_are_not_utf8_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["csv", "copy", "parquet"])
 def test_the_folders_above_the_result_are_made(run: RunDir, tmp_path: Path, form: str) -> None:
     assert write(run, form, out=str(tmp_path / "subset" / "new" / "train")).exists()
+    (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"out is '.*file/x/y', and the folder '.*file/x' cannot be made \(Not a dir"):
-        (tmp_path / "file").write_text("")
         write(run, form, out=str(tmp_path / "file" / "x" / "y"))
 
 

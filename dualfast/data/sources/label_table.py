@@ -66,8 +66,9 @@ def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
             table = _text(path, is_listed)
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a table of files and labels: {error}") from None
-    if any(not any(cell not in ("", None) for cell in row) for row in table.rows):
-        raise ValueError(f"{path} has an empty line; remove it")
+    empty = next((at for at, row in enumerate(table.rows) if not any(cell not in ("", None) for cell in row)), None)
+    if empty is not None:
+        raise ValueError(f"{path} has an empty line ({table.unit} {table.lines[empty]}); remove it")
     if not table.rows:
         raise ValueError(f"{path} lists no files")
     return table

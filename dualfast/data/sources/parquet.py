@@ -118,7 +118,8 @@ def _read_labels(path: Path, columns: Columns) -> Labels:
 
 
 def as_array(column: Any) -> NDArray[Any]:
-    """An Arrow column without nulls: numbers and booleans as they are, everything else as objects."""
+    """An Arrow column without nulls: numbers and booleans as they are, everything else as objects, those of
+    fixed_size_binary without the zeros that fill them up."""
     import pyarrow as pa
 
     kind = column.type
@@ -126,7 +127,8 @@ def as_array(column: Any) -> NDArray[Any]:
         array: NDArray[Any] = column.to_numpy()
         return array
     array = np.empty(len(column), object)
-    array[:] = column.to_pylist()
+    values = column.to_pylist()
+    array[:] = [value.rstrip(b"\0") for value in values] if pa.types.is_fixed_size_binary(kind) else values
     return array
 
 

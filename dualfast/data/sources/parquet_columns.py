@@ -195,4 +195,4 @@ def _holds_labels(kind: Any) -> bool:
 
     kind, is_ = _value_type(kind), pa.types
     number = is_.is_boolean(kind) or is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind)
-    return bool(number or is_.is_null(kind) or str(kind) in (*TEXT, *BINARY))
+    return bool(number or is_.is_null(kind) or is_.is_fixed_size_binary(kind) or str(kind) in (*TEXT, *BINARY))

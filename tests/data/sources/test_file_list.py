@@ -112,7 +112,7 @@ def test_lists_that_are_found_in_the_folder(tmp_path: Path) -> None:
         ("x,y\n7,8\n", r"none of its columns names images in .*train \(its first row: 7, 8\)"),
         ("id,breed\n", "lists no files"),
         ("", "lists no files"),
-        ("id,breed\n\n0a,x\n", "has an empty line"),
+        ("id,breed\n\n0a,x\n", r"has an empty line \(line 2\); remove it"),
     ],
 )
 def test_tables_that_are_refused(text: str, words: str, kaggle: Path) -> None:

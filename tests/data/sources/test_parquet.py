@@ -122,6 +122,7 @@ TAKEN = {
     "large_string": (pa.array(["b", "a", "b"], pa.large_string()), [1, 0, 1], ("a", "b")),
     "string_view": (pa.array(["b", "a", "b"], pa.string_view()), [1, 0, 1], ("a", "b")),
     "bytes": (pa.array([b"b", b"a", b"b"]), [1, 0, 1], ("a", "b")),
+    "bytes of one size": (pa.array([b"bird", b"cat\0", b"bird"], pa.binary(4)), [0, 1, 0], ("bird", "cat")),
     "dictionary": (pa.array(["b", "a", "b"]).dictionary_encode(), [1, 0, 1], ("a", "b")),
     "dictionary of numbers": (pa.array([7, 0, 7]).dictionary_encode(), [7, 0, 7], None),
 }
