@@ -188,20 +188,20 @@ class Export(Command):
     path: Positional[str]
     """A run directory; or, for --as csv with --keep and --out, a score table."""
     kept: bool = False
-    """The samples to train on; or"""
+    """Write the samples to train on."""
     removed: bool = False
-    """the others."""
+    """Write the others; give --kept or --removed, one of them."""
     form: Annotated[Literal["csv", "symlinks", "copy", "parquet"], arg(name="as")]
     """csv: name, label, class and scores. symlinks, copy: class folders of links to the images, or of the images.
     parquet: the images and labels, as Hugging Face's datasets reads them."""
     out: str | None = None
     """The file or folder to write; None: kept-<ratio> or removed-<ratio> in the run directory."""
     prune_ratio: float | None = None
-    """Which of the run's index lists: that of this ratio,"""
+    """Take the index list of this ratio; None: the only one that the other flags leave."""
     method: str | None = None
-    """of this method, or else the run's first,"""
+    """Take the index list of this method; None: of the run's first."""
     seed: int | None = None
-    """and of this seed, or else the run's first."""
+    """Take the index list of this seed; None: of the run's first."""
     keep: str | None = None
     """The index list, a keep-*.npy of the same data, instead of one of the run's."""
 

@@ -1,16 +1,15 @@
 """The registry of selection methods: each is one class here, and nothing else has code for one of them.
 
 A method says which columns of the scores it reads, which options it takes, and how it draws from some samples. To add
-one, write a subclass of Method, or of a more specific base, and put @register on it:
-
-The draws are exponential races: each sample's key is the logarithm of an exponential waiting time with its weight as
-rate, and the n smallest keys are a draw without replacement (Efraimidis and Spirakis, 2006).
+one, write a subclass of one of these, and put @register on it:
 
     KeyedMethod     keeps the samples with the smallest keys; a key depends on the sample's own columns, id and the seed
     WeightedMethod  draws without replacement with a weight per sample
     Method          anything else: it gets all samples at once, and Pool.members gives those of each group
 
-Keyed and weighted methods run in every engine: in memory, from files of any size, and over ranks.
+Keyed and weighted methods run in every engine: in memory, from files of any size, and over ranks. Weighted draws are
+exponential races: each sample's key is the logarithm of an exponential waiting time with its weight as rate, and the n
+smallest keys are a draw without replacement (Efraimidis and Spirakis, 2006).
 """
 
 from __future__ import annotations
