@@ -883,12 +883,6 @@ MUTATIONS = [
         "tests/data/beton/test_write.py::test_pixels_are_stored_as_pillow_gives_them",
     ),
     Mutation(
-        "dualfast/data/sources/arrays.py",
-        "low, high = np.minimum(low, piece.min()), np.maximum(high, piece.max())",
-        "low, high = min(low, piece.min()), piece.max()",
-        "tests/data/sources/test_arrays.py::test_images_in_another_form_are_refused_with_what_changes_it",
-    ),
-    Mutation(
         "dualfast/data/beton/encode.py",
         "payload.shape[2] < 4 and",
         "",

@@ -26,11 +26,6 @@ UNNAMED = "unnamed"
 ROLES_ALONE = ("images", "labels")
 ROLES = {"images": ("images", "image", "x", "data"), "labels": ("labels", "label", "y", "targets")}
 """What arrays are called, beside the name of a split; without one, only ROLES_ALONE are meant."""
-SCALED = {
-    255: "the images are floats in 0..1, scaled to 0..255",
-    1: "the images are floats that are whole numbers in 0..255, read as these",
-}
-CHECKED = 256  # float images in memory whose values are looked at together
 PIECE = 1 << 20  # bytes of an .npz's images that are read at once, or one image
 
 
@@ -44,13 +39,12 @@ def from_arrays(
     name: str = "images",
     files: Files | None = None,
 ) -> Source:
-    """images: of shape (N, H, W) or (N, H, W, 1, 3 or 4), the last with transparency; uint8, or floats that are all in
-    0..1, or all whole numbers in 0..255; labels: (N,) or (N, 1), numbers or names, as labels_of takes them.
-    class_names: of integer labels; name: of the array, which with its row names a sample; files: that they were read
-    from. Raises TypeError for other dtypes, ValueError for other shapes and values and for labels that are not one
-    class per image."""
+    """images: uint8 of shape (N, H, W) or (N, H, W, 1, 3 or 4), the last with transparency; labels: (N,) or (N, 1),
+    numbers or names, as labels_of takes them. class_names: of integer labels; name: of the array, which with its row
+    names a sample; files: that they were read from. Raises TypeError for other dtypes, ValueError for other shapes and
+    for labels that are not one class per image."""
     images, labels = images if isinstance(images, _Stored) else _as_images(images), _as_array(labels)
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
+    if images.dtype != np.uint8:
         raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255; {_as_bytes(images.dtype)}")
     shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
     if len(shape) != 4 or shape[3] not in (1, 3, 4) or 0 in shape[1:3]:
@@ -58,7 +52,6 @@ def from_arrays(
             f"images have the shape {images.shape}; it must be (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4)"
             f"{_in_shape(images.shape)}"
         )
-    scale = _scale_of(images) if images.dtype.kind == "f" else None
     n = len(images)
     one_hot = f"; of one-hot rows give labels.argmax(1), ({n},)" if labels.ndim == 2 else ""
     words = LabelWords(
@@ -78,39 +71,11 @@ def from_arrays(
         location=location,
         labels=numbers,
         class_names=tuple(class_names) if class_names is not None else names,
-        items=lambda: (_as_uint8(image, scale).reshape(shape[1:]) for image in images),
+        items=lambda: (image.reshape(shape[1:]) for image in images),
         names=lambda: text_array([f"{name}[{row}]" for row in range(n)]),
         describe=words.describe,
         inventory=Inventory(files=files or Files.none()),
-        remarks=() if scale is None else (SCALED[scale],),
     )
-
-
-def _scale_of(images: NDArray[Any] | _Stored) -> int:
-    """What makes 0..255 of float images (N, ...), by all of them: 255 of values in 0..1, 1 of whole numbers in 0..255.
-    ValueError for others."""
-    low, high, is_whole = np.inf, -np.inf, True
-    pieces = (
-        images if isinstance(images, _Stored) else (images[at : at + CHECKED] for at in range(0, len(images), CHECKED))
-    )
-    for piece in pieces:
-        low, high = np.minimum(low, piece.min()), np.maximum(high, piece.max())  # NaN stays
-        is_whole = is_whole and bool((piece == np.floor(piece)).all())
-    if not len(images) or (low >= 0 and high <= 1):
-        return 255
-    if low >= 0 and high <= 255 and is_whole:
-        return 1
-    values = "hold NaN" if np.isnan(high) else f"range from {low:g} to {high:g}"
-    way_out = (
-        "round them: images.round().astype('uint8')"
-        if 0 <= low <= high <= 255
-        else "undo their normalization, or scale them to 0..1: (images - images.min()) / (images.max() - images.min())"
-    )
-    raise ValueError(f"images are {images.dtype} and {values}; give values in 0..1, or uint8, 0 to 255; {way_out}")
-
-
-def _as_uint8(image: NDArray[Any], scale: int | None) -> NDArray[np.uint8]:
-    return image if scale is None else np.rint(image.astype(np.float32) * scale).astype(np.uint8)
 
 
 def _as_images(images: Any) -> NDArray[Any]:
@@ -122,6 +87,10 @@ def _as_images(images: Any) -> NDArray[Any]:
 
 def _as_bytes(dtype: np.dtype[Any]) -> str:
     """What makes uint8 of another dtype."""
+    if dtype.kind == "f":
+        return (
+            "of values in 0..1 give (images * 255).round().astype('uint8'), of values in 0..255 images.astype('uint8')"
+        )
     if dtype.kind in "US":
         return "of names of files write a .csv of files and labels, and give that"
     if dtype.kind == "b":

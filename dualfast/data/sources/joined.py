@@ -49,7 +49,6 @@ def join(paths: Sequence[str], parts: Sequence[Source]) -> Source:
         left_out=tuple(text for part in parts for text in part.left_out),
         inventory=_joined_inventory(prefixes, parts),
         one_file_each=all(part.one_file_each for part in parts),
-        remarks=tuple(dict.fromkeys(remark for part in parts for remark in part.remarks)),
     )
 
 

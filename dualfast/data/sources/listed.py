@@ -22,6 +22,7 @@ FILE_NAMES = (
     ("image", "image_id", "imageid", "img", "id", "name", "images"),
 )
 BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
+SPLIT_COLUMNS = {"split", "splits", "subset", "partition", "is_train", "is_valid", "is_test", "is_val", "train_test"}
 TRIED_ROWS = 20
 SEVERAL = -1
 
@@ -71,14 +72,16 @@ def _folded(name: str) -> str:
 
 
 def image_column_in(table: Table, places: Places, folder: str, left_out: str = "") -> int:
-    """The column that names most images, with their suffix or at least once each if one does so. left_out: what a
-    folder without any images holds instead, for the message."""
+    """The column whose name or cells are those of files; else the one that names most images, at least once each if one
+    does so. left_out: what a folder without any images holds instead, for the message."""
     rows = table.rows[:TRIED_ROWS]
     width = min(map(len, rows))
     hits = [sum(places.has(row[column]) for row in rows) for column in range(width)]
     best = max(hits)
     if not best:
         raise ValueError(_no_images(table, folder, width, left_out))
+    if (certain := _certain_image_column(table)) is not None:
+        return certain
     found = [column for column in range(width) if hits[column] == best]
     files = [column for column in found if all(is_file(row[column]) for row in rows)]
     once = [column for column in found if len({str(row[column]) for row in rows}) == len(rows)]
@@ -87,6 +90,15 @@ def image_column_in(table: Table, places: Places, folder: str, left_out: str = "
         return found[0]
     names = [table.names[column] for column in found]
     return table.names.index(the_one(names, FILE_NAMES, table.path, "columns that name images", "image_column"))
+
+
+def _certain_image_column(table: Table) -> int | None:
+    """The only column whose cells are all names of images, or, without one, that is called a file's name, whatever the
+    folder holds: an index that happens to fit names of images is never taken for them."""
+    width = min(map(len, table.rows))
+    files = [column for column in range(width) if all(is_file(row[column]) for row in table.rows)]
+    named = [at for at, name in enumerate((table.names or ())[:width]) if name.lower() in FILE_NAMES[0]]
+    return files[0] if len(files) == 1 else named[0] if len(named) == 1 and not files else None
 
 
 def _no_images(table: Table, folder: str, width: int, left_out: str) -> str:
@@ -193,10 +205,18 @@ def _one_hot(table: Table, columns: Sequence[int]) -> list[str] | None:
 
 
 def split_column(table: Table) -> int | None:
-    """The column whose cells are names of several splits, and whose own name is not that of labels."""
+    """The column whose cells are names of several splits, and whose own name is not that of labels. ValueError for one
+    that is called so and holds something else."""
     for at, name in enumerate(table.names or ()):
         if not has_usual_name(name, LABEL_NAMES) and _are_splits(_cells_as_text(table, at)):
             return at
+    for at, name in enumerate(table.names or ()):
+        cells = set(_cells_as_text(table, at))
+        if name.lower() in SPLIT_COLUMNS and len(cells) > 1 and len(cells) < len(table.rows):
+            raise ValueError(
+                f"{table.path}: the column {name} holds {some(sorted(cells))}; call the parts train, val or test, keep "
+                "the rows of one in a table, or rename the column if it tells none"
+            )
     return None
 
 

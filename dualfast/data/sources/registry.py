@@ -24,6 +24,7 @@ from dualfast.data.sources import (
     idx,
     parquet,
     remote,
+    shards,
     sklearn_digits,
     unsupported,
     webdataset,
@@ -148,6 +149,8 @@ def expand(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
         found = [name for pattern in _braces(path) for name in _matches(pattern)]
         if not found:
             raise ValueError(f"nothing matches {path}; check the pattern, and quote it in a shell")
+        if len(splits := shards.splits_in(found)) > 1:
+            raise ValueError(f"{path} matches several splits ({', '.join(splits)}); give the pattern of one")
         return found
     return [path for one in source for path in expand(one)]
 

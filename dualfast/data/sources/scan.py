@@ -123,8 +123,8 @@ class Scan:
         return True
 
     def inner(self) -> list[str]:
-        """Folders in class folders that hold several folders with images: animals/cats, animals/dogs."""
-        found = {"/".join(folder.split("/", 2)[:2]) for folder in self.folders if "/" in folder}
+        """Folders with images in class folders that hold several: animals/cats, animals/dogs."""
+        found = [folder for folder in self.folders if "/" in folder]
         count = Counter(folder.partition("/")[0] for folder in found)
         return sorted(folder for folder in found if count[folder.partition("/")[0]] > 1)
 

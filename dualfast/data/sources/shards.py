@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dualfast.data.images import suffixes
 from dualfast.data.sources.paths import SPLIT_NAMES, addresses, inside, is_hidden, pick, split_of
+from dualfast.notices import warn
 
 DEPTH = 3  # of folders that are looked into
 IMAGE_FOLDERS = 2  # with so many, it is a folder of class folders
 UNNAMED = "unnamed"
+_NUMBERED = re.compile(r"-(\d+)-of-(\d+)")
 _SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=True))})(?![a-z])")
 
 
@@ -33,6 +35,12 @@ def find(path: str, suffix: str) -> dict[str, list[Path]]:
     return splits
 
 
+def splits_in(paths: Iterable[str]) -> list[str]:
+    """The splits that the names of files call, sorted."""
+    found = (_SPLIT.search(os.path.basename(path).lower()) for path in paths)
+    return sorted({call[1] for call in found if call})
+
+
 def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
     """The shards that open reads: those of the split that PATH:SPLIT names, or all. ValueError where they are of
     several splits or configurations, are not regular files, or links out of the folder that are not followed."""
@@ -40,6 +48,7 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
     files = pick(path, split, find(path, suffix))
     if not os.path.isdir(path):
         return files
+    _warn_of_missing(path, files)
     configurations = sorted({_without_split(file.relative_to(path).parent) for file in files})
     if len(configurations) > 1:
         names = ", ".join(configurations)
@@ -57,6 +66,17 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
         if file.exists() and not file.is_file():
             raise ValueError(f"{file} is not a regular file; remove it")
     return files
+
+
+def _warn_of_missing(path: str, files: list[Path]) -> None:
+    """Says which shards are not there, of those that say how many they are: train-00000-of-00003.parquet."""
+    there: dict[tuple[str, int], set[int]] = {}
+    for file in files:
+        if found := _NUMBERED.search(file.name):
+            there.setdefault((file.name[: found.start()], int(found[2])), set()).add(int(found[1]))
+    for (name, total), numbers in there.items():
+        if missing := total - len(numbers):
+            warn(f"{path}: {missing:,} of the {total:,} shards of {name} are not there; the download may be incomplete")
 
 
 def train_and_test(path: str, suffix: str) -> tuple[str, str | None] | None:

@@ -25,8 +25,8 @@ class Source:
     name of its own, that does not change when the data set is moved; describe(row) tells where a sample is: its file,
     archive member or table row. left_out: the samples that the data set lists and items() does not yield, each as
     "name: reason". inventory: the files of the data set; one_file_each: each sample is a file, and has its place in
-    inventory.files. remarks: sentences for notes(). is_test: its samples may all be of one class; if_one_class: what to
-    do where they are, for the message."""
+    inventory.files. is_test: its samples may all be of one class; if_one_class: what to do where they are, for the
+    message."""
 
     kind: str
     location: str
@@ -38,14 +38,13 @@ class Source:
     left_out: tuple[str, ...] = ()
     inventory: Inventory = field(default_factory=Inventory)
     one_file_each: bool = False
-    remarks: tuple[str, ...] = ()
     is_test: bool = False
     if_one_class: str = ""
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
         of_classes = notes_on(self.class_names or ()) + ([] if self.is_test else self._empty_classes())
-        return [*self.inventory.notes(), *self.remarks, *of_classes]
+        return self.inventory.notes() + of_classes
 
     def _empty_classes(self) -> list[str]:
         """A note on the numbers and names of classes that no image has, as of labels from 1 up."""

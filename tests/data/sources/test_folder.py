@@ -171,3 +171,10 @@ def test_images_in_hidden_folders_are_counted(tmp_path: Path) -> None:
         (place / "x.jpg").write_bytes(jpeg(0))
     (root / "a" / ".old" / "notes.txt").write_text("")
     assert sources.open_source(root).inventory.notes() == ["left out: 2 .jpg (hidden)"]
+
+
+def test_classes_two_folders_down_are_said(tmp_path: Path) -> None:
+    for part in ("seg_train", "seg_test"):
+        class_folders(tmp_path / "intel" / part / part, {"sea": 1, "street": 1})
+    (note,) = sources.open_source(tmp_path / "intel").inventory.notes()
+    assert "class folders hold several folders, whose images are of the outer class: seg_test/seg_test/sea" in note

@@ -229,3 +229,28 @@ def test_the_folders_that_a_table_lists_are_splits(beside: bool, tmp_path: Path)
     assert sizes == [4, 2]
     with pytest.raises(ValueError, match=r"holds several splits \(train, test\); give one, as .*set:train"):
         sources.open_source(root, Reading(labels=labels))
+
+
+def test_an_index_is_never_taken_for_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for at in range(4):
+        (folder / f"{at}.jpg").write_bytes(jpeg(at))
+    table = tmp_path / "t.csv"
+    for header, names in ((",filename,label", "2.png 0.png 3.png 1.png"), ("id,file,label", "2.jpg 0.jpg 3.jpg 9.jpg")):
+        rows = [f"{at},{name},{'ab'[at % 2]}" for at, name in enumerate(names.split())]
+        table.write_text("\n".join([header, *rows]))
+        with pytest.raises(ValueError, match=r"lists .* not in"):
+            labels_by(table, folder)
+    table.write_text(",filename,label\n0,2.jpg,a\n1,0.jpg,b\n2,3.jpg,a\n3,1.jpg,b\n")
+    assert labels_by(table, folder) == ["b", "b", "a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"), [("split", "train unlabeled test train"), ("is_valid", "True False True False")]
+)
+def test_a_split_that_is_not_understood_is_refused(name: str, cells: str, images: Path, tmp_path: Path) -> None:
+    rows = [f"{at}.png,{'ab'[at % 2]},{cell}" for at, cell in enumerate(cells.split())]
+    (tmp_path / "t.csv").write_text("\n".join([f"file,label,{name}", *rows]))
+    with pytest.raises(ValueError, match=rf"the column {name} holds .*; call the parts train, val or test"):
+        labels_by(tmp_path / "t.csv", images)

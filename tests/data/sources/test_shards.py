@@ -132,3 +132,17 @@ def test_a_partitioned_table_says_how_it_becomes_one(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     exec(str(caught.value).split('python -c "')[1].split('" makes')[0], {})
     assert sources.open_source(tmp_path / "all.parquet").class_names == ("cat", "dog")
+
+
+def test_shards_that_are_not_there_are_said(tmp_path: Path) -> None:
+    for at in (0, 2):
+        parquet_file(tmp_path / f"train-0000{at}-of-00003.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
+    with pytest.warns(UserWarning, match="1 of the 3 shards of train are not there; the download may be incomplete"):
+        assert len(sources.open_source(tmp_path)) == 4
+
+
+def test_a_pattern_does_not_join_training_and_test_images(tmp_path: Path) -> None:
+    for name in ("train-0", "test-0"):
+        parquet_file(tmp_path / f"{name}.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
+    with pytest.raises(ValueError, match=r"matches several splits \(test, train\); give the pattern of one"):
+        sources.splits(str(tmp_path / "*.parquet"))
