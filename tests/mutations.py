@@ -1016,8 +1016,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/trial.py",
-        "    if not lacks and all(",
-        "    if all(",
+        "for path in tables if path.exists()",
+        "for path in tables[-1:] if path.exists()",
         "tests/runs/test_compatibility.py::test_ccs_of_0_1_goes_on_covering_aum",
     ),
     Mutation(

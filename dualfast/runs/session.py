@@ -42,8 +42,8 @@ Config = RunConfig | ScoreConfig | TrainConfig
 def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Iterator[RunSession]:
     """The session of a configuration's run directory, locked for the block, on each rank that torchrun started.
 
-    Raises ValueError when the ranks were started differently or cannot gather what is wanted, when the
-    directory is in use or holds another run, and for data that cannot be trained on.
+    Raises ValueError when the ranks were started differently or cannot gather what is wanted, when the directory is in
+    use or holds another run, and for data that cannot be trained on.
     """
     recipe, request, out = recipe_of(config), request_of(config), out_of(config)
     device = pick_device(recipe)

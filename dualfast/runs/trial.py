@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -16,7 +15,7 @@ from dualfast.data.index_list import IndexList, load_keep, read_sidecar, save_ke
 from dualfast.notices import silent
 from dualfast.runs.scoring import load_scores, rows_of, score_times
 from dualfast.runs.session import FreshSubsets, RunSession
-from dualfast.scoring.scores import Scores, columns_in
+from dualfast.scoring.scores import columns_in
 from dualfast.selection import sample_rows
 from dualfast.selection.beta import Statistics
 from dualfast.selection.methods import uses_scores
@@ -151,7 +150,7 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     first = trial.method == config.method[0] and trial.seed == config.seed[0]
     path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, first)
     loaded = cache(lambda: load_scores(session, trial.seed))  # a table is read once, and only where it is needed
-    spec = _as_in_0_1(session, trial.selection(config.c_d, config.per_class), loaded)
+    spec = _as_in_0_1(session, trial.selection(config.c_d, config.per_class))
     statistics = Statistics.of(loaded, session.train.labels)
     if first and path.exists():
         resolved = spec.resolve(statistics, silent)
@@ -175,16 +174,15 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     return load_keep(path, fingerprint=session.train.fingerprint)
 
 
-def _as_in_0_1(session: RunSession, spec: SelectionSpec, scores: Callable[[], Scores]) -> SelectionSpec:
-    """The spec with the options that version 0.1 had as defaults, where the scores of this or an earlier seed lack what
-    today's need: a run directory of 0.1 continues as it began."""
+def _as_in_0_1(session: RunSession, spec: SelectionSpec) -> SelectionSpec:
+    """The spec with the options that version 0.1 had as defaults, where the scores of any seed lack what today's need:
+    a run directory of 0.1 continues as it began."""
     unsaid = {name: value for name, value in spec.configured.unsaid.items() if name not in spec.options}
     if not unsaid:
         return spec
     needed = set(spec.configured.columns)
     tables = [session.run_dir.scores_path(seed) for seed in session.run_dir.scored_seeds()]
-    lacks = any(not needed <= columns_in(path) for path in tables if path.exists())
-    if not lacks and all(getattr(scores(), name, None) is not None for name in needed):
+    if all(needed <= columns_in(path) for path in tables if path.exists()):
         return spec
     return replace(spec, options=dict(spec.options) | unsaid)
 

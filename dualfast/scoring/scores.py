@@ -72,7 +72,7 @@ class Scores:
                 raise TypeError(f"{name} is None; Scores needs dual and mean")
         if not isinstance(self.extra, Mapping) or not isinstance(self.extra_keep, Mapping):
             raise TypeError("extra and extra_keep are dicts by the name of a score")
-        if taken := sorted({"id", "name", "label", "class", *COLUMNS} & self.extra.keys()):
+        if taken := sorted({*ABOUT_SAMPLES, *COLUMNS} & self.extra.keys()):
             raise ValueError(f"extra has {taken[0]!r}, which is a column of its own; give it another name")
         extra = {name: self._checked(name, value) for name, value in self.extra.items()}
         object.__setattr__(self, "extra", extra)
@@ -252,6 +252,8 @@ def check_column(path: str, name: str, kind: Any) -> None:
 
 TRACKED = {score: f"track_{score}=True" for score in layout.BESIDE.values()} | {"tdds": "tdds=n_classes"}
 """The columns that a ScoreTable keeps when it is told to, and how."""
+ABOUT_SAMPLES = ("id", "name", "label", "class")
+"""The columns of a table beside the scores."""
 COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("extra", "extra_keep"))
 
 

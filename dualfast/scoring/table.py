@@ -173,7 +173,8 @@ class ScoreTable:
         }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raises ValueError when a state lacks something, has another window or epochs, or keeps other scores."""
+        """Raises ValueError when a state lacks something, has another window or epochs, or keeps other scores;
+        TypeError for what is no state."""
         if not isinstance(state, Mapping):
             raise TypeError(f"the state is a {type(state).__name__}; give what state_dict() returned")
         needed = {"lines", "status", "loss_sums", "by_products", "tdds", "window", "epochs"}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dualfast import ops
 from dualfast.config import BASELINES, checked_int
-from dualfast.scoring.scores import COLUMNS, Array, End, Scores, scores_of, tails_of
+from dualfast.scoring.scores import ABOUT_SAMPLES, COLUMNS, Array, End, Scores, scores_of, tails_of
 from dualfast.user_code import described, import_named
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -27,7 +27,7 @@ SURELY_EPOCHS = 64  # first axes up to this long are taken for epochs, however f
 TRIED = 8  # samples that a registered function is tried on
 OTHER_DATA = "it was saved for other data"  # of a state that does not fit a table
 FLUSH_ROWS = 1 << 16  # observations that wait in memory until they are written to the file
-RESERVED = {"id", "name", "label", "class", "full", *BASELINES, *COLUMNS, *dir(Scores), "extra", "extra_keep"}
+RESERVED = {*ABOUT_SAMPLES, "full", *BASELINES, *COLUMNS, *dir(Scores), "extra", "extra_keep"}
 """Names that no score may take; the registry of selection methods adds its own."""
 
 # ---- registered scores -----------------------------------------------------------------------------------------------

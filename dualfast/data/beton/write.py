@@ -144,8 +144,7 @@ def _check_target(path: Path, source: sources.Source, rewrite: bool) -> None:
         return
     if not len(made_of):
         raise ValueError(f"{path} does not tell which files it was made of; {way_out}")
-    if not len(now) or (change := changes(made_of, now)):
-        change = change if len(now) else "these come from memory"
+    if change := changes(made_of, now) if len(now) else "these come from memory":
         raise ValueError(f"{path} was made of other data than {source.location} holds now: {change}; {way_out}")
 
 

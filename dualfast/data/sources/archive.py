@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
-from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_junk, pick, split_of
+from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, is_junk, pick, split_of
 from dualfast.data.sources.scan import HIDDEN, NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
 from dualfast.data.sources.tar_files import members_of
@@ -136,7 +136,7 @@ def _is_image(member: _Member) -> bool:
 
 
 def _is_hidden(member: _Member) -> bool:
-    return any(part.startswith(".") for part in member.parts)
+    return any(map(is_hidden, member.parts))
 
 
 def _common(members: Sequence[_Member]) -> tuple[str, ...]:
@@ -166,13 +166,18 @@ def _left_out(members: Sequence[_Member], images: Sequence[_Member]) -> dict[str
     for member in members:
         if member.name not in used and member.kind != FOLDER:
             suffix = suffix_of(member.name)
-            is_image, is_hidden = suffix in suffixes(), _is_hidden(member)
-            if is_hidden and not is_image:
-                continue
-            reason = HIDDEN if is_hidden else BESIDE_CLASSES if is_image else NOT_IMAGES if suffix else UNNAMED
-            reason = LINK if member.kind == LINK else reason
-            left_out.setdefault(reason, Counter())[suffix or NO_SUFFIX] += 1
+            if suffix in suffixes() or not _is_hidden(member):
+                left_out.setdefault(_why(member, suffix), Counter())[suffix or NO_SUFFIX] += 1
     return left_out
+
+
+def _why(member: _Member, suffix: str) -> str:
+    """Why a member is left out."""
+    if member.kind == LINK:
+        return LINK
+    if suffix in suffixes():
+        return HIDDEN if _is_hidden(member) else BESIDE_CLASSES
+    return NOT_IMAGES if suffix else UNNAMED
 
 
 def _read(path: str, images: Sequence[_Member]) -> Iterator[Payload | Exception]:

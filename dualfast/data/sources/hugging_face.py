@@ -118,8 +118,9 @@ def _paths_in(file: Path) -> Iterator[str]:
     import pyarrow as pa
 
     with suppress(OSError, pa.ArrowException), pa.memory_map(str(file)) as data, pa.ipc.open_stream(data) as stream:
+        names = parquet_columns.columns_with_paths(stream.schema)
         for batch in stream:
-            for name in parquet_columns.columns_with_paths(stream.schema):
+            for name in names:
                 images = batch.column(name)
                 yield from images.field("path").filter(images.field("bytes").is_null()).drop_null().to_pylist()
 

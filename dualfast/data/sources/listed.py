@@ -211,8 +211,7 @@ def split_column(table: Table) -> int | None:
         if not has_usual_name(name, LABEL_NAMES) and _are_splits(_cells_as_text(table, at)):
             return at
     for at, name in enumerate(table.names or ()):
-        cells = set(_cells_as_text(table, at))
-        if name.lower() in SPLIT_COLUMNS and len(cells) > 1 and len(cells) < len(table.rows):
+        if name.lower() in SPLIT_COLUMNS and 1 < len(cells := set(_cells_as_text(table, at))) < len(table.rows):
             raise ValueError(
                 f"{table.path}: the column {name} holds {some(sorted(cells))}; call the parts train, val or test, keep "
                 "the rows of one in a table, or rename the column if it tells none"

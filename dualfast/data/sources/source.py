@@ -43,8 +43,9 @@ class Source:
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
-        of_classes = notes_on(self.class_names or ()) + ([] if self.is_test else self._empty_classes())
-        return self.inventory.notes() + of_classes
+        return (
+            self.inventory.notes() + notes_on(self.class_names or ()) + ([] if self.is_test else self._empty_classes())
+        )
 
     def _empty_classes(self) -> list[str]:
         """A note on the numbers and names of classes that no image has, as of labels from 1 up."""

@@ -49,11 +49,10 @@ def unused_parts(data: str | Sequence[str], used: Sequence[Where | None]) -> lis
     (path,) = paths
     splits = shards.find(path, ".parquet") or shards.find(path, ".tar")
     if splits:
-        others = {name: files for name, files in splits.items() if f"{path}:{name}" not in used}
         return [
             ", ".join(file.name for file in files) if name == shards.UNNAMED else name
-            for name, files in others.items()
-            if used.count(str(files[0])) == 0
+            for name, files in splits.items()
+            if f"{path}:{name}" not in used and str(files[0]) not in used
         ]
     inside = [
         os.path.relpath(part, path) for part in used if isinstance(part, str) and part.startswith(f"{path}{os.sep}")

@@ -53,10 +53,10 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     files = shards.chosen(path, SUFFIX, follow_links)
     opened = [_Shard(file) for file in files]
     samples = [sample for shard in opened for sample in shard.samples()]
+    left_out = sum((shard.left_out for shard in opened), Counter())
+    reasons = {NOT_USED: left_out} if left_out else {}
     if not samples:
-        held = sum((shard.left_out for shard in opened), Counter())
-        beside = f"; left out: {left_out_text({NOT_USED: held})}" if held else ""
-        raise ValueError(f"{files[0]} contains no images{beside}")
+        raise ValueError(f"{files[0]} contains no images{f'; left out: {left_out_text(reasons)}' if reasons else ''}")
     images = [image for image, _ in samples]
     if any(shard.texts for shard in opened):
         texts, where = [label for _, label in samples], shards.location(path, files)
@@ -68,10 +68,7 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         location=shards.location(path, files),
         labels=labels,
         class_names=class_names,
-        inventory=Inventory(
-            files=Files.of(files),
-            left_out={NOT_USED: left_out} if (left_out := sum((s.left_out for s in opened), Counter())) else {},
-        ),
+        inventory=Inventory(files=Files.of(files), left_out=reasons),
     )
 
 
