@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 FREE = 1 << 16
 SPARSEST = 4
+MISSING = frozenset({"na", "n/a", "null", "none", "?", "-", "unlabeled", "unlabelled"})
+"""Names, in lower case, that may say that an image has no label."""
 
 
 def check_labels(labels: NDArray[np.int64], describe: Callable[[int], str]) -> None:
@@ -37,6 +39,17 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
+def composed(name: str) -> str:
+    """The name with every accent in its letter's own character, as macOS does not write it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def different(names: Sequence[str]) -> str:
+    """Names that are nearly equal, for a message, in which they must not look the same."""
+    look_alike = len(set(map(composed, names))) < len(names)
+    return " and ".join(map(ascii if look_alike else repr, names))
+
+
 def notes_on(names: Sequence[str]) -> list[str]:
     """What a user should know of class names, which are numbered in this order: that numbers are in the order of text
     (10 before 2), and that some are nearly equal."""
@@ -45,10 +58,12 @@ def notes_on(names: Sequence[str]) -> list[str]:
         other = next((i for i, name in enumerate(sorted(names, key=int)) if name != names[i]), None)
         if other is not None:
             notes.append(f"the class names are numbers and in the order of text: label {other} is class {names[other]}")
+    if doubtful := [name for name in names if name.lower() in MISSING]:
+        notes.append(f"a class is called {', '.join(doubtful)}, which may stand for a label that is missing")
     alike = defaultdict(list)
     for name in names:
         alike[folded(name)].append(name)
-    pairs = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
+    pairs = [different(same) for same in alike.values() if len(same) > 1]
     if pairs:
         notes.append(f"classes whose names differ only in case, spaces or accents: {', '.join(pairs[:5])}")
     return notes

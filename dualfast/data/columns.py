@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 IMAGE_NAMES = (("image",), ("img", "jpg", "png"))
-LABEL_NAMES = (("label",), ("fine_label",), ("labels", "target", "targets", "class", "cls", "y"))
+LABEL_NAMES = (("label",), ("fine_label",), ("labels", "target", "targets", "class", "cls", "y"), ("coarse_label",))
 """In any case; a name wins over those in later groups, and is ambiguous beside one of its own."""
 
 Names = tuple[tuple[str, ...], ...]
@@ -22,6 +22,12 @@ def the_one(found: Sequence[str], usual: Names, path: object, what: str, argumen
     if len(winning) == 1:
         return winning[0]
     raise ValueError(f"{path} has several {what}: {', '.join(winning)}; choose with {argument}={winning[0]!r}")
+
+
+def remark(found: Sequence[str], used: str, what: str, argument: str) -> tuple[str, ...]:
+    """A sentence on the columns that could be meant beside the one in use; none where there are none."""
+    others = [name for name in found if name != used]
+    return (f"{what}: {used} is used, {', '.join(others)} not; {argument}=NAME chooses",) if others else ()
 
 
 def winners(found: Sequence[str], usual: Names) -> Sequence[str]:

@@ -84,12 +84,14 @@ class Inventory:
     """The inventory of one data set. files: those that it is read from; for a source with a file per sample these are
     the first ones, in the order of the samples. left_out: the number of files that are not used, by reason and suffix.
     without_images: the names of the class folders that hold no image, and are not classes. inner: folders in class
-    folders that hold several; their images are of the class of the outer one."""
+    folders that hold several; their images are of the class of the outer one. remarks: further sentences for the user,
+    as on a column that was chosen among several."""
 
     files: Files = field(default_factory=Files.none)
     left_out: Mapping[str, Counter[str]] = field(default_factory=dict)
     without_images: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
@@ -107,7 +109,7 @@ class Inventory:
             notes.append(f"{count}: {some(self.without_images)}")
         if self.inner:
             notes.append(f"class folders hold several folders, whose images are of the outer class: {some(self.inner)}")
-        return notes
+        return [*notes, *self.remarks]
 
     def summary(self) -> dict[str, Any]:
         """As PATH.json keeps it."""

@@ -120,7 +120,7 @@ def _is_split_by_labels(config: Data) -> bool:
     """Whether the table --labels says which images are for testing."""
     if config.labels is None or config.test is not None or not isinstance(config.data, str):
         return False
-    return sources.table_splits(config.data, config.labels) is not None
+    return bool(sources.table_splits(config.data, config.labels))
 
 
 def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, progress: Progress) -> str | None:
@@ -185,7 +185,7 @@ def _write_missing(
 ) -> None:
     """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
     parts = _open_parts(paths, config, run_dir, progress)
-    if unused := sources.unused_parts(config.data, list(paths.values())):
+    if unused := sources.unused_parts(config.data, list(paths.values()), config.labels):
         progress.note(f"{_text(config.data)}: not used: {some(unused)}")
     train, *test = parts
     if needs_test and not test:

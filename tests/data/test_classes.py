@@ -10,7 +10,7 @@ import pytest
 from data_sets import assert_refused
 
 from dualfast.data import beton, sources
-from dualfast.data.classes import FREE, check_labels
+from dualfast.data.classes import FREE, check_labels, notes_on
 from dualfast.runs.commands import score
 from dualfast.runs.progress import NullProgress
 
@@ -52,3 +52,11 @@ def test_classes_without_images_are_named() -> None:
     assert source.notes() == ["1 of 3 classes have no image: 0"]
     assert replace(source, class_names=("a", "b", "c")).notes() == ["1 of 3 classes have no image: a"]
     assert replace(source, is_test=True).notes() == []
+
+
+def test_names_that_look_alike_or_may_say_that_a_label_is_missing() -> None:
+    assert notes_on(["NA", "cat", "none"]) == [
+        "a class is called NA, none, which may stand for a label that is missing"
+    ]
+    (alike,) = notes_on(["e\u0301", "\xe9", "Cat", "cat "])
+    assert alike.endswith(r"accents: 'e\u0301' and '\xe9', 'Cat' and 'cat '")

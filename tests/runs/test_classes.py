@@ -26,11 +26,15 @@ def data(labels: list[int], names: str | None = None) -> Any:
         (data([0, 1, 2], "a b c"), data([2, 2], "x y b z"), [1, 1], "no images of 2 of 3 classes: a, c"),
         # Numbers are the names of data without any.
         (data([0, 1, 2]), data([0, 2]), [0, 2], "no images of 1 of 3 classes: 1"),
-        (data([0, 1, 2], "1 10 2"), data([1, 2, 10]), [0, 2, 1], ""),
+        (data([0, 1, 2], "1 10 2"), data([1, 2, 10]), [0, 2, 1], "classes are matched by name, and numbers are taken"),
         (data([*range(11)]), data([0, 1, 2, 3], "0 1 10 2"), [0, 1, 10, 2], "no images of 7 of 11 classes: 3, 4, 5"),
         # Where only one of them has names, these are all that is known.
         (data([0, 1, 2], "a b c"), data([2, 0]), [2, 0], "only one of training and test images has class names"),
         (data([0, 1, 2]), data([1, 0], "a b"), [1, 0], "classes are matched by number"),
+        # é as one character, and as macOS writes it, in two.
+        (data([0, 1], "caf\u00e9 the"), data([1, 0], "cafe\u0301 the"), [1, 0], ""),
+        # A test class without training images.
+        (data([0, 2, 2]), data([0, 1, 2]), [0, 1, 2], "of 1 of its classes the training images hold none: 1"),
         # A name that comes twice stays where it is.
         (data([0, 1, 2], "crane b crane"), data([0, 1, 2], "crane b crane"), [0, 1, 2], ""),
     ],

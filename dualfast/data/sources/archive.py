@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
-from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, is_junk, pick, split_of
+from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, is_junk, pick, split_folders, split_of
 from dualfast.data.sources.scan import HIDDEN, NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
 from dualfast.data.sources.tar_files import members_of
@@ -30,6 +30,7 @@ SUFFIXES = (".zip", *COMPRESSED)
 MAX_BYTES = 1 << 30  # of one image
 UNPACK = "; unpack it, and give the folder with a table of files and labels, labels='TABLE.csv'"
 UNNAMED = "images in archives are told by their suffix"
+OUTSIDE = "under names that lead out of the archive"
 FILE, FOLDER, LINK = "file", "folder", "links in the archive, which are followed once it is unpacked"
 LOOKED_AT = 16  # members of a .tar that tell class folders from WebDataset's form
 try:
@@ -83,7 +84,7 @@ def _open(path: str) -> Source:
         inventory=Inventory(
             files=Files.of([path]),
             left_out=left_out,
-            without_images=tuple(sorted(folders - {image.parts[0] for image in images})),
+            without_images=tuple(sorted(folders - {"..", *(image.parts[0] for image in images)})),
         ),
         if_one_class=UNPACK,
     )
@@ -119,7 +120,7 @@ def _damaged(path: str, error: Exception) -> ValueError:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
     with open_regular(path) as file:
         reason += f"; it begins with {start!r}, as a page does" if b"<" in (start := file.read(16)) else ""
-    return ValueError(f"{path} cannot be read as a {_kind(path)} file: {reason}")
+    return ValueError(f"{path} cannot be read as a {_suffix(path) or '.tar'} file: {reason}")
 
 
 def _parts_of(name: str) -> tuple[str, ...]:
@@ -127,8 +128,8 @@ def _parts_of(name: str) -> tuple[str, ...]:
     return tuple(part for part in name.replace("\\", "/").split("/") if part not in (".", ""))
 
 
-def _kind(path: str) -> str:
-    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), ".tar")
+def _suffix(path: str) -> str | None:
+    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), None)
 
 
 def _is_image(member: _Member) -> bool:
@@ -137,6 +138,10 @@ def _is_image(member: _Member) -> bool:
 
 def _is_hidden(member: _Member) -> bool:
     return any(map(is_hidden, member.parts))
+
+
+def _leads_out(member: _Member) -> bool:
+    return ".." in member.parts
 
 
 def _common(members: Sequence[_Member]) -> tuple[str, ...]:
@@ -166,7 +171,7 @@ def _left_out(members: Sequence[_Member], images: Sequence[_Member]) -> dict[str
     for member in members:
         if member.name not in used and member.kind != FOLDER:
             suffix = suffix_of(member.name)
-            if suffix in suffixes() or not _is_hidden(member):
+            if suffix in suffixes() or not _is_hidden(member) or _leads_out(member):
                 left_out.setdefault(_why(member, suffix), Counter())[suffix or NO_SUFFIX] += 1
     return left_out
 
@@ -175,6 +180,8 @@ def _why(member: _Member, suffix: str) -> str:
     """Why a member is left out."""
     if member.kind == LINK:
         return LINK
+    if _leads_out(member):
+        return OUTSIDE
     if suffix in suffixes():
         return HIDDEN if _is_hidden(member) else BESIDE_CLASSES
     return NOT_IMAGES if suffix else UNNAMED
@@ -232,8 +239,12 @@ def _recognizes(path: str) -> bool:
     )
 
 
-def _parts(path: str) -> tuple[str, str | None] | None:
-    return addresses(path, _splits(_members(path))) if _recognizes(path) else None
+def _parts(path: str) -> dict[str, str]:
+    """Those in the archive, or the archives train.zip and val.zip in a folder."""
+    if os.path.isdir(path) and not split_folders(path):
+        stems = {name: name[: -len(suffix)].lower() for name in sorted(os.listdir(path)) if (suffix := _suffix(name))}
+        return {stem: os.path.join(path, name) for name, stem in stems.items() if stem in SPLIT_NAMES}
+    return addresses(path, _splits(_members(path))) if _recognizes(path) else {}
 
 
 KIND = Kind(

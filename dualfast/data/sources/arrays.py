@@ -26,6 +26,10 @@ UNNAMED = "unnamed"
 ROLES_ALONE = ("images", "labels")
 ROLES = {"images": ("images", "image", "x", "data"), "labels": ("labels", "label", "y", "targets")}
 """What arrays are called, beside the name of a split; without one, only ROLES_ALONE are meant."""
+ONE_FILE = (
+    "images and labels go into one file: np.savez('data.npz', train_images=np.load(IMAGES)['arr_0'], "
+    "train_labels=np.load(LABELS)['arr_0'])"
+)
 PIECE = 1 << 20  # bytes of an .npz's images that are read at once, or one image
 
 
@@ -127,9 +131,8 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
     for argument, name in zip(("image_column", "label_column"), pair, strict=True):
         if name not in names:
             choice = "image_column=NAME and label_column=NAME" if both else f"{argument}=NAME"
-            raise ValueError(
-                f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; choose with {choice}"
-            )
+            way_out = f"choose with {choice}" if len(names) > 1 else ONE_FILE
+            raise ValueError(f"{Path(path)} has no array {name!r}; it has {', '.join(names) or 'none'}; {way_out}")
     with _reading(path), np.load(path, allow_pickle=False) as file:
         images, _ = (_Stored(path, name, file.zip) for name in pair)  # of the labels, too, it checks the extent
         labels = file[pair[1]]
@@ -172,11 +175,11 @@ def _pairs(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {split: (own["images"], own["labels"]) for split, own in found.items() if len(own) == len(ROLES)}
 
 
-def _splits(path: str) -> tuple[str, str | None] | None:
+def _splits(path: str) -> dict[str, str]:
     try:
-        return addresses(path, _pairs(_names(path))) if _recognizes(path) else None
+        return addresses(path, _pairs(_names(path))) if _recognizes(path) else {}
     except ValueError:  # opening it says what is wrong
-        return None
+        return {}
 
 
 def _recognizes(path: str) -> bool:

@@ -10,6 +10,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from dualfast.data.inventory import Files
 from dualfast.data.sources import cifar_python
 from dualfast.data.sources.arrays import from_arrays
-from dualfast.data.sources.paths import split_of
+from dualfast.data.sources.paths import addresses, split_of
 from dualfast.data.sources.source import Kind, Source
 from dualfast.storage.plain import read_regular
 
@@ -28,6 +29,7 @@ PUBLISHED = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE  # red, green and blue planes, rows from the top
 MAX_BYTES = 1 << 30  # of one file; the published ones have up to 155 MB
+_PUBLISHED = {"train": 50_000, "test": 10_000}  # images
 WAY_OUT = "give CIFAR's binary archive, as cifar-10-binary.tar.gz"
 _FILES = re.compile(r"(data_batch_\d+|test_batch|batches\.meta|train|test|meta)(\.bin|\.txt)?|fine_label_names\.txt")
 
@@ -126,7 +128,7 @@ def _unpickled(content: Callable[[], bytes], where: str) -> dict[str, Any]:
 def _open(path: str) -> Source:
     archive, split = _archive_and_split(path)
     images, labels, class_names = read(archive, split)
-    return from_arrays(
+    source = from_arrays(
         *(images, labels),
         kind="cifar",
         location=f"{archive} ({split})",
@@ -134,6 +136,11 @@ def _open(path: str) -> Source:
         name=split,
         files=_files(path),
     )
+    published = _PUBLISHED[split] if (n_classes := len(class_names or ())) in (10, 100) else len(images)
+    if len(images) == published:
+        return source
+    remark = f"{len(images):,} images, and CIFAR-{n_classes} has {published:,} for {split}ing; are files missing?"
+    return replace(source, inventory=replace(source.inventory, remarks=(remark,)))
 
 
 def _archive_and_split(path: str) -> tuple[str, str]:
@@ -181,5 +188,5 @@ KIND = Kind(
     recognizes=_recognizes,
     open=_open,
     files=_files,
-    splits=lambda path: (f"{path}:train", f"{path}:test") if _recognizes(path) else None,
+    splits=lambda path: addresses(path, ("train", "test")) if _recognizes(path) else {},
 )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dualfast.data.columns import LABEL_NAMES, has_usual_name
 from dualfast.data.inventory import NOT_IMAGES, Files, Inventory
 from dualfast.data.sources import label_table
+from dualfast.data.sources.archive import COMPRESSED
 from dualfast.data.sources.label_table import Table
 from dualfast.data.sources.labels import LabelWords, labels_of, number_texts
 from dualfast.data.sources.listed import Places, image_column_in, labels_in, places_of, splits_of
@@ -60,12 +61,13 @@ def _open(
     whole = label_table.read(table_path, places.has)
     table = _of_split(whole, path, split)
     used: set[int | None] = set()
+    remarks: tuple[str, ...] = ()
     if len(table.rows[0]) == 1 and table.names is None:
         at, found = _in_order(table, folder, len(scan.paths))
     else:
         named = None if image_column is None else table.column("image_column", image_column)
         image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
-        at, found = places_of(table, image, places, folder), labels_in(table, image, label_column)
+        at, (found, remarks) = places_of(table, image, places, folder), labels_in(table, image, label_column)
         used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
     numbers, class_names = _numbered(found, table)
     order = np.argsort(at, kind="stable")
@@ -81,7 +83,9 @@ def _open(
         items=lambda: (read_image(os.path.join(folder, scan.paths[i])) for i in at.tolist()),
         names=lambda: names,
         describe=lambda row: os.path.join(folder, scan.paths[int(at[row])]),
-        inventory=Inventory(files=files, left_out=scan.left_out | ({NOT_LISTED: unused} if unused else {})),
+        inventory=Inventory(
+            files=files, left_out=scan.left_out | ({NOT_LISTED: unused} if unused else {}), remarks=remarks
+        ),
         one_file_each=True,
     )
 
@@ -89,9 +93,8 @@ def _open(
 def _forget(scan: Scan, table: str) -> None:
     """The table is none of the files that are left out."""
     if os.path.realpath(table).startswith(os.path.join(scan.real_root, "")):
-        left_out = scan.left_out[NOT_IMAGES]
-        left_out[suffix_of(table)] -= 1
-        if not +left_out:
+        scan.left_out[NOT_IMAGES] -= Counter([suffix_of(table)])
+        if not scan.left_out[NOT_IMAGES]:
             del scan.left_out[NOT_IMAGES]
 
 
@@ -100,7 +103,10 @@ def _where(path: str, labels: str | None) -> tuple[str, str, str | None]:
     bare, split = split_of(path)
     if labels is not None:
         if not os.path.isdir(bare):
-            raise ValueError(f"labels is {labels!r}, the labels of the images in a folder; {bare} is not a folder")
+            unpack = "; unpack it, and give the folder" if bare.lower().endswith((".zip", ".tar", *COMPRESSED)) else ""
+            raise ValueError(
+                f"labels is {labels!r}, the labels of the images in a folder; {bare} is not a folder{unpack}"
+            )
         if not os.path.isfile(labels):
             raise ValueError(f"labels is {labels!r}, which is not a file; give a table that lists file and label")
         return (folder_of(path) if split in split_folders(bare) else bare), labels, split
@@ -139,16 +145,15 @@ def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[
     return number_texts(labels.values, table.line) if isinstance(labels.values, list) else labels.numbered()
 
 
-def table_splits(path: str, labels: str | None = None) -> tuple[str, str | None] | None:
-    """What to give for the training and the test rows of a table with a column of splits; None without one."""
+def table_splits(path: str, labels: str | None = None) -> dict[str, str]:
+    """What to give for the rows of each split of a table that has several; empty for any other."""
     if split_of(path)[1] is not None or not (os.path.isdir(path) if labels else _recognizes(path)):
-        return None
+        return {}
     try:
         table = label_table.read(_where(path, labels)[1], lambda cell: False)
+        return addresses(path, sorted(set(splits_of(table) or ())))
     except ValueError:  # opening it says what is wrong
-        return None
-    found = splits_of(table)
-    return None if found is None else addresses(path, set(found))
+        return {}
 
 
 def _files(path: str, *, labels: str | None = None, follow_links: bool = False) -> Files:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dualfast.data.images import suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, Files, Inventory, some, valid_text
-from dualfast.data.sources import file_list, unsupported
+from dualfast.data.sources import archive, file_list, unsupported
 from dualfast.data.sources.paths import SPLIT_NAMES, TRAIN_NAMES, folder_of, is_hidden, split_folders, train_and_test
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
@@ -21,7 +21,8 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     scan, root = Scan(path, follow_links), Path(path)
     classes = scan.class_folders()
     if not classes:
-        raise ValueError(f"{root} holds no class folder; {unsupported.hint_in(path) or _way_to_labels(root, scan)}")
+        way_out = unsupported.hint_in(path) or _of_archives(root) or _way_to_labels(root, scan)
+        raise ValueError(f"{root} holds no class folder; {way_out}")
     if all(name.lower() in SPLIT_NAMES for name in classes):
         parts = sorted(classes, key=lambda name: name.lower() not in TRAIN_NAMES)
         flat = next((root / name for name in parts if _lacks_classes(str(root / name))), None)
@@ -76,6 +77,12 @@ def _is_of_a_detector(classes: dict[str, int]) -> bool:
     return bool(full) and not boxes.isdisjoint(empty) and all(n in images or years.fullmatch(n) for n in full)
 
 
+def _of_archives(root: Path) -> str:
+    """What to do about a folder of archives; nothing for one without."""
+    found = sorted(file.name for file in root.iterdir() if file.name.lower().endswith(archive.SUFFIXES))
+    return f"of its archives ({some(found)}) unpack each into a folder, or give one" if found else ""
+
+
 def _way_to_labels(root: Path, scan: Scan) -> str:
     """What to do about a folder without class folders."""
     put = "put each class's images into a folder named after it"
@@ -86,15 +93,14 @@ def _way_to_labels(root: Path, scan: Scan) -> str:
     return f"{put}, or give a table that lists file and label with labels={str(table)!r}"
 
 
-def _splits(path: str) -> tuple[str, str | None] | None:
-    """The folders called train and val, or test, in any case; of several test folders the first whose images have
-    classes. None where no training folder is, or it is one of several classes by that name."""
-    found = split_folders(path) if os.path.isdir(path) else {}
-    parts = train_and_test([name for name, own in found.items() if not _lacks_classes(os.path.join(path, own))])
-    if parts is None or (parts[1] is None and len(_folders(path)) > len(found)):
-        return None
-    train, test = parts
-    return os.path.join(path, found[train]), test and os.path.join(path, found[test])
+def _splits(path: str) -> dict[str, str]:
+    """The folders called train, val, test and the like, in any case, but for those whose images have no classes. None
+    where train is one of several classes by that name."""
+    named = split_folders(path) if os.path.isdir(path) else {}
+    places = {name: os.path.join(path, own) for name, own in named.items()}
+    found = {name: place for name, place in places.items() if not _lacks_classes(place)}
+    parts = train_and_test(found)
+    return {} if parts and parts[1] is None and len(_folders(path)) > len(named) else found
 
 
 def _lacks_classes(path: str) -> bool:

@@ -57,7 +57,7 @@ def from_dataset(
         items=images,
         names=lambda: text_array([f"{location}:{row}" for row in range(len(labels))]),
         describe=words.describe,
-        inventory=Inventory(files=files or Files.none()),
+        inventory=Inventory(files=files or Files.none(), remarks=columns.remarks),
     )
 
 
@@ -160,9 +160,9 @@ def _hub_home() -> str:
     return os.path.realpath(str(config.HF_CACHE_HOME))
 
 
-def _splits(path: str) -> tuple[str, str | None] | None:
+def _splits(path: str) -> dict[str, str]:
     if not _is_hub_id(path):
-        return None
+        return {}
     library = _library()
     try:
         return addresses(path, library.get_dataset_split_names(_hub_id(path)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dualfast.data.inventory import Files
 from dualfast.data.sources.arrays import MAX_RATIO, from_arrays
-from dualfast.data.sources.paths import addresses, pick, split_of
+from dualfast.data.sources.paths import pick, split_of
 from dualfast.data.sources.source import Kind, Source
 from dualfast.storage.files import open_regular
 
@@ -90,17 +90,17 @@ def _open(path: str) -> Source:
     )
 
 
-def _parts(path: str) -> tuple[str, str | None] | None:
+def _parts(path: str) -> dict[str, str]:
     splits = _splits(path)
     if os.path.isfile(path) and splits.keys() == {"train"}:
         folder, name = os.path.split(path)
-        same = [other for other in _splits_beside(folder, name) if os.path.isfile(other)]
-        return path, next(iter(same), None)
-    found = addresses(path, splits)
-    return found and (splits["train"], splits.get("test"))
+        test = next(filter(os.path.isfile, _splits_beside(folder, name)), None)
+        splits |= {} if test is None else {"test": test}
+    return splits
 
 
 def _splits_beside(folder: str, name: str) -> list[str]:
+    """What the test images that belong to a file of training images may be called, the usual name first."""
     found = _IMAGES.fullmatch(name)
     assert found is not None
     return [

@@ -88,6 +88,7 @@ def _joined_inventory(prefixes: Sequence[str], parts: Sequence[Source]) -> Inven
     """Its files, those of samples first where each has one."""
     each = all(part.one_file_each for part in parts)
     samples, others, without_images, inner = Files.none(), Files.none(), [], []
+    remarks: dict[str, None] = {}
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     for prefix, part in zip(prefixes, parts, strict=True):
         files, n = _below(prefix, part.inventory.files), len(part) if each else 0
@@ -95,8 +96,13 @@ def _joined_inventory(prefixes: Sequence[str], parts: Sequence[Source]) -> Inven
         others += files.slice(n, len(files))
         without_images += [prefix + name for name in part.inventory.without_images]
         inner += [prefix + name for name in part.inventory.inner]
+        remarks |= dict.fromkeys(part.inventory.remarks)
         for reason, counts in part.inventory.left_out.items():
             left_out[reason].update(counts)
     return Inventory(
-        files=samples + others, left_out=left_out, without_images=tuple(without_images), inner=tuple(inner)
+        files=samples + others,
+        left_out=left_out,
+        without_images=tuple(without_images),
+        inner=tuple(inner),
+        remarks=tuple(remarks),
     )

@@ -77,7 +77,9 @@ def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
 def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
     text = _decoded(read_regular(path, MAX_BYTES))
     head = text[: text.find("\n") + 1 or None]
-    delimiter = next((mark for mark in "\t,;" if mark in head), None)
+    delimiter = next((mark for mark in "\t,;|" if mark in head), None)
+    if delimiter == "|" and " " in head.partition("|")[0].strip() and not is_file(head.partition("|")[0].strip()):
+        delimiter = None  # between two classes of a line of words
     if delimiter is None:
         rows = _words(text.splitlines(), is_listed)
     else:

@@ -38,8 +38,14 @@ class LabelWords:
         """The message for labels that are not one class per image; seen: where that shows."""
         return f"{self.what}{f' ({seen})' if seen else ''}; {ONE_CLASS}; {self.way_out}"
 
-    def missing(self, row: int) -> ValueError:
-        return ValueError(f"{self.describe(row)} has no label; remove unlabelled rows")
+    def missing(self, row: int, text: str = "") -> ValueError:
+        """The error for a label that is missing, or that is a text which says so."""
+        if not text.strip():
+            return ValueError(f"{self.describe(row)} has no label; remove unlabelled rows")
+        return ValueError(
+            f"{self.describe(row)} has no label but {text!r}, as tables say for what is missing; remove unlabelled "
+            "rows, or rename the class if it is called so"
+        )
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ def _kind_of(value: object) -> str | None:
 def _text(values: list[Any], words: LabelWords) -> Labels:
     for row, value in enumerate(values):
         if not value.strip() or (isinstance(value, str) and value.strip().lower() in MISSING):
-            raise words.missing(row)
+            raise words.missing(row, value if isinstance(value, str) else "")
         if isinstance(value, bytes):
             try:
                 values[row] = value.decode("utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfast.data.columns import LABEL_NAMES, has_usual_name, the_one
+from dualfast.data.columns import LABEL_NAMES, has_usual_name, remark, the_one
 from dualfast.data.inventory import some
 from dualfast.data.sources.label_table import Table, is_file
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
@@ -22,6 +22,7 @@ FILE_NAMES = (
     ("image", "image_id", "imageid", "img", "id", "name", "images"),
 )
 BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
+BOX_COLUMNS = 4  # that a box needs, at least
 SPLIT_COLUMNS = {"split", "splits", "subset", "partition", "is_train", "is_valid", "is_test", "is_val", "train_test"}
 TRIED_ROWS = 20
 SEVERAL = -1
@@ -135,39 +136,49 @@ def places_of(table: Table, image: int, places: Places, folder: str) -> Place:
     images, counts = np.unique(at, return_counts=True)
     if (counts > 1).any():
         row = found.index(int(images[counts.argmax()]))
-        raise ValueError(f"{table.line(row)} lists {table.rows[row][image]}, as another line does; list it once")
+        boxes = (
+            f"; of a table of boxes keep one per image, as {ONE_CLASS}" if len(table.rows[row]) > BOX_COLUMNS else ""
+        )
+        raise ValueError(f"{table.line(row)} lists {table.rows[row][image]}, as another line does; list it once{boxes}")
     return at
 
 
 # ---- their labels ---------------------------------------------------------------------------------------------------
 
 
-def labels_in(table: Table, image: int, label_column: str | None) -> list[Any]:
+def labels_in(table: Table, image: int, label_column: str | None) -> tuple[list[Any], tuple[str, ...]]:
     """The label of each row: of the column that is given, or named so, or the only one; or the name of the column that
-    has the row's only 1 among columns of 0 and 1."""
+    has the row's only 1 among columns of 0 and 1. And sentences on columns that could be meant, too."""
     split = split_column(table)
     others = [at for at in range(len(table.names or table.rows[0])) if at not in (image, split)]
     if label_column is not None:
-        return _cells(table, image, table.column("label_column", label_column))
+        return _cells(table, image, table.column("label_column", label_column)), ()
     if table.names is None:
-        return _cells(table, image, others[0] if others else 1)
+        return _cells(table, image, others[0] if others else 1), ()
     if len(table.names) != len(set(table.names)):
         raise ValueError(f"{table.path} has two columns of the same name ({', '.join(table.names)}); rename one")
     names = [table.names[at] for at in others]
-    usual = [name for name in names if has_usual_name(name, LABEL_NAMES)] or [name for name in names if name == BOXES]
+    usual = [name for name in names if has_usual_name(name, LABEL_NAMES) and not _is_coordinate(name, names)]
+    usual = usual or [name for name in names if name == BOXES]
     if usual:
-        return _cells(table, image, table.names.index(the_one(usual, LABEL_NAMES, table.path, *_ARGUMENT)))
+        label = the_one(usual, LABEL_NAMES, table.path, *_ARGUMENT)
+        return _cells(table, image, table.names.index(label)), remark(usual, label, *_ARGUMENT)
     if len(others) > 1 and (found := _one_hot(table, others)) is not None:
-        return found
+        return found, ()
     if len(names) != 1:
         columns = f"the columns {', '.join(names)}" if names else "no column of labels"
         raise ValueError(f"{table.path} has {columns}; name the labels with label_column=NAME")
     cells = _cells(table, image, others[0])
     check_no_captions(cells, f"{table.path}: {names[0]}", table.line, "name the labels with label_column=NAME")
-    return cells
+    return cells, ()
 
 
 _ARGUMENT = ("label columns", "label_column")
+
+
+def _is_coordinate(name: str, names: Sequence[str]) -> bool:
+    """Whether it is the y beside an x."""
+    return name.lower() == "y" and any(other.lower() == "x" for other in names)
 
 
 def _cells(table: Table, image: int, label: int) -> list[Any]:

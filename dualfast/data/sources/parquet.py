@@ -45,6 +45,7 @@ def _open(
         return f"row {row - int(starts[shard])} of {files[shard]}"
 
     labels, class_names = _joined(parts).numbered()
+    all_files = _files(files, follow_links)
     return Source(
         kind="parquet",
         location=shards.location(path, files),
@@ -55,7 +56,11 @@ def _open(
             [f"{file.name}:{row}" for file, part in zip(files, parts, strict=True) for row in range(len(part.values))]
         ),
         describe=describe,
-        inventory=Inventory(files=_files(files, follow_links)),
+        inventory=Inventory(
+            files=all_files,
+            left_out=shards.left_out(path, SUFFIX, has_files=len(all_files) > len(files)),
+            remarks=(*columns.remarks, *shards.missing(found)),
+        ),
     )
 
 
@@ -229,5 +234,5 @@ KIND = Kind(
     open=_open,
     options=("image_column", "label_column", "follow_links"),
     files=lambda path, *, follow_links=False: _files(shards.chosen(path, SUFFIX, follow_links), follow_links),
-    splits=lambda path: shards.train_and_test(path, SUFFIX),
+    splits=lambda path: shards.splits(path, SUFFIX),
 )

@@ -7,12 +7,16 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from dualfast.data.columns import IMAGE_NAMES, LABEL_NAMES, has_usual_name, the_one
+from dualfast.data.columns import IMAGE_NAMES, LABEL_NAMES, has_usual_name, remark, the_one
 from dualfast.data.images import decode
 from dualfast.data.sources.labels import ONE_CLASS
 
 AN_IMAGE = "an image is binary, or a struct of bytes and path, as Hugging Face writes it"
 LABEL_WAY_OUT = "name a column of class numbers or class names with label_column=NAME"
+PIXELS = (
+    "; of pixels in lists np.savez('data.npz', train_images=np.stack(IMAGES).astype('uint8'), train_labels=LABELS) "
+    "makes an .npz, which is read"
+)
 TRIED_ROWS = 8  # values of a binary column that are decoded to see whether they are images
 PATH_NAMES = (("file_name", "filename", "file", "path", "filepath", "image_path"),)
 BINARY = ("binary", "large_binary", "binary_view")
@@ -20,11 +24,13 @@ TEXT = ("string", "large_string", "string_view")
 
 
 class Columns(NamedTuple):
-    """The names of the image and the label column, and the class names that Hugging Face's metadata declare."""
+    """The names of the image and the label column, the class names that Hugging Face's metadata declare, and sentences
+    on columns that could be meant, too."""
 
     image: str
     label: str
     class_names: tuple[str, ...] | None
+    remarks: tuple[str, ...] = ()
 
 
 def choose(file: Any, path: object, image_column: str | None, label_column: str | None) -> Columns:
@@ -37,9 +43,9 @@ def choose(file: Any, path: object, image_column: str | None, label_column: str 
         if name is not None and name not in schema.names:
             raise ValueError(f"{argument} is {name!r}; {path} has the columns {columns_text(schema)}")
     features = _declared_features(schema)
-    image = _image_column(file, path, features) if image_column is None else image_column
-    label = _label_column(schema, path, features) if label_column is None else label_column
-    columns = Columns(image, label, _class_names(features, label))
+    image, images = (image_column, ()) if image_column else _image_column(file, path, features)
+    label, labels = (label_column, ()) if label_column else _label_column(schema, path, features)
+    columns = Columns(image, label, _class_names(features, label), images + labels)
     check(schema, path, columns)
     return columns
 
@@ -104,7 +110,7 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 def _not_images(path: object, field: Any) -> ValueError:
-    hint = _of_paths(path) if str(field.type) in TEXT else ""
+    hint = _of_paths(path) if str(field.type) in TEXT else PIXELS if _holds_pixels(field.type) else ""
     return ValueError(f"{path}: {field.name} is {type_text(field.type)}; {AN_IMAGE}{hint}")
 
 
@@ -115,7 +121,7 @@ def _of_paths(path: object) -> str:
     )
 
 
-def _image_column(file: Any, path: object, features: dict[str, Any]) -> str:
+def _image_column(file: Any, path: object, features: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     import pyarrow as pa
 
     schema = file.schema_arrow
@@ -128,7 +134,8 @@ def _image_column(file: Any, path: object, features: dict[str, Any]) -> str:
     usual = [field.name for field in named if field.name in binary]
     found = images or structs or usual or [name for name in binary if _first_values_decode(file, name)]
     if found:
-        return the_one(found, IMAGE_NAMES, path, "image columns", "image_column")
+        name = the_one(found, IMAGE_NAMES, path, "image columns", "image_column")
+        return name, remark(found, name, "image columns", "image_column")
     if named:
         raise _not_images(path, named[0])
     undecoded = f" (the first values of {', '.join(binary)} are not images)" if binary else ""
@@ -139,7 +146,7 @@ def _image_column(file: Any, path: object, features: dict[str, Any]) -> str:
     )
 
 
-def _label_column(schema: Any, path: object, features: dict[str, Any]) -> str:
+def _label_column(schema: Any, path: object, features: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     names = [field.name for field in schema]
     declared = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
     usual = [name for name in names if has_usual_name(name, LABEL_NAMES)]
@@ -147,7 +154,9 @@ def _label_column(schema: Any, path: object, features: dict[str, Any]) -> str:
     for found in ([name for name in declared if name in usual], declared, usual):
         if found:
             usable_ones = [name for name in found if name in usable]
-            return the_one(usable_ones or found[:1], LABEL_NAMES, path, "label columns", "label_column")
+            label = the_one(usable_ones or found[:1], LABEL_NAMES, path, "label columns", "label_column")
+            others = [name for name in names if name in usable and name in (*declared, *usual)]
+            return label, remark(others, label, "label columns", "label_column")
     raise ValueError(
         f"{path} has no label column (named label, labels, target or class); {LABEL_WAY_OUT}; its columns: "
         f"{columns_text(schema)}"
@@ -188,6 +197,17 @@ def _holds_images(kind: Any) -> bool:
         parts = {kind.field(i).name: _value_type(kind.field(i).type) for i in range(kind.num_fields)}
         return "bytes" in parts and (str(parts["bytes"]) in BINARY or pa.types.is_null(parts["bytes"]))
     return str(kind) in BINARY
+
+
+def _holds_pixels(kind: Any) -> bool:
+    """Whether they are lists of lists, as Array3D's are, too."""
+    import pyarrow as pa
+
+    def is_list(kind: Any) -> bool:
+        return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
+
+    kind = _value_type(kind)
+    return is_list(kind) and is_list(kind.value_type)
 
 
 def _holds_labels(kind: Any) -> bool:

@@ -52,10 +52,9 @@ def train_and_test(names: Collection[str]) -> tuple[str, str | None] | None:
     return None if train is None else (train, next((name for name in TEST_NAMES if name in names), None))
 
 
-def addresses(path: str, names: Collection[str]) -> tuple[str, str | None] | None:
-    """PATH:train and PATH:test for a path that holds the splits of these names, as train_and_test."""
-    found = train_and_test(names)
-    return found and (f"{path}:{found[0]}", found[1] and f"{path}:{found[1]}")
+def addresses(path: str, names: Collection[str]) -> dict[str, str]:
+    """PATH:NAME, by name, for a path that holds the splits of these names."""
+    return {name: f"{path}:{name}" for name in names if name in SPLIT_NAMES}
 
 
 def pick(path: str, split: str | None, splits: Mapping[str, T], address: str | None = None) -> T:

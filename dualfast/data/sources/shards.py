@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dualfast.data.images import suffixes
-from dualfast.data.sources.paths import SPLIT_NAMES, addresses, inside, is_hidden, pick, split_of
-from dualfast.notices import warn
+from dualfast.data.inventory import some
+from dualfast.data.sources.paths import SPLIT_NAMES, inside, is_hidden, pick, split_of
 
 DEPTH = 3  # of folders that are looked into
 IMAGE_FOLDERS = 2  # with so many, it is a folder of class folders
 UNNAMED = "unnamed"
-_NUMBERED = re.compile(r"-(\d+)-of-(\d+)")
+BESIDE_SHARDS = "beside the shards"
+OTHER_DATA = (".parquet", ".tar", ".csv", ".npz", ".zip", ".tar.gz", ".tgz", ".arrow")
+_COUNTED = re.compile(r"-(\d+)-of-(\d+)")
+_NUMBER = re.compile(r"\d{2,}(?=\D*$)")
 _SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=True))})(?![a-z])")
 
 
@@ -48,7 +52,6 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
     files = pick(path, split, find(path, suffix))
     if not os.path.isdir(path):
         return files
-    _warn_of_missing(path, files)
     configurations = sorted({_without_split(file.relative_to(path).parent) for file in files})
     if len(configurations) > 1:
         names = ", ".join(configurations)
@@ -68,28 +71,55 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
     return files
 
 
-def _warn_of_missing(path: str, files: list[Path]) -> None:
-    """Says which shards are not there, of those that say how many they are: train-00000-of-00003.parquet."""
-    there: dict[tuple[str, int], set[int]] = {}
+def missing(files: Iterable[Path]) -> tuple[str, ...]:
+    """Sentences on the shards that are not there, of those that say how many they are (train-00000-of-00003.parquet)
+    and of those that are numbered (000000.tar, 000002.tar)."""
+    counted: dict[tuple[str, int], set[int]] = {}
+    numbered: dict[tuple[str, str], dict[int, str]] = {}
     for file in files:
-        if found := _NUMBERED.search(file.name):
-            there.setdefault((file.name[: found.start()], int(found[2])), set()).add(int(found[1]))
-    for (name, total), numbers in there.items():
-        if missing := total - len(numbers):
-            warn(f"{path}: {missing:,} of the {total:,} shards of {name} are not there; the download may be incomplete")
+        if found := _COUNTED.search(file.name):
+            counted.setdefault((file.name[: found.start()], int(found[2])), set()).add(int(found[1]))
+        elif found := _NUMBER.search(file.name):
+            around = file.name[: found.start()], file.name[found.end() :]
+            numbered.setdefault(around, {})[int(found[0])] = found[0]
+    gaps = [
+        f"{total - len(there):,} of the {total:,} shards of {name} are not there"
+        for (name, total), there in counted.items()
+        if len(there) < total
+    ]
+    for (before, behind), texts in numbered.items():
+        low, high = min(texts), max(texts)
+        if 2 <= len(texts) < high - low + 1 <= 2 * len(texts):  # else the numbers may be dates, or sizes
+            lacking = [n for n in range(low, high + 1) if n not in texts]
+            names = [f"{before}{n:0{len(texts[low])}}{behind}" for n in lacking]
+            gaps.append(f"shards are missing among those that are numbered: {some(names)}")
+    return tuple(f"{gap}; the download may be incomplete" for gap in gaps)
 
 
-def train_and_test(path: str, suffix: str) -> tuple[str, str | None] | None:
-    """What to give for the training and the test shards in a folder."""
-    splits = find(path, suffix)
-    found = addresses(path, splits)
-    return found and (_plain(found[0], splits), found[1] and _plain(found[1], splits))
+def left_out(path: str, suffix: str, *, has_files: bool = False) -> dict[str, Counter[str]]:
+    """The number of other tables, archives and images below a folder of shards, by suffix. has_files: its images may
+    be those that the shards name."""
+    path = split_of(path)[0]
+    if not os.path.isdir(path):
+        return {}
+    shards = {str(file) for files in find(path, suffix).values() for file in files}
+    kinds = OTHER_DATA if has_files else (*OTHER_DATA, *suffixes())
+    counts: Counter[str] = Counter()
+    for place, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        data = [name for name in names if name.lower().endswith(kinds) and not is_hidden(name)]
+        counts.update(os.path.splitext(name)[1].lower() for name in data if os.path.join(place, name) not in shards)
+    return {BESIDE_SHARDS: counts} if counts else {}
 
 
-def _plain(address: str, splits: dict[str, list[Path]]) -> str:
-    """The file itself where a split is one file."""
-    files = splits[split_of(address)[1] or UNNAMED]
-    return str(files[0]) if len(files) == 1 else address
+def splits(path: str, suffix: str) -> dict[str, str]:
+    """What to give for the shards of each split in a folder, by its name: the file itself where it is one. Of those
+    whose names call no split, the files by their own names."""
+    found = find(path, suffix) if os.path.isdir(path) else {}
+    named = {
+        name: str(files[0]) if len(files) == 1 else f"{path}:{name}" for name, files in found.items() if name != UNNAMED
+    }
+    return named | {file.name: str(file) for file in found.get(UNNAMED, ())}
 
 
 def location(path: str, files: list[Path]) -> str:

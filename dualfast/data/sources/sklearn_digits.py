@@ -54,8 +54,8 @@ def _recognizes(path: str) -> bool:
     return path in (NAME, NOISY_NAME) or path.startswith((f"{NAME}:", f"{NOISY_NAME}:"))
 
 
-def _splits(path: str) -> tuple[str, str] | None:
-    return (f"{path}:train", f"{NAME}:test") if path in (NAME, NOISY_NAME) else None
+def _splits(path: str) -> dict[str, str]:
+    return {"train": f"{path}:train", "test": f"{NAME}:test"} if path in (NAME, NOISY_NAME) else {}
 
 
 KIND = Kind(accepts=f'"{NAME}", "{NOISY_NAME}"', recognizes=_recognizes, open=_open, splits=_splits)

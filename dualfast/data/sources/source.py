@@ -92,14 +92,14 @@ class Kind:
     it reads no more than names and first bytes, and is not asked about the split in PATH:SPLIT. open(path, **options):
     raises ValueError when the data set cannot be read. options: the fields of config.Reading that it takes.
     files(path, **options): the files that open would read, without reading them, with those options that say which
-    files these are. splits(path): what to give for its training part and for its test part, None where it has none; or
-    None where the path is not divided."""
+    files these are. splits(path): what to give for each of its parts, by the part's name in lower case; empty where the
+    path is not divided."""
 
     accepts: str
     recognizes: Callable[[str], bool]
     open: Callable[..., Source]
     files: Callable[..., Files] = lambda path: Files.none()
-    splits: Callable[[str], tuple[str, str | None] | None] = lambda path: None
+    splits: Callable[[str], dict[str, str]] = lambda path: {}
     options: tuple[str, ...] = ()
 
 

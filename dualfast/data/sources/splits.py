@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from dualfast.data.images import suffixes
-from dualfast.data.sources import folder, shards
+from dualfast.data.sources import folder
 from dualfast.data.sources.file_list import table_splits
-from dualfast.data.sources.paths import is_hidden
+from dualfast.data.sources.paths import is_hidden, train_and_test
 from dualfast.data.sources.registry import KINDS, expand, local
 from dualfast.data.sources.scan import suffix_of
 from dualfast.data.sources.source import Kind, Source
@@ -32,7 +32,7 @@ def splits(
     divided one by one."""
     trains = _expanded(data)
     if test is None:
-        by_table = [table_splits(path, labels) if labels else None for path in trains]
+        by_table = [_train_and_test(table_splits(path, labels)) if labels else None for path in trains]
         found = [parts or _parts(path, KINDS) or (path, None) for parts, path in zip(by_table, trains, strict=True)]
         tests = [part for _, part in found if part is not None]
         return _one([train for train, _ in found]), _one(tests) if tests else None
@@ -41,19 +41,16 @@ def splits(
     return _one(["digits:train" if path == "digits" else path for path in trains]), _one(tests)
 
 
-def unused_parts(data: str | Sequence[str], used: Sequence[Where | None]) -> list[str]:
+def unused_parts(data: str | Sequence[str], used: Sequence[Where | None], labels: str | None = None) -> list[str]:
     """The names of what a data set holds beside the parts in use, which splits found: further splits, or folders and
-    loose images beside train and val."""
-    if len(paths := _expanded(data)) != 1 or paths[0] in used or not os.path.isdir(paths[0]):
+    loose images beside train and val. labels: as for splits."""
+    if len(paths := _expanded(data)) != 1 or paths[0] in used:
         return []
     (path,) = paths
-    splits = shards.find(path, ".parquet") or shards.find(path, ".tar")
-    if splits:
-        return [
-            ", ".join(file.name for file in files) if name == shards.UNNAMED else name
-            for name, files in splits.items()
-            if f"{path}:{name}" not in used and str(files[0]) not in used
-        ]
+    kinds = [kind for kind in KINDS if kind is not folder.KIND]
+    divided = table_splits(path, labels) if labels else next(filter(None, (kind.splits(path) for kind in kinds)), {})
+    if divided or not os.path.isdir(path):
+        return [name for name, address in divided.items() if address not in used]
     inside = [
         os.path.relpath(part, path) for part in used if isinstance(part, str) and part.startswith(f"{path}{os.sep}")
     ]
@@ -95,4 +92,10 @@ def _one(paths: list[str]) -> Where:
 
 
 def _parts(path: str, kinds: Sequence[Kind]) -> tuple[str, str | None] | None:
-    return next((parts for kind in kinds if (parts := kind.splits(path)) is not None), None)
+    return next((parts for kind in kinds if (parts := _train_and_test(kind.splits(path))) is not None), None)
+
+
+def _train_and_test(addresses: dict[str, str]) -> tuple[str, str | None] | None:
+    """What to give for the training part and for the test part, None where that is missing; None without the former."""
+    names = train_and_test(addresses)
+    return names and (addresses[names[0]], names[1] and addresses[names[1]])

@@ -40,6 +40,11 @@ HINTS: tuple[tuple[str, str], ...] = (
     (r".*\.(xlsx?|ods)", "a spreadsheet; save it as CSV, which is read"),
     (r".*\.(mdb|lmdb)", "an LMDB database; write its images into a folder per class, or a .tar in WebDataset's form"),
     (r".*\.rec", "a RecordIO file of MXNet; mxnet's im2rec and recordio read it: write a folder per class"),
+    (
+        r".*\.ya?ml",
+        "a description of a data set; give the folder of its images, which lie in a folder per class, or a table of "
+        "files and labels",
+    ),
     (r".*\.beton", "a .beton file already; run, score and train read it with --data"),
     (
         r".*\.(jpe?g|png|gif|bmp|webp|tiff?|avif)",

@@ -68,13 +68,25 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         location=shards.location(path, files),
         labels=labels,
         class_names=class_names,
-        inventory=Inventory(files=Files.of(files), left_out=reasons),
+        inventory=Inventory(
+            files=Files.of(files),
+            left_out=reasons | shards.left_out(path, SUFFIX),
+            remarks=(*_remarks(opened), *shards.missing(files)),
+        ),
     )
+
+
+def _remarks(shards: list[_Shard]) -> tuple[str, ...]:
+    """A sentence on the samples that have other labels, too."""
+    if not (count := sum(shard.n_several for shard in shards)):
+        return ()
+    order = ", ".join((".cls", *(f"{key} in .json" for key in JSON_KEYS)))
+    return (f"{count:,} samples have several labels, and they differ; the first of these is used: {order}",)
 
 
 class _Shard:
     """One tar file: its images and labels by sample key, in the order of the file; texts: the labels that .txt members
-    give, where no others do; left_out: its other files, by extension."""
+    give, where no others do; left_out: its other files, by extension; n_several: the samples whose labels differ."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,6 +94,7 @@ class _Shard:
         self.labels: dict[str, str] = {}
         self.texts: dict[str, str] = {}
         self._keys_of_json: dict[str, str] = {}
+        self._others: list[tuple[str, str]] = []  # labels in .json members, by key
         self.left_out: Counter[str] = Counter()
         files: dict[str, tarfile.TarInfo] = {}  # what a hard link may refer to
         try:
@@ -102,6 +115,8 @@ class _Shard:
                 if member.isfile() or member.islnk():
                     files[member.name] = files[member.linkname] if member.islnk() else member
                     self._add(member.name, files[member.name], file)
+        several = {key for key, label in self._others if self.labels.get(key) != label}
+        self.n_several = len(several & self.images.keys())
         labelled = self.labels.keys() | (self.texts.keys() - self.images.keys())
         for key in self.texts.keys() & labelled:
             del self.texts[key]
@@ -155,7 +170,9 @@ class _Shard:
             return None
         if isinstance(value, dict):
             self._keys_of_json[key] = some([str(name) for name in value])
-            value = next((value[name] for name in JSON_KEYS if value.get(name) is not None), None)
+            found = [value[name] for name in JSON_KEYS if value.get(name) is not None]
+            self._others += [(key, str(other)) for other in found if isinstance(other, int | str)]
+            value = next(iter(found), None)
         if value is None or isinstance(value, int | str):
             return None if value is None else str(value)
         if isinstance(value, float) and value.is_integer():
@@ -191,5 +208,5 @@ KIND = Kind(
     open=_open,
     options=("follow_links",),
     files=lambda path, *, follow_links=False: Files.of(shards.chosen(path, SUFFIX, follow_links)),
-    splits=lambda path: shards.train_and_test(path, SUFFIX),
+    splits=lambda path: shards.splits(path, SUFFIX),
 )

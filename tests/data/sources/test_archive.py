@@ -139,3 +139,18 @@ def test_what_an_archive_holds_beside_images_in_class_folders(tmp_path: Path) ->
         "2 class folders without images, which are not classes: ant, fox",
     ):
         assert part in notes
+
+
+def test_names_that_lead_out_of_an_archive_say_so(tmp_path: Path) -> None:
+    members = {f"{name}/0.jpg": jpeg(at) for at, name in enumerate(["cat", "dog", "../ant", "../bee"])}
+    opened = sources.open_source(tar_file(tmp_path / "a.tar.gz", members, "w:gz"))
+    assert opened.class_names == ("cat", "dog")
+    assert opened.inventory.notes() == ["left out: 2 .jpg (under names that lead out of the archive)"]
+
+
+def test_a_folder_of_archives_says_what_to_do(tmp_path: Path) -> None:
+    for name in "ab":
+        zip_file(tmp_path / f"{name}.zip", {"0.jpg": jpeg(0)})
+    assert_refused(
+        tmp_path, r"no class folder; of its archives \(a\.zip, b\.zip\) unpack each into a folder, or give one"
+    )

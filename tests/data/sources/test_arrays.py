@@ -30,6 +30,8 @@ def test_npz_files_that_are_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "broken.npz", r"is not an \.npz file")
     np.savez(tmp_path / "names.npz", x=np.zeros(3), y=np.zeros(3))
     assert_refused(tmp_path / "names.npz", "it has x, y; choose with image_column=NAME")
+    np.savez(tmp_path / "kmnist-train-imgs.npz", np.zeros((2, 4, 4), np.uint8))
+    assert_refused(tmp_path / "kmnist-train-imgs.npz", r"it has arr_0; images and labels go into one file: np\.savez\(")
     np.savez(tmp_path / "pickle.npz", images=np.array([{}], dtype=object), labels=np.zeros(1, int))
     assert_refused(tmp_path / "pickle.npz", "pickle")
     np.savez(tmp_path / "directory.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))

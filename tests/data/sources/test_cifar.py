@@ -169,3 +169,10 @@ def test_a_cifar_archive_that_is_cut_off_or_missing(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:30_000])
     with pytest.raises(ValueError, match=r"cannot be read as a \.tar\.gz file"):
         sources.open_source(path)
+
+
+def test_images_that_are_missing_are_said(tmp_path: Path) -> None:
+    names = b"".join(b"class-%d\n" % at for at in range(10))
+    records = {"data_batch_1.bin": cifar_record((0,), 1, 2, 3) + cifar_record((9,), 4, 5, 6), "batches.meta.txt": names}
+    notes = sources.open_source(archive(tmp_path / "c.tgz", records)).inventory.notes()
+    assert notes == ["2 images, and CIFAR-10 has 50,000 for training; are files missing?"]

@@ -141,6 +141,17 @@ def test_labels_in_json_lines_are_numbers_or_names(images: Path, tmp_path: Path)
             "line 3 has 3 columns and the header 2; .*double quotes",
         ),
         ("l.csv", b"0.png,maine, coon\n1.png,cat\n2.png,cat\n", "line 1 has 3 columns and others 2; .* double quotes"),
+        (
+            "l.csv",
+            b"file,label\n0.png,cat\n1.png,NaN\n",
+            "line 3 of .* no label but 'NaN', .*; remove .*, or rename the",
+        ),
+        ("l.csv", b"file,x,y\n0.png,5,1\n1.png,6,0\n2.png,7,1\n", "has the columns x, y; name the labels with label_"),
+        (
+            "l.csv",
+            b"file,x1,y1,x2,y2,label\n0.png,1,1,2,2,a\n0.png,3,3,4,4,b\n",
+            "line [23] of .* lists 0.png, as another line does; .* of a table of boxes keep one per image",
+        ),
         ("l.jsonl", b'{"file_name": "0.png"}\n', "has no column of labels; name the labels with label_column=NAME"),
     ],
 )
@@ -254,3 +265,37 @@ def test_a_split_that_is_not_understood_is_refused(name: str, cells: str, images
     (tmp_path / "t.csv").write_text("\n".join([f"file,label,{name}", *rows]))
     with pytest.raises(ValueError, match=rf"the column {name} holds .*; call the parts train, val or test"):
         labels_by(tmp_path / "t.csv", images)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("file|label\n0.png|cat\n1.png|dog, wild\n2.png|cat\n3.png|dog, wild\n", ["cat", "dog, wild"] * 2),
+        ("0.png|cat\n1.png|dog\n2.png|cat\n3.png|dog\n", ["cat", "dog"] * 2),
+        ("0.png a|b\n1.png c\n2.png a|b\n3.png c\n", ["a|b", "c"] * 2),
+    ],
+)
+def test_columns_that_a_bar_divides(text: str, expected: list[str], images: Path, tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text(text)
+    assert labels_by(tmp_path / "l.txt", images) == expected
+
+
+def test_label_columns_that_could_be_meant_too_are_said(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("file,label,target\n" + "".join(f"{at}.png,{at % 2},{at}\n" for at in range(4)))
+    notes = sources.open_source(images, Reading(labels=str(tmp_path / "l.csv"))).notes()
+    assert notes == ["label columns: label is used, target not; label_column=NAME chooses"]
+
+
+def test_the_table_itself_is_not_counted(images: Path) -> None:
+    (images / "a.csv").write_text(CSV)
+    assert sources.open_source(images, Reading(labels=str(images / "a.csv"))).notes() == []
+    (images / "b.txt").write_text("")
+    (note,) = sources.open_source(images, Reading(labels=str(images / "a.csv"))).notes()
+    assert note == "left out: 1 .txt (not images that Pillow opens)"
+
+
+def test_labels_beside_an_archive_say_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"")
+    (tmp_path / "l.csv").write_text(CSV)
+    with pytest.raises(ValueError, match=r"a\.zip is not a folder; unpack it, and give the folder"):
+        sources.open_source(tmp_path / "a.zip", Reading(labels=str(tmp_path / "l.csv")))

@@ -63,6 +63,21 @@ def test_image_columns_that_are_ambiguous_or_of_another_type(tmp_path: Path) -> 
     refused(r"image is string; .*cast_column", {"image": ["a.jpg", "b.jpg"]})
     refused(r"the first values of md5 are not images\); an image is binary", {"md5": [b"1", b"2"]})
 
+    refused(r"image is list<list<int64>>; .* np\.savez\('data\.npz'", {"image": [[[1], [2]], [[3], [4]]]})
+
+
+def test_columns_that_could_be_meant_too_are_said(tmp_path: Path) -> None:
+    columns = {"mask": OTHER_STRUCTS, "image": STRUCTS, "coarse_label": [0, 0], "fine_label": [1, 0], "score": [5, 6]}
+    assert opened(tmp_path, columns).notes() == [
+        "image columns: image is used, mask not; image_column=NAME chooses",
+        "label columns: fine_label is used, coarse_label not; label_column=NAME chooses",
+    ]
+    chosen = opened(tmp_path, columns | {"coarse_label": [0, 1]}, image_column="mask", label_column="coarse_label")
+    assert chosen.labels.tolist() == [0, 1]
+    assert chosen.notes() == []
+    assert opened(tmp_path, {"image": IMAGES, "label": [0, 1], "species": [0, 1]}).notes() == []
+    assert len(opened(tmp_path, {"image": IMAGES, "label": [0, 1], "kind": [0, 1]}, {"kind": CLASSES}).notes()) == 1
+
 
 @pytest.mark.parametrize(
     ("columns", "features"),

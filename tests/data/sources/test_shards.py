@@ -11,6 +11,7 @@ from data_sets import assert_refused, class_folders, jpeg, parquet_file, tar_fil
 
 from dualfast.config import Reading
 from dualfast.data import sources
+from dualfast.data.sources import shards
 
 pytest.importorskip("PIL")
 
@@ -137,8 +138,39 @@ def test_a_partitioned_table_says_how_it_becomes_one(tmp_path: Path, monkeypatch
 def test_shards_that_are_not_there_are_said(tmp_path: Path) -> None:
     for at in (0, 2):
         parquet_file(tmp_path / f"train-0000{at}-of-00003.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
-    with pytest.warns(UserWarning, match="1 of the 3 shards of train are not there; the download may be incomplete"):
-        assert len(sources.open_source(tmp_path)) == 4
+    source = sources.open_source(tmp_path)
+    assert len(source) == 4
+    assert source.notes() == ["1 of the 3 shards of train are not there; the download may be incomplete"]
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["000000", "000002", "000003"], "000001.tar"),
+        (["a-8-of", "a-10-of", "a-11-of"], ""),  # 8 is of one digit: no number of a shard
+        (["train-09", "train-11", "train-12", "val-09"], "train-10.tar"),
+        (["20240101", "20240201", "20240301"], ""),  # dates
+        (["0000", "0001"], ""),
+    ],
+)
+def test_gaps_between_numbered_shards_are_said(names: list[str], missing: str, tmp_path: Path) -> None:
+    said = shards.missing([tmp_path / f"{name}.tar" for name in names])
+    assert said == (
+        (f"shards are missing among those that are numbered: {missing}; the download may be incomplete",)
+        if missing
+        else ()
+    )
+
+
+def test_data_beside_shards_are_counted(tmp_path: Path) -> None:
+    parquet_file(tmp_path / "train-0.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
+    for name in ("old.tar", "more.csv", "README.md", ".hidden.csv", "__MACOSX/a.csv", "extra/b.zip", "extra/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (note,) = sources.open_source(tmp_path).notes()
+    assert sorted(note.removeprefix("left out: ").removesuffix(" (beside the shards)").split(", ")) == [
+        *("1 .csv", "1 .jpg", "1 .tar", "1 .zip")
+    ]
 
 
 def test_a_pattern_does_not_join_training_and_test_images(tmp_path: Path) -> None:

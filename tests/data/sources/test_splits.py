@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,39 @@ def test_a_fraction_of_classes_of_one_image_leaves_no_test_images() -> None:
     source = sources.open_source((np.zeros((3, 4, 4), np.uint8), [0, 1, 2]))
     with pytest.raises(ValueError, match=r"test_fraction is 0\.3, and every class of .* has a single image"):
         sources.hold_out(source, 0.3)
+
+
+def test_archives_that_are_called_like_splits_are_these(tmp_path: Path) -> None:
+    for name in ("train", "val", "extra"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            for label in "ab":
+                archive.writestr(f"{label}/0.jpg", jpeg(0))
+    data = str(tmp_path)
+    assert sources.splits(data) == (f"{data}/train.zip", f"{data}/val.zip")
+    assert len(sources.open_source(sources.splits(data)[0])) == 2
+    (tmp_path / "train").mkdir()
+    assert sources.splits(data) == (f"{data}/train", None), "they have been unpacked"
+
+
+def test_arrays_of_a_third_split_are_named(tmp_path: Path) -> None:
+    images, labels = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
+    splits = ("train", "val", "test")
+    np.savez(tmp_path / "a.npz", **{f"x_{n}": images for n in splits}, **{f"y_{n}": labels for n in splits})
+    data = str(tmp_path / "a.npz")
+    assert sources.splits(data) == (f"{data}:train", f"{data}:val")
+    assert sources.unused_parts(data, sources.splits(data)) == ["test"]
+    assert sources.unused_parts(f"{data}:train", sources.splits(f"{data}:train")) == []
+
+
+def test_rows_of_a_third_split_are_named(tmp_path: Path) -> None:
+    for at in range(6):
+        (tmp_path / f"{at}.jpg").write_bytes(jpeg(at))
+    parts = ("train", "train", "val", "val", "test", "test")
+    table = tmp_path / "table.csv"
+    table.write_text("file,label,split\n" + "".join(f"{at}.jpg,{at % 2},{part}\n" for at, part in enumerate(parts)))
+    data, labels = str(tmp_path), str(table)
+    assert sources.unused_parts(labels, sources.splits(labels)) == ["test"]
+    assert sources.unused_parts(data, sources.splits(data, labels=labels), labels) == ["test"]
 
 
 def test_parts_that_are_not_used_are_named(tmp_path: Path) -> None:

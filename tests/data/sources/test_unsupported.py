@@ -26,6 +26,7 @@ FILES = {
     "a.tar.zst": "unzstd",
     "a.arrow": "save_to_disk",
     "a.json": r"labels\.csv",
+    "data.yaml": "a description of a data set; give the folder of its images",
     "a.beton": "a .beton file already",
     "a.jpg": "one image; give the folder",
 }

@@ -192,3 +192,12 @@ def test_what_a_shard_holds_beside_samples(tmp_path: Path) -> None:
         tar.addfile(info, io.BytesIO(b"x"))
     with pytest.raises(ValueError, match=r"a\.tar holds 0\.jpg twice; give each sample a name of its own"):
         sources.open_source(path)
+
+
+def test_labels_that_differ_within_a_sample_are_said(tmp_path: Path) -> None:
+    members = labelled("json", b'{"cls": 0, "label": 1}', b'{"cls": 0, "label": 0}', b'{"label": 1}', b'{"label": 0}')
+    members |= {"3.cls": b"1", "4.json": b'{"cls": 0, "label": 1}'}
+    opened = sources.open_source(tar_file(tmp_path / "a.tar", members))
+    assert opened.labels.tolist() == [1, 0, 1, 1]
+    (said,) = opened.inventory.remarks
+    assert said.startswith("2 samples have several labels, and they differ; the first of these is used: .cls, label in")
