@@ -36,6 +36,60 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/scoring/loss.py",
+        "    if not (low >= 0 and abs(far - 1) <= SUM_TOLERANCE):",
+        "    if not (low >= 0 or abs(far - 1) <= SUM_TOLERANCE):",
+        "tests/scoring/test_loss.py::test_mixed_targets_that_cannot_be_scored_record_nothing",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "0xFFFF - values if white_is_zero else values",
+        "values",
+        "tests/data/test_images.py::test_tiffs_whose_zero_is_white",
+    ),
+    Mutation(
+        "dualfast/data/sources/shards.py",
+        "low, high = min(texts), max(texts)",
+        "low, high = min(texts), min(texts)",
+        "tests/data/sources/test_shards.py::test_gaps_between_numbered_shards_are_said",
+    ),
+    Mutation(
+        "dualfast/data/columns.py",
+        "    others = [name for name in found if name != used]",
+        "    others: list[str] = []",
+        "tests/data/sources/test_parquet_columns.py::test_columns_that_could_be_meant_too_are_said",
+    ),
+    Mutation(
+        "dualfast/data/sources/listed.py",
+        "and not _is_coordinate(name, names)]",
+        "]",
+        "tests/data/sources/test_label_table.py::test_tables_that_are_refused",
+    ),
+    Mutation(
+        "dualfast/runs/classes.py",
+        "    if len(in_other_forms) == len(known):",
+        "    if False:",
+        "tests/runs/test_classes.py::test_classes_are_matched_by_name",
+    ),
+    Mutation(
+        "dualfast/data/sources/archive.py",
+        "    if os.path.isdir(path) and not split_folders(path):",
+        "    if os.path.isdir(path):",
+        "tests/data/sources/test_splits.py::test_archives_that_are_called_like_splits_are_these",
+    ),
+    Mutation(
+        "dualfast/data/sources/splits.py",
+        "return [name for name, address in divided.items() if address not in used]",
+        "return []",
+        "tests/data/sources/test_splits.py::test_arrays_of_a_third_split_are_named",
+    ),
+    Mutation(
+        "dualfast/data/sources/webdataset.py",
+        "if self.labels.get(key) != label}",
+        "if False}",
+        "tests/data/sources/test_webdataset.py::test_labels_that_differ_within_a_sample_are_said",
+    ),
+    Mutation(
         "dualfast/runs/export.py",
         "    if part.is_symlink():  # others",
         "    if False:  # others",

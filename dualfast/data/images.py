@@ -44,6 +44,7 @@ TRANSPARENT, FLOAT, FLOAT_255, HUGE = "transparent", "float", "float to 255", "h
 DEEP, DARK, FRAMES = "16 bits", "12 bits", "frames"
 """Kinds of images that are changed in a way that a user should know of."""
 DARKEST = 1 << 12  # values of 16 bits that do not reach it look black with 8
+PHOTOMETRIC, SAMPLE_FORMAT, SIGNED = 262, 339, 2  # tags of a TIFF, and a value
 ANIMATED = ("GIF", "TIFF", "WEBP", "PNG")  # MPO, of phones, holds copies of one image
 
 
@@ -196,6 +197,8 @@ def _to_rgb(image: Image.Image, max_size: int | None, background: Colour) -> Dec
     from PIL import Image, ImageOps
 
     kinds: list[str] = []
+    if image.mode == "L" and _tag(image, SAMPLE_FORMAT) == SIGNED:
+        raise ValueError("its values are signed numbers of 8 bits; write them as unsigned ones, 0 to 255")
     if image.mode == "F":
         image = _from_floats(ImageOps.exif_transpose(image), kinds)
     elif image.mode.startswith("I"):  # convert() would clip 16-bit values at 255
@@ -237,8 +240,9 @@ def _from_integers(image: Image.Image, kinds: list[str]) -> Image.Image:
     maybe_8_bit = image.mode == "I" and image.format == "TIFF"  # 32-bit samples that may only use 8 bits
     unsigned = _stored_as(image)[0] in ("I;32N", "I;32BN")
     key = image.info.get("transparency")
+    white_is_zero = _tag(image, PHOTOMETRIC) == 0
     values = np.asarray(ImageOps.exif_transpose(image))
-    values = values.view(np.uint32) if unsigned else values
+    values = values.view(np.uint32) if unsigned else 0xFFFF - values if white_is_zero else values
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 0xFFFF:
         raise ValueError(
@@ -253,6 +257,12 @@ def _from_integers(image: Image.Image, kinds: list[str]) -> Image.Image:
     if isinstance(key, int):
         result.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     return result
+
+
+def _tag(image: Image.Image, number: int) -> Any:
+    """The first value of a TIFF's tag; None where the image has none."""
+    value = getattr(image, "tag_v2", {}).get(number)
+    return next(iter(value), None) if isinstance(value, tuple) else value
 
 
 def _is_deep(image: Image.Image) -> bool:

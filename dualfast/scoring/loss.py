@@ -17,6 +17,7 @@ from dualfast.scoring.table import ScoreTable
 _INT64 = torch.int64
 _NARROW = (torch.uint8, torch.int8, torch.int16, torch.int32)
 HALF_HEADROOM = 1024.0  # float16 gradients are rounded at this scale, and divided by it once the loss scale is known
+SUM_TOLERANCE = 0.02  # of probabilities in bfloat16, of many classes
 
 
 def dual_loss(
@@ -48,8 +49,8 @@ def dual_loss(
 
     targets may also be probabilities (B, C), as mixup and CutMix make them. The loss is then torch's for these, and the
     visits are recorded against observe_targets (B,), the samples' own labels from before mixing: required, as a mixture
-    does not tell them. A row where observe_targets is ignore_index is not a visit, and counts in the loss. The logits
-    are not overwritten.
+    does not tell them. Targets that are no probabilities are a ValueError on the CPU. A row where observe_targets is
+    ignore_index is not a visit, and counts in the loss. The logits are not overwritten.
 
     A sample that comes twice in an epoch has two visits; twice in one batch it has one, that of its first row. Rows
     with ignore_index are not visits, whatever their index. On CUDA nothing waits for the device: an index or a target
@@ -113,6 +114,7 @@ def _own_labels(logits: torch.Tensor, targets: torch.Tensor, observe_targets: to
         )
     if targets.device != logits.device:
         raise ValueError(f"targets are on {targets.device} and the logits are on {logits.device}; move one of them")
+    _check_probabilities(targets)
     if observe_targets is None:
         raise ValueError(
             "targets are probabilities (B, C), as of mixup or CutMix, and observe_targets is missing: give each "
@@ -126,6 +128,19 @@ def _own_labels(logits: torch.Tensor, targets: torch.Tensor, observe_targets: to
             f"observe_targets are {own.dtype} of the shape {tuple(own.shape)}; give integer labels ({len(logits)},)"
         )
     return own
+
+
+def _check_probabilities(targets: torch.Tensor) -> None:
+    """ValueError for values (B, C) on the CPU that are no probabilities; on CUDA it would wait for the device."""
+    if torch.compiler.is_compiling() or targets.device.type != "cpu" or not len(targets):
+        return
+    low, sums = float(targets.amin()), targets.sum(1, dtype=torch.float64)
+    far = sums[int((sums - 1).abs().nan_to_num(torch.inf).argmax())].item()
+    if not (low >= 0 and abs(far - 1) <= SUM_TOLERANCE):
+        problem = f"sum to {far:.4g} in a row" if low >= 0 else f"are as low as {low:.4g}"
+        raise ValueError(
+            f"targets (B, C) {problem}; give probabilities, whose rows sum to 1, or labels (B,): one class per image"
+        )
 
 
 def _soft_loss(

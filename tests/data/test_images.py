@@ -328,3 +328,26 @@ def test_the_first_of_several_frames_counts_and_is_said(kind: str) -> None:
     assert np.abs(np.asarray(image)[0, 0].astype(int) - [250, 0, 0]).max() < 8
     assert kinds == (FRAMES,)
     assert decode_with_kinds(encoded(red, kind)).kinds == ()
+
+
+def tiff(values: np.ndarray, sample_format: int, white_is_zero: bool = False) -> bytes:
+    """A TIFF of one strip, put together here: Pillow does not write these kinds."""
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: values.itemsize * 8, 259: 1, 262: 1 - white_is_zero, 273: 0, 277: 1}
+    tags |= {278: height, 279: values.nbytes, 339: sample_format}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4  # where the values are
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + values.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.dtype("<u2")])
+def test_tiffs_whose_zero_is_white(dtype: Any) -> None:
+    values = np.array([[0, 100, 255]] * 2, dtype) * (257 if np.dtype(dtype).itemsize == 2 else 1)
+    for white_is_zero, expected in ((False, [0, 100, 255]), (True, [255, 155, 0])):
+        image = decode(tiff(values.astype(dtype), 1, white_is_zero))
+        assert np.asarray(image)[0, :, 0].tolist() == expected
+
+
+def test_tiffs_of_signed_bytes_are_refused() -> None:
+    with pytest.raises(ValueError, match="signed numbers of 8 bits; write them as unsigned ones"):
+        decode(tiff(np.array([[-100, 0, 100]], np.int8), 2))

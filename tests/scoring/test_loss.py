@@ -240,6 +240,14 @@ def test_an_empty_mixed_batch_costs_nothing() -> None:
     ("change", "error", "words"),
     [
         ({"observe_targets": None}, ValueError, "observe_targets is missing: give each sample's own label"),
+        (
+            {"targets": torch.full((8, 3), 0.4)},
+            ValueError,
+            r"targets \(B, C\) sum to 1\.2 in a row; give probabilities",
+        ),
+        ({"targets": torch.tensor([[1.5, -0.5, 0]] * 8)}, ValueError, r"are as low as -0\.5"),
+        ({"targets": torch.full((8, 3), torch.nan)}, ValueError, "are as low as nan"),
+        ({"targets": torch.tensor([[torch.inf, 0, 0]] * 8)}, ValueError, "sum to inf in a row"),
         ({"observe_targets": [0] * 8}, TypeError, "observe_targets is a list"),
         ({"observe_targets": torch.zeros(7, dtype=torch.int64)}, ValueError, r"of the shape \(7,\); give .* \(8,\)"),
         ({"observe_targets": torch.zeros(8)}, ValueError, "observe_targets are torch.float32"),
