@@ -15,8 +15,8 @@ namespace {
 
 // A thread's buffers, reused from sample to sample.
 struct Scratch {
-    std::vector<uint8_t> file, pixels, resized;
-    ResizeScratch resize;
+    std::vector<uint8_t> file, pixels;
+    Resizer resizer;
 };
 
 // Calls work(i, scratch) for every i in [0, n); a thread takes `grain` of them at a time.
@@ -56,14 +56,16 @@ Tile tile_of(const uint8_t* pixels, int32_t width, const Region& region) {
             {0, static_cast<double>(region.right - region.left)}};
 }
 
-template <class T>
+// Looks up a row's values, which are `apart` bytes from each other.
+template <int apart, class T>
 void place_row(const uint8_t* in, int width, bool flip, const T* table, T* out) {
     const T *r = table, *g = table + 256, *b = table + 512;
-    for (int x = 0; x < width; ++x) {
-        const uint8_t* pixel = in + 3 * (flip ? width - 1 - x : x);
-        out[3 * x] = r[pixel[0]];
-        out[3 * x + 1] = g[pixel[1]];
-        out[3 * x + 2] = b[pixel[2]];
+    const ptrdiff_t step = flip ? -3 * apart : 3 * apart;
+    const uint8_t* pixel = in + (flip ? 3 * apart * static_cast<ptrdiff_t>(width - 1) : 0);
+    for (T* end = out + 3 * static_cast<ptrdiff_t>(width); out < end; out += 3, pixel += step) {
+        out[0] = r[pixel[0]];
+        out[1] = g[pixel[apart]];
+        out[2] = b[pixel[2 * apart]];
     }
 }
 
@@ -76,18 +78,15 @@ void fill_columns(T* row, int32_t begin, int32_t end, const T* fill) {
 
 // Resizes the tile to its part of output i, mirrors it, looks up every value; fills the rest of the output.
 template <class T>
-void place(Tile tile, const Overlap& overlap, bool flip, const Output& out, size_t i, Scratch& scratch) {
+void place(const Tile& tile, const Overlap& overlap, bool flip, const Output& out, size_t i, Scratch& scratch) {
     const auto* table = static_cast<const T*>(out.table);
     const auto* fill = static_cast<const T*>(out.fill);
     T* image = static_cast<T*>(out.data) + i * static_cast<size_t>(out.height) * out.width * 3;
     const int32_t height = overlap.y1 - overlap.y0, width = overlap.x1 - overlap.x0;
     const auto unscaled = [](const Span& span, int32_t size) { return span.start == 0 && span.size == size; };
-    if (overlap.any() && !(unscaled(tile.rows, height) && unscaled(tile.columns, width))) {
-        scratch.resized.resize(static_cast<size_t>(height) * width * 3 + 1);
-        resize_rgb(tile, scratch.resized.data(), height, width, scratch.resize);
-        tile.pixels = scratch.resized.data();
-        tile.row_bytes = int64_t{width} * 3;
-    }
+    const bool resized = overlap.any() && !(unscaled(tile.rows, height) && unscaled(tile.columns, width));
+    if (resized) scratch.resizer.start(tile, height, width);
+    const uint8_t* block = nullptr;
     const int32_t left = flip ? out.width - overlap.x1 : overlap.x0;
     for (int32_t y = 0; y < out.height; ++y) {
         T* row = image + static_cast<size_t>(y) * out.width * 3;
@@ -96,7 +95,13 @@ void place(Tile tile, const Overlap& overlap, bool flip, const Output& out, size
             continue;
         }
         fill_columns(row, 0, left, fill);
-        place_row(tile.pixels + (y - overlap.y0) * tile.row_bytes, width, flip, table, row + 3 * left);
+        if (resized) {
+            const int32_t r = (y - overlap.y0) % kBlockRows;
+            if (r == 0) block = scratch.resizer.block(y - overlap.y0);
+            place_row<kBlockRows>(block + r, width, flip, table, row + 3 * left);
+        } else {
+            place_row<1>(tile.pixels + (y - overlap.y0) * tile.row_bytes, width, flip, table, row + 3 * left);
+        }
         fill_columns(row, left + width, out.width, fill);
     }
 }

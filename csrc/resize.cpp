@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
 
 #include "levels.h"
 
@@ -34,53 +37,91 @@ void set_weights(Axis& axis, const Span& span, int out) {
     }
 }
 
+INLINE void set_row_at_level(const uint8_t* in, float weight, float* line, int n) {
+    for (int i = 0; i < n; ++i) line[i] = weight * static_cast<float>(in[i]);
+}
+AT_LEVELS(void, set_row, (const uint8_t* in, float weight, float* line, int n), (in, weight, line, n))
+
 INLINE void add_row_at_level(const uint8_t* in, float weight, float* line, int n) {
     for (int i = 0; i < n; ++i) line[i] += weight * static_cast<float>(in[i]);
 }
 AT_LEVELS(void, add_row, (const uint8_t* in, float weight, float* line, int n), (in, weight, line, n))
 
-// A pixel's three values and, read or written with them, the next one's first.
-typedef float Four __attribute__((vector_size(16)));
-typedef int32_t FourInts __attribute__((vector_size(16)));
-typedef uint8_t FourBytes __attribute__((vector_size(4)));
-
-INLINE void resize_row_at_level(const float* line, const Axis& axis, uint8_t* out, int width) {
-    const int taps = axis.taps;
-    for (int x = 0; x < width; ++x) {
-        const float* in = line + static_cast<size_t>(axis.first[x]) * 3;
-        const float* weight = axis.weight.data() + static_cast<size_t>(x) * taps;
-        Four sum{0.5F, 0.5F, 0.5F, 0.5F};
-        for (int k = 0; k < taps; ++k) {
-            Four pixel;
-            std::memcpy(&pixel, in + 3 * k, sizeof pixel);
-            sum += weight[k] * pixel;
+// lanes[i kBlockRows + r] = lines[r stride + i] for i < n, which is a multiple of 4.
+void interleave(const float* lines, size_t stride, float* lanes, size_t n) {
+    for (size_t i = 0; i < n; i += 4) {
+        for (int r = 0; r < kBlockRows; r += 4) {
+            const float* in = lines + r * stride + i;
+            float* out = lanes + i * kBlockRows + r;
+#if defined(__SSE__)
+            __m128 a = _mm_loadu_ps(in), b = _mm_loadu_ps(in + stride);
+            __m128 c = _mm_loadu_ps(in + 2 * stride), d = _mm_loadu_ps(in + 3 * stride);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_storeu_ps(out, a);
+            _mm_storeu_ps(out + kBlockRows, b);
+            _mm_storeu_ps(out + 2 * kBlockRows, c);
+            _mm_storeu_ps(out + 3 * kBlockRows, d);
+#else
+            for (int row = 0; row < 4; ++row) {
+                for (int value = 0; value < 4; ++value) out[value * kBlockRows + row] = in[row * stride + value];
+            }
+#endif
         }
-        const Four most{255.0F, 255.0F, 255.0F, 255.0F};
-        const auto whole = __builtin_convertvector(sum < most ? sum : most, FourInts);
-        const auto bytes = __builtin_convertvector(whole, FourBytes);
-        std::memcpy(out + 3 * x, &bytes, sizeof bytes);
     }
 }
-AT_LEVELS(void, resize_row, (const float* line, const Axis& axis, uint8_t* out, int width), (line, axis, out, width))
+
+// One value of each row of a block.
+typedef float Values __attribute__((vector_size(4 * kBlockRows), aligned(4)));
+typedef int32_t WholeValues __attribute__((vector_size(4 * kBlockRows)));
+typedef uint8_t Bytes __attribute__((vector_size(kBlockRows), aligned(1)));
+
+INLINE void resize_rows_at_level(const float* lanes, const Axis& axis, uint8_t* block, int width) {
+    constexpr float half = 0.5F, most = 255.0F;
+    const int taps = axis.taps;
+    for (int x = 0; x < width; ++x) {
+        const auto* in = reinterpret_cast<const Values*>(lanes) + 3 * static_cast<size_t>(axis.first[x]);
+        const float* weight = axis.weight.data() + static_cast<size_t>(x) * taps;
+        Values sums[3] = {Values{} + half, Values{} + half, Values{} + half};
+        for (int k = 0; k < taps; ++k) {
+            for (int c = 0; c < 3; ++c) sums[c] += weight[k] * in[3 * k + c];
+        }
+        for (int c = 0; c < 3; ++c) {
+            const Values capped = sums[c] < most ? sums[c] : Values{} + most;
+            const auto bytes = __builtin_convertvector(__builtin_convertvector(capped, WholeValues), Bytes);
+            std::memcpy(block + (3 * static_cast<size_t>(x) + c) * kBlockRows, &bytes, sizeof bytes);
+        }
+    }
+}
+AT_LEVELS(void, resize_rows, (const float* lanes, const Axis& axis, uint8_t* block, int width),
+          (lanes, axis, block, width))
 
 }  // namespace
 
-void resize_rgb(const Tile& in, uint8_t* out, int out_height, int out_width, ResizeScratch& scratch) {
-    set_weights(scratch.rows, in.rows, out_height);
-    set_weights(scratch.columns, in.columns, out_width);
-    const int values = pixels_of(in.columns) * 3;
-    scratch.line.resize(static_cast<size_t>(values) + 1);  // resize_row reads one past the last pixel
-    for (int y = 0; y < out_height; ++y) {
-        std::fill(scratch.line.begin(), scratch.line.end(), 0.0F);
-        const float* weight = scratch.rows.weight.data() + static_cast<size_t>(y) * scratch.rows.taps;
-        for (int k = 0; k < scratch.rows.taps; ++k) {
-            if (weight[k] != 0.0F) {
-                const uint8_t* row = in.pixels + (scratch.rows.first[y] + k) * in.row_bytes;
-                add_row(row, weight[k], scratch.line.data(), values);
-            }
+void Resizer::start(const Tile& tile, int height, int width) {
+    tile_ = tile, height_ = height, width_ = width;
+    set_weights(rows_, tile.rows, height);
+    set_weights(columns_, tile.columns, width);
+    values_ = pixels_of(tile.columns) * 3;
+    const size_t stride = (static_cast<size_t>(values_) + 3) / 4 * 4;
+    lines_.resize(stride * kBlockRows);
+    lanes_.resize(stride * kBlockRows);
+    block_.resize(static_cast<size_t>(width) * 3 * kBlockRows);
+}
+
+const uint8_t* Resizer::block(int y) {
+    const size_t stride = lines_.size() / kBlockRows;
+    for (int r = 0; r < std::min(kBlockRows, height_ - y); ++r) {
+        float* line = lines_.data() + r * stride;
+        const float* weight = rows_.weight.data() + static_cast<size_t>(y + r) * rows_.taps;
+        const uint8_t* in = tile_.pixels + rows_.first[y + r] * tile_.row_bytes;
+        set_row(in, weight[0], line, values_);
+        for (int k = 1; k < rows_.taps; ++k) {
+            if (weight[k] != 0.0F) add_row(in + k * tile_.row_bytes, weight[k], line, values_);
         }
-        resize_row(scratch.line.data(), scratch.columns, out + static_cast<size_t>(y) * out_width * 3, out_width);
     }
+    interleave(lines_.data(), stride, lanes_.data(), stride);
+    resize_rows(lanes_.data(), columns_, block_.data(), width_);
+    return block_.data();
 }
 
 }  // namespace dualfast

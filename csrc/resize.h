@@ -24,13 +24,23 @@ struct Axis {
     std::vector<float> weight;  // (outputs, taps), each row sums to 1
 };
 
-struct ResizeScratch {
-    Axis rows, columns;
-    std::vector<float> line;
-};
+constexpr int kBlockRows = 16;  // a vector holds one value of each
 
-// Resizes the tile to out_height x out_width pixels at `out`, packed; writes one byte past them. A triangle filter as
-// wide as the scale, so that shrinking averages: Pillow's BILINEAR to within one count.
-void resize_rgb(const Tile& in, uint8_t* out, int out_height, int out_width, ResizeScratch& scratch);
+// Resizes a tile with a triangle filter as wide as the scale, so that shrinking averages: Pillow's BILINEAR to within
+// one count.
+class Resizer {
+  public:
+    void start(const Tile& tile, int height, int width);
+    // The block of output rows y .. y + kBlockRows - 1, of which those past the last one mean nothing: channel c of the
+    // pixel x of row y + r is at [(3 x + c) kBlockRows + r]. Valid until the next call.
+    const uint8_t* block(int y);
+
+  private:
+    Tile tile_{};
+    int height_ = 0, width_ = 0, values_ = 0;  // values_: of a row of the tile
+    Axis rows_, columns_;
+    std::vector<float> lines_, lanes_;  // rows scaled in height, and the same with the rows of a value side by side
+    std::vector<uint8_t> block_;
+};
 
 }  // namespace dualfast

@@ -358,3 +358,18 @@ def crop_box(
     mirrored: a pure function of (seed, epoch, id) and the sizes."""
     draws = CropDraws(sample_id, seed, epoch)
     return (*CROPS[kind](draws, image, out, **parameters), draws.words(FLIP_STREAM)[0] & 1 if flip else 0)
+
+
+def resize(pixels: NDArray[Any], out: Size) -> Floats:
+    """pixels (height, width, channels) scaled to `out` (height, width), float64: a triangle filter as wide as the
+    scale, at least two pixels, whose weights sum to 1."""
+
+    def weights(size: int, n: int) -> Floats:
+        scale = size / n
+        centers = (np.arange(n) + 0.5) * scale
+        distance = np.abs(np.arange(size) + 0.5 - centers[:, None]) / max(scale, 1.0)
+        triangle = np.maximum(0.0, 1.0 - distance)
+        return np.asarray(triangle / triangle.sum(axis=1, keepdims=True))
+
+    rows, columns = (weights(size, n) for size, n in zip(pixels.shape, out, strict=False))
+    return np.asarray(np.einsum("yh,hwc,xw->yxc", rows, pixels.astype(np.float64), columns, optimize=True))

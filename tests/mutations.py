@@ -36,6 +36,18 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "csrc/resize.cpp",
+        "sums[c] += weight[k] * in[3 * k + c]",
+        "sums[c] += weight[k] * in[3 * k]",
+        "tests/ops/test_images.py::test_crops_are_resized_like_decoded_ones",
+    ),
+    Mutation(
+        "csrc/images.cpp",
+        "if (r == 0) block",
+        "if (r == 1) block",
+        "tests/ops/test_images.py::test_crops_are_resized_like_decoded_ones",
+    ),
+    Mutation(
         "dualfast/scoring/loss.py",
         "    if not (low >= 0 and abs(far - 1) <= SUM_TOLERANCE):",
         "    if not (low >= 0 or abs(far - 1) <= SUM_TOLERANCE):",

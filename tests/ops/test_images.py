@@ -20,7 +20,7 @@ import torch
 from hostile import progressive_jpeg
 from numpy.typing import NDArray
 
-from dualfast import ops
+from dualfast import ops, reference
 from dualfast.config import MAX_JPEG_SCANS
 from dualfast.data import beton
 from dualfast.data.beton import checksums
@@ -320,6 +320,18 @@ def test_limits_on_scans_pixels_and_memory(monkeypatch: pytest.MonkeyPatch) -> N
             assert load(data, (100, 120), box, (64, 64))[0][0] == code, (limit, code)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (5, 16), (17, 31), (64, 64), (90, 7), (200, 150)])
+@pytest.mark.parametrize("image", [(1, 1), (3, 5), (64, 80), (200, 30), (350, 420)])
+def test_resizing_against_float64(image: tuple[int, int], size: tuple[int, int]) -> None:
+    """Each byte is the float64 value rounded, but where that is within float32's error of a half."""
+    pixels = np.random.default_rng(0).choice([0, 1, 100, 254, 255], (*image, 3)).astype(np.uint8)
+    out = np.empty((2, *size, 3), np.uint8)
+    ops.place_images([pixels] * 2, boxes_at([0, 0], 0, *image), out, AS_THEY_ARE, FILL, 1)
+    truth = reference.resize(pixels, size)
+    assert np.abs(out[0] - truth).max() <= 0.5 + 255 * 2e-6
+    assert (out[1] == out[0, :, ::-1]).all(), "mirrored"
+
+
 # ---- the same bits everywhere ---------------------------------------------------------------------------------------
 
 
@@ -377,13 +389,13 @@ def test_memory_that_runs_out_on_a_helper_thread_is_a_memory_error() -> None:
 import resource
 import numpy as np
 from dualfast import ops
-n, side = 8, 4096
-out = np.zeros((n, side, side, 3), np.uint8)
+n, width = 16, 65535  # 16 rows of such a width take 26 MB per thread
+out = np.zeros((n, 3, width, 3), np.uint8)
 out[:] = 1
-pixels = [np.zeros((100, 100, 3), np.uint8)] * n
-boxes = np.array([[0, 0, 100, 100, 0]] * n, np.int32)
+pixels = [np.zeros((4, width, 3), np.uint8)] * n
+boxes = np.array([[0, 0, 4, width, 0]] * n, np.int32)
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
-resource.setrlimit(resource.RLIMIT_AS, (used + (70 << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20),) * 2)
 try:
     ops.place_images(pixels, boxes, out, np.zeros((3, 256), np.uint8), np.zeros(3, np.uint8), 2)
 except MemoryError:
