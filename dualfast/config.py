@@ -4,12 +4,17 @@ them: field names are the flags, and the text below a field is its --help."""
 from __future__ import annotations
 
 import math
-import operator
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from numbers import Real
-from typing import Any, ClassVar, Literal, Self
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from dualfast.arguments import as_array, checked_bool
+from dualfast.arguments import checked_int as checked_int
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
 DEFAULT_WINDOW = 10  # J, of score tables and of the command line
@@ -47,25 +52,9 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def checked_int(name: str, value: Any, low: int | None = None, high: int = 2**31 - 1) -> int:
-    """The integer that `value` is, Python's or NumPy's; TypeError for anything else, ValueError outside low..high."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}; give an integer")
-    number = operator.index(value)
-    if low is not None and not low <= number <= high:
-        raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
-    return number
-
-
 def checked_seed(seed: Any) -> int:
     """The seed of a draw, an order or a training: 64 bits, which is what Philox and torch's generators take."""
     return checked_int("seed", seed, 0, 2**64 - 1)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    return value.item() if hasattr(value, "item") else value
 
 
 GROUPS = {
@@ -83,15 +72,66 @@ to; a command's own flags are a group of their own."""
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Runs check() on construction, with NumPy scalars turned into Python numbers, which YAML and JSON can store."""
+    """Checks types on construction, and then runs check(). NumPy's and torch's numbers become Python's, which YAML and
+    JSON can store."""
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            object.__setattr__(self, option.name, _plain(getattr(self, option.name)))
+        for name, kind in _kinds(type(self)).items():  # type: ignore[arg-type]  # a class is hashable
+            object.__setattr__(self, name, _plain(name, getattr(self, name), kind))
         self.check()
 
     def check(self) -> None:
         """Raises ValueError naming the first invalid value."""
+
+
+@cache
+def _kinds(owner: type[Checked]) -> dict[str, Any]:
+    """The types of a class's fields by name."""
+    hints = get_type_hints(owner)
+    return {option.name: hints[option.name] for option in fields(owner)}
+
+
+def _plain(name: str, value: Any, kind: Any) -> Any:
+    """The value as Python's own; TypeError unless it is of this kind."""
+    if kind is bool:
+        return checked_bool(name, value)
+    if hasattr(value, "tolist"):  # NumPy's or torch's
+        array = as_array(name, value)
+        value = array.item() if array.size == 1 else array.tolist()
+    if isinstance(value, list | tuple):
+        value = tuple(_plain(name, one, Any) for one in value)
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not _is_kind(value, kind):
+        raise TypeError(f"{name} is {value!r:.80}; give {_in_words(kind)}")
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ValueError(f"{name} is {value!r:.80}; give {_in_words(kind)}")
+    return value
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    choices = get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        of_words = any(get_origin(one) is Literal for one in choices)  # check() says what else it may be
+        return of_words or any(_is_kind(value, one) for one in choices)
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_kind(one, choices[0]) for one in value)
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is Any or isinstance(value, kind)
+
+
+_WORDS = {int: "an integer", float: "a number", str: "text", type(None): "None"}
+
+
+def _in_words(kind: Any) -> str:
+    """A kind of value, for messages."""
+    if get_origin(kind) is Literal:
+        return ", ".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a tuple, each entry {_in_words(get_args(kind)[0])}"
+    return _WORDS.get(kind) or ", or ".join(map(_in_words, get_args(kind)))
 
 
 @dataclass(frozen=True, kw_only=True)

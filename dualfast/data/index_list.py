@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.arguments import as_array, as_path
 from dualfast.data.beton import Beton
 from dualfast.storage import npy
 from dualfast.storage.files import check_folder, named_file, waiting_for, what_is, with_sidecars, write_text
@@ -71,9 +72,9 @@ def write_keep(
         write_text(sidecar, json.dumps(about, indent=1) + "\n")
 
 
-def check_name(path: str | os.PathLike[str]) -> Path:
+def check_name(path: str | os.PathLike[str], argument: str = "path") -> Path:
     """The path of an index list to write; ValueError unless it ends in .npy, in a folder that exists."""
-    path = Path(path)
+    path = as_path(argument, path)
     if path.suffix != ".npy":
         raise ValueError(f"{str(path)!r} is not a name for an index list; end it in .npy")
     check_folder(path)
@@ -253,7 +254,7 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         return loaded
     if isinstance(given, range):
         return np.arange(given.start, given.stop, given.step, dtype=np.int64)
-    return np.asarray(given)
+    return as_array(name, given)
 
 
 def _unreadable(path: Path, error: Exception) -> str:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.arguments import as_array
 from dualfast.config import AUGMENTS, CROP_PARAMETERS, MAX_IMAGE_SIZE, Augment, Fill
 from dualfast.data import beton
 from dualfast.errors import UnreadableData
@@ -108,7 +109,7 @@ class ImageDecoder:
         fill: Fill,
     ) -> None:
         self.size = height_and_width(image_size)
-        if augment not in (False, None, *AUGMENTS):
+        if not isinstance(augment, str | bool | np.bool_ | None) or augment not in (False, None, *AUGMENTS):
             *names, last = (f'"{name}"' for name in AUGMENTS)
             raise ValueError(f"augment is {augment!r}; give False, {', '.join(names)} or {last}")
         if fill not in ("mean", "black"):
@@ -116,7 +117,8 @@ class ImageDecoder:
         if dtype not in OUTPUT_DTYPES:
             raise ValueError(f"dtype is {dtype}; give {', '.join(map(str, OUTPUT_DTYPES))}")
         for name, value, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
-            if np.shape(value) != (3,) or not all(low <= float(v) <= 1 for v in value):
+            numbers = as_array(name, value)
+            if numbers.shape != (3,) or not all(low <= float(number) <= 1 for number in numbers):
                 raise ValueError(
                     f"{name} is {value!r}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
                 )
@@ -129,7 +131,7 @@ class ImageDecoder:
         self._kind, self._flip = AUGMENTS[augment] if augment else ("center", False)
         self._parameters = CROP_PARAMETERS[self._kind](self.size)
         self._parameters |= {k: v for k, v in (("scale", scale), ("ratio", ratio)) if k in self._parameters}
-        self._table, self._fill = _lookup_table(mean, std, dtype)
+        self._table, self._fill = _lookup_table(as_array("mean", mean), as_array("std", std), dtype)
         if fill == "black":
             self._fill = self._table[:, 0].copy()
 
@@ -217,7 +219,7 @@ def _decode_with_pillow(
     return pixels
 
 
-def _lookup_table(mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
+def _lookup_table(mean: NDArray[Any], std: NDArray[Any], dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
     """(3, 256) what each pixel value becomes in each channel, and (3,) what fills the outside of an image: the mean."""
     values = torch.arange(256, dtype=torch.float64).expand(3, 256)
     if dtype == torch.uint8:

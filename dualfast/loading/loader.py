@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.config import Augment, Fill, checked_int
+from dualfast.arguments import as_path, checked_bool, checked_int
+from dualfast.config import Augment, Fill
 from dualfast.data import beton
 from dualfast.data.beton.verify import PageCheck, check_pages
 from dualfast.data.index_list import selected_ids
@@ -94,12 +95,12 @@ class Loader:
         self.num_workers = workers if workers >= 1 else len(os.sched_getaffinity(0))
         self._seed = checked_int("seed", int.from_bytes(os.urandom(4), "little") if seed is None else seed)
         self._order = order_kind(order)
-        self.fname = os.fspath(fname)
-        self.os_cache = bool(os_cache)
-        self.drop_last = bool(drop_last)
-        self.distributed = bool(distributed)
-        self.recompile = bool(recompile)
-        self._rank, self._world_size = _rank_and_world_size() if distributed else (0, 1)
+        self.fname = str(as_path("fname", fname))
+        self.os_cache = checked_bool("os_cache", os_cache)
+        self.drop_last = checked_bool("drop_last", drop_last)
+        self.distributed = checked_bool("distributed", distributed)
+        self.recompile = checked_bool("recompile", recompile)
+        self._rank, self._world_size = _rank_and_world_size() if self.distributed else (0, 1)
 
         custom = dict(custom_fields or {})
         if odd := [name for name, kind in custom.items() if not hasattr(kind, "from_binary")]:

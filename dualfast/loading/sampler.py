@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from dualfast.config import checked_int, checked_seed
+from dualfast.arguments import checked_bool, checked_int
+from dualfast.config import checked_seed
 from dualfast.data.index_list import as_indices
 from dualfast.loading.order import random_order
 from dualfast.selection.select import kept_count
@@ -41,7 +42,7 @@ class PrunedSampler(Sampler[int]):
         self.seed, self.epoch = checked_seed(seed), checked_int("epoch", epoch, 0, 2**32 - 1)
         self.num_replicas = checked_int("num_replicas", num_replicas, 1, 2**31 - 1)
         self.rank = checked_int("rank", rank, 0, self.num_replicas - 1)
-        self.shuffle = shuffle
+        self.shuffle = checked_bool("shuffle", shuffle)
         self._position = self._start = 0
 
     def _order(self) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from dualfast.config import checked_int
+from dualfast.arguments import checked_bool, checked_int
 from dualfast.ops import layout
 
 Reduction = Literal["mean", "sum", "none"]
@@ -20,7 +20,8 @@ BACKENDS = ("auto", "cpp", "triton", "torch")
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """How a step computes; every back end takes it. Raises ValueError for values that cannot be."""
+    """How a step computes; every back end takes it. Raises TypeError and ValueError for values that cannot
+    be."""
 
     backend: str = "auto"
     reduction: str = "mean"
@@ -38,6 +39,8 @@ class StepOptions:
     def __post_init__(self) -> None:
         check_options(self.label_smoothing, self.reduction)
         checked_int("ignore_index", self.ignore_index, -(2**63), 2**63 - 1)
+        for switch in ("by_products", "inplace", "with_grad"):
+            checked_bool(switch, getattr(self, switch))
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is {self.backend!r}; give one of {', '.join(BACKENDS)}")
         if not math.isfinite(self.scale):

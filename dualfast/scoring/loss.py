@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dualfast import ops
+from dualfast.arguments import checked_bool, unusable_tensor
 from dualfast.errors import UnsupportedBackward
 from dualfast.ops import Reduction as Reduction
 from dualfast.ops import torch_ops as torch_ops  # registers torch.ops.dualfast
@@ -69,7 +70,6 @@ def dual_loss(
             with torch.no_grad():
                 dual_loss(logits, own, index, table, weight=weight, reduction="none", **recording)
             return _soft_loss(logits, targets, weight, label_smoothing, reduction)
-    seen = logits.detach().clone() if inplace and table.tdds is not None else logits
     with_grad = torch.is_grad_enabled() and logits.requires_grad
     scale = 1.0
     if logits.dtype == torch.float16:
@@ -77,13 +77,15 @@ def dual_loss(
     compiling = torch.compiler.is_compiling()
     chosen = backend if compiling else ops.runs_on(logits, backend)
     how = (chosen, reduction, label_smoothing, ignore_index, by_products, inplace, with_grad, scale)
+    options = None if compiling else ops.step_options(*how)  # before any is used, as it checks them
+    seen = logits.detach().clone() if inplace and table.tdds is not None else logits
     loss: torch.Tensor
-    if compiling:
+    if options is None:
         loss = _traced(logits, targets, index, table, weight, dict(zip(ops.STEP_OPTIONS, how, strict=True)))
     else:
         lines, rows, observations = table.place(index)
         inputs = ops.StepInputs(logits, targets, rows, weight, lines, observations)
-        loss = _Fused.apply(logits, inputs, ops.step_options(*how))  # type: ignore[no-untyped-call]
+        loss = _Fused.apply(logits, inputs, options)  # type: ignore[no-untyped-call]
         if observations is not None:
             table.take(rows, observations)
     if table.tdds is not None:
@@ -103,6 +105,9 @@ def _are_probabilities(targets: torch.Tensor) -> bool:
 def _own_labels(logits: torch.Tensor, targets: torch.Tensor, observe_targets: torch.Tensor | None) -> torch.Tensor:
     """The labels that visits are recorded against. TypeError and ValueError unless targets are probabilities that fit
     the logits, and come with labels."""
+    for name, value in (("logits", logits), ("targets", targets), ("observe_targets", observe_targets)):
+        if (error := unusable_tensor(name, value)) and value is not None and not value.is_meta:
+            raise error
     if not _are_probabilities(targets):
         raise ValueError(
             "observe_targets goes with targets of probabilities (B, C), as mixup makes them; leave it out for labels"
@@ -162,7 +167,7 @@ def _soft_loss(
 def _check(table: ScoreTable, by_products: bool) -> None:
     if not isinstance(table, ScoreTable):
         raise TypeError(f"table is a {type(table).__name__}; give a dualfast.ScoreTable")
-    if table.trajectories is not None and not by_products:
+    if table.trajectories is not None and not checked_bool("by_products", by_products):
         raise ValueError("by_products is False and the table keeps trajectories, which need the margin; give True")
 
 
@@ -266,6 +271,8 @@ class DualLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check(table, by_products)
+        checked_bool("by_products", by_products)
+        checked_bool("inplace", inplace)
         ops.check_options(label_smoothing, reduction)
         ops.pick_backend(backend, table.lines.device)
         self.table = table

@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from dualfast.arguments import as_array, as_path, as_texts
 from dualfast.ops import layout
 from dualfast.storage.files import atomic, named_file, open_regular, what_is
 from dualfast.storage.plain import parse_json
@@ -79,7 +80,8 @@ class Scores:
         object.__setattr__(self, "extra_keep", {name: self.extra_keep.get(name, "high") for name in extra})
 
     def _checked(self, name: str, value: Any) -> Array:
-        array = np.asarray(value)
+        array = as_array(name, value)
+        array = array.astype(np.float64) if array.dtype == np.longdouble else array  # which files cannot hold
         if array.ndim != 1 or array.dtype.kind not in "fiu":
             raise ValueError(f"{name} has shape {array.shape} and dtype {array.dtype}; give 1-D numbers")
         if len(array) != len(self.dual):
@@ -118,12 +120,16 @@ class Scores:
         import pyarrow.parquet as pq
 
         columns: dict[str, Any] = {"id": np.arange(len(self), dtype=np.int64)}
+        if not isinstance(fingerprint, str | None):
+            raise TypeError(f"fingerprint is {fingerprint!r:.80}; give the text that Loader.fingerprint is")
+        class_names = None if class_names is None else as_texts("class_names", class_names)
         if names is not None:
+            names = names if isinstance(names, pa.Array | pa.ChunkedArray) else as_texts("names", names)
             if len(names) != len(self):
                 raise ValueError(f"names are {len(names)}; {len(self)} samples need as many")
             columns["name"] = names
         if labels is not None:
-            labels = np.asarray(labels)
+            labels = as_array("labels", labels)
             if labels.shape != (len(self),):
                 raise ValueError(f"labels have the shape {labels.shape}; {len(self)} samples need ({len(self)},)")
             columns["label"] = labels.astype(np.int64)
@@ -134,7 +140,7 @@ class Scores:
         columns |= self.columns
         about: dict[str, Any] = {"n_samples": len(self), "fingerprint": fingerprint}
         if class_names is not None:
-            about["class_names"] = list(class_names)
+            about["class_names"] = class_names
         if self.extra:
             about["extra"] = dict(self.extra_keep)
         about["crc32"] = {
@@ -151,7 +157,7 @@ class Scores:
     def about(path: str | os.PathLike[str]) -> dict[str, Any]:
         """What save() wrote besides the scores: n_samples, fingerprint or None, labels (N,) int64 in order of id or
         None, class_names if there were any, and, if there are extra scores, extra: the end to keep of each by name."""
-        with open_table(path) as file:
+        with open_table(as_path("path", path)) as file:
             names, noted = file.schema_arrow.names, note_of(path, file.schema_arrow)
             labels = read_columns(path, file, ["label"])["label"] if "label" in names else None
         return {"n_samples": None, "fingerprint": None, **noted, "labels": labels}

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.arguments import checked_bool
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
 from dualfast.config import DEFAULT_WINDOW
 from dualfast.ops import layout
@@ -75,7 +76,7 @@ class ShardedTable(ScoreTable):
                 f"tdds is {tdds}: it compares the probabilities of all classes, which ranks do not exchange; gather it "
                 "on one process with ScoreTable(tdds=...), or leave tdds out"
             )
-        if trajectories:
+        if checked_bool("trajectories", trajectories):
             raise ValueError(
                 f"trajectories is {trajectories}: ranks keep no trajectories; gather them on one process with "
                 "ScoreTable(trajectories=...), or leave trajectories out"

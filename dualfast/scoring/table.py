@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dualfast import ops
+from dualfast.arguments import checked_bool, checked_int
 from dualfast.config import DEFAULT_WINDOW
 from dualfast.ops import layout
 from dualfast.scoring.scores import Scores as Scores
@@ -53,20 +54,21 @@ class ScoreTable:
             "late_margin": track_late_margin,
             "top_other": track_top_other,
         }
-        tracked = [score for score in wanted if wanted[score]]
+        tracked = [score for score in wanted if checked_bool(f"track_{score}", wanted[score])]
         lines = ops.Lines.zeros(n_samples, window, epochs, tracked=tracked, device=device)
         self.lines, self.status, self.window, self.limit = lines.lines, lines.status, lines.window, lines.limit
         self.loss_sums, self.prob_margin_sums = lines.loss_sums, lines.prob_margin_sums
         self.late_margin_sums, self.votes = lines.late_margin_sums, lines.votes
         self.epochs = None if epochs is None else self.limit
         self.trajectories = None
-        if trajectories:
-            self.trajectories = Trajectories(len(self.lines), None if trajectories is True else trajectories)
+        if not isinstance(trajectories, bool | np.bool_ | None):
+            self.trajectories = Trajectories(len(self.lines), trajectories)
+        elif trajectories:
+            self.trajectories = Trajectories(len(self.lines))
         self._paused = False
         self.tdds = None
         if tdds is not None:
-            if not isinstance(tdds, int | np.integer):
-                raise TypeError(f"tdds is {tdds!r}; give an integer")
+            tdds = checked_int("tdds", tdds)
             if tdds < 1:
                 raise ValueError(f"tdds is {tdds}; give the number of classes of the logits")
             n_samples = len(self.lines)

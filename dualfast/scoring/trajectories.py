@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.config import BASELINES, checked_int
+from dualfast.arguments import as_array, checked_int
+from dualfast.config import BASELINES
 from dualfast.scoring.scores import ABOUT_SAMPLES, COLUMNS, Array, End, Scores, scores_of, tails_of
 from dualfast.user_code import described, import_named
 
@@ -119,7 +120,8 @@ def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of columns that are NaN throughout
             try:
-                values = np.asarray(one.function(p, margin) if one.needs_margin else one.function(p))
+                found = one.function(p, margin) if one.needs_margin else one.function(p)
+                values = as_array("what it returns", found)
             except MemoryError:
                 raise
             except Exception as error:  # whatever the user's code raises
@@ -152,8 +154,8 @@ class Trajectories:
     path: a new file; None: a temporary one, gone with the object. ValueError for a file that holds something."""
 
     def __init__(self, n_samples: int, path: str | os.PathLike[str] | None = None) -> None:
-        if not isinstance(path, str | os.PathLike | None):
-            raise TypeError(f"trajectories is {path!r}; give True, for a temporary file, or the path of a new file")
+        if not isinstance(path, str | os.PathLike | None) or path == "":
+            raise TypeError(f"trajectories is {path!r:.80}; give True, for a temporary file, or the path of a new file")
         if path is not None and os.path.exists(path) and (not os.path.isfile(path) or os.path.getsize(path)):
             raise ValueError(f"trajectories is {os.fspath(path)!r}, which exists; give the path of a new file")
         self.n_samples, self.n_visits = n_samples, 0  # the largest number of any sample
@@ -264,10 +266,7 @@ def score_trajectories(probs: Any, *, window: int = 10, epochs: int | None = Non
 
 def _probabilities(given: Any) -> NDArray[Any]:
     """probs (T, N) as floating point in [0, 1] or NaN. ValueError for another shape, dtype or range."""
-    if isinstance(given, torch.Tensor):
-        given = given.detach().cpu()
-        given = given.float() if given.dtype == torch.bfloat16 else given
-    probs = np.asarray(given)
+    probs = as_array("probs", given)
     if probs.ndim != 2 or probs.dtype.kind != "f":
         of_classes = "; of each sample's classes take the true one" if probs.ndim == 3 else ""
         raise ValueError(

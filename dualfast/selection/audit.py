@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dualfast.arguments import as_array, as_texts
 from dualfast.ops import Floats, Ints
 from dualfast.scoring.scores import Scores, lacks, note_of
 from dualfast.storage.files import atomic
@@ -211,7 +212,7 @@ def _column(scores: Any, name: str) -> Floats:
     values = getattr(scores, name, None)
     if values is None:
         raise lacks(name, "call it with by_products=True" if name == "aum" else "")
-    column = np.asarray(values, np.float64)
+    column = as_array(name, values).astype(np.float64, copy=False)
     if column.ndim != 1 or not len(column):
         raise ValueError(f"{name} has the shape {column.shape}; give scores of at least one sample, (N,)")
     if (bad := np.isnan(column)).any():
@@ -226,7 +227,7 @@ def _column(scores: Any, name: str) -> Floats:
 def _labels(given: Any, n: int) -> Ints:
     if given is None:
         raise TypeError("labels is None; give the labels that the network was trained with, (N,) int")
-    labels = np.asarray(given)
+    labels = as_array("labels", given)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise TypeError(f"labels has shape {labels.shape} and dtype {labels.dtype}; give class numbers, (N,) int")
     if len(labels) != n:
@@ -240,7 +241,7 @@ def _labels(given: Any, n: int) -> Ints:
 
 
 def _top_other(scores: Any, labels: Ints) -> Ints:
-    top_other = np.asarray(scores.top_other).astype(np.int64)
+    top_other = as_array("top_other", scores.top_other).astype(np.int64)
     if top_other.shape != labels.shape:
         raise ValueError(f"top_other has the shape {top_other.shape}; {len(labels)} samples need ({len(labels)},)")
     if top_other.min() < 0:
@@ -261,7 +262,7 @@ def _check_visits(scores: Any, n: int) -> None:
     """ValueError for samples that were seen too few times for their margin to mean something."""
     if _lacks(scores, "visits"):
         return
-    visits = np.asarray(scores.visits)
+    visits = as_array("visits", scores.visits)
     if (few := visits < FEWEST_VISITS).any():
         at = int(few.argmax())
         raise ValueError(
@@ -272,7 +273,7 @@ def _check_visits(scores: Any, n: int) -> None:
 
 
 def _unique_names(given: Any, n: int) -> list[str]:
-    names = [str(name) for name in given]
+    names = as_texts("names", given)
     if len(names) != n:
         raise ValueError(f"names are {len(names)}; {n} samples need as many")
     first: dict[str, int] = {}

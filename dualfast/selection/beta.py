@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.arguments import as_array
 from dualfast.config import DEFAULT_C_D, GivenCD, check_c_d, published
 from dualfast.selection.audit import Audit, audit
 
@@ -245,5 +246,5 @@ def effective_samples(log_w: NDArray[np.float64]) -> float:
 
 
 def _column(scores: Any, name: str) -> NDArray[Any]:
-    column = np.asarray(getattr(scores, name))
+    column = as_array(name, getattr(scores, name))
     return column if column.dtype in (np.float32, np.float64) and column.flags.c_contiguous else column.astype(float)

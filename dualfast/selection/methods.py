@@ -400,7 +400,9 @@ def bad_scores(name: str, column: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def kind_of(name: str) -> type[Method]:
-    """The class of the method of this name; ValueError for an unknown one."""
+    """The class of the method of this name; ValueError for an unknown one, TypeError for what is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"method is {name!r:.80}; give a name, such as 'dual+beta'")
     if name in METHODS and name not in trajectories.registered():
         return METHODS[name]
     if name not in (names := score_names()):

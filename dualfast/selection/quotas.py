@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.arguments import as_array
 from dualfast.config import check_ratio
 from dualfast.notices import warn
 
@@ -116,7 +117,7 @@ def one_of_each(counts: list[int], available: list[int]) -> list[int]:
 
 def class_counts(labels: Any, among: Bits | None = None) -> Counter[Any]:
     """The number of samples of each class, a number or a name; among: a bit for each sample that counts."""
-    labels = np.asarray(labels)
+    labels = as_array("labels", labels)
     if labels.dtype.kind in "iub" and (numbered := ops.number_labels(labels)) is not None:
         numbers, counts = numbered
         if among is not None:
@@ -149,7 +150,7 @@ def without_samples(
 
 def checked_labels(labels: Any, n_samples: int) -> NDArray[Any]:
     """labels as an array; ValueError unless it holds n_samples class numbers or class names."""
-    array: NDArray[Any] = np.asarray(labels)
+    array = as_array("labels", labels)
     if array.dtype.kind == "O" and all(isinstance(label, str) for label in array.ravel()):
         array = array.astype(str)
     if array.shape != (n_samples,) or array.dtype.kind not in "iubU":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.arguments import as_array, checked_bool
 from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD, GivenCut
 from dualfast.data.index_list import as_bits, as_indices
 from dualfast.notices import warn
@@ -69,7 +70,7 @@ def select(
     """
     if "skip_bad" in options:
         warnings.warn("skip_bad is called skip_unscored now", DeprecationWarning, stacklevel=2)
-        skip_unscored = options.pop("skip_bad") or skip_unscored
+        skip_unscored = checked_bool("skip_bad", options.pop("skip_bad")) or skip_unscored
     spec = SelectionSpec(
         prune_ratio=prune_ratio,
         method=method,
@@ -82,9 +83,10 @@ def select(
         skip_unscored=skip_unscored,
         options=options,
     )
+    as_mask = checked_bool("as_mask", as_mask)
     ids = select_in_memory(spec, scores, labels=labels, among=among)
     if labels is not None and not isinstance(per_class, Mapping):
-        _warn_of_lost_classes(np.asarray(labels), ids, among, exclude)
+        _warn_of_lost_classes(as_array("labels", labels), ids, among, exclude)
     if not as_mask:
         return ids
     mask = np.zeros(_count(scores), np.bool_)
@@ -138,7 +140,10 @@ def _count(scores: Any) -> int:
     if not hasattr(scores, "dual"):
         what = repr(scores) if isinstance(scores, float) else f"a {type(scores).__name__}"
         raise TypeError(f"scores is {what}; give Scores, or an object with its arrays, or a number of samples")
-    return len(scores.dual)
+    dual = as_array("dual", scores.dual)
+    if dual.ndim != 1:
+        raise ValueError(f"dual has the shape {dual.shape}; give one value per sample, (N,)")
+    return len(dual)
 
 
 def _pool(spec: SelectionSpec, n: int, forced: Ints, allowed: Bits | None, classes: Classes | None) -> Pool:
@@ -199,7 +204,7 @@ class _Columns:
         column = getattr(self.scores, name, None)
         if column is None:
             raise lacks(name, self.method.instead if name in self.needed else "")
-        column = np.asarray(column)
+        column = as_array(name, column)
         if column.shape != (self.n_samples,):
             raise ValueError(f"{name} has the shape {column.shape}; {self.n_samples} samples need ({self.n_samples},)")
         return np.ascontiguousarray(column, None if column.dtype in (np.float32, np.float64) else np.float64)

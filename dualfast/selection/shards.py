@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.arguments import as_path
 from dualfast.scoring.scores import check_column, note_of
 from dualfast.selection.methods import Columns
 from dualfast.storage.files import open_regular, what_is
@@ -32,6 +33,8 @@ class Shard:
 
     def __init__(self, source: Source, first: int = 0) -> None:
         self.first = first
+        for path in source.values() if isinstance(source, Mapping) else [source]:
+            as_path("source", path)
         self.name = ", ".join(map(str, source.values())) if isinstance(source, Mapping) else str(source)
         self.arrays: dict[str, NpyFile] = {}
         self.parquet: Any = None

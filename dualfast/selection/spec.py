@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dualfast.arguments import checked_bool
 from dualfast.config import (
     DEFAULT_C_D,
     DEFAULT_METHOD,
@@ -61,8 +62,10 @@ class SelectionSpec:
             raise TypeError(f"where is {self.where!r}; give a condition as text, as 'aum > 0'")
         if self.where is not None and not self.where.strip():
             raise ValueError("where is empty; give a condition, as 'aum > 0', or leave it out")
+        object.__setattr__(self, "skip_unscored", checked_bool("skip_unscored", self.skip_unscored))
         cut = self.mislabel_cut
-        if cut != "auto" and (isinstance(cut, bool) or not isinstance(cut, int | np.integer) or cut < 0):
+        is_count = isinstance(cut, int | np.integer) and not isinstance(cut, bool) and cut >= 0
+        if not is_count and not (isinstance(cut, str) and cut == "auto"):
             raise ValueError(f"mislabel_cut is {cut!r}; give a number of samples, or auto")
         object.__setattr__(self, "prune_ratio", float(self.prune_ratio))  # numpy's numbers do not go into JSON
         object.__setattr__(self, "seed", checked_seed(self.seed))

@@ -18,7 +18,7 @@ import numpy as np
 
 from dualfast import ops
 from dualfast.config import DEFAULT_C_D, DEFAULT_METHOD, GivenCD
-from dualfast.data.index_list import write_keep
+from dualfast.data.index_list import check_name, write_keep
 from dualfast.ops import Floats, Ints
 from dualfast.selection import beta
 from dualfast.selection import draw as race
@@ -50,6 +50,7 @@ def select_files(
     above. Nothing appears under the name `out` before it is complete. ValueError as for select, and for files that
     cannot be read.
     """
+    check_name(out, "out")
     spec = SelectionSpec(prune_ratio=prune_ratio, method=method, c_d=c_d, seed=seed, options=options)
     return write_selection(spec, shards_of(source), out, fingerprint=fingerprint, progress=progress)
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from dualfast.arguments import as_path
+
 BUFFER = 1 << 20  # bytes, of a file that is written in many small parts
 
 
@@ -23,7 +25,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     When the block raises, the temporary file is deleted and `path` stays as it was; temporary files of killed processes
     are deleted on the next call. Raises ValueError when the folder of `path` does not exist, or `path` is a folder.
     """
-    final = Path(path)
+    final = as_path("path", path)
     check_folder(final)
     _delete_abandoned(final)
     handle, name = _locked_part(final)
@@ -95,8 +97,8 @@ def check_folder(path: Path) -> None:
 
 
 def named_file(path: str | os.PathLike[str], argument: str, what: str) -> Path:
-    """The path as a Path; ValueError for an empty one, which names no file."""
-    if not Path(path).name:
+    """The path as a Path; TypeError for what is no path, ValueError for an empty one, which names no file."""
+    if not as_path(argument, path).name:
         raise ValueError(f"{argument} is {os.fspath(path)!r}, which names no file; give the path of {what}")
     return Path(path)
 
