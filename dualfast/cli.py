@@ -10,10 +10,11 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from tyro.conf import Positional, arg
 
+from dualfast._moved import former_names
 from dualfast.cli_parse import parse
 from dualfast.config import (
     DEFAULT_JPEG_QUALITY,
@@ -538,3 +539,7 @@ def table_text(rows: list[dict[str, Any]]) -> str:
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")
+
+
+if not TYPE_CHECKING:  # which knows the names of today alone
+    __getattr__ = former_names("cli")

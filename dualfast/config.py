@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from numbers import Real
 from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from dualfast._moved import former_names
 from dualfast.arguments import as_array, checked_bool
 from dualfast.arguments import checked_int as checked_int
 
@@ -573,3 +574,6 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
     },
 }
 """The presets of --recipe; a flag given beside it takes precedence."""
+
+if not TYPE_CHECKING:  # which knows the names of today alone
+    __getattr__ = former_names("config")

@@ -1,5 +1,8 @@
 """The only package that imports _C and the kernels; a module per operation."""
 
+from typing import TYPE_CHECKING
+
+from dualfast._moved import former_names
 from dualfast.ops.crops import crop_boxes as crop_boxes
 from dualfast.ops.guard import GuardedMap as GuardedMap
 from dualfast.ops.images import JPEG_LIBRARY as JPEG_LIBRARY
@@ -74,3 +77,6 @@ from dualfast.ops.step_args import StepInputs as StepInputs
 from dualfast.ops.step_args import StepOptions as StepOptions
 from dualfast.ops.step_args import check_options as check_options
 from dualfast.ops.step_args import step_options as step_options
+
+if not TYPE_CHECKING:  # which knows the names of today alone
+    __getattr__ = former_names("ops")

@@ -11,7 +11,13 @@ audit      which labels look wrong, and how many
 Every engine gives the same ids for the same spec.
 """
 
+from typing import TYPE_CHECKING
+
+from dualfast._moved import former_names
 from dualfast.selection.select import Explanation as Explanation
 from dualfast.selection.select import explain as explain
 from dualfast.selection.select import kept_count as kept_count
 from dualfast.selection.select import select as select
+
+if not TYPE_CHECKING:  # which knows the names of today alone
+    __getattr__ = former_names("selection")

@@ -7,3 +7,10 @@ device              device and mixed precision
 checkpoint          when to save; checkpoint_files: how it lies on disk; checkpoint_resume: which one to resume from
 stop_signal         SIGTERM and SIGUSR1 end a training after its step
 """
+
+from typing import TYPE_CHECKING
+
+from dualfast._moved import former_names
+
+if not TYPE_CHECKING:  # which knows the names of today alone
+    __getattr__ = former_names("training")
