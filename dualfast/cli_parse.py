@@ -38,15 +38,17 @@ def _name_of(command: type) -> str:
 def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
     """The command that argv asks for, an instance of one of these classes, not checked yet. SystemExit for --help and
     flags that do not exist, after saying so; ValueError for an unknown recipe."""
-    argv = list(argv)
+    argv, commands = list(argv), tuple(commands)
     if argv[:1] == ["bench"] and "--" not in argv:
         argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
     if argv[:1] == ["select"]:
-        argv = [_RENAMED.get(word, word) for word in argv]
+        argv = ["".join((_RENAMED.get(flag, flag), *value)) for flag, *value in (word.partition("=") for word in argv)]
     shown = any(word in ("-h", "--help") for word in itertools.takewhile("--".__ne__, argv))
     if shown:
         _fill_in_help()
     preset = _recipe(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    argv[:end] = [word for given in argv[:end] for word in _switch(given, argv[0], commands, preset)]
     kinds: list[Any] = []
     for command in commands:
         name, text = _name_of(command), inspect.getdoc(command)
@@ -57,6 +59,20 @@ def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
         else:
             kinds.append(Annotated[kind, tyro.conf.subcommand(name, description=text, default=command(**presets))])
     return tyro.cli(reduce(or_, kinds), prog="dualfast", args=argv, config=OPTIONS)
+
+
+def _switch(word: str, name: str, commands: Iterable[type[Checked]], preset: dict[str, Any]) -> list[str]:
+    """A switch with a value, as --skip-bad=True, in the form without one that tyro takes, if any is needed: --skip-bad.
+    Any other word as it is. ValueError for a value that is neither true nor false."""
+    flag, equals, value = word.partition("=")
+    option = flag.removeprefix("--").replace("-", "_")
+    defaults = {f.name: preset.get(f.name, f.default) for c in commands if _name_of(c) == name for f in fields(c)}
+    if not equals or flag == option or not isinstance(defaults.get(option), bool):
+        return [word]
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{flag} is {value!r}; give {flag} alone, {flag}=true or {flag}=false")
+    wanted = value.lower() == "true"
+    return [] if wanted == defaults[option] else [flag if wanted else f"--no-{flag[2:]}"]
 
 
 def _recipe(argv: list[str]) -> dict[str, Any]:

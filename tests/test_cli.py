@@ -363,3 +363,27 @@ def test_a_terminal_that_cannot_show_a_name_gets_it_escaped(tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert r"caf\xe9/report.html" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "value"),
+    [
+        (["run", "--skip-bad=True"], "skip_bad", True),
+        (["run", "--skip_bad=true"], "skip_bad", True),
+        (["run", "--skip-bad=False"], "skip_bad", False),
+        (["run", "--full=False"], "full", False),
+        (["run", "--full=true"], "full", True),
+        (["run", "--recipe=imagenet", "--nesterov=True"], "nesterov", True),
+        (["run", "--recipe", "imagenet", "--nesterov=False"], "nesterov", False),
+        (["select", "--scores", "a", "--out", "b", "--skip-bad=True"], "skip_unscored", True),
+    ],
+)
+def test_switches_may_have_a_value(words: list[str], option: str, value: bool) -> None:
+    assert getattr(cli_parse.parse(words, cli._COMMANDS), option) is value
+
+
+def test_switches_with_other_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--skip-bad=yes please"]) == 2
+    assert "--skip-bad is 'yes please'; give --skip-bad alone, --skip-bad=true" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--epochs=True"])

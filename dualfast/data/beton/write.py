@@ -41,7 +41,10 @@ from dualfast.data.names import Names
 from dualfast.notices import warn
 from dualfast.storage.resumable import Partial
 
-MIN_PAGE, MAX_PAGE = 1 << 21, 1 << 31
+MIN_PAGE, MAX_PAGE = (
+    1 << 21,
+    1 << 28,
+)  # bytes; the images begin a page after the tables, and what lies between is checksummed
 DEFAULT_PAGE = 1 << 23
 SMALL_SET = 10_000  # samples; up to here MIN_PAGE is the default, which keeps the file small
 CHUNK = 32  # images that are encoded by one thread and become one step of the journal
@@ -85,8 +88,8 @@ def write(
     mode "auto" stores images of up to 64 px raw and larger ones as JPEG; a JPEG that needs no change (RGB or gray,
     upright, not scaled down) keeps its bytes, anything else is encoded at jpeg_quality (1..100). max_size: scales the
     longer side down to this many pixels. background: the colour behind transparent parts, a name or "#rrggbb".
-    page_size: bytes, a power of two from 2 MiB; it grows when an image needs more. image_column, label_column: the
-    Parquet columns, or .npz arrays, to read, where name and type do not tell. labels: a table of the files in the
+    page_size: bytes, a power of two from 2 to 256 MiB; it grows when an image needs more. image_column, label_column:
+    the Parquet columns, or .npz arrays, to read, where name and type do not tell. labels: a table of the files in the
     folder `source` and their labels. follow_links: also links that lead out of that folder. The same source gives the
     same bytes for any num_workers. The file appears under its name only when it is complete; a write that is stopped,
     or killed, resumes from PATH.partial when it is called again: images stored there are compared with the source by

@@ -173,6 +173,7 @@ def test_unreadable_images_are_named_or_left_out(photos: Path, tmp_path: Path) -
         ({"jpeg_quality": 0}, "jpeg_quality is 0"),
         ({"max_size": 0}, "max_size is 0"),
         ({"page_size": 3 << 20}, "power of two"),
+        ({"page_size": 1 << 29}, "from 2097152 to 268435456"),  # the gap before the images alone would take a second
     ],
 )
 def test_bad_arguments_are_named(tmp_path: Path, options: dict[str, Any], words: str) -> None:
