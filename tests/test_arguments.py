@@ -48,6 +48,10 @@ def visited(beton: str, indices: Any) -> NDArray[np.int64]:
         return loader.indices
 
 
+def written(beton: str, images: Any, labels: Any) -> str:
+    return dualfast.write((images, labels), f"{beton}.again.beton", rewrite=True, progress=False).fingerprint
+
+
 def loss(**given: Any) -> torch.Tensor:
     arguments = {"logits": torch.zeros(N, 3), "targets": torch.zeros(N, dtype=torch.int64), "index": torch.arange(N)}
     return dualfast.dual_loss(**{**arguments, "table": dualfast.ScoreTable(N), **given})
@@ -67,6 +71,8 @@ DATA: dict[str, tuple[NDArray[Any], Callable[[str, Any], Any]]] = {
         lambda beton, given: dualfast.compact(beton, given, f"{beton}.small.beton", progress=False),
     ),
     "indices  ": (np.arange(5), lambda _, given: dualfast.PrunedSampler(given).ids),
+    "labels  ": (LABELS, lambda beton, given: written(beton, np.zeros((N, 8, 8), np.uint8), given)),
+    "images": (np.zeros((N, 8, 8), np.uint8), lambda beton, given: written(beton, given, LABELS)),
     "probs": (np.full((10, N), 0.5), lambda _, given: dualfast.score_trajectories(given)),
     "epochs": (np.array([3]), lambda _, given: RunConfig(epochs=given)),
 }

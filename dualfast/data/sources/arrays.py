@@ -15,6 +15,7 @@ from typing import IO, Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.arguments import as_array
 from dualfast.data.inventory import Files, Inventory, text_array
 from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.paths import SPLIT_NAMES, addresses, pick, split_of
@@ -84,8 +85,10 @@ def from_arrays(
 
 def _as_images(images: Any) -> NDArray[Any]:
     try:
-        return np.asarray(images)
-    except ValueError:  # of several sizes
+        return as_array("images", images)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
         raise ValueError("images are of several sizes; an array has one: resize them, or write class folders") from None
 
 
@@ -112,8 +115,10 @@ def _in_shape(shape: tuple[int, ...]) -> str:
 
 def _as_array(labels: Any) -> NDArray[Any]:
     try:
-        return np.asarray(labels)
-    except ValueError:  # lists of several lengths
+        return as_array("labels", labels)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):  # lists of several lengths
+            raise
         array = np.empty(len(labels), object)
         array[:] = labels
         return array
