@@ -200,33 +200,21 @@ def observe_kernel(
     )
 
 
-def observe(
-    lines: Lines,
-    index: torch.Tensor,
-    *,
-    p: torch.Tensor,
-    margin: torch.Tensor,
-    el2n: torch.Tensor,
-    entropy: torch.Tensor,
-    correct: torch.Tensor,
-    counted: torch.Tensor | None = None,
-) -> None:
-    """dualfast.ops.observe, asynchronously: an index out of range is counted in lines.status and not recorded."""
+def observe(lines: Lines, index: torch.Tensor, counted: torch.Tensor | None, seen: dict[str, torch.Tensor]) -> None:
+    """dualfast.ops.observe, asynchronously: an index out of range is counted in lines.status and not recorded. seen: p,
+    margin, el2n, entropy and correct."""
     count, rows = len(index), 16
     if count == 0:
         return
     if counted is None:
-        counted = torch.ones_like(correct)
+        counted = torch.ones_like(seen["correct"])
     words = lines.lines.shape[1]
     with torch.cuda.device_of(index):
         observe_kernel[(triton.cdiv(count, rows),)](
             index.contiguous(),
             counted.contiguous().view(torch.uint8),
-            p.contiguous(),
-            margin.contiguous(),
-            el2n.contiguous(),
-            entropy.contiguous(),
-            correct.contiguous().view(torch.uint8),
+            *(seen[name].contiguous() for name in ("p", "margin", "el2n", "entropy")),
+            seen["correct"].contiguous().view(torch.uint8),
             lines.lines,
             lines.status,
             count,

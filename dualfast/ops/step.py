@@ -11,7 +11,6 @@ from dataclasses import replace
 import torch  # before _C, so that both share one OpenMP runtime
 
 import dualfast._C as _C
-from dualfast.arguments import unusable_tensor
 from dualfast.ops import step_torch
 from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, VOTE_CLASS, WRONG_TARGET
 from dualfast.ops.step_args import BACKENDS, BESIDE, Lines, Observations, StepInputs, StepOptions
@@ -88,16 +87,6 @@ def step(
 
 def run_step(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.Tensor | None]:
     """step() for arguments that are together already."""
-    try:
-        return _run_step(inputs, options)
-    except RuntimeError:  # torch's, in one of many places; looking at each tensor beforehand would cost every step
-        for name in ("logits", "targets", "index", "weight"):
-            if error := unusable_tensor(name, getattr(inputs, name)):
-                raise error from None
-        raise
-
-
-def _run_step(inputs: StepInputs, options: StepOptions) -> tuple[torch.Tensor, torch.Tensor | None]:
     check_step(inputs)
     logits, _, _, _, lines, observations = inputs
     if not logits.shape[0]:
@@ -343,7 +332,7 @@ def observe(
 def _observe(lines: Lines, index: torch.Tensor, seen: dict[str, torch.Tensor], counted: torch.Tensor | None) -> None:
     """observe() for the lines themselves."""
     if _has_kernels(lines.lines):
-        importlib.import_module("dualfast.kernels.line").observe(lines, index, counted=counted, **seen)
+        importlib.import_module("dualfast.kernels.line").observe(lines, index, counted, seen)
         return
     if lines.lines.device.type != "cpu":
         counted = torch.ones_like(seen["correct"]) if counted is None else counted

@@ -105,9 +105,7 @@ def _are_probabilities(targets: torch.Tensor) -> bool:
 def _own_labels(logits: torch.Tensor, targets: torch.Tensor, observe_targets: torch.Tensor | None) -> torch.Tensor:
     """The labels that visits are recorded against. TypeError and ValueError unless targets are probabilities that fit
     the logits, and come with labels."""
-    for name, value in (("logits", logits), ("targets", targets), ("observe_targets", observe_targets)):
-        if (error := unusable_tensor(name, value)) and value is not None and not value.is_meta:
-            raise error
+    _check_dense(logits=logits, targets=targets, observe_targets=observe_targets)
     if not _are_probabilities(targets):
         raise ValueError(
             "observe_targets goes with targets of probabilities (B, C), as mixup makes them; leave it out for labels"
@@ -164,6 +162,13 @@ def _soft_loss(
     return cross_entropy(z, p, weight=w, label_smoothing=label_smoothing, reduction=reduction).float()
 
 
+def _check_dense(**tensors: torch.Tensor | None) -> None:
+    """TypeError for a tensor that is nested, sparse or quantized. Of one on meta the check of devices says more."""
+    for name, tensor in tensors.items():
+        if (error := unusable_tensor(name, tensor)) and tensor is not None and not tensor.is_meta:
+            raise error
+
+
 def _check(table: ScoreTable, by_products: bool) -> None:
     if not isinstance(table, ScoreTable):
         raise TypeError(f"table is a {type(table).__name__}; give a dualfast.ScoreTable")
@@ -184,7 +189,11 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, inputs: ops.StepInputs, options: ops.StepOptions) -> Any:
         # Autograd asks each tensor argument for its graph: those without a gradient come in a tuple, which it skips.
         ctx.options = options
-        loss, ctx.grad = ops.run_step(inputs, options)
+        try:
+            loss, ctx.grad = ops.run_step(inputs, options)
+        except RuntimeError:  # torch's, in one of many places; looking at the tensors first would cost every step
+            _check_dense(logits=logits, targets=inputs.targets, index=inputs.index, weight=inputs.weight)
+            raise
         return loss
 
     @staticmethod

@@ -75,8 +75,8 @@ def run_step(
     return loss.cpu(), grad, None if reduced is None else reduced.cpu()
 
 
-def run_observe(table: ScoreTable, index: torch.Tensor, **seen: Any) -> None:
-    line_kernels.observe(table.as_lines(), on_device(index), **on_device(seen))
+def run_observe(table: ScoreTable, index: torch.Tensor, counted: Any = None, **seen: Any) -> None:
+    line_kernels.observe(table.as_lines(), on_device(index), on_device(counted), on_device(seen))
 
 
 def pair(n_samples: int, **options: Any) -> list[ScoreTable]:
