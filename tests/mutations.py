@@ -48,6 +48,48 @@ MUTATIONS = [
         "tests/ops/test_images.py::test_crops_are_resized_like_decoded_ones",
     ),
     Mutation(
+        "dualfast/arguments.py",
+        "tensor.detach().cpu().resolve_conj().resolve_neg()",
+        "tensor.detach().cpu().resolve_conj()",
+        "tests/test_arguments.py::test_as_array",
+    ),
+    Mutation(
+        "dualfast/arguments.py",
+        '    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))',
+        "    return array",
+        "tests/test_arguments.py::test_as_array",
+    ),
+    Mutation(
+        "dualfast/arguments.py",
+        "    if np.ma.is_masked(given):",
+        "    if False:",
+        "tests/test_arguments.py::test_as_array",
+    ),
+    Mutation(
+        "dualfast/scoring/loss.py",
+        "            _check_dense(logits=logits, targets=inputs.targets, index=inputs.index, weight=inputs.weight)\n",
+        "",
+        "tests/test_arguments.py::test_tensors_of_a_step",
+    ),
+    Mutation(
+        "dualfast/config.py",
+        "isinstance(value, int | kind) and not isinstance(value, bool)",
+        "True",
+        "tests/test_arguments.py::test_options_have_types",
+    ),
+    Mutation(
+        "dualfast/_moved.py",
+        'if package != module and (module in MOVED or _now(module, name) == ""):',
+        "if False:",
+        "tests/test_public_names.py::test_every_name_of_0_1_is_there_or_said_to_be_gone",
+    ),
+    Mutation(
+        "dualfast/cli_parse.py",
+        "return [] if wanted == defaults[option] else",
+        "return",
+        "tests/test_cli.py::test_switches_may_have_a_value",
+    ),
+    Mutation(
         "dualfast/scoring/loss.py",
         "    if not (low >= 0 and abs(far - 1) <= SUM_TOLERANCE):",
         "    if not (low >= 0 or abs(far - 1) <= SUM_TOLERANCE):",
