@@ -27,6 +27,7 @@ ELSEWHERE = {
     "KeyboardInterrupt",
     "StopIteration",
     "AttributeError",  # of the package's own __getattr__
+    "ImportError",  # of its import hook, for names of 0.1 that are gone
     "SystemExit",  # of a rank whose rank 0 has said why
 }
 
