@@ -157,7 +157,7 @@ class Write(Command, Storing):
     mode: Literal["auto", "raw", "jpeg"] = "auto"
     """auto: raw pixels up to 64 px, JPEG above."""
     rewrite: bool = False
-    """Replace a .beton that was made of other data, or of these before they changed."""
+    """Replace a .beton that was made of other data, of these before they changed, or with other options."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1010,7 +1010,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/beton/write.py",
-        "if image.payload_crc != _crc(payload):",
+        "if image.payload_crc != payload_crc(payload):",
         "if False:",
         RESUMABLE + "test_steps_that_no_longer_agree_are_written_again[source]",
     ),
@@ -1117,9 +1117,9 @@ MUTATIONS = [
         "tests/data/sources/test_label_table.py::test_tables_that_are_refused",
     ),
     Mutation(
-        "dualfast/data/beton/write.py",
-        "    if not len(made_of):",
-        "    if False:",
+        "dualfast/data/beton/target.py",
+        "if not len(made_of) and (len(now) or",
+        "if False and (len(now) or",
         "tests/data/test_inventory.py::test_no_other_file_is_overwritten",
     ),
     Mutation(

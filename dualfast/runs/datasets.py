@@ -9,50 +9,33 @@ from itertools import islice
 from pathlib import Path
 
 from dualfast.comm.ranks import Ranks
-from dualfast.config import Data, Reading
+from dualfast.config import Data
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
+from dualfast.data.beton.write import warn_of_notes
 from dualfast.data.classes import check_labels
 from dualfast.data.images import decode
-from dualfast.data.inventory import Files, changes, some
+from dualfast.data.inventory import some
 from dualfast.data.sources import Source, Where
 from dualfast.runs.classes import class_names_of, match
+from dualfast.runs.parts import Parts, is_beton, reading_of, text_of
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
 PEEKED = 8  # images
+NOTES = "data_notes"  # in config.yaml: what the last call said of data that differ, or could not be compared
 TryModel = Callable[[int, tuple[int, int] | None], None]
 
 
-def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> None:
-    """Compares the data with what the run directory's images were written from. Where they have changed: ValueError
-    that says what, or with config.rewrite a run directory that starts over."""
-    by_source: dict[Where, list[Path]] = {}  # a test part that is held out is of the same source
-    try:
-        for path, source in _paths(config, run_dir).items():
-            by_source.setdefault(source, []).append(path)
-    except Exception:
-        run_dir.withdraw()
-        raise
-    changed = [
-        f"{_text(source)}: {change}"
-        for source, paths in by_source.items()
-        if all(path.exists() for path in paths) and (change := _changes(paths, source, config, run_dir, progress))
-    ]
-    if not changed:
-        return
-    what = f"the data have changed since they were written to {run_dir.path}: {'; '.join(changed)}"
-    if not config.rewrite:
-        raise ValueError(
-            f"{what}. Give another --out, or --rewrite, which writes the images again and starts this run over (its "
-            f"{len(run_dir.records('trained'))} finished trainings are deleted)"
-        )
-    progress.note(f"{what}; starting over")
-    run_dir.start_over()
-
-
 def open_datasets(
-    config: Data, run_dir: RunDir, ranks: Ranks, progress: Progress, *, needs_test: bool, try_model: TryModel
+    config: Data,
+    run_dir: RunDir,
+    parts: Parts,
+    ranks: Ranks,
+    progress: Progress,
+    *,
+    needs_test: bool,
+    try_model: TryModel,
 ) -> tuple[Beton, Beton | None]:
     """The training images and the test images, None without any.
 
@@ -61,11 +44,11 @@ def open_datasets(
     directory's or other than another rank's, and for test images of classes that the training images lack; a run
     directory in which nothing was written then forgets what was asked.
     """
-    paths = _paths(config, run_dir)
+    paths = parts.sources
 
     def prepare() -> None:
         try:
-            _write_missing(paths, config, run_dir, progress, try_model, needs_test)
+            _write_missing(parts, config, run_dir, progress, try_model, needs_test)
         except Exception:
             run_dir.withdraw()
             raise
@@ -78,65 +61,16 @@ def open_datasets(
     noted |= {} if test is None else {"test_fingerprint": test.fingerprint}
     if test is not None and test.fingerprint == train.fingerprint:
         progress.note("the test images are the training images: the accuracy is that of memory, not of new images")
-    ranks.run_on_rank0("comparing the data with the run's", lambda: run_dir.note(noted))
+
+    def note() -> None:
+        run_dir.note(noted)
+        if parts.notes or run_dir.requested().get(NOTES):
+            run_dir.note({NOTES: parts.notes}, (NOTES,))
+
+    ranks.run_on_rank0("comparing the data with the run's", note)
     if train.n_samples < ranks.size:
         raise too_few_images("the training data", train.n_samples, ranks)
     return train, test
-
-
-def _paths(config: Data, run_dir: RunDir) -> dict[Path, Where]:
-    """The source of the training images, and of the test images if there are any, by the path of their .beton."""
-    train, test = sources.splits(config.data, config.test, config.labels)
-    if config.test_fraction is not None:
-        if test is not None:
-            raise ValueError(
-                f"test_fraction is {config.test_fraction}, and {_text(config.data)} has test images: {_text(test)}; "
-                "leave test_fraction out, or give the training images alone"
-            )
-        if is_beton(train):
-            raise ValueError(
-                f"test_fraction is {config.test_fraction}, which is for data that are still to be written; {train} is "
-                "a .beton: give what it was made of, or its test images with --test"
-            )
-        test = train
-    return {run_dir.train_beton: train} | ({} if test is None else {run_dir.test_beton: test})
-
-
-def is_beton(source: Where) -> bool:
-    return isinstance(source, str) and source.endswith(".beton")
-
-
-def _text(source: Where) -> str:
-    return sources.with_urls(source if isinstance(source, str) else some(source, 2))
-
-
-def _reading(path: Path, config: Data, run_dir: RunDir) -> Reading:
-    """How the source of the .beton at `path` is read."""
-    own = path == run_dir.train_beton or config.test_fraction is not None
-    return config.reading if own or _is_split_by_labels(config) else config.test_reading
-
-
-def _is_split_by_labels(config: Data) -> bool:
-    """Whether the table --labels says which images are for testing."""
-    if config.labels is None or config.test is not None or not isinstance(config.data, str):
-        return False
-    return bool(sources.table_splits(config.data, config.labels))
-
-
-def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, progress: Progress) -> str | None:
-    """What differs between the files that the .betons at `paths` were written from and the source as it is now."""
-    if is_beton(source):
-        return None
-    written = [names.files for path in paths if (names := beton.open_beton(path).names) is not None]
-    before = sum(written, Files.none())
-    if len(written) < len(paths) or not len(before):
-        return None
-    now = sources.files_of(source, _reading(paths[0], config, run_dir))
-    if len(now) and (now.sizes < 0).all():
-        where = ", ".join(map(str, paths))
-        progress.note(f"{_text(source)} is not there any more; using {where}, which was written from it")
-        return None
-    return changes(before, now) if len(now) else None
 
 
 def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:
@@ -147,8 +81,7 @@ def _open_beton(path: Path, source: Where, config: Data) -> Beton:
     """The source itself if it is a .beton, else the .beton at `path`, which was written from it."""
     if not is_beton(source):
         return beton.open_beton(path)
-    columns = {name: value for name, value in config.columns.items() if value is not None}
-    opened = beton.open_beton(str(source), **columns)
+    opened = beton.open_beton(str(source), **config.columns)
     opened.check_columns()
     return opened
 
@@ -162,21 +95,21 @@ def _open_parts(
     parts: dict[Path, Beton | Source] = {}
     if config.test_fraction is not None and missing:
         source = next(iter(missing.values()))
-        progress.step(f"reading {_text(source)}")
+        progress.step(f"reading {text_of(source)}")
         held_out = sources.hold_out(sources.open_source(source, config.reading), config.test_fraction)
         parts = {path: part for path, part in zip(paths, held_out, strict=True) if path in missing}
     for path, source in paths.items():
         if path not in missing:
             parts[path] = _open_beton(path, source, config)
         elif path not in parts:
-            progress.step(f"reading {_text(source)}")
-            reading = _reading(path, config, run_dir)
+            progress.step(f"reading {text_of(source)}")
+            reading = reading_of(path, config, run_dir)
             parts[path] = sources.open_source(source, reading, is_test=path == run_dir.test_beton)
     return {path: parts[path] for path in paths}
 
 
 def _write_missing(
-    paths: dict[Path, Where],
+    given: Parts,
     config: Data,
     run_dir: RunDir,
     progress: Progress,
@@ -184,24 +117,27 @@ def _write_missing(
     needs_test: bool,
 ) -> None:
     """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
+    paths = given.sources
     parts = _open_parts(paths, config, run_dir, progress)
-    if unused := sources.unused_parts(config.data, list(paths.values()), config.labels):
-        progress.note(f"{_text(config.data)}: not used: {some(unused)}")
+    if not given.unreachable and (unused := sources.unused_parts(config.data, list(paths.values()))):
+        progress.note(f"{text_of(config.data)}: not used: {some(unused)}")
     train, *test = parts
     if needs_test and not test:
         raise ValueError(
-            f"data {_text(config.data)!r} has no test images with classes; name them with --test PATH, or hold some "
+            f"data {text_of(config.data)!r} has no test images with classes; name them with --test PATH, or hold some "
             "out with --test-fraction 0.1; in a folder they lie in class folders of val"
         )
     _check_labels(parts[train])
     for path in test:
-        parts[path] = _with_classes_of(parts[train], parts[path], _text(paths[path]), progress)
+        parts[path] = _with_classes_of(parts[train], parts[path], text_of(paths[path]), progress)
     try_model(len(class_names_of(parts[train])), _image_size(parts[train], config))
     for path, part in parts.items():
         if isinstance(part, Source):
             progress.step(f"writing {path.name}")
             progress.say(str(part))
             progress.say(str(beton.write(part, path, **config.storing, progress=False)))
+        else:
+            warn_of_notes(part.sidecar, text_of(paths[path]))
 
 
 def _check_labels(train: Beton | Source) -> None:

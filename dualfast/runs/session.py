@@ -18,9 +18,10 @@ from dualfast.config import Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig
 from dualfast.data.beton import Beton
 from dualfast.loading.decode import NORMALIZATIONS, default_augment, default_image_size, size_for
 from dualfast.runs.classes import class_names_of, match
-from dualfast.runs.datasets import check_sources, open_datasets, too_few_images
+from dualfast.runs.datasets import open_datasets, too_few_images
 from dualfast.runs.environment import versions
 from dualfast.runs.images import ImageLoader
+from dualfast.runs.parts import Parts, check_outside, check_sources, parts_of
 from dualfast.runs.progress import NullProgress, Progress
 from dualfast.runs.rundir import MAY_DIFFER, RunDir, out_of, request_of
 from dualfast.scoring.loss import DualLoss
@@ -54,7 +55,10 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         if isinstance(config, Scoring):
             config.check_processes(ranks.size)
 
+        parts: list[Parts] = []
+
         def lock_and_open() -> None:
+            check_outside(config, out)
             try:
                 resources.enter_context(lock_folder(out))
                 run_dir = RunDir(out, request, MAY_DIFFER)
@@ -62,10 +66,11 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
                 raise ValueError(
                     f"out is {out!r}, which cannot be written to ({error.strerror}); give another"
                 ) from error
-            check_sources(config, run_dir, progress)
+            parts.append(check_sources(config, run_dir, progress))
 
         ranks.run_on_rank0("opening the run directory", lock_and_open)
         run_dir = RunDir(out)
+        parts[:] = parts or [parts_of(config, run_dir)]
         checkpoints = Checkpoints(run_dir.checkpoints, config.checkpoint_interval, ranks, progress.say)
         resources.enter_context(checkpoints)
 
@@ -79,7 +84,9 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
                     raise ValueError(f"{unused}; TDDS needs an output for each class")
                 progress.note(f"{unused}; the others are trained towards 0")
 
-        train, test = open_datasets(config, run_dir, ranks, progress, needs_test=needs_test, try_model=try_once)
+        train, test = open_datasets(
+            config, run_dir, parts[0], ranks, progress, needs_test=needs_test, try_model=try_once
+        )
         known = len(class_names_of(train)), train.constant_size
         ranks.run_on_rank0("trying the model", lambda: try_once(*known))
         yield resources.enter_context(RunSession(run_dir, recipe, device, train, test, ranks, checkpoints, progress))

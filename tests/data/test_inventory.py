@@ -124,19 +124,18 @@ def test_a_beton_of_other_files_is_replaced_only_on_request(tmp_path: Path, kind
         np.savez(one, images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))
     out = tmp_path / "x.beton"
     beton.write(root, out, progress=False)
-    beton.write(root, out, mode="jpeg", progress=False)  # other options, the same files
+    assert beton.write(root, out, progress=False).already_there
     written = out.read_bytes()
     later(one)
     with pytest.raises(ValueError, match=rf"x\.beton was made of .* 1 changed \(.*{one.name}\); rewrite=True"):
         beton.write(root, out, progress=False)
     assert out.read_bytes() == written
-    beton.write(root, out, rewrite=True, progress=False)
-    beton.write(root, out, progress=False)
+    assert not beton.write(root, out, rewrite=True, progress=False).already_there
     moved = tmp_path / "moved"
     moved.mkdir()
     moved /= root.name
     shutil.move(root, moved)
-    beton.write(moved, out, progress=False)  # the same files elsewhere
+    assert beton.write(moved, out, progress=False).already_there  # the same files elsewhere
 
 
 def test_unreadable_images_belong_to_the_files_too(tmp_path: Path) -> None:
@@ -196,4 +195,4 @@ def test_no_other_file_is_overwritten(tmp_path: Path) -> None:
         beton.write(pixels, damaged, progress=False)
     again = tmp_path / "arrays.beton"
     beton.write(pixels, again, progress=False)
-    beton.write(pixels, again, progress=False)  # as a notebook does
+    assert beton.write(pixels, again, progress=False).already_there  # as a notebook does

@@ -58,7 +58,7 @@ def test_names_of_other_data_or_damaged(tmp_path: Path) -> None:
     path = tmp_path / "x.beton"
     beton.write((np.zeros((3, 4, 4), np.uint8), [0, 1, 1]), path, progress=False)
     theirs = names.path_of(path).read_bytes()
-    beton.write((np.ones((3, 4, 4), np.uint8), [0, 1, 1]), path, progress=False)
+    beton.write((np.ones((3, 4, 4), np.uint8), [0, 1, 1]), path, rewrite=True, progress=False)
     ours = names.path_of(path).read_bytes()
     names.path_of(path).write_bytes(theirs)
     assert beton.open_beton(path).names is None
@@ -87,9 +87,9 @@ def test_names_that_grow_when_they_are_read_are_refused(tmp_path: Path) -> None:
 
 def test_names_that_wait_are_found_once_the_file_is_theirs(tmp_path: Path) -> None:
     path = tmp_path / "x.beton"
-    beton.write((np.ones((2, 4, 4), np.uint8), [0, 1]), path, progress=False)
+    beton.write((np.ones((2, 4, 4), np.uint8), [0, 1]), path, rewrite=True, progress=False)
     new, theirs = path.read_bytes(), names.path_of(path).read_bytes()
-    beton.write((np.zeros((3, 4, 4), np.uint8), [0, 1, 1]), path, progress=False)
+    beton.write((np.zeros((3, 4, 4), np.uint8), [0, 1, 1]), path, rewrite=True, progress=False)
     waiting_for(names.path_of(path)).write_bytes(theirs)
     assert len(names_of(path)) == 3
     checksums.forget(path)
@@ -99,7 +99,7 @@ def test_names_that_wait_are_found_once_the_file_is_theirs(tmp_path: Path) -> No
 
 def test_names_are_refused_where_a_pipe_stands(tmp_path: Path) -> None:
     path = tmp_path / "x.beton"
-    beton.write((np.ones((2, 4, 4), np.uint8), [0, 1]), path, progress=False)
+    beton.write((np.ones((2, 4, 4), np.uint8), [0, 1]), path, rewrite=True, progress=False)
     names.path_of(path).unlink()
     os.mkfifo(names.path_of(path))
     with pytest.raises(ValueError, match=r"names\.parquet is damaged"):

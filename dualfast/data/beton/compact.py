@@ -56,7 +56,8 @@ def compact(
         source.check_unchanged()
         sidecar = source.sidecar | {"n_samples": len(ids), "fingerprint": "", "skipped": []}
         sidecar["compacted_from"] = {"n_samples": source.n_samples, "fingerprint": source.fingerprint}
-        sidecar.pop("inventory", None)
+        for of_the_whole in ("inventory", "notes", "content", "options", "made_from"):
+            sidecar.pop(of_the_whole, None)
         names = None if source.names is None else source.names.take(ids)
         return publish(partial, dst, sidecar, names, thread_count(None), progress)
 

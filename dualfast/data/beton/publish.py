@@ -19,7 +19,8 @@ from dualfast.storage.resumable import Partial
 
 @dataclass(frozen=True)
 class Written:
-    """The result of write() or compact(). skipped: the images left out, each as "name: reason"."""
+    """The result of write() or compact(). skipped: the images left out, each as "name: reason". already_there: nothing
+    was written, as the file was made of the same data with the same options."""
 
     path: Path
     n_samples: int
@@ -27,9 +28,11 @@ class Written:
     bytes: int
     fingerprint: str
     skipped: tuple[str, ...]
+    already_there: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.n_samples:,} images, {self.bytes / 1e6:,.1f} MB"
+        text = f"{self.path}: {self.n_samples:,} images, {self.bytes / 1e6:,.1f} MB"
+        return f"{text}; it was there already" if self.already_there else text
 
 
 def publish(

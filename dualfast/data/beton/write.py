@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from functools import lru_cache
 from functools import partial as bind
 from itertools import chain, islice
 from pathlib import Path
@@ -35,8 +34,9 @@ from dualfast.data.beton.parallel import AHEAD_PER_THREAD, in_order, progress_ba
 from dualfast.data.beton.publish import Written, publish
 from dualfast.data.beton.reader import open_beton
 from dualfast.data.beton.space import check_space
+from dualfast.data.beton.target import already_there, content_digest, made_from, payload_crc
 from dualfast.data.images import DARK, DEEP, FLOAT, FLOAT_255, FRAMES, HUGE, TRANSPARENT, Payload, parse_colour
-from dualfast.data.inventory import changes, some
+from dualfast.data.inventory import some
 from dualfast.data.names import Names
 from dualfast.notices import warn
 from dualfast.storage.resumable import Partial
@@ -93,8 +93,8 @@ def write(
     folder `source` and their labels. follow_links: also links that lead out of that folder. The same source gives the
     same bytes for any num_workers. The file appears under its name only when it is complete; a write that is stopped,
     or killed, resumes from PATH.partial when it is called again: images stored there are compared with the source by
-    checksum, not encoded again. A .beton at `path` that was made of other data is replaced with rewrite=True only, and
-    no other file is.
+    checksum, not encoded again. A .beton at `path` that was made of these data with these options stays as it is
+    (already_there of the result); one of other data or options is replaced with rewrite=True only, and no other file is.
 
     Warns of files that are left out, of class folders without images, and of each kind of image that is changed. Raises
     ValueError for an invalid argument or source and, naming it, for an image that cannot be read; with skip_bad=True
@@ -111,14 +111,24 @@ def write(
     encoder = Encoder(mode, max_size, jpeg_quality, parse_colour(background))
     reading = Reading(image_column=image_column, label_column=label_column, labels=labels, follow_links=follow_links)
     opened = sources.open_source(source, reading)
-    _check_target(Path(path), opened, rewrite)
-    for note in opened.notes():
+    options: dict[str, Any] = {"mode": mode, "max_size": max_size, "jpeg_quality": jpeg_quality}
+    options |= {"background": f"#{bytes(encoder.background).hex()}", "page_size": page_size}
+    chosen = opened.reading if opened is source else reading
+    options |= {"image_column": chosen.image_column, "label_column": chosen.label_column}
+    found = already_there(Path(path), opened, options, skip_bad=skip_bad, rewrite=rewrite)
+    if found is not None:
+        warn_of_notes(open_beton(found.path).sidecar, opened.location)
+        return found
+    notes = opened.notes()
+    for note in notes:
         warn(f"{opened.location}: {note}")
     threads = thread_count(num_workers)
     with Partial(path, _request_hash(opened, encoder, page_size)) as partial:
         rows = _write_images(opened, encoder, partial, page_size, skip_bad, threads, progress)
         rows.write_tables(partial.file)
-        _warn_of_changes(rows, encoder, background)
+        changed = [*_changed(rows, encoder, background)]
+        for note in changed:
+            warn(f"{opened.location}: {note}")
         sidecar = {
             "n_samples": rows.stored,
             "class_names": opened.class_names,
@@ -127,37 +137,28 @@ def write(
             "fingerprint": "",  # publish adds it here
             "skipped": [*opened.left_out, *rows.skipped],
             "inventory": opened.inventory.summary() | {"changed": dict(rows.changed)},
+            "notes": notes + changed,
+            "options": options,
+            "content": None if len(opened.inventory.files) else rows.content.hexdigest(),
+            "made_from": made_from(opened),
         }
         return publish(partial, path, sidecar, Names.of(opened, rows.is_stored), threads, progress)
 
 
-def _check_target(path: Path, source: sources.Source, rewrite: bool) -> None:
-    """ValueError where a file at `path` is no .beton, and, unless it is to be replaced, for a .beton of other data."""
-    is_beton = path.suffix == ".beton"
-    if not path.is_file() or not path.stat().st_size or (rewrite and is_beton):
-        return
-    way_out = "rewrite=True replaces it, another path keeps it" if is_beton else "give another path, or delete it"
-    try:
-        with closing(open_beton(path)) as found:
-            made_of, kind = found.made_of, found.sidecar.get("source_kind")
-    except ValueError as error:
-        raise ValueError(f"{path} exists and cannot be read as a .beton ({error}); {way_out}") from None
-    now = source.inventory.files
-    if rewrite or (kind == source.kind and not len(made_of) and not len(now)):  # arrays in memory
-        return
-    if not len(made_of):
-        raise ValueError(f"{path} does not tell which files it was made of; {way_out}")
-    if change := changes(made_of, now) if len(now) else "these come from memory":
-        raise ValueError(f"{path} was made of other data than {source.location} holds now: {change}; {way_out}")
-
-
-def _warn_of_changes(rows: _Rows, encoder: Encoder, background: str) -> None:
-    location = rows.source.location
+def _changed(rows: _Rows, encoder: Encoder, background: str) -> Iterator[str]:
+    """A sentence on each kind of image that was changed, and on those that were left out."""
     for kind, count in rows.changed.items():
         text = CHANGED[kind].format(background=background, max_size=encoder.max_size)
-        warn(f"{location}: {count:,} {'image' if count == 1 else 'images'} {text}")
+        yield f"{count:,} {'image' if count == 1 else 'images'} {text}"
     if rows.skipped:
-        warn(f"{location}: {len(rows.skipped):,} unreadable, left out: {some(rows.skipped, 3)}")
+        yield f"{len(rows.skipped):,} unreadable, left out: {some(rows.skipped, 3)}"
+
+
+def warn_of_notes(sidecar: Mapping[str, Any], location: str) -> None:
+    """Warns again of what write warned of, which PATH.json keeps."""
+    notes = sidecar.get("notes")
+    for note in notes if isinstance(notes, list) else ():
+        warn(f"{location}: {note}")
 
 
 def _request_hash(source: sources.Source, encoder: Encoder, page_size: int | None) -> str:
@@ -218,20 +219,9 @@ def _finished_steps(partial: Partial, chunks: Iterator[Chunk], threads: int) -> 
 
 
 def _is_stored(file: BinaryIO, image: _Stored | _Unreadable, payload: Payload | Exception) -> bool:
-    if image.payload_crc != _crc(payload):
+    if image.payload_crc != payload_crc(payload):
         return False
     return isinstance(image, _Unreadable) or crc32(os.pread(file.fileno(), image.size, image.ptr)) == image.data_crc
-
-
-def _crc(payload: Payload | Exception) -> int:
-    if isinstance(payload, np.ndarray):
-        return crc32(np.ascontiguousarray(payload).data, _shape_crc(payload.shape))
-    return crc32(payload if isinstance(payload, bytes) else str(payload).encode())
-
-
-@lru_cache
-def _shape_crc(shape: tuple[int, ...]) -> int:
-    return crc32(str(shape).encode())
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -243,7 +233,7 @@ class _Rows:
 
     n_read: samples of the source seen so far; stored: those in the file; end: where the last one ends, in bytes;
     is_stored: a mask over the samples of the source; skipped: those that are not stored, as "name: reason"; changed:
-    the number of images of each kind that was changed."""
+    the number of images of each kind that was changed; content: as target.content_of."""
 
     def __init__(self, source: sources.Source, page_size: int, skip_bad: bool) -> None:
         self.source, self.page_size, self.skip_bad = source, page_size, skip_bad
@@ -255,6 +245,7 @@ class _Rows:
         self.is_stored = np.zeros(len(source), bool)
         self.skipped: list[str] = []
         self.changed: Counter[str] = Counter()
+        self.content = content_digest(source)
 
     def next_ptr(self, size: int) -> int:
         """Where an image of so many bytes goes."""
@@ -269,6 +260,7 @@ class _Rows:
         metadata: list[tuple[tuple[int, ...], int]] = []
         allocations: list[tuple[int, ...]] = []
         for at, (image, label) in enumerate(zip(images, self.source.labels[first:last].tolist(), strict=True), first):
+            self.content.update(image.payload_crc.to_bytes(4, "little"))
             if isinstance(image, _Unreadable):
                 self._skip(at, image)
                 continue
@@ -379,10 +371,10 @@ def _encode(encoder: Encoder, chunk: Chunk) -> EncodedChunk:
     for payload in chunk:
         encoded = encoder(payload)
         if isinstance(encoded, Exception):
-            images.append((_Unreadable(_crc(payload), str(encoded) or type(encoded).__name__), b""))
+            images.append((_Unreadable(payload_crc(payload), str(encoded) or type(encoded).__name__), b""))
         else:
             mode, width, height, data, *kinds = encoded
-            images.append((_Stored(_crc(payload), mode, width, height, 0, len(data), crc32(data), *kinds), data))
+            images.append((_Stored(payload_crc(payload), mode, width, height, 0, len(data), crc32(data), *kinds), data))
     return images
 
 

@@ -10,6 +10,7 @@ from dualfast.data.images import Payload as Payload
 from dualfast.data.images import decode as decode
 from dualfast.data.images import suffixes as suffixes
 from dualfast.data.sources.file_list import table_splits as table_splits
+from dualfast.data.sources.registry import expand as expand
 from dualfast.data.sources.registry import files_of as files_of
 from dualfast.data.sources.registry import open_source as open_source
 from dualfast.data.sources.remote import is_url as is_url

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.config import Reading
 from dualfast.data.classes import check_labels, notes_on
 from dualfast.data.images import Payload
 from dualfast.data.inventory import Files, Inventory, classes_text, some, valid_text
@@ -26,7 +27,9 @@ class Source:
     archive member or table row. left_out: the samples that the data set lists and items() does not yield, each as
     "name: reason". inventory: the files of the data set; one_file_each: each sample is a file, and has its place in
     inventory.files. is_test: its samples may all be of one class; if_one_class: what to do where they are, for the
-    message."""
+    message. paths: what open_source was given, files and folders as absolute paths; None for objects; is_part:
+    it has some of the samples there. other_columns() yields the columns beside image and label of a table, as pyarrow
+    tables in the order of the samples, where the data set has such."""
 
     kind: str
     location: str
@@ -40,6 +43,10 @@ class Source:
     one_file_each: bool = False
     is_test: bool = False
     if_one_class: str = ""
+    paths: tuple[str, ...] | None = None
+    reading: Reading = Reading()
+    is_part: bool = False
+    other_columns: Callable[[], Iterator[Any]] | None = None
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
@@ -77,6 +84,8 @@ class Source:
             items=lambda: compress(self.items(), mask.tolist()),
             names=names,
             describe=lambda row: self.describe(int(rows[row])),
+            is_part=True,
+            other_columns=None,
             inventory=replace(self.inventory, files=Files.of_rows(files.rows(at))),
         )
 

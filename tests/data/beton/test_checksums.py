@@ -134,7 +134,7 @@ def test_writing_and_compacting_replace_them(made: beton.Beton) -> None:
     compact(made.path, range(0, N, 2), made.path.with_name("half.beton"))
     compact(made.path, range(10), made.path.with_name("half.beton"))
     assert verify(made.path.with_name("half.beton"), full=True, progress=False).n_samples == 10
-    beton.write((np.zeros((9, 4, 4), np.uint8), np.arange(9) % 2), made.path)
+    beton.write((np.zeros((9, 4, 4), np.uint8), np.arange(9) % 2), made.path, rewrite=True)
     assert verify(made.path, progress=False).n_samples == 9
     assert made.image(4999).shape == (20, 20, 3)  # opened before it was replaced
 
@@ -162,7 +162,7 @@ def test_checksums_that_wait_are_used_by_the_file_that_they_are_of(tmp_path: Pat
     path, crc = tmp_path / "a.beton", tmp_path / "a.beton.crc"
     contents = []
     for value in (0, 1):
-        beton.write((np.full((9, 4, 4), value, np.uint8), np.arange(9) % 2), path, progress=False)
+        beton.write((np.full((9, 4, 4), value, np.uint8), np.arange(9) % 2), path, rewrite=True, progress=False)
         contents.append((path.read_bytes(), crc.read_bytes()))
     (old, old_crc), (new, new_crc) = contents
     assert old_crc != new_crc

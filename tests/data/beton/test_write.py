@@ -108,7 +108,7 @@ def test_fingerprint_depends_on_the_data_alone(tmp_path: Path) -> None:
         "fewer": (images[:49], labels[:49]),
     }
     for name, source in cases.items():
-        prints[name] = beton.write(source, tmp_path / "x.beton").fingerprint
+        prints[name] = beton.write(source, tmp_path / "x.beton", rewrite=True).fingerprint
     pages = beton.write((images, labels), tmp_path / "y.beton", page_size=1 << 22)
     assert pages.fingerprint == prints["same"]
     assert len(set(prints.values())) == 4
@@ -122,7 +122,7 @@ def test_modes_sizes_and_quality(tmp_path: Path) -> None:
     assert (opened.image(1) == images[1]).all()
     small = beton.open_beton(beton.write(source, tmp_path / "small.beton", mode="raw", max_size=50).path)
     assert small.constant_size == (40, 50)
-    sizes = [beton.write(source, tmp_path / "q.beton", mode="jpeg", jpeg_quality=q).bytes for q in (30, 95)]
+    sizes = [beton.write(source, tmp_path / f"{q}.beton", mode="jpeg", jpeg_quality=q).bytes for q in (30, 95)]
     assert sizes[0] < sizes[1]
 
 

@@ -1,0 +1,235 @@
+"""The parts of a run's data: the source that each .beton of a run directory is written from, and what has changed in it
+since."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualfast.config import Data, Reading
+from dualfast.data import beton, sources
+from dualfast.data.beton import Beton
+from dualfast.data.inventory import Files, changes, some
+from dualfast.data.sources import Where
+from dualfast.data.sources.paths import split_of
+from dualfast.runs.originals import Originals
+from dualfast.runs.progress import Progress
+from dualfast.runs.rundir import RunDir
+
+SCANNED = 100_000  # files of a .beton's source that are compared one by one, which takes 2 seconds
+LOOKED_AT = 10_000  # of more files
+
+
+@dataclass(frozen=True)
+class Parts:
+    """sources: of the training images, and of the test images if there are any, by the path of their .beton. unreachable:
+    why some are behind a URL that cannot be opened now, while everything is written; empty where all can be read. notes:
+    what the run directory is to keep of the comparison."""
+
+    sources: dict[Path, Where]
+    unreachable: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def parts_of(config: Data, run_dir: RunDir) -> Parts:
+    try:
+        train, test = sources.splits(config.data, config.test, config.labels)
+    except (ValueError, ImportError) as error:
+        if (written := _written_from_urls(config, run_dir)) is None:
+            raise
+        return Parts(written, unreachable=str(error))
+    if config.test_fraction is not None:
+        if test is not None:
+            raise ValueError(
+                f"test_fraction is {config.test_fraction}, and {text_of(config.data)} has test images: "
+                f"{text_of(test)}; leave test_fraction out, or give the training images alone"
+            )
+        if is_beton(train):
+            raise ValueError(
+                f"test_fraction is {config.test_fraction}, which is for data that are still to be written; {train} is "
+                "a .beton: give what it was made of, or its test images with --test"
+            )
+        test = train
+    return Parts({run_dir.train_beton: train} | ({} if test is None else {run_dir.test_beton: test}))
+
+
+def _written_from_urls(config: Data, run_dir: RunDir) -> dict[Path, Where] | None:
+    """The sources as they were given, where some are URLs and an earlier call has written all that is needed; else
+    None."""
+    noted = run_dir.requested()
+    known = {run_dir.train_beton: config.data} if "data_fingerprint" in noted else {}
+    if "test_fingerprint" in noted:
+        known[run_dir.test_beton] = config.data if config.test is None else config.test
+    is_complete = bool(known) and all(is_beton(source) or path.exists() for path, source in known.items())
+    return known if is_complete and any(map(_has_url, known.values())) else None
+
+
+def is_beton(source: Where) -> bool:
+    return isinstance(source, str) and source.endswith(".beton")
+
+
+def text_of(source: Where) -> str:
+    return sources.with_urls(source if isinstance(source, str) else some(source, 2))
+
+
+def _has_url(source: Where) -> bool:
+    return any(map(sources.is_url, [source] if isinstance(source, str) else source))
+
+
+def reading_of(path: Path, config: Data, run_dir: RunDir) -> Reading:
+    """How the source of the .beton at `path` is read."""
+    own = path == run_dir.train_beton or config.test_fraction is not None
+    return config.reading if own or _is_split_by_labels(config) else config.test_reading
+
+
+def _is_split_by_labels(config: Data) -> bool:
+    """Whether the table --labels says which images are for testing."""
+    if config.labels is None or config.test is not None or not isinstance(config.data, str):
+        return False
+    return bool(sources.table_splits(config.data, config.labels))
+
+
+# ---- a run directory in its own data --------------------------------------------------------------------------------
+
+
+def check_outside(config: Data, out: str) -> None:
+    """ValueError for a run directory in a folder that is read as data, of which its files would become a part."""
+    place = os.path.realpath(out)
+    for name, given in (("data", config.data), ("test", config.test)):
+        for path in () if given is None else [given] if isinstance(given, str) else given:
+            folder = split_of(path)[0]
+            if sources.is_url(path) or not os.path.isdir(folder) or not _is_in(place, folder):
+                continue
+            parts = sources.splits(path) if name == "data" else (path, None)
+            if parts[1] is None or any(part == path or ":" in str(part) or _is_in(place, str(part)) for part in parts):
+                raise ValueError(
+                    f"out is {out!r}, in the folder of the {name}, {folder}, of which the files of the run would become "
+                    f"a part; give another, as --out {os.path.relpath(_beside(folder, place))}"
+                )
+
+
+def _is_in(place: str, folder: str) -> bool:
+    real = os.path.realpath(folder)
+    return os.path.commonpath((real, place)) == real
+
+
+def _beside(folder: str, place: str) -> str:
+    """A folder called like `place`, beside the one of the data."""
+    return os.path.join(os.path.dirname(os.path.realpath(folder)), "runs", os.path.basename(place))
+
+
+# ---- what has changed -----------------------------------------------------------------------------------------------
+
+
+def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
+    """Compares the data with what the run directory's images were written from. Where they have changed: ValueError
+    that says what, or with config.rewrite a run directory that starts over. Of a .beton that is given itself, and of
+    URLs that cannot be opened, what is to be known is said, and in the notes of the result."""
+    by_source: dict[Where, list[Path]] = {}  # a test part that is held out is of the same source
+    try:
+        parts = parts_of(config, run_dir)
+    except Exception:
+        run_dir.withdraw()
+        raise
+    for path, source in parts.sources.items():
+        by_source.setdefault(source, []).append(path)
+    for source, paths in by_source.items():
+        if is_beton(source):
+            note = _changes_since(beton.open_beton(str(source), **config.columns), progress)
+        elif parts.unreachable and _has_url(source):
+            note = f"{parts.unreachable}; using {_text(paths)}, written from it earlier, without comparing them"
+        else:
+            continue
+        if note is not None:
+            progress.note(note)
+            parts.notes.append(note)
+    changed = [
+        f"{text_of(source)}: {change}"
+        for source, paths in by_source.items()
+        if all(path.exists() for path in paths)
+        if not (parts.unreachable and _has_url(source))
+        if (change := _changes(paths, source, config, run_dir, progress))
+    ]
+    if not changed:
+        return parts
+    what = f"the data have changed since they were written to {run_dir.path}: {'; '.join(changed)}"
+    if not config.rewrite:
+        raise ValueError(
+            f"{what}. Give another --out, or --rewrite, which writes the images again and starts this run over (its "
+            f"{len(run_dir.records('trained'))} finished trainings are deleted)"
+        )
+    progress.note(f"{what}; starting over")
+    run_dir.start_over()
+    return parts
+
+
+def _text(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, progress: Progress) -> str | None:
+    """What differs between the files that the .betons at `paths` were written from and the source as it is now."""
+    if is_beton(source):
+        return None
+    written = [names.files for path in paths if (names := beton.open_beton(path).names) is not None]
+    before = sum(written, Files.none())
+    if len(written) < len(paths) or not len(before):
+        return None
+    now = sources.files_of(source, reading_of(paths[0], config, run_dir))
+    if len(now) and (now.sizes < 0).all():
+        progress.note(f"{text_of(source)} is not there any more; using {_text(paths)}, which was written from it")
+        return None
+    return changes(before, now) if len(now) else None
+
+
+def _changes_since(given: Beton, progress: Progress) -> str | None:
+    """A sentence on how the files that a .beton was made of have changed, as far as they are where they were then and a
+    look at them takes no time: up to SCANNED files one by one, of more LOOKED_AT of those that it was made of."""
+    made_from, before = given.sidecar.get("made_from"), given.made_of
+    if not isinstance(made_from, dict) or not len(before):
+        return None
+    paths, labels = made_from.get("paths"), made_from.get("labels")
+    places = [*paths, *([] if labels is None else [labels])] if isinstance(paths, list) else [None]
+    if not all(isinstance(place, str) for place in places) or any(map(sources.is_url, places)):
+        return None
+    where = text_of(tuple(paths))
+    progress.step(f"comparing {given.path} with {where}")
+    try:
+        if not all(os.path.exists(split_of(place)[0]) for path in places for place in sources.expand(path)):
+            return None
+        if len(before) > SCANNED and given.names is not None and "size" in given.names.table.column_names:
+            change = _sampled_changes(given, tuple(paths))
+        else:
+            now = sources.files_of(paths, Reading(labels=labels, follow_links=made_from.get("follow_links") is True))
+            change = changes(before, _known(now, before) if made_from.get("is_part") is True else now)
+    except (ValueError, OSError, ImportError) as error:
+        return f"{given.path} was made of {where}, which cannot be compared with it: {error}"
+    if change is None:
+        return None
+    return (
+        f"{given.path} was made of {where}, which has changed since: {change}; the run takes the images that are in "
+        f"{given.path}"
+    )
+
+
+def _known(now: Files, before: Files) -> Files:
+    """Those of the files whose names were there before."""
+    import pyarrow.compute as pc
+
+    at = np.flatnonzero(pc.is_in(now.names, value_set=before.names).to_numpy(zero_copy_only=False))
+    return Files.of_rows(now.rows(at))
+
+
+def _sampled_changes(given: Beton, paths: tuple[str, ...]) -> str | None:
+    originals = Originals(given, [paths])
+    rows: Any = np.unique(np.linspace(0, given.n_samples - 1, LOOKED_AT).astype(np.int64)).tolist()
+    differ = [row for row in rows if originals.path(row) is None]
+    if not differ:
+        return None
+    names = [originals.name(row) for row in differ]
+    return f"of {len(rows):,} files looked at, {len(differ):,} are gone or have changed ({some(names)})"
