@@ -119,7 +119,7 @@ def _write_missing(
     """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
     paths = given.sources
     parts = _open_parts(paths, config, run_dir, progress)
-    if not given.unreachable and (unused := sources.unused_parts(config.data, list(paths.values()))):
+    if not given.unreachable and (unused := sources.unused_parts(config.data, list(paths.values()), config.labels)):
         progress.note(f"{text_of(config.data)}: not used: {some(unused)}")
     train, *test = parts
     if needs_test and not test:

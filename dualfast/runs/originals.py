@@ -55,6 +55,10 @@ class Originals:
         names = dict.fromkeys((text, ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)))
         return [folder / name for folder in self._folders for name in names]
 
+    def name(self, row: int) -> str:
+        names = self.beton.names
+        return f"sample {row}" if names is None else str(names.column[row].as_py())
+
     def why_none(self, row: int) -> str:
         """Why path() is None, as the end of a sentence that begins with the sample's name."""
         places = [] if self._stats is None else self._places(row)

@@ -27,9 +27,9 @@ LOOKED_AT = 10_000  # of more files
 
 @dataclass(frozen=True)
 class Parts:
-    """sources: of the training images, and of the test images if there are any, by the path of their .beton. unreachable:
-    why some are behind a URL that cannot be opened now, while everything is written; empty where all can be read. notes:
-    what the run directory is to keep of the comparison."""
+    """sources: of the training images, and of the test images if there are any, by the path of their .beton.
+    unreachable: why a URL among them cannot be opened now, while all that is needed is written; empty where none is.
+    notes: what the run directory keeps of the comparison."""
 
     sources: dict[Path, Where]
     unreachable: str = ""
@@ -108,8 +108,8 @@ def check_outside(config: Data, out: str) -> None:
             parts = sources.splits(path) if name == "data" else (path, None)
             if parts[1] is None or any(part == path or ":" in str(part) or _is_in(place, str(part)) for part in parts):
                 raise ValueError(
-                    f"out is {out!r}, in the folder of the {name}, {folder}, of which the files of the run would become "
-                    f"a part; give another, as --out {os.path.relpath(_beside(folder, place))}"
+                    f"out is {out!r}, in the folder of the {name}, {folder}, of which the files of the run would "
+                    f"become a part; give another, as --out {os.path.relpath(_beside(folder, place))}"
                 )
 
 
@@ -191,11 +191,12 @@ def _changes_since(given: Beton, progress: Progress) -> str | None:
     """A sentence on how the files that a .beton was made of have changed, as far as they are where they were then and a
     look at them takes no time: up to SCANNED files one by one, of more LOOKED_AT of those that it was made of."""
     made_from, before = given.sidecar.get("made_from"), given.made_of
-    if not isinstance(made_from, dict) or not len(before):
+    if not isinstance(made_from, dict) or not isinstance(made_from.get("paths"), list) or not len(before):
         return None
-    paths, labels = made_from.get("paths"), made_from.get("labels")
-    places = [*paths, *([] if labels is None else [labels])] if isinstance(paths, list) else [None]
-    if not all(isinstance(place, str) for place in places) or any(map(sources.is_url, places)):
+    paths: list[str] = made_from["paths"]
+    labels = made_from.get("labels")
+    places = [*paths, *([] if labels is None else [labels])]
+    if not paths or not all(isinstance(place, str) for place in places) or any(map(sources.is_url, places)):
         return None
     where = text_of(tuple(paths))
     progress.step(f"comparing {given.path} with {where}")

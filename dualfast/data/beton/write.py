@@ -94,7 +94,7 @@ def write(
     same bytes for any num_workers. The file appears under its name only when it is complete; a write that is stopped,
     or killed, resumes from PATH.partial when it is called again: images stored there are compared with the source by
     checksum, not encoded again. A .beton at `path` that was made of these data with these options stays as it is
-    (already_there of the result); one of other data or options is replaced with rewrite=True only, and no other file is.
+    (already_there of the result); one of other data or options is replaced with rewrite=True only, no other file is.
 
     Warns of files that are left out, of class folders without images, and of each kind of image that is changed. Raises
     ValueError for an invalid argument or source and, naming it, for an image that cannot be read; with skip_bad=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dualfast.errors import MissingPackage
 
 HUB = "hf://"
 BATCH_ROWS = 256
+CONTACT_SECONDS = 10  # for an answer of the hub, before its cache is looked into
 
 
 def from_dataset(
@@ -141,17 +142,42 @@ def _is_hub_id(path: str) -> bool:
     return path.startswith(HUB) and _hub_id(path).count("/") == 1 and "*" not in path
 
 
-def _from_hub(path: str, split: str | None) -> Any:
+@contextmanager
+def _hub(path: str) -> Iterator[Any]:
+    """The library datasets, to read `path` with. Where the hub does not answer, it looks in its cache at once, instead
+    of after half a minute of retries. ValueError for what cannot be read."""
     library = _library()
+    from huggingface_hub import HfApi, constants
+
+    why = ""
     try:
-        if split is None:
-            names = library.get_dataset_split_names(_hub_id(path))
-            if len(names) > 1:
-                raise ValueError(f"it holds several splits ({', '.join(names)}); give one, as {path}:{names[0]}")
-            split = names[0]
-        return library.load_dataset(_hub_id(path), split=split)
+        HfApi().dataset_info(_hub_id(path), timeout=CONTACT_SECONDS)
+    except Exception as error:  # of whichever library it uses for HTTP; what the hub answers, datasets explains
+        if getattr(error, "response", None) is None and not isinstance(error, ValueError):
+            why = " ".join(str(error).split()) or type(error).__name__
+    modules: list[Any] = [constants, library.config] if why else []
+    offline = [(module, module.HF_HUB_OFFLINE) for module in modules]
+    try:
+        for module, _ in offline:
+            module.HF_HUB_OFFLINE = True
+        yield library
     except Exception as error:  # of half a dozen libraries
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
+        reason = " ".join(str(error).split())[:300]
+        if why:
+            reason = f"the Hugging Face hub cannot be reached ({why[:200]}), and its cache here does not hold that"
+        raise ValueError(f"{path} cannot be read: {reason}") from None
+    finally:
+        for module, before in offline:
+            module.HF_HUB_OFFLINE = before
+
+
+def _from_hub(path: str, split: str | None) -> Any:
+    with _hub(path) as library:
+        names = [split] if split else library.get_dataset_split_names(_hub_id(path))
+        data = library.load_dataset(_hub_id(path), split=names[0]) if len(names) == 1 else None
+    if data is None:
+        raise ValueError(f"{path} holds several splits ({', '.join(names)}); give one, as {path}:{names[0]}")
+    return data
 
 
 def _hub_home() -> str:
@@ -163,11 +189,8 @@ def _hub_home() -> str:
 def _splits(path: str) -> dict[str, str]:
     if not _is_hub_id(path):
         return {}
-    library = _library()
-    try:
+    with _hub(path) as library:
         return addresses(path, library.get_dataset_split_names(_hub_id(path)))
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
 
 
 KIND = Kind(

@@ -31,8 +31,8 @@ def is_junk(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether it is not looked into: hidden, or junk."""
-    return name.startswith(".") or is_junk(name)
+    """Whether it is not looked into: hidden, junk, or the names that lie beside a .beton."""
+    return name.startswith(".") or name.endswith(".beton.names.parquet") or is_junk(name)
 
 
 # ---- splits: PATH:train is a part of PATH ---------------------------------------------------------------------------

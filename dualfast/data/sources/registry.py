@@ -70,10 +70,8 @@ def open_source(source: Any, reading: Reading | None = None, *, is_test: bool = 
         paths = expand(source)
         parts = [_open_path(path, given) for path in paths]
         opened = parts[0] if len(parts) == 1 else join(paths, parts)
-        given_paths = [source] if isinstance(source, str | os.PathLike) else source
-        absolute = tuple(
-            path if remote.is_url(path := os.fspath(one)) else os.path.abspath(path) for one in given_paths
-        )
+        given_paths = map(os.fspath, [source] if isinstance(source, str | os.PathLike) else source)
+        absolute = tuple(path if remote.is_url(path) else os.path.abspath(path) for path in given_paths)
         return check(replace(opened, is_test=is_test, paths=absolute, reading=reading or Reading()))
     if hugging_face.is_dataset(source):
         columns = {name: given.pop(name) for name in ("image_column", "label_column") if name in given}

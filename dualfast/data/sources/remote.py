@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from dualfast.errors import MissingPackage
@@ -21,6 +23,7 @@ URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "hf": "huggingface_hub"}
 ADDRESS = "url.txt"  # beside a copy: of what it is
 PART = ".part-"
+CONTACT_SECONDS = 30
 FACTS = (
     *("size", "mtime", "modified", "lastmodified", "updated", "created", "timecreated", "creationtime", "timemodified"),
     *("etag", "checksum", "md5", "md5hash", "contentmd5", "digest", "crc", "crc32c", "sha", "sha256", "generation"),
@@ -55,7 +58,7 @@ def fetch(url: str) -> str:
 
 def _fetch(system: Any, path: str, url: str) -> str:
     is_pattern = any(mark in path for mark in "*?[")
-    is_file = not is_pattern and system.isfile(path)
+    is_file = _answered(lambda: system.isfile(path)) and not is_pattern
     if is_file:
         found = {path: system.info(path)}
     else:
@@ -82,6 +85,24 @@ def _fetch(system: Any, path: str, url: str) -> str:
             f"noticed; delete {home} to copy them again"
         )
     return str(next(iter(copies)) if is_file else target)
+
+
+def _answered(ask: Callable[[], Any]) -> Any:
+    """What the first question to a server returns. TimeoutError where it says nothing for CONTACT_SECONDS: some file
+    systems wait for many minutes."""
+    answer: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(CONTACT_SECONDS)
+    except TimeoutError:
+        raise TimeoutError(f"it cannot be reached: no answer within {CONTACT_SECONDS} s") from None
 
 
 def _why_empty(system: Any, path: str) -> str:

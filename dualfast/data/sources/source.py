@@ -44,7 +44,7 @@ class Source:
     is_test: bool = False
     if_one_class: str = ""
     paths: tuple[str, ...] | None = None
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
     is_part: bool = False
     other_columns: Callable[[], Iterator[Any]] | None = None
 

@@ -99,6 +99,33 @@ def test_a_hub_id_names_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_refused("hf://datasets/me/pets", r"holds several splits \(train, validation\); give one, as .*pets:train")
 
 
+def test_without_the_hub_its_cache_is_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def no_answer(*_: Any, timeout: float, **__: Any) -> None:
+        assert timeout <= 10
+        raise OSError("no route to host")
+
+    def names(_: str) -> list[str]:
+        assert datasets.config.HF_HUB_OFFLINE
+        assert hub.constants.HF_HUB_OFFLINE
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", no_answer)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", names)
+    said = (
+        r"^hf://me/pets cannot be read: the Hugging Face hub cannot be reached \(no route to host\), and its cache here"
+    )
+    assert_refused("hf://me/pets", said)
+    with pytest.raises(ValueError, match=said):
+        sources.splits("hf://me/pets")
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda _: ["train"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: pets(4))
+    assert len(sources.open_source("hf://me/pets")) == 4  # which the cache holds
+    assert not datasets.config.HF_HUB_OFFLINE
+    assert not hub.constants.HF_HUB_OFFLINE
+
+
 def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingPackage, match=r"pip install 'dualfast\[hub\]'"):
