@@ -6,20 +6,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.config import Columns, method_options, ratio_text
+from dualfast.config import Columns, Reading, method_options, ratio_text
 from dualfast.data.beton import Beton, open_beton
 from dualfast.data.images import suffixes
 from dualfast.data.index_list import load_keep, read_sidecar
+from dualfast.data.inventory import some
+from dualfast.data.sources.parquet_columns import declared_features
 from dualfast.runs.classes import class_names_of
-from dualfast.runs.originals import Originals
+from dualfast.runs.originals import Image, Originals
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import rows_of
@@ -29,6 +34,7 @@ from dualfast.storage.files import atomic, check_folder
 from dualfast.storage.locks import lock_folder
 
 ROW_GROUP_BYTES = 64 << 20
+OWN_COLUMNS = ("image", "label", "name")
 
 
 def export(
@@ -90,9 +96,12 @@ def beton_of(run_dir: RunDir) -> Beton:
 
 
 def originals_of(run_dir: RunDir, beton: Beton) -> Originals:
-    given = run_dir.requested()["data"]
+    requested = run_dir.requested()
+    given = requested["data"]
     paths = [given] if isinstance(given, str) else given
-    return Originals(beton, list(dict.fromkeys(zip(*map(run_dir.places_of, paths), strict=False))))
+    places = list(dict.fromkeys(zip(*map(run_dir.places_of, paths), strict=False)))
+    options = {option.name: requested[option.name] for option in fields(Reading) if option.name in requested}
+    return Originals(beton, places, Reading(**options))
 
 
 # ---- which list, and where to ---------------------------------------------------------------------------------------
@@ -173,56 +182,59 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def _write_links(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
-    places = _Places(originals.beton)
+    places = _Places(originals)
     with new_folder(out) as folder:
         for row in ids.tolist():
-            place = places.of(row, folder)
             original = originals.path(row)
             if original is None:
-                raise ValueError(
-                    f"{places.name(row)} {originals.why_none(row)}; --as copy writes the images themselves"
-                )
-            place.symlink_to(original)
+                places.of(row, folder)  # refuses a name that leads outside
+                why = originals.why_none(row)
+                raise ValueError(f"{originals.name(row)} {why}; --as copy writes the images themselves")
+            places.of(row, folder, original).symlink_to(original)
             progress.images(1)
 
 
 def _write_copies(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
-    places, stored = _Places(originals.beton), 0
+    places, instead = _Places(originals), Counter[str]()
     with new_folder(out) as folder:
-        for row in ids.tolist():
-            original = originals.path(row)
-            if original is not None:
-                shutil.copy2(original, places.of(row, folder))
+        for image in originals.images(ids):
+            if image.path is not None:
+                shutil.copy2(image.path, places.of(image.row, folder, image.path))
             else:
-                data, suffix = originals.stored(row)
-                places.of(row, folder, suffix).write_bytes(data)
-                stored += 1
+                places.of(image.row, folder, suffix=image.suffix).write_bytes(image.data)
+            instead.update(filter(None, [image.instead]))
             progress.images(1)
-    if stored:
-        progress.say(f"{stored:,} images are not files that are there unchanged; they are as stored in the .beton")
+    _note_instead(instead, len(ids), progress)
+    others = originals.other_columns()
+    if others is not None and others.schema.names:
+        progress.note(f"columns that are left out: {some(others.schema.names)}; --as parquet keeps them")
+
+
+def _note_instead(instead: Counter[str], total: int, progress: Progress) -> None:
+    for text, n in instead.items():
+        progress.note(f"{n:,} of {total:,} images are not the bytes of the originals: {text}")
 
 
 class _Places:
     """Where samples go in a folder of class folders."""
 
-    def __init__(self, beton: Beton) -> None:
-        self.classes, self.labels = class_names_of(beton), beton.labels
-        self.names = None if beton.names is None else beton.names.column
+    def __init__(self, originals: Originals) -> None:
+        self.originals, self.labels = originals, originals.beton.labels
+        self.classes = class_names_of(originals.beton)
+        self.folders = list(map(originals.class_folder, self.classes))
 
-    def name(self, row: int) -> str:
-        return f"sample {row}" if self.names is None else str(self.names[row].as_py())
-
-    def of(self, row: int, folder: Path, suffix: str | None = None) -> Path:
-        """The path for a sample, which is new; its folder is made. suffix: of what is written there, None for a file
-        that keeps its name. ValueError for a name that leads outside."""
-        label = self.classes[self.labels[row]]
-        inside = PurePosixPath(label, *self._inside(row, label, is_file=suffix is None))
+    def of(self, row: int, folder: Path, original: Path | None = None, suffix: str | None = None) -> Path:
+        """The path for a sample, which is new; its folder is made. original: the file that it is of, which keeps its
+        name; suffix: of what is written instead. ValueError for a name that leads outside."""
+        name, label = self.originals.name(row), self.folders[self.labels[row]]
+        in_name = self.classes[self.labels[row]] if original is None else label
+        inside = PurePosixPath(label, *self._inside(row, name, in_name, original, is_file=suffix is None))
         if suffix is not None and _format(inside.suffix) != _format(suffix):
             inside = inside.with_name(inside.name + suffix)
         if len(PurePosixPath(label).parts) != 1 or {"..", "/"} & set(inside.parts) or "\0" in str(inside):
             raise ValueError(
-                f"{self.name(row)!r} of the class {label!r} would not be in a class folder of its own; --as csv or "
-                "--as parquet has room for such names"
+                f"{name!r} of the class {label!r} would not be in a class folder of its own; --as csv or --as parquet "
+                "has room for such names"
             )
         place = folder / inside
         while os.path.lexists(place):
@@ -230,14 +242,16 @@ class _Places:
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
 
-    def _inside(self, row: int, label: str, is_file: bool) -> tuple[str, ...]:
+    @staticmethod
+    def _inside(row: int, name: str, label: str, original: Path | None, is_file: bool) -> tuple[str, ...]:
         """The parts of a sample's name below its class folder; its row where it is not named like a file."""
-        name = self.name(row)
         if not is_file:
             if PurePosixPath(name).suffix.lower() not in suffixes():
                 return (str(row),)
             name = name.rpartition(":")[2]  # of a member of an archive, without that
         parts = name.split("/")
+        if original is not None:  # as the file system has it
+            parts = list(original.parts[-len(parts) :])
         return tuple(parts[parts.index(label) + 1 :] if label in parts[:-1] else parts)
 
 
@@ -252,38 +266,92 @@ def _format(suffix: str) -> str | None:
 
 
 def _write_parquet(originals: Originals, ids: NDArray[np.int64], out: Path, progress: Progress) -> None:
-    """A file as Hugging Face's datasets writes it: image (bytes, path), label and name."""
+    """A file as Hugging Face's datasets writes it: image (bytes, path), label and name, and what else the run's tables
+    hold."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    beton, places = originals.beton, _Places(originals.beton)
+    classes, labels = class_names_of(originals.beton), originals.beton.labels
     features = {
         "image": {"_type": "Image"},
-        "label": {"names": list(places.classes), "_type": "ClassLabel"},
+        "label": {"names": list(classes), "_type": "ClassLabel"},
         "name": {"dtype": "string", "_type": "Value"},
     }
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([("image", image), ("label", pa.int64()), ("name", pa.string())])
-    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    own = [pa.field("image", image), pa.field("label", pa.int64()), pa.field("name", pa.string())]
+    others = _Others(originals, ids, progress)
+    schema = pa.schema([*own, *others.fields])
+    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features | others.features}})})
+    instead = Counter[str]()
     with atomic(out) as part, pq.ParquetWriter(part, schema, compression="none", use_dictionary=False) as writer:
-        for rows in _groups(originals, ids):
-            names = [places.name(row) for row, _ in rows]
-            images = [{"bytes": data, "path": PurePosixPath(n).name} for n, (_, data) in zip(names, rows, strict=True)]
-            labels = [int(beton.labels[row]) for row, _ in rows]
-            writer.write_table(pa.table({"image": images, "label": labels, "name": names}, schema))
-            progress.images(len(rows))
+        for group in _groups(originals.images(ids)):
+            instead.update(image.instead for image, _ in group if image.instead)
+            names = [originals.name(image.row) for image, _ in group]
+            images = [{"bytes": data, "path": PurePosixPath(n).name} for n, (_, data) in zip(names, group, strict=True)]
+            columns = {"image": images, "label": [int(labels[image.row]) for image, _ in group], "name": names}
+            columns |= others.next(len(group))
+            writer.write_table(pa.table(columns, schema))
+            progress.images(len(group))
+    _note_instead(instead, len(ids), progress)
 
 
-def _groups(originals: Originals, ids: NDArray[np.int64]) -> Iterator[list[tuple[int, bytes]]]:
+def _groups(images: Iterator[Image]) -> Iterator[list[tuple[Image, bytes]]]:
     """The samples and their encoded images, in groups of bounded size."""
-    group: list[tuple[int, bytes]] = []
+    group: list[tuple[Image, bytes]] = []
     size = 0
-    for row in ids.tolist():
-        original = originals.path(row)
-        group.append((row, original.read_bytes() if original is not None else originals.stored(row)[0]))
+    for image in images:
+        group.append((image, image.read()))
         size += len(group[-1][1])
         if size >= ROW_GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
+
+
+class _Others:
+    """The other columns of the table that the samples were read from, row by row with them. fields: of a pyarrow
+    schema; features: what Hugging Face's metadata say of them. One that is called like a column of ours is renamed."""
+
+    def __init__(self, originals: Originals, ids: NDArray[np.int64], progress: Progress) -> None:
+        found = originals.other_columns()
+        self._tables: Iterator[Any] = iter(())
+        self._buffer: Any = None
+        self.fields: list[Any] = []
+        self.features: dict[str, Any] = {}
+        if found is None:
+            if (left := originals.left_columns) is not None:
+                progress.note(left)
+            return
+        if found.differ:
+            progress.note(f"columns that are not the same in all shards are left out: {some(found.differ)}")
+        names = found.schema.names
+        renamed = {name: _free_name(name, names) for name in names}
+        declared = declared_features(found.schema)
+        self.features = {renamed[name]: declared[name] for name in names if name in declared}
+        self.fields = [field.with_name(renamed[field.name]) for field in found.schema]
+        if self.fields:
+            self._tables = originals.taken_tables(ids, found)
+        for name in names:
+            if renamed[name] != name:
+                progress.note(f"the column {name} of the data is called {renamed[name]}")
+
+    def next(self, count: int) -> dict[str, Any]:
+        """The next rows, by column."""
+        import pyarrow as pa
+
+        if not self.fields:
+            return {}
+        parts = [] if self._buffer is None else [self._buffer]
+        while sum(map(len, parts)) < count:
+            parts.append(next(self._tables))
+        table = pa.concat_tables(parts)
+        self._buffer = table.slice(count)
+        return {field.name: table.column(at).slice(0, count) for at, field in enumerate(self.fields)}
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    """The name, or of one of our columns another that is free."""
+    if name not in OWN_COLUMNS:
+        return name
+    return next(free for n in count(1) if (free := "source_" * n + name) not in taken)

@@ -1,28 +1,80 @@
-"""The images of a run as they came: in their own files where these are there and unchanged, else as stored in the
-.beton."""
+"""The images of a run as they came: from the files, tables or archives that they were read from, where these are there
+and unchanged, else as stored in the .beton."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dualfast.config import Reading
 from dualfast.data import sources
 from dualfast.data.beton import Beton
 from dualfast.data.beton.format import JPEG
+from dualfast.data.images import open_image
+from dualfast.data.inventory import changes
+from dualfast.data.sources import Source
 from dualfast.data.sources.file_list import list_in
 from dualfast.data.sources.paths import folder_of, split_folders, split_of
+from dualfast.data.sources.source import OtherColumns
 
 ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # a byte that is not UTF-8, as inventory.valid_text writes it
 
 
-class Originals:
-    """beton: the run's images. data: what they were made of, the paths of it, or several such, one of which it is."""
+SUFFIXES = {"JPEG": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif"}  # of other formats it is their name
+PIXELS = "they come as pixels in arrays, and are written as PNG"
+STORED_PNG = "these are not there unchanged; the pixels that the .beton holds are written as PNG"
+STORED_JPEG = "these are not there unchanged; the JPEG that the .beton holds is written"
+"""What is said of images that are not the bytes of the originals."""
 
-    def __init__(self, beton: Beton, data: Sequence[tuple[str, ...]]) -> None:
-        self.beton = beton
+
+class Image(NamedTuple):
+    """path: of the original, if it is a file of its own; else its bytes, or what takes their place, and the suffix for
+    them. instead: None for an original, else one of the above."""
+
+    row: int
+    path: Path | None = None
+    data: bytes = b""
+    suffix: str = ""
+    instead: str | None = None
+
+    def read(self) -> bytes:
+        return self.data if self.path is None else self.path.read_bytes()
+
+
+class Origin(NamedTuple):
+    """A source, and of each sample of the run its place there."""
+
+    source: Source
+    places: NDArray[np.int64]
+
+    def taken(self, ids: NDArray[np.int64], rows: Iterator[Any]) -> Iterator[Any]:
+        """Those of the source's rows that belong to the samples `ids`, ascending."""
+        wanted = iter(self.places[ids].tolist())
+        place = next(wanted, None)
+        for at, row in enumerate(rows):
+            if at == place:
+                yield row
+                place = next(wanted, None)
+            if place is None:
+                return
+
+
+class Originals:
+    """beton: the run's images. data: what they were made of, the paths of it, or several such, one of which it is;
+    reading: how it was read."""
+
+    def __init__(self, beton: Beton, data: Sequence[tuple[str, ...]], reading: Reading | None = None) -> None:
+        self.beton, self._data, self._reading = beton, data, reading
         self._stats = None
         names = beton.names
         if names is not None and "size" in names.table.column_names:
@@ -30,6 +82,71 @@ class Originals:
             self._stats = names.column, sizes, times
         found = [] if self._stats is None else map(_folder_of, data)
         self._folders = [folder for folder in found if folder is not None]
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """The table, archive or arrays that the samples were read from; None where these are files of their own, or it
+        has changed or is not there."""
+        if self._stats is not None or self.beton.names is None or not len(self.beton.made_of):
+            return None
+        for paths in self._data:
+            with suppress(ValueError, OSError, ImportError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the run has said it
+                source = sources.open_source(sources.splits(paths)[0], self._reading, is_test=True)
+                places = _places_in(source.names(), self.beton.names.column)
+                if changes(self.beton.made_of, source.inventory.files) is None and places is not None:
+                    return Origin(source, places)
+        return None
+
+    def images(self, ids: NDArray[np.int64]) -> Iterator[Image]:
+        """The images of the samples `ids`, ascending."""
+        if self.origin is None:
+            for row in ids.tolist():
+                path = self.path(row)
+                yield Image(row, path) if path is not None else self._stored(row)
+            return
+        payloads = self.origin.taken(ids, iter(self.origin.source.items()))
+        for row, payload in zip(ids.tolist(), payloads, strict=True):
+            if isinstance(payload, Exception):
+                yield self._stored(row)
+            elif isinstance(payload, bytes):
+                yield Image(row, data=payload, suffix=_suffix_of(payload))
+            else:
+                yield Image(row, data=_png(payload), suffix=".png", instead=PIXELS)
+
+    def other_columns(self) -> OtherColumns | None:
+        """The other columns of the table that the samples were read from; None where it is none, or not there."""
+        found = self.origin and self.origin.source.other_columns
+        return found() if found else None
+
+    def taken_tables(self, ids: NDArray[np.int64], columns: OtherColumns) -> Iterator[Any]:
+        """The rows of the samples `ids`, ascending, of those columns."""
+        assert self.origin is not None
+        places, first = self.origin.places[ids], 0
+        for table in columns.tables():
+            last = first + len(table)
+            begin, end = np.searchsorted(places, (first, last))
+            if end > begin:
+                yield table.take(places[begin:end] - first)
+            first = last
+
+    @property
+    def left_columns(self) -> str | None:
+        """A sentence on columns of the data that may be there and cannot be had; None where there are none."""
+        kind, location = (self.beton.sidecar.get(key) for key in ("source_kind", "source"))
+        if kind in ("parquet", "datasets") and self.origin is None:
+            return f"other columns of {location} are left out: it is not there unchanged"
+        return f"other columns of the table in {location} are left out" if kind == "file_list" else None
+
+    def _stored(self, row: int) -> Image:
+        data, suffix = self.stored(row)
+        return Image(row, data=data, suffix=suffix, instead=STORED_PNG if suffix == ".png" else STORED_JPEG)
+
+    def class_folder(self, label: str) -> str:
+        """The name of a class's folder as its file system has it, which the .beton escapes where it is not UTF-8."""
+        name = _unescaped(label)
+        is_there = any((folder / name).is_dir() and not (folder / label).is_dir() for folder in self._folders)
+        return name if name != label and is_there else label
 
     def path(self, row: int) -> Path | None:
         """The file that a sample is of, absolute; None where it is no file, or the file is gone or has changed."""
@@ -52,7 +169,7 @@ class Originals:
         name = PurePosixPath(text)
         if name.is_absolute() or ".." in name.parts:  # no name that write makes; the names may be somebody else's
             return []
-        names = dict.fromkeys((text, ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)))
+        names = dict.fromkeys((text, _unescaped(text)))
         return [folder / name for folder in self._folders for name in names]
 
     def name(self, row: int) -> str:
@@ -72,11 +189,39 @@ class Originals:
         """A sample as the .beton has it, and the suffix of that: the bytes of a JPEG, or a PNG of its pixels."""
         if self.beton.mode[row] == JPEG:
             return self.beton.payload(row), ".jpg"
-        from PIL import Image
+        return _png(self.beton.image(row)), ".png"
 
-        out = io.BytesIO()
-        Image.fromarray(self.beton.image(row)).save(out, "PNG")
-        return out.getvalue(), ".png"
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def _suffix_of(data: bytes) -> str:
+    """The suffix of an encoded image; empty for one that is not recognized."""
+    with suppress(Exception), open_image(data) as image:
+        kind = str(image.format)
+        return SUFFIXES.get(kind, f".{kind.lower()}")
+    return ""
+
+
+def _unescaped(text: str) -> str:
+    return ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def _places_in(names: Any, own: Any) -> NDArray[np.int64] | None:
+    """The place of each of the samples' own names among those of the source; None where one is not there, or they are
+    in another order."""
+    import pyarrow.compute as pc
+
+    places = pc.index_in(own, value_set=names.combine_chunks() if hasattr(names, "chunks") else names)
+    if places.null_count:
+        return None
+    found: NDArray[np.int64] = places.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found if (np.diff(found) > 0).all() else None
 
 
 def _folder_of(data: tuple[str, ...]) -> Path | None:

@@ -195,8 +195,8 @@ def test_beside_train_and_val_a_run_directory_is_no_data(tmp_path: Path) -> None
     for _ in range(2):
         said = score(str(tmp_path / "set"), tmp_path / "set" / "run1")
     assert f"{tmp_path / 'set'}: not used: run1/" in said
+    test = str(tmp_path / "set" / "val")
     with pytest.raises(ValueError, match="in the folder of the test"):
-        test = str(tmp_path / "set" / "val")
         score(str(tmp_path / "set" / "train"), tmp_path / "set" / "val" / "x", test=test)
     with pytest.raises(ValueError, match="in the folder of the data"):
         score(str(tmp_path / "set"), tmp_path / "set" / "train" / "x")

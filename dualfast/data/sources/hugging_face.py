@@ -14,7 +14,7 @@ from dualfast.data.sources import parquet_columns
 from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.parquet import as_array, cell_bytes, files_at
 from dualfast.data.sources.paths import addresses, split_of
-from dualfast.data.sources.source import Kind, Source
+from dualfast.data.sources.source import Kind, OtherColumns, Source
 from dualfast.errors import MissingPackage
 
 HUB = "hf://"
@@ -59,6 +59,7 @@ def from_dataset(
         names=lambda: text_array([f"{location}:{row}" for row in range(len(labels))]),
         describe=words.describe,
         inventory=Inventory(files=files or Files.none(), remarks=columns.remarks),
+        other_columns=lambda: rows.others((columns.image, columns.label)),
     )
 
 
@@ -74,6 +75,14 @@ class _Rows:
 
     def column(self, name: str) -> Any:
         return self._data.select_columns([name])[:].column(0)
+
+    def others(self, own: tuple[str, ...]) -> OtherColumns:
+        import pyarrow as pa
+
+        fields = [field for field in self.schema_arrow if field.name not in own]
+        names = [field.name for field in fields]
+        schema = pa.schema(fields, self.schema_arrow.metadata)
+        return OtherColumns(schema, lambda: (table.select(names) for table in self.iter_batches(BATCH_ROWS, names)))
 
 
 def is_dataset(value: object) -> bool:

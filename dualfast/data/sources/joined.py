@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dualfast.data.inventory import Files, Inventory, some
-from dualfast.data.sources.source import Source, number_classes
+from dualfast.data.sources.source import Source, common_columns, number_classes
 from dualfast.notices import warn
 
 
@@ -32,6 +32,7 @@ def join(paths: Sequence[str], parts: Sequence[Source]) -> Source:
         numbers = {name: number for number, name in enumerate(class_names)}
         labels = [np.array([numbers[n] for n in part.class_names or ()], np.int64)[part.labels] for part in parts]
     starts = np.cumsum([0, *map(len, parts)])
+    others = [part.other_columns for part in parts]
     prefixes = _prefixes(paths)
 
     def describe(row: int) -> str:
@@ -49,6 +50,7 @@ def join(paths: Sequence[str], parts: Sequence[Source]) -> Source:
         left_out=tuple(text for part in parts for text in part.left_out),
         inventory=_joined_inventory(prefixes, parts),
         one_file_each=all(part.one_file_each for part in parts),
+        other_columns=None if None in others else lambda: common_columns([own() for own in others if own is not None]),
     )
 
 

@@ -20,7 +20,7 @@ from dualfast.data.inventory import Files, Inventory, size_and_time, text_array
 from dualfast.data.sources import parquet_columns, paths, shards
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
-from dualfast.data.sources.source import Kind, Source
+from dualfast.data.sources.source import Kind, OtherColumns, Source, common_columns
 from dualfast.storage.files import open_regular
 
 SUFFIX = ".parquet"
@@ -61,6 +61,7 @@ def _open(
             left_out=shards.left_out(path, SUFFIX, has_files=len(all_files) > len(files)),
             remarks=(*columns.remarks, *shards.missing(found)),
         ),
+        other_columns=lambda: common_columns([_other_columns(file, columns) for file in files]),
     )
 
 
@@ -179,6 +180,22 @@ def cell_bytes(cell: Any, folder: str, follow_links: bool = False) -> Payload | 
             return file.read()
     except OSError as error:
         return error
+
+
+def _other_columns(path: Path, columns: Columns) -> OtherColumns:
+    import pyarrow as pa
+
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    own = [at for at, field in enumerate(schema) if field.name not in (columns.image, columns.label)]
+    names = [schema.names[at] for at in own]
+
+    def tables() -> Iterator[Any]:
+        with _opened(path) as file, _naming(path, ", ".join(names)):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=names):
+                yield pa.Table.from_batches([batch])
+
+    return OtherColumns(pa.schema([schema.field(at) for at in own], schema.metadata), tables)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def choose(file: Any, path: object, image_column: str | None, label_column: str 
     for argument, name in (("image_column", image_column), ("label_column", label_column)):
         if name is not None and name not in schema.names:
             raise ValueError(f"{argument} is {name!r}; {path} has the columns {columns_text(schema)}")
-    features = _declared_features(schema)
+    features = declared_features(schema)
     image, images = (image_column, ()) if image_column else _image_column(file, path, features)
     label, labels = (label_column, ()) if label_column else _label_column(schema, path, features)
     columns = Columns(image, label, _class_names(features, label), images + labels)
@@ -60,7 +60,7 @@ def check(schema: Any, path: object, columns: Columns) -> None:
         raise _not_images(path, image)
     if not _holds_labels(label.type):
         raise ValueError(f"{path}: {label.name} is {type_text(label.type)}; {ONE_CLASS}; {LABEL_WAY_OUT}")
-    names = _class_names(_declared_features(schema), columns.label)
+    names = _class_names(declared_features(schema), columns.label)
     if names and columns.class_names and names != columns.class_names:
         raise ValueError(
             f"{path} declares the class names {_few(names)} for {columns.label}, and the first shard "
@@ -91,7 +91,7 @@ def columns_text(schema: Any) -> str:
 # ---- choosing -------------------------------------------------------------------------------------------------------
 
 
-def _declared_features(schema: Any) -> dict[str, Any]:
+def declared_features(schema: Any) -> dict[str, Any]:
     """Hugging Face's description of the columns by name; empty where there is none."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]

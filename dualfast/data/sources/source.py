@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,15 @@ from dualfast.config import Reading
 from dualfast.data.classes import check_labels, notes_on
 from dualfast.data.images import Payload
 from dualfast.data.inventory import Files, Inventory, classes_text, some, valid_text
+
+
+class OtherColumns(NamedTuple):
+    """schema: pyarrow's, with the metadata of the table. tables() yields them as pyarrow tables of this schema, in the
+    order of the samples. differ: the names of those that are not the same in all shards, and left out."""
+
+    schema: Any
+    tables: Callable[[], Iterator[Any]]
+    differ: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +37,8 @@ class Source:
     "name: reason". inventory: the files of the data set; one_file_each: each sample is a file, and has its place in
     inventory.files. is_test: its samples may all be of one class; if_one_class: what to do where they are, for the
     message. paths: what open_source was given, files and folders as absolute paths; None for objects; is_part:
-    it has some of the samples there. other_columns() yields the columns beside image and label of a table, as pyarrow
-    tables in the order of the samples, where the data set has such."""
+    it has some of the samples there. other_columns(): the columns that a table has beside image and label, where the
+    data set is one."""
 
     kind: str
     location: str
@@ -46,7 +55,7 @@ class Source:
     paths: tuple[str, ...] | None = None
     reading: Reading = field(default_factory=Reading)
     is_part: bool = False
-    other_columns: Callable[[], Iterator[Any]] | None = None
+    other_columns: Callable[[], OtherColumns] | None = None
 
     def notes(self) -> list[str]:
         """What a user should know of: a sentence each."""
@@ -138,3 +147,18 @@ def number_classes(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, 
     ordered = sorted(set(names))
     numbers = {name: number for number, name in enumerate(ordered)}
     return np.fromiter((numbers[name] for name in names), np.int64, len(names)), tuple(map(valid_text, ordered))
+
+
+def common_columns(parts: Sequence[OtherColumns]) -> OtherColumns:
+    """Those that all parts have with the same type, of all parts one after the other."""
+    import pyarrow as pa
+
+    first, schemas = parts[0].schema, [part.schema for part in parts]
+    fields = [f for f in first if all(f.name in own.names and own.field(f.name).type == f.type for own in schemas)]
+    names = [field.name for field in fields]
+    every = dict.fromkeys(name for part in parts for name in (*part.schema.names, *part.differ))
+    return OtherColumns(
+        pa.schema(fields, first.metadata),
+        lambda: (table.select(names) for part in parts for table in part.tables()),
+        tuple(name for name in every if name not in names),
+    )

@@ -104,7 +104,7 @@ def test_notes_are_said_again(tmp_path: Path, out: Path) -> None:
         with pytest.warns(UserWarning, match=r"1 unreadable, left out: .*bad\.jpg") as said:
             assert beton.write(photos, out, skip_bad=True, progress=False).already_there == already
         assert any("left out: 1 .heic" in str(one.message) for one in said)
-    with pytest.raises(ValueError, match=r"cannot read .*bad\.jpg"), pytest.warns(UserWarning):
+    with pytest.raises(ValueError, match=r"cannot read .*bad\.jpg"), pytest.warns(UserWarning, match="left out"):
         beton.write(photos, out, progress=False)
 
 
