@@ -73,6 +73,8 @@ def export(
         return target, sample_rows.write_csv(sample_rows.rows_of_table(path), ids, target, removed=removed)
     beton = beton_of(run_dir)
     ids = load_keep(list_path, n_samples=beton.n_samples, fingerprint=beton.fingerprint)
+    if form != "parquet":
+        _note_missing_classes(beton, ids, removed, progress)
     if form == "csv":
         progress.plan(beton.n_samples)
         rows = rows_of(run_dir, beton, read_sidecar(list_path).get("seed"))
@@ -84,6 +86,19 @@ def export(
     write = {"parquet": _write_parquet, "symlinks": _write_links, "copy": _write_copies}[form]
     write(originals, ids, target, progress)
     return target, len(ids)
+
+
+def _note_missing_classes(beton: Beton, ids: NDArray[np.int64], removed: bool, progress: Progress) -> None:
+    """Says which classes have no sample in the result, whose names a list or a folder cannot keep."""
+    names, counts = class_names_of(beton), np.bincount(beton.labels)
+    listed = np.bincount(beton.labels[ids], minlength=len(names))
+    here = np.pad(counts, (0, len(names) - len(counts))) - listed if removed else listed
+    missing = [names[number] for number in np.flatnonzero(here == 0)]
+    if missing:
+        progress.note(
+            f"{len(missing):,} of {len(names):,} classes have no sample here: {some(missing)}; class folders are numbered "
+            "anew without them, a .csv keeps their numbers, and --as parquet their numbers and names"
+        )
 
 
 def beton_of(run_dir: RunDir) -> Beton:

@@ -11,46 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from data_sets import class_folders, jpeg, tar_file
+from scored_runs import Said, make
 
 from dualfast import cli
 from dualfast.data import beton, sources
 from dualfast.data.index_list import save_keep
 from dualfast.data.names import path_of
 from dualfast.runs.export import beton_of, export
-from dualfast.runs.progress import NullProgress
 from dualfast.runs.rundir import RunDir
-from dualfast.scoring.scores import Scores
 
-pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("PIL.Image")
-
-KEPT = [0, 2, 3]
-SAID: list[str] = []
-
-
-class Said(NullProgress):
-    def say(self, line: str) -> None:
-        SAID.append(line)
-
-
-def make(folder: Path, data: Any, scored: bool = True) -> RunDir:
-    """A run of `data` with scores and the lists keep-0.4.npy, of dual, and keep-0.4-random-seed0.npy."""
-    data = data if isinstance(data, list) else str(data)
-    run = RunDir(folder / "run", {"data": data, "out": str(folder / "run")})
-    source = sources.open_source(sources.splits(data)[0])
-    beton.write(source, run.train_beton, progress=False)
-    train = beton.open_beton(run.train_beton)
-    n = train.n_samples
-    if scored:
-        scores = Scores(dual=np.arange(n) / 8, mean=np.full(n, 0.5))
-        about: dict[str, Any] = {"labels": train.labels, "class_names": train.class_names}
-        about["names"] = None if train.names is None else train.names.column
-        scores.save(run.scores_path(0), fingerprint=train.fingerprint, **about)
-        run.append({"event": "scored", "seed": 0})
-    how: dict[str, Any] = {"n_samples": n, "fingerprint": train.fingerprint, "prune_ratio": 0.4, "seed": 0}
-    save_keep(run.keep_path(0.4, "dual", 0), np.array(KEPT), method="dual", **how)
-    save_keep(run.keep_path(0.4, "random", 0, first=False), np.array([1]), method="random", **how)
-    return run
 
 
 @pytest.fixture
@@ -121,13 +92,12 @@ def test_an_original_that_changed_is_never_taken(run: RunDir, tmp_path: Path) ->
     with pytest.raises(ValueError, match=rf"dog/0.jpg has changed since the run \({tmp_path}/photos/dog/0.jpg\); --as"):
         write(run, "symlinks", keep=str(run.path / "changed.npy"))
     assert not (run.path / "kept-0.4").exists()
-    SAID.clear()
-    folder = write(run, "copy")
+    said = Said()
+    folder = export(str(run.path), "copy", said)[0]
     assert files(folder) == ["cat/0.jpg.png", "dog/0.jpg.png", "dog/1.jpg"]
     assert np.array_equal(np.asarray(sources.decode((folder / "dog/0.jpg.png").read_bytes())), train.image(2))
     text = "these are not there unchanged; the pixels that the .beton holds are written as PNG"
-    (said,) = SAID
-    assert said == f"2 of 3 images are not the bytes of the originals: {text}"
+    assert said.lines == [f"2 of 3 images are not the bytes of the originals: {text}"]
 
 
 @pytest.mark.parametrize("data", ["photos", ["photos", "more"]])

@@ -142,7 +142,27 @@ def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[
     objects[:] = found
     words = LabelWords(what=f"{table.path}: labels", describe=table.line, way_out="give one per image")
     labels = labels_of(objects, words)
-    return number_texts(labels.values, table.line) if isinstance(labels.values, list) else labels.numbered()
+    if isinstance(labels.values, list):
+        numbers, names = number_texts(labels.values, table.line)
+    else:
+        numbers, names = labels.numbered()
+    return numbers, names or _names_beside(numbers, table)
+
+
+def _names_beside(numbers: NDArray[np.int64], table: Table) -> tuple[str, ...] | None:
+    """The class names by number of a table that has a column class beside the numbers in label, as export writes it; a
+    number that no row has is its own name. None unless each number has one name, and each name one number."""
+    if table.names is None or not {"label", "class"} <= set(table.names) or not len(numbers):
+        return None
+    at = table.names.index("class")
+    pairs = dict.fromkeys(
+        (n, str(row[at])) for n, row in zip(numbers.tolist(), table.rows, strict=True) if len(row) > at
+    )
+    found = dict(pairs.keys())
+    if len(found) != len(pairs) or len(found) != len(np.unique(numbers)) or not all(found.values()):
+        return None
+    names = tuple(found.get(n, str(n)) for n in range(max(found) + 1))
+    return names if len(set(names)) == len(names) and min(found) >= 0 else None
 
 
 def table_splits(path: str, labels: str | None = None) -> dict[str, str]:

@@ -1,0 +1,219 @@
+"""What export takes from the source of a run, and what it says of the rest."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_sets import class_folders, jpeg, parquet_file, tar_file, zip_file
+from scored_runs import Said, make
+
+from dualfast.config import Reading
+from dualfast.data import beton, sources
+from dualfast.data.index_list import save_keep
+from dualfast.data.sources import parquet as parquet_module
+from dualfast.runs import export as export_module
+from dualfast.runs.export import export
+from dualfast.runs.rundir import RunDir
+
+pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("PIL.Image")
+
+
+def exported(run: RunDir, form: str, rows: list[int]) -> tuple[Path, list[str]]:
+    """Those samples, and what is said."""
+    train = beton.open_beton(run.train_beton)
+    list_path = run.path / f"{form}-all.npy"
+    save_keep(list_path, np.array(rows), n_samples=train.n_samples, fingerprint=train.fingerprint, method="dual")
+    said = Said()
+    out = run.path.parent / f"all-{form}" / f"all.{form}"
+    return export(str(run.path), form, said, keep=str(list_path), out=str(out))[0], said.lines
+
+
+PNG = [jpeg(i, (9, 7), kind="PNG") for i in range(5)]
+"""Stored as pixels: their bytes are in the source alone."""
+
+
+@pytest.fixture(params=["parquet", "several", "zip", "tar", "tar.gz", "webdataset", "datasets"])
+def packed(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """PNG with the labels 0, 1, 1, 0, 1, in one of the forms that hold many images."""
+    labels = [0, 1, 1, 0, 1]
+    if request.param == "parquet":
+        return parquet_file(tmp_path / "set.parquet", {"image": PNG, "label": labels})
+    if request.param == "several":
+        parts = (slice(0, 2), slice(2, 5))
+        return [
+            str(parquet_file(tmp_path / f"{at}.parquet", {"image": PNG[part], "label": labels[part]}))
+            for at, part in enumerate(parts)
+        ]
+    if request.param == "datasets":
+        datasets = pytest.importorskip("datasets")
+        data = datasets.Dataset.from_dict({"image": PNG, "label": labels})
+        data.save_to_disk(tmp_path / "saved")
+        return tmp_path / "saved"
+    if request.param == "webdataset":
+        members = {
+            f"{at}.{end}": value
+            for at, (png, label) in enumerate(zip(PNG, labels, strict=True))
+            for end, value in (("png", png), ("cls", b"%d" % label))
+        }
+        return tar_file(tmp_path / "set.tar", members)
+    members = {f"{'ab'[label]}/{at}.png": png for at, (png, label) in enumerate(zip(PNG, labels, strict=True))}
+    if request.param == "zip":
+        return zip_file(tmp_path / "set.zip", members)
+    return tar_file(tmp_path / f"set.{request.param}", members, "w:gz" if request.param == "tar.gz" else "w")
+
+
+def test_the_bytes_are_those_of_the_source(packed: Any, tmp_path: Path) -> None:
+    run = make(tmp_path, packed)
+    rows = [0, 2, 3]
+    originals = [PNG[at] for at in _order(run, rows)]
+    path, said = exported(run, "parquet", rows)
+    assert list(sources.open_source(str(path)).items()) == originals
+    assert said == []
+    folder, said = exported(run, "copy", rows)
+    assert sorted((folder / name).read_bytes() for name in files(folder)) == sorted(originals)
+    assert all(name.endswith(".png") for name in files(folder))
+    assert said == []
+
+
+def _order(run: RunDir, rows: list[int]) -> list[int]:
+    """Which of PNG the samples are, by their pixels."""
+    train = beton.open_beton(run.train_beton)
+    pixels = [np.asarray(sources.decode(png)) for png in PNG]
+    return [next(at for at, p in enumerate(pixels) if np.array_equal(p, train.image(row))) for row in rows]
+
+
+@pytest.mark.parametrize("change", ["changed", "gone"])
+def test_a_table_that_changed_is_never_taken(change: str, tmp_path: Path) -> None:
+    table = parquet_file(tmp_path / "set.parquet", {"image": PNG, "label": [0, 1, 1, 0, 1], "caption": list("abcde")})
+    run = make(tmp_path, table)
+    if change == "changed":
+        parquet_file(table, {"image": PNG[::-1], "label": [0, 1, 1, 0, 1], "caption": list("vwxyz")})
+    else:
+        table.unlink()
+    path, said = exported(run, "parquet", [0, 4])
+    images = [np.asarray(sources.decode(data)) for data in sources.open_source(str(path)).items()]
+    train = beton.open_beton(run.train_beton)
+    assert np.array_equal(images[1], train.image(4))
+    assert pq.read_schema(path).names == ["image", "label", "name"]
+    assert said == [
+        f"other columns of {table} are left out: it is not there unchanged",
+        "2 of 2 images are not the bytes of the originals: these are not there unchanged; the pixels that the .beton "
+        "holds are written as PNG",
+    ]
+
+
+def test_each_kind_of_image_that_is_no_original_is_said_once(tmp_path: Path) -> None:
+    photos = class_folders(tmp_path / "photos", {"cat": 2, "dog": 2})
+    for at, name in enumerate(("cat/0", "dog/0", "dog/1")):
+        (photos / f"{name}.jpg").write_bytes(jpeg(at, (90, 70)))
+    run = make(tmp_path, photos)
+    for file in photos.rglob("*.jpg"):
+        if file.name == "0.jpg" or file.parent.name == "cat":
+            os.utime(file, (1, 1))
+    path, said = exported(run, "parquet", [0, 1, 2, 3])
+    assert sorted(said) == [
+        "1 of 4 images are not the bytes of the originals: these are not there unchanged; the pixels that the .beton "
+        "holds are written as PNG",
+        "2 of 4 images are not the bytes of the originals: these are not there unchanged; the JPEG that the .beton "
+        "holds is written",
+    ]
+    assert list(sources.open_source(str(path)).items())[3] == (photos / "dog" / "1.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("channels", [0, 1, 4])
+def test_arrays_become_png(channels: int, tmp_path: Path) -> None:
+    shape = (5, 8, 8, *([channels] if channels else []))
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.array([0, 1, 0, 1, 1]))
+    run = make(tmp_path, tmp_path / "a.npz")
+    path, said = exported(run, "parquet", [1, 2])
+    image = pytest.importorskip("PIL.Image")
+    found = [np.asarray(image.open(io.BytesIO(data))) for data in sources.open_source(str(path)).items()]
+    assert np.array_equal(found[1].reshape(shape[1:]), pixels[2])
+    assert said == [
+        "2 of 2 images are not the bytes of the originals: they come as pixels in arrays, and are written as PNG"
+    ]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_other_columns_of_a_table_are_kept(tmp_path: Path, several: bool) -> None:
+    columns: dict[str, Any] = {
+        **{"img": PNG, "fine_label": [0, 1, 1, 0, 1], "name": list("vwxyz")},
+        **{"boxes": [[1], [], [2, 3], [4], []], "text": list("abcde")},
+    }
+    data: Any = parquet_file(tmp_path / "0.parquet", columns)
+    if several:
+        more = {name: values for name, values in columns.items() if name != "text"}
+        data = [str(data), str(parquet_file(tmp_path / "1.parquet", more))]
+    run = make(tmp_path, data)
+    rows = [0, 2, 4, 6, 8] if several else [0, 2, 4]
+    path, said = exported(run, "parquet", rows)
+    table = pq.read_table(path)
+    others = ["source_name", "boxes"] + ([] if several else ["text"])
+    assert table.column_names == ["image", "label", "name", *others]
+    for column in others:
+        values = columns[column.removeprefix("source_")] * 2
+        assert table[column].to_pylist() == [values[row] for row in rows]
+    assert said[-1] == "the column name of the data is called source_name"
+    assert several == ("columns that are not the same in all shards are left out: text" in said)
+    assert sources.open_source(str(path)).labels.tolist() == [(columns["fine_label"] * 2)[row] for row in rows]
+    _, said = exported(run, "copy", rows)
+    assert said == [f"columns that are left out: name, boxes{'' if several else ', text'}; --as parquet keeps them"]
+
+
+def test_many_rows_keep_their_columns_in_small_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "ROW_GROUP_BYTES", 3 * len(PNG[0]))
+    monkeypatch.setattr(parquet_module, "BATCH_ROWS", 7)
+    n = 60
+    columns = {"image": [PNG[i % 5] for i in range(n)], "label": [i % 2 for i in range(n)], "number": list(range(n))}
+    run = make(tmp_path, parquet_file(tmp_path / "set.parquet", columns))
+    rows = [*range(0, 30, 4), *range(31, 60)]
+    path, said = exported(run, "parquet", rows)
+    table = pq.read_table(path)
+    assert table["number"].to_pylist() == rows
+    assert [cell["bytes"] for cell in table["image"].to_pylist()] == [PNG[row % 5] for row in rows]
+    assert pq.ParquetFile(path).num_row_groups > 5
+
+
+def test_features_of_other_columns_are_kept(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+        | {"place": datasets.ClassLabel(names=["sea", "land"])}
+    )
+    images = [{"bytes": png, "path": None} for png in PNG]
+    data = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 1, 0, 1], "place": [0, 0, 1, 1, 0]}, features)
+    data.to_parquet(str(tmp_path / "set.parquet"))
+    path, said = exported(make(tmp_path, tmp_path / "set.parquet"), "parquet", [1, 2])
+    found = datasets.load_dataset("parquet", data_files=str(path), cache_dir=tmp_path / "cache")["train"]
+    assert found.features["place"].names == ["sea", "land"]
+    assert found["place"][:] == [0, 1]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [0, 4, 5], [2, 3]])
+def test_a_csv_is_read_back_with_the_same_classes(tmp_path: Path, rows: list[int]) -> None:
+    photos = class_folders(tmp_path / "photos", {"cat": 2, "dog": 2, "fox": 2})
+    run = make(tmp_path, photos)
+    path, said = exported(run, "csv", rows)
+    source = sources.open_source(str(photos), Reading(labels=str(path)), is_test=True)
+    train = beton.open_beton(run.train_beton)
+    assert source.names().to_pylist() == [train.names.column[row].as_py() for row in rows]  # type: ignore[union-attr]
+    assert source.labels.tolist() == train.labels[rows].tolist()
+    names = ["cat", "dog", "fox"][: max(source.labels) + 1]
+    present = {names[label] for label in source.labels}
+    assert source.class_names == tuple(name if name in present else str(at) for at, name in enumerate(names))
+    missing = [name for name in ("cat", "dog", "fox") if name not in present]
+    assert bool(missing) == any(
+        f"{len(missing)} of 3 classes have no sample here: {', '.join(missing)}; class folders" in line for line in said
+    )
+    path, said = exported(run, "parquet", rows)
+    back = sources.open_source(str(path), is_test=True)
+    assert back.class_names == ("cat", "dog", "fox")
+    assert back.labels.tolist() == train.labels[rows].tolist()
+    assert said == []
