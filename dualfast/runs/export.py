@@ -96,8 +96,8 @@ def _note_missing_classes(beton: Beton, ids: NDArray[np.int64], removed: bool, p
     missing = [names[number] for number in np.flatnonzero(here == 0)]
     if missing:
         progress.note(
-            f"{len(missing):,} of {len(names):,} classes have no sample here: {some(missing)}; class folders are numbered "
-            "anew without them, a .csv keeps their numbers, and --as parquet their numbers and names"
+            f"{len(missing):,} of {len(names):,} classes have no sample here: {some(missing)}; what numbers classes by "
+            "the folders or rows that are there numbers the others anew; --as parquet keeps all numbers and names"
         )
 
 

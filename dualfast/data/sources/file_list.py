@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.classes import FREE
 from dualfast.data.columns import LABEL_NAMES, has_usual_name
-from dualfast.data.inventory import NOT_IMAGES, Files, Inventory
+from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, valid_text
 from dualfast.data.sources import label_table
 from dualfast.data.sources.archive import COMPRESSED
 from dualfast.data.sources.label_table import Table
 from dualfast.data.sources.labels import LabelWords, labels_of, number_texts
 from dualfast.data.sources.listed import Places, image_column_in, labels_in, places_of, splits_of
+from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
@@ -69,7 +71,7 @@ def _open(
         image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
         at, (found, remarks) = places_of(table, image, places, folder), labels_in(table, image, label_column)
         used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
-    numbers, class_names = _numbered(found, table)
+    numbers, class_names = _numbered(found, table, scan.paths)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]
     unused = Counter(suffix_of(scan.paths[i]) for i in sorted(set(range(len(scan.paths))) - set(at.tolist()) - used))
@@ -136,7 +138,7 @@ def _in_order(table: Table, folder: str, n: int) -> tuple[NDArray[np.int64], lis
     return np.arange(n), [row[0] for row in table.rows]
 
 
-def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+def _numbered(found: list[Any], table: Table, images: PathList) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
     """Labels (n,) int64 and the class names by label, None where the labels are numbers."""
     objects = np.empty(len(found), object)
     objects[:] = found
@@ -146,23 +148,27 @@ def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[
         numbers, names = number_texts(labels.values, table.line)
     else:
         numbers, names = labels.numbered()
-    return numbers, names or _names_beside(numbers, table)
+    return numbers, names or _names_beside(numbers, table, images)
 
 
-def _names_beside(numbers: NDArray[np.int64], table: Table) -> tuple[str, ...] | None:
-    """The class names by number of a table that has a column class beside the numbers in label, as export writes it; a
-    number that no row has is its own name. None unless each number has one name, and each name one number."""
-    if table.names is None or not {"label", "class"} <= set(table.names) or not len(numbers):
+def _names_beside(numbers: NDArray[np.int64], table: Table, images: PathList) -> tuple[str, ...] | None:
+    """The class names by number of a table that has a column class beside the numbers in label, as export writes it.
+    Classes without a row are called as the folders of the images are, where the others are too, else by their number.
+    None unless each number has one name, and each name one number."""
+    if table.names is None or not {"label", "class"} <= set(table.names):
         return None
     at = table.names.index("class")
-    pairs = dict.fromkeys(
-        (n, str(row[at])) for n, row in zip(numbers.tolist(), table.rows, strict=True) if len(row) > at
-    )
-    found = dict(pairs.keys())
-    if len(found) != len(pairs) or len(found) != len(np.unique(numbers)) or not all(found.values()):
+    pairs = {(n, str(row[at]) if len(row) > at else "") for n, row in zip(numbers.tolist(), table.rows, strict=True)}
+    found = dict(pairs)
+    if len(found) < len(pairs) or not all(found.values()) or min(found) < 0 or max(found) >= FREE:
         return None
-    names = tuple(found.get(n, str(n)) for n in range(max(found) + 1))
-    return names if len(set(names)) == len(names) and min(found) >= 0 else None
+    names = [found.get(n, str(n)) for n in range(max(found) + 1)]
+    if len(found) < len(names) or len(images) > len(numbers):
+        folders = sorted({path.partition("/")[0] for path in images if "/" in path})
+        folders = list(map(valid_text, folders))
+        if all(folders[n : n + 1] == [name] for n, name in found.items()):
+            names = folders
+    return tuple(names) if len(set(names)) == len(names) else None
 
 
 def table_splits(path: str, labels: str | None = None) -> dict[str, str]:
