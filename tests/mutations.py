@@ -2026,7 +2026,7 @@ MUTATIONS = [
         "dualfast/data/beton/target.py",
         "found.class_names != source.class_names",
         "False",
-        "tests/data/test_inventory.py::test_no_other_file_is_overwritten",
+        "tests/data/beton/test_target.py::test_another_split_or_column_of_the_same_file_is_refused",
     ),
     Mutation(
         "dualfast/data/beton/target.py",

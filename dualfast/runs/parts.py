@@ -14,14 +14,14 @@ import numpy as np
 from dualfast.config import Data, Reading
 from dualfast.data import beton, sources
 from dualfast.data.beton import Beton
-from dualfast.data.inventory import Files, changes, some
+from dualfast.data.inventory import Files, changes, some, valid_text
 from dualfast.data.sources import Where
 from dualfast.data.sources.paths import split_of
 from dualfast.runs.originals import Originals
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
-SCANNED = 100_000  # files of a .beton's source that are compared one by one, which takes 2 seconds
+SCANNED = 100_000  # files of a source that are compared one by one, in a second on a local disk
 LOOKED_AT = 10_000  # of more files
 
 
@@ -133,21 +133,15 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
     by_source: dict[Where, list[Path]] = {}  # a test part that is held out is of the same source
     try:
         parts = parts_of(config, run_dir)
+        for path, source in parts.sources.items():
+            by_source.setdefault(source, []).append(path)
+        notes = [_note_on(source, paths, parts, config, progress) for source, paths in by_source.items()]
+        parts.notes.extend(filter(None, notes))
     except Exception:
         run_dir.withdraw()
         raise
-    for path, source in parts.sources.items():
-        by_source.setdefault(source, []).append(path)
-    for source, paths in by_source.items():
-        if is_beton(source):
-            note = _changes_since(beton.open_beton(str(source), **config.columns), progress)
-        elif parts.unreachable and _has_url(source):
-            note = f"{parts.unreachable}; using {_text(paths)}, written from it earlier, without comparing them"
-        else:
-            continue
-        if note is not None:
-            progress.note(note)
-            parts.notes.append(note)
+    for note in parts.notes:
+        progress.note(note)
     changed = [
         f"{text_of(source)}: {change}"
         for source, paths in by_source.items()
@@ -166,6 +160,16 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
     progress.note(f"{what}; starting over")
     run_dir.start_over()
     return parts
+
+
+def _note_on(source: Where, paths: list[Path], parts: Parts, config: Data, progress: Progress) -> str | None:
+    """What is to be known of a source that is a .beton itself, or that cannot be read now."""
+    note = None
+    if is_beton(source):
+        note = _changes_since(beton.open_beton(str(source), **config.columns), progress)
+    elif parts.unreachable and _has_url(source):
+        note = f"{parts.unreachable}; using {_text(paths)}, written from it earlier, without comparing them"
+    return note and valid_text(note)
 
 
 def _text(paths: Sequence[Path]) -> str:

@@ -106,9 +106,10 @@ def test_without_the_hub_its_cache_is_looked_into_at_once(monkeypatch: pytest.Mo
         assert timeout <= 10
         raise OSError("no route to host")
 
+    offline = []
+
     def names(_: str) -> list[str]:
-        assert datasets.config.HF_HUB_OFFLINE
-        assert hub.constants.HF_HUB_OFFLINE
+        offline.append((datasets.config.HF_HUB_OFFLINE, hub.constants.HF_HUB_OFFLINE))
         raise ConnectionError("Couldn't reach it")
 
     monkeypatch.setattr(hub.HfApi, "dataset_info", no_answer)
@@ -119,6 +120,7 @@ def test_without_the_hub_its_cache_is_looked_into_at_once(monkeypatch: pytest.Mo
     assert_refused("hf://me/pets", said)
     with pytest.raises(ValueError, match=said):
         sources.splits("hf://me/pets")
+    assert offline == [(True, True)] * 2
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda _: ["train"])
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: pets(4))
     assert len(sources.open_source("hf://me/pets")) == 4  # which the cache holds
