@@ -2072,8 +2072,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/file_list.py",
-        "return numbers, names or _names_beside(numbers, table, images)",
-        "return numbers, names",
+        "(class_names := _names_beside(numbers, table, scan.paths))",
+        "(class_names := None)",
         "tests/runs/test_originals.py::test_a_csv_is_read_back_with_the_same_classes",
     ),
     Mutation(

@@ -211,6 +211,7 @@ def test_a_csv_is_read_back_with_the_same_classes(tmp_path: Path, rows: list[int
             folder.rename(photos / f"x{folder.name}")
         path.write_text(re.sub(r'^(\d+),"', r'\1,"x', path.read_text(), flags=re.M))
     source = sources.open_source(str(photos), Reading(labels=str(path)), is_test=True)
+    assert not any("label columns" in note for note in source.notes())
     assert source.labels.tolist() == train.labels[rows].tolist()
     present = {names[label] for label in source.labels}
     known = names[: max(source.labels) + 1] if flat else names

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.classes import FREE
-from dualfast.data.columns import LABEL_NAMES, has_usual_name
+from dualfast.data.columns import LABEL_NAMES, has_usual_name, remark
 from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, valid_text
 from dualfast.data.sources import label_table
 from dualfast.data.sources.archive import COMPRESSED
 from dualfast.data.sources.label_table import Table
 from dualfast.data.sources.labels import LabelWords, labels_of, number_texts
-from dualfast.data.sources.listed import Places, image_column_in, labels_in, places_of, splits_of
+from dualfast.data.sources.listed import LABEL_ARGUMENT, Places, image_column_in, labels_in, places_of, splits_of
 from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
@@ -34,6 +34,7 @@ LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
 CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "description"})
 """The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
+CLASS_NOT_USED = remark(("label", "class"), "label", *LABEL_ARGUMENT)
 
 
 def list_in(folder: str) -> str | None:
@@ -71,7 +72,9 @@ def _open(
         image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
         at, (found, remarks) = places_of(table, image, places, folder), labels_in(table, image, label_column)
         used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
-    numbers, class_names = _numbered(found, table, scan.paths)
+    numbers, class_names = _numbered(found, table)
+    if class_names is None and (class_names := _names_beside(numbers, table, scan.paths)):
+        remarks = tuple(text for text in remarks if text not in CLASS_NOT_USED)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]
     unused = Counter(suffix_of(scan.paths[i]) for i in sorted(set(range(len(scan.paths))) - set(at.tolist()) - used))
@@ -138,17 +141,13 @@ def _in_order(table: Table, folder: str, n: int) -> tuple[NDArray[np.int64], lis
     return np.arange(n), [row[0] for row in table.rows]
 
 
-def _numbered(found: list[Any], table: Table, images: PathList) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
     """Labels (n,) int64 and the class names by label, None where the labels are numbers."""
     objects = np.empty(len(found), object)
     objects[:] = found
     words = LabelWords(what=f"{table.path}: labels", describe=table.line, way_out="give one per image")
     labels = labels_of(objects, words)
-    if isinstance(labels.values, list):
-        numbers, names = number_texts(labels.values, table.line)
-    else:
-        numbers, names = labels.numbered()
-    return numbers, names or _names_beside(numbers, table, images)
+    return number_texts(labels.values, table.line) if isinstance(labels.values, list) else labels.numbered()
 
 
 def _names_beside(numbers: NDArray[np.int64], table: Table, images: PathList) -> tuple[str, ...] | None:

@@ -161,8 +161,8 @@ def labels_in(table: Table, image: int, label_column: str | None) -> tuple[list[
     usual = [name for name in names if has_usual_name(name, LABEL_NAMES) and not _is_coordinate(name, names)]
     usual = usual or [name for name in names if name == BOXES]
     if usual:
-        label = the_one(usual, LABEL_NAMES, table.path, *_ARGUMENT)
-        return _cells(table, image, table.names.index(label)), remark(usual, label, *_ARGUMENT)
+        label = the_one(usual, LABEL_NAMES, table.path, *LABEL_ARGUMENT)
+        return _cells(table, image, table.names.index(label)), remark(usual, label, *LABEL_ARGUMENT)
     if len(others) > 1 and (found := _one_hot(table, others)) is not None:
         return found, ()
     if len(names) != 1:
@@ -173,7 +173,7 @@ def labels_in(table: Table, image: int, label_column: str | None) -> tuple[list[
     return cells, ()
 
 
-_ARGUMENT = ("label columns", "label_column")
+LABEL_ARGUMENT = ("label columns", "label_column")
 
 
 def _is_coordinate(name: str, names: Sequence[str]) -> bool:
