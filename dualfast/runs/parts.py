@@ -101,7 +101,7 @@ def check_outside(config: Data, out: str) -> None:
     """ValueError for a run directory in a folder that is read as data, of which its files would become a part."""
     place = os.path.realpath(out)
     for name, given in (("data", config.data), ("test", config.test)):
-        for path in () if given is None else [given] if isinstance(given, str) else given:
+        for path in () if given is None else sources.expand(given):
             folder = split_of(path)[0]
             if sources.is_url(path) or not os.path.isdir(folder) or not _is_in(place, folder):
                 continue

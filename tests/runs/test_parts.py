@@ -182,6 +182,8 @@ def test_a_run_directory_in_its_data_is_refused(
     assert cli.main(["score", "--data", "."]) == 2
     assert "--out is 'runs/photos', in the folder of the data, ., of which" in (said := capsys.readouterr().err)
     assert "give another, as --out ../runs/photos" in said
+    with pytest.raises(ValueError, match=r"in the folder of the data, .*photos/ant, of which"):
+        score(f"{photos}/*", photos / "ant" / "x")  # of a pattern each folder
     (tmp_path / "link").symlink_to(photos)
     with pytest.raises(ValueError, match="in the folder of the data"):
         score(str(photos), tmp_path / "link" / "run")
