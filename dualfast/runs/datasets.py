@@ -18,7 +18,7 @@ from dualfast.data.images import decode
 from dualfast.data.inventory import some
 from dualfast.data.sources import Source, Where
 from dualfast.runs.classes import class_names_of, match
-from dualfast.runs.parts import Parts, is_beton, reading_of, text_of
+from dualfast.runs.parts import Parts, is_beton, open_given, reading_of, text_of
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
@@ -81,7 +81,7 @@ def _open_beton(path: Path, source: Where, config: Data) -> Beton:
     """The source itself if it is a .beton, else the .beton at `path`, which was written from it."""
     if not is_beton(source):
         return beton.open_beton(path)
-    opened = beton.open_beton(str(source), **config.columns)
+    opened = open_given(str(source), config)
     opened.check_columns()
     return opened
 

@@ -73,6 +73,11 @@ def is_beton(source: Where) -> bool:
     return isinstance(source, str) and source.endswith(".beton")
 
 
+def open_given(path: str, config: Data) -> Beton:
+    """A .beton that is given itself."""
+    return beton.open_beton(path, **{name: value for name, value in config.columns.items() if value is not None})
+
+
 def text_of(source: Where) -> str:
     return sources.with_urls(source if isinstance(source, str) else some(source, 2))
 
@@ -166,7 +171,7 @@ def _note_on(source: Where, paths: list[Path], parts: Parts, config: Data, progr
     """What is to be known of a source that is a .beton itself, or that cannot be read now."""
     note = None
     if is_beton(source):
-        note = _changes_since(beton.open_beton(str(source), **config.columns), progress)
+        note = _changes_since(open_given(str(source), config), progress)
     elif parts.unreachable and _has_url(source):
         note = f"{parts.unreachable}; using {_text(paths)}, written from it earlier, without comparing them"
     return note and valid_text(note)

@@ -170,7 +170,7 @@ def test_a_draw_seed_of_its_own_changes_the_list_alone(tmp_path: Path) -> None:
 
 def write_beton(path: Path, seed: int, n: int = 64) -> str:
     images = np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
-    beton.write((images, np.arange(n) % 2), path, progress=False)
+    beton.write((images, np.arange(n) % 2), path, rewrite=True, progress=False)
     return str(path)
 
 

@@ -243,7 +243,7 @@ def test_sidecars_are_those_of_the_file_whenever_it_stops(
 
     def make(names: str) -> None:
         if how == "write":
-            write(sets[names], out)
+            write(sets[names], out, rewrite=True)
         else:
             compact(tmp_path / f"{names}.beton", range(6), out, progress=False)
 

@@ -172,7 +172,7 @@ def _write(pause: float = 0.0, name: str = "made.beton") -> None:
 
     Encoder.__call__ = slowly  # type: ignore[method-assign]
     try:
-        beton.write((WORK, LABELS), name, progress=False)
+        beton.write((WORK, LABELS), name, rewrite=True, progress=False)
     finally:
         Encoder.__call__ = encode  # type: ignore[method-assign]
 
