@@ -36,6 +36,12 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/data/beton/compact.py",
+        "    if not is_compacted:",
+        "    if False:",
+        "tests/data/beton/test_compact.py::test_only_what_compact_made_is_replaced",
+    ),
+    Mutation(
         "csrc/resize.cpp",
         "sums[c] += weight[k] * in[3 * k + c]",
         "sums[c] += weight[k] * in[3 * k]",

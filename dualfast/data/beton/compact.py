@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.arguments import as_path, checked_bool
 from dualfast.data.beton import format as layout
 from dualfast.data.beton.parallel import progress_bar, thread_count
 from dualfast.data.beton.publish import Written, publish
@@ -40,14 +42,16 @@ def compact(
     copy that is stopped resumes from DST.partial when it is called again. image_column, label_column: of a file with
     several image or integer fields, those that the index list was drawn with.
 
-    Raises ValueError for indices outside src, for fields of a type that FFCV does not define, when dst is src, and for
-    a page with kept samples that differs from its checksum."""
+    Raises ValueError for indices outside src, for fields of a type that FFCV does not define, when dst is src or exists
+    and is none that compact made, and for a page with kept samples that differs from its checksum."""
+    src, dst, progress = as_path("src", src), as_path("dst", dst), checked_bool("progress", progress)
     source = open_beton(src, image_column=image_column, label_column=label_column)
     custom = [n for n, t in zip(source.field_names, source.field_types, strict=True) if t not in layout.FIELD_DTYPES]
     if custom:
         raise ValueError(f"the field {custom[0]!r} of {src} has a custom type; compact does not know where its data is")
-    if Path(dst).exists() and Path(dst).samefile(src):
-        raise ValueError(f"dst is src, {os.fspath(src)!r}; give another name")
+    if dst.exists() and dst.samefile(src):
+        raise ValueError(f"dst is src, {str(src)!r}; give another name")
+    _check_replaceable(dst)
     ids = np.unique(selected_ids(indices, source))
     kept, new_ptr = _new_places(source, ids)
     with Partial(dst, _request_hash(source, ids)) as partial:
@@ -60,6 +64,21 @@ def compact(
             sidecar.pop(of_the_whole, None)
         names = None if source.names is None else source.names.take(ids)
         return publish(partial, dst, sidecar, names, thread_count(None), progress)
+
+
+def _check_replaceable(dst: Path) -> None:
+    """ValueError where `dst` is anything but a file that compact made."""
+    if not dst.exists():
+        return
+    try:
+        with closing(open_beton(dst)) as found:
+            is_compacted = "compacted_from" in found.sidecar
+    except (ValueError, OSError):
+        is_compacted = False
+    if not is_compacted:
+        raise ValueError(
+            f"dst is {str(dst)!r}, which exists and was not made by compact; give another name, or delete it"
+        )
 
 
 def _request_hash(source: Beton, ids: NDArray[np.int64]) -> str:

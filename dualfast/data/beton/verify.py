@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.arguments import as_path, checked_bool
 from dualfast.data.beton import checksums
 from dualfast.data.beton.format import JPEG
 from dualfast.data.beton.parallel import in_order, progress_bar, thread_count
@@ -23,6 +24,7 @@ def verify(path: str | os.PathLike[str], *, full: bool = False, progress: bool =
     without it, that each JPEG starts as one. With full=True, also decodes every image.
 
     Raises ValueError for the first fault; that of a page names the samples in it. Returns the opened file."""
+    path, full, progress = as_path("path", path), checked_bool("full", full), checked_bool("progress", progress)
     beton = open_beton(path)
     check_pages(beton, progress)
     if full or beton.sums is None:

@@ -16,6 +16,7 @@ from zlib import crc32
 
 import numpy as np
 
+from dualfast.arguments import as_path, checked_bool
 from dualfast.config import DEFAULT_JPEG_QUALITY, MIN_SIZE, Reading, checked_int
 from dualfast.data import sources
 from dualfast.data.beton.encode import Encoder
@@ -99,6 +100,9 @@ def write(
     Warns of files that are left out, of class folders without images, and of each kind of image that is changed. Raises
     ValueError for an invalid argument or source and, naming it, for an image that cannot be read; with skip_bad=True
     such images are left out and listed in the result."""
+    path = as_path("path", path)
+    skip_bad, rewrite = checked_bool("skip_bad", skip_bad), checked_bool("rewrite", rewrite)
+    follow_links, progress = checked_bool("follow_links", follow_links), checked_bool("progress", progress)
     if mode not in ("auto", "jpeg", "raw"):
         raise ValueError(f'mode is {mode!r}; give "auto", "jpeg" or "raw"')
     jpeg_quality = checked_int("jpeg_quality", jpeg_quality, 1, 100)
@@ -115,7 +119,7 @@ def write(
     options |= {"background": f"#{bytes(encoder.background).hex()}", "page_size": page_size}
     chosen = opened.reading if opened is source else reading
     options |= {"image_column": chosen.image_column, "label_column": chosen.label_column}
-    found = already_there(Path(path), opened, options, skip_bad=skip_bad, rewrite=rewrite)
+    found = already_there(path, opened, options, skip_bad=skip_bad, rewrite=rewrite)
     if found is not None:
         warn_of_notes(open_beton(found.path).sidecar, opened.location)
         return found

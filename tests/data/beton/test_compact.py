@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,18 @@ def test_the_source_is_never_overwritten(source: beton.Beton) -> None:
     with pytest.raises(ValueError, match="dst is src"):
         compact(source.path, [1, 2], source.path)
     assert source.path.read_bytes() == before
+
+
+def test_only_what_compact_made_is_replaced(source: beton.Beton, tmp_path: Path) -> None:
+    compact(source.path, [1, 2], tmp_path / "small.beton")
+    assert compact(source.path, [1, 2, 3], tmp_path / "small.beton").n_samples == 3
+    shutil.copy(source.path, tmp_path / "whole.beton")
+    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("whole.beton", "notes.txt"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(ValueError, match=rf"dst is '.*{name}', which exists and was not made by compact"):
+            compact(source.path, [1, 2], tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
 
 
 @pytest.mark.filterwarnings(
