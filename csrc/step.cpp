@@ -54,11 +54,11 @@ struct Terms {
 };
 
 // One call. counted: which rows are visits; empty when no lines are written. beside: whether something is kept beside
-// the lines, asked for once instead of four times a row.
+// the lines; lines_only: whether nothing but lines is written. Both are asked once instead of at each row.
 struct Work {
     Step args;
     Terms terms;
-    bool beside;
+    bool beside, lines_only;
     std::vector<uint8_t> counted;
 };
 
@@ -143,7 +143,7 @@ double sum(const float* values, int64_t count) {
 
 Counts step(const Step& given) {
     Counts counts;
-    Work work{given, {}, false, {}};
+    Work work{given, {}, false, false, {}};
     Step& args = work.args;
     int64_t kept = 0;
     double weights = 0;
@@ -164,6 +164,7 @@ Counts step(const Step& given) {
     work.terms.by_products = args.by_products;
     work.terms.prob_margin = args.by_products && args.prob_margin_sums;
     work.beside = args.loss_sums || args.prob_margin_sums || args.late_margin_sums || args.votes;
+    work.lines_only = args.lines != nullptr && !work.beside && !args.flags && !args.top_others;
     if (args.threads < 2 || args.rows * args.classes <= kSerial) {
         counts.non_finite = rows_at_level(work, 0, args.rows);
         return counts;

@@ -83,6 +83,13 @@ INLINE void emit(const Step& args, int64_t row, const Observation& seen, bool fo
 #pragma GCC optimize("fp-contract=off")
 __attribute__((noinline)) void record(const Work& work, int64_t row, const Row<float>& out, int64_t& non_finite) {
     const Step& args = work.args;
+    if (work.lines_only) {
+        if (!work.counted[static_cast<size_t>(row)]) return;
+        fold(args.lines + args.index[row] * args.layout.words, args.layout,
+             {out.p, out.margin, out.el2n, out.entropy, out.correct, out.finite});
+        non_finite += !out.finite;
+        return;
+    }
     if (!args.lines && !args.flags) return;
     const bool counted = args.lines ? work.counted[static_cast<size_t>(row)] : args.targets[row] != args.ignore_index;
     if (args.flags) args.flags[row] = 0;
