@@ -18,6 +18,7 @@ from dualfast.storage.files import atomic
 
 FEWEST_VISITS = 10
 AUDITED = ("late_margin", "aum", "last_mean", "aum_prob", "top_other", "visits")  # the columns that audit() reads
+BINS = 1 << 16  # of margins, where there are more of them
 SURE = 2 / 3  # a probability that counts in any case: a network that is surer still has wrong labels that it learned
 SLOPE = 1.5  # of the log-odds of a right label over its margin
 
@@ -298,22 +299,27 @@ def _confident_joint(labels: Ints, top_other: Ints, own: Floats, other: Floats, 
 
 
 def _mixture(x: Floats, rounds: int = 500) -> int:
-    """How many samples fall to the lower of two normal distributions, fitted by expectation maximization."""
-    width = float(x.std())
+    """How many samples fall to the lower of two normal distributions, fitted by expectation maximization; of many
+    samples, to their histogram."""
+    n, width = len(x), float(x.std())
     if width == 0:
         return 0
-    z = (x - x.mean()) / width
-    means, widths, shares = np.quantile(z, [0.1, 0.7]), np.array([0.5, 0.5]), np.array([0.2, 0.8])
+    z, count = (x - x.mean()) / width, np.ones(1)
+    if n > BINS:
+        count, edges = np.histogram(z, BINS)
+        z = (edges[1:] + edges[:-1]) / 2
+    means, widths, shares = np.quantile(x, [0.1, 0.7]), np.array([0.5, 0.5]), np.array([0.2, 0.8])
+    means = (means - x.mean()) / width
     for _ in range(rounds):
         log_p = np.log(shares / widths)[:, None] - 0.5 * ((z - means[:, None]) / widths[:, None]) ** 2
-        belongs = 1 / (1 + np.exp(np.clip(log_p[::-1] - log_p, -700, 700)))
+        belongs = count / (1 + np.exp(np.clip(log_p[::-1] - log_p, -700, 700)))
         total = np.maximum(belongs.sum(1), 1e-9)
-        before, shares = shares, total / len(z)
+        before, shares = shares, total / n
         means = (belongs * z).sum(1) / total
         widths = np.sqrt(np.maximum((belongs * (z - means[:, None]) ** 2).sum(1) / total, 1e-6))
         if abs(shares[0] - before[0]) < 1e-7:
             break
-    return round(float(shares[means.argmin()]) * len(z))
+    return round(float(shares[means.argmin()]) * n)
 
 
 def _quality(margin: Floats, n_wrong: int) -> Floats:

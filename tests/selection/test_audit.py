@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,15 @@ def test_bad_input_is_named(scores: Any, labels: Any, names: Any, error: type[Ex
     given = hand_made(**scores) if isinstance(scores, dict) else scores
     with pytest.raises(error, match=words):
         dualfast.audit(given, labels, names=names)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.4])
+def test_a_mixture_of_many_samples_is_fitted_to_their_histogram(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    n, wrong = 100_000, round(share * 100_000)
+    margin = np.concatenate([rng.normal(-2, 1.5, wrong), rng.normal(3, 1.2, n - wrong)])
+    auditing = importlib.import_module("dualfast.selection.audit")
+    binned = auditing._mixture(margin)
+    monkeypatch.setattr(auditing, "BINS", n)
+    assert binned == pytest.approx(auditing._mixture(margin), rel=1e-3)
+    assert binned == pytest.approx(wrong, rel=0.05)
