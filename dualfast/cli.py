@@ -533,7 +533,7 @@ def table_text(rows: list[dict[str, Any]]) -> str:
         table.add_column(name, justify="left" if name == "method" else "right")
     for line in summarise(rows):
         table.add_row(*(Text(printable(cell)) for cell in line))
-    console = RichConsole(highlight=False)
+    console = RichConsole(highlight=False, emoji=False)
     if not console.is_terminal:  # a file has no width to fit
         console.width = 200
     with console.capture() as captured:

@@ -36,6 +36,36 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/data/sources/archive.py",
+        "(m.parts and m.kind == FOLDER)",
+        "m.kind == FOLDER",
+        "tests/data/sources/test_archive.py::test_archives_with_entries_for_folders",
+    ),
+    Mutation(
+        "dualfast/data/sources/archive.py",
+        "if not are_splits(names, {parts[0] for parts in below if len(parts) > 2}):",
+        "if not all(name.lower() in SPLIT_NAMES for name in names):",
+        "tests/data/sources/test_archive.py::test_splits_beside_another_folder_are_splits",
+    ),
+    Mutation(
+        "dualfast/data/sources/paths.py",
+        " or named.issuperset(of_classes)",
+        "",
+        "tests/data/sources/test_splits.py::test_splits_beside_another_folder_are_no_classes",
+    ),
+    Mutation(
+        "dualfast/runs/classes.py",
+        "and not any(map(str.isdecimal, train.class_names or own))",
+        "",
+        "tests/runs/test_classes.py::test_a_class_that_the_training_images_lack_is_named",
+    ),
+    Mutation(
+        "dualfast/runs/export.py",
+        '    if form != "csv":\n        _check_outside(run_dir, target)\n',
+        "",
+        "tests/runs/test_originals.py::test_an_export_into_the_data_is_refused",
+    ),
+    Mutation(
         "dualfast/data/beton/compact.py",
         "    if not is_compacted:",
         "    if False:",
@@ -49,8 +79,8 @@ MUTATIONS = [
     ),
     Mutation(
         "csrc/images.cpp",
-        "if (r == 0) block",
-        "if (r == 1) block",
+        "scratch.resizer.block(y - overlap.y0)",
+        "scratch.resizer.block(0)",
         "tests/ops/test_images.py::test_crops_are_resized_like_decoded_ones",
     ),
     Mutation(
@@ -1124,8 +1154,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/beton/target.py",
-        "if not len(made_of) and (len(now) or",
-        "if False and (len(now) or",
+        "(not len(made_of) and (len(now) or",
+        "(False and (len(now) or",
         "tests/data/test_inventory.py::test_no_other_file_is_overwritten",
     ),
     Mutation(
@@ -2096,7 +2126,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/session.py",
-        "            check_outside(config, out)\n",
+        "            check_outside(config.data, config.test, out)\n",
         "",
         "tests/runs/test_parts.py::test_a_run_directory_in_its_data_is_refused",
     ),

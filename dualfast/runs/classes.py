@@ -59,7 +59,7 @@ def match(train: Labelled, test: Labelled, where: str) -> Matched:
                 numbers[label] = known[own[label]]
         if one_has_names:
             notes.append(f"{where}: {ONE_HAS_NAMES}; classes are matched by name, and numbers are taken for names")
-    elif one_has_names and int(present[-1]) < len(names):
+    elif one_has_names and int(present[-1]) < len(names) and not any(map(str.isdecimal, train.class_names or own)):
         notes.append(f"{where}: {ONE_HAS_NAMES}; classes are matched by number")
     else:
         raise ValueError(_extra_text(where, [own[label] for label in present[extra]], int(counts[extra].sum()), names))

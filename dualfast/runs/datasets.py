@@ -123,9 +123,13 @@ def _write_missing(
         progress.note(f"{text_of(config.data)}: not used: {some(unused)}")
     train, *test = parts
     if needs_test and not test:
+        others = (
+            ""
+            if is_beton(paths[train])
+            else (", or hold some out with --test-fraction 0.1; in a folder they lie in class folders of val")
+        )
         raise ValueError(
-            f"data {text_of(config.data)!r} has no test images with classes; name them with --test PATH, or hold some "
-            "out with --test-fraction 0.1; in a folder they lie in class folders of val"
+            f"data {text_of(config.data)!r} has no test images with classes; name them with --test PATH{others}"
         )
     _check_labels(parts[train])
     for path in test:

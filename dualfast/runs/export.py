@@ -23,8 +23,10 @@ from dualfast.data.images import suffixes
 from dualfast.data.index_list import load_keep, read_sidecar
 from dualfast.data.inventory import some
 from dualfast.data.sources.parquet_columns import declared_features
+from dualfast.data.sources.paths import split_of
 from dualfast.runs.classes import class_names_of
-from dualfast.runs.originals import Image, Originals
+from dualfast.runs.originals import Image, Originals, made_from
+from dualfast.runs.parts import check_outside
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.scoring import rows_of
@@ -71,6 +73,8 @@ def export(
         about = Scores.about(path)
         ids = load_keep(list_path, n_samples=about["n_samples"], fingerprint=about["fingerprint"])
         return target, sample_rows.write_csv(sample_rows.rows_of_table(path), ids, target, removed=removed)
+    if form != "csv":
+        _check_outside(run_dir, target)
     beton = beton_of(run_dir)
     ids = load_keep(list_path, n_samples=beton.n_samples, fingerprint=beton.fingerprint)
     if form != "parquet":
@@ -86,6 +90,17 @@ def export(
     write = {"parquet": _write_parquet, "symlinks": _write_links, "copy": _write_copies}[form]
     write(originals, ids, target, progress)
     return target, len(ids)
+
+
+def _check_outside(run_dir: RunDir, target: Path) -> None:
+    """check_outside for the data of a run, as far as they are there."""
+
+    def folders(name: str) -> list[str]:
+        given = run_dir.requested().get(name) or []
+        found = [run_dir.find(path) for path in ([given] if isinstance(given, str) else given)]
+        return [path for path in found if os.path.isdir(split_of(path)[0])]
+
+    check_outside(folders("data"), folders("test"), str(target))
 
 
 def _note_missing_classes(beton: Beton, ids: NDArray[np.int64], removed: bool, progress: Progress) -> None:
@@ -111,9 +126,13 @@ def beton_of(run_dir: RunDir) -> Beton:
 
 
 def originals_of(run_dir: RunDir, beton: Beton) -> Originals:
+    """What the images of a run were read from; of a .beton that was given itself, what that was made of."""
     requested = run_dir.requested()
     given = requested["data"]
-    paths = [given] if isinstance(given, str) else given
+    if isinstance(given, str) and given.endswith(".beton"):
+        paths, reading = made_from(beton) or ((), Reading())
+        return Originals(beton, [paths] if paths else [], reading)
+    paths = (given,) if isinstance(given, str) else given
     places = list(dict.fromkeys(zip(*map(run_dir.places_of, paths), strict=False)))
     options = {option.name: requested[option.name] for option in fields(Reading) if option.name in requested}
     return Originals(beton, places, Reading(**options))
@@ -339,7 +358,7 @@ class _Others:
                 progress.note(left)
             return
         if found.differ:
-            progress.note(f"columns that are not the same in all shards are left out: {some(found.differ)}")
+            progress.note(f"columns that not all of the data have, with one type, are left out: {some(found.differ)}")
         names = found.schema.names
         renamed = {name: _free_name(name, names) for name in names}
         declared = declared_features(found.schema)

@@ -183,13 +183,26 @@ class Originals:
             return "is not a file of its own"
         if there := next(filter(os.path.isfile, places), None):
             return f"has changed since the run ({there})"
-        return f"is not in {' or '.join(map(str, self._folders))}"
+        return f"is not in {' or '.join(dict.fromkeys(map(str, self._folders)))}"
 
     def stored(self, row: int) -> tuple[bytes, str]:
         """A sample as the .beton has it, and the suffix of that: the bytes of a JPEG, or a PNG of its pixels."""
         if self.beton.mode[row] == JPEG:
             return self.beton.payload(row), ".jpg"
         return _png(self.beton.image(row)), ".png"
+
+
+def made_from(beton: Beton) -> tuple[tuple[str, ...], Reading] | None:
+    """The files and folders that a .beton tells that it was made of, and how they were read; None where it tells of
+    none, or of something else. Nothing is believed: what is taken from there must have its sizes and times."""
+    told = beton.sidecar.get("made_from")
+    if not isinstance(told, dict) or not isinstance(told.get("paths"), list) or not len(beton.made_of):
+        return None
+    labels = told.get("labels")
+    places = [*told["paths"], *([] if labels is None else [labels])]
+    if not told["paths"] or not all(isinstance(place, str) for place in places) or any(map(sources.is_url, places)):
+        return None
+    return tuple(told["paths"]), Reading(labels=labels, follow_links=told.get("follow_links") is True)
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

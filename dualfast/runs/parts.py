@@ -17,7 +17,7 @@ from dualfast.data.beton import Beton
 from dualfast.data.inventory import Files, changes, some, valid_text
 from dualfast.data.sources import Where
 from dualfast.data.sources.paths import split_of
-from dualfast.runs.originals import Originals
+from dualfast.runs.originals import Originals, made_from
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
@@ -102,10 +102,10 @@ def _is_split_by_labels(config: Data) -> bool:
 # ---- a run directory in its own data --------------------------------------------------------------------------------
 
 
-def check_outside(config: Data, out: str) -> None:
-    """ValueError for a run directory in a folder that is read as data, of which its files would become a part."""
+def check_outside(data: str | Sequence[str], test: str | Sequence[str] | None, out: str) -> None:
+    """ValueError for a place in a folder that is read as data, of which the files there would become a part."""
     place = os.path.realpath(out)
-    for name, given in (("data", config.data), ("test", config.test)):
+    for name, given in (("data", data), ("test", test)):
         for path in () if given is None else sources.expand(given):
             folder = split_of(path)[0]
             if sources.is_url(path) or not os.path.isdir(folder) or not _is_in(place, folder):
@@ -113,8 +113,8 @@ def check_outside(config: Data, out: str) -> None:
             parts = sources.splits(path) if name == "data" else (path, None)
             if parts[1] is None or any(part == path or ":" in str(part) or _is_in(place, str(part)) for part in parts):
                 raise ValueError(
-                    f"out is {out!r}, in the folder of the {name}, {folder}, of which the files of the run would "
-                    f"become a part; give another, as --out {os.path.relpath(_beside(folder, place))}"
+                    f"out is {out!r}, in the folder of the {name}, {folder}, of which what is written would become a "
+                    f"part; give another, as --out {os.path.relpath(_beside(folder, place))}"
                 )
 
 
@@ -199,24 +199,20 @@ def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, pr
 def _changes_since(given: Beton, progress: Progress) -> str | None:
     """A sentence on how the files that a .beton was made of have changed, as far as they are where they were then and a
     look at them takes no time: up to SCANNED files one by one, of more LOOKED_AT of those that it was made of."""
-    made_from, before = given.sidecar.get("made_from"), given.made_of
-    if not isinstance(made_from, dict) or not isinstance(made_from.get("paths"), list) or not len(before):
+    if (told := made_from(given)) is None:
         return None
-    paths: list[str] = made_from["paths"]
-    labels = made_from.get("labels")
-    places = [*paths, *([] if labels is None else [labels])]
-    if not paths or not all(isinstance(place, str) for place in places) or any(map(sources.is_url, places)):
-        return None
-    where = text_of(tuple(paths))
+    (paths, reading), before = told, given.made_of
+    places = [*paths, *([] if reading.labels is None else [reading.labels])]
+    where = text_of(paths)
     progress.step(f"comparing {given.path} with {where}")
     try:
         if not all(os.path.exists(split_of(place)[0]) for path in places for place in sources.expand(path)):
             return None
         if len(before) > SCANNED and given.names is not None and "size" in given.names.table.column_names:
-            change = _sampled_changes(given, tuple(paths))
+            change = _sampled_changes(given, paths)
         else:
-            now = sources.files_of(paths, Reading(labels=labels, follow_links=made_from.get("follow_links") is True))
-            change = changes(before, _known(now, before) if made_from.get("is_part") is True else now)
+            now = sources.files_of(paths, reading)
+            change = changes(before, _known(now, before) if given.sidecar["made_from"].get("is_part") is True else now)
     except (ValueError, OSError, ImportError) as error:
         return f"{given.path} was made of {where}, which cannot be compared with it: {error}"
     if change is None:

@@ -51,7 +51,7 @@ class Console:
         from rich.progress import Progress as Bar
 
         self.quiet = quiet
-        self.console = RichConsole(highlight=False, quiet=quiet)
+        self.console = RichConsole(highlight=False, emoji=False, quiet=quiet)
         self.bar = Bar(
             BarColumn(bar_width=24),
             TaskProgressColumn(),

@@ -58,7 +58,7 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         parts: list[Parts] = []
 
         def lock_and_open() -> None:
-            check_outside(config, out)
+            check_outside(config.data, config.test, out)
             try:
                 resources.enter_context(lock_folder(out))
                 run_dir = RunDir(out, request, MAY_DIFFER)

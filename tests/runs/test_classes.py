@@ -53,6 +53,7 @@ def test_classes_are_matched_by_name(train: Any, test: Any, renumbered: list[int
         (data([0, 1], "a b"), data([0, 1, 2, 2], "a b x"), r"has 1 class that the .* lack: x \(2 images\); remove"),
         (data([0, 1], "a b"), data([0, 1, 2], "x y b"), r"has 2 classes that the .* lack: x, y \(2 images\)"),
         (data([0, 1], "a b"), data([0, 1], "A b"), r"equal in every letter: 'A' and 'a'\)"),
+        (data([0, 1, 2], "10 2 9"), data([0, 1, 2]), r"has 2 classes that the training images lack: 0, 1"),
         (data([0, 1]), data([0, 2]), r"has 1 class that the training images lack: 2"),
         (data([0, 1], "a b"), data([0, 2]), r"has 2 classes that the training images lack: 0, 2"),
         (data([0, 1], "a b"), data([0, 2], "a b"), "has the label 2 and names 2 classes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_other_columns_of_a_table_are_kept(tmp_path: Path, several: bool) -> Non
         values = columns[column.removeprefix("source_")] * 2
         assert table[column].to_pylist() == [values[row] for row in rows]
     assert said[-1] == "the column name of the data is called source_name"
-    assert several == ("columns that are not the same in all shards are left out: text" in said)
+    assert several == ("columns that not all of the data have, with one type, are left out: text" in said)
     assert sources.open_source(str(path)).labels.tolist() == [(columns["fine_label"] * 2)[row] for row in rows]
     _, said = exported(run, "copy", rows)
     assert said == [f"columns that are left out: name, boxes{'' if several else ', text'}; --as parquet keeps them"]
@@ -234,3 +235,36 @@ def test_a_column_class_that_is_no_name_of_the_labels(tmp_path: Path, rows: str)
     lines = [f"{'ab'[at // 2]}/{at % 2}.jpg,{row}" for at, row in enumerate(rows.split("\n"))]
     (tmp_path / "t.csv").write_text("\n".join(["name,label,class", *lines]))
     assert sources.open_source(str(photos), Reading(labels=str(tmp_path / "t.csv"))).class_names is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_of_a_beton_the_originals_are_those_that_it_was_made_of(kind: str, tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "photos", {"a": 3, "b": 3})
+    originals = {path.read_bytes() for path in source.rglob("*.jpg")}
+    if kind == "zip":
+        source = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", source))
+    made = beton.write(source, tmp_path / "x.beton", mode="raw", progress=False)
+    run, said = RunDir(tmp_path / "run", {"data": str(made.path), "out": str(tmp_path / "run")}), Said()
+    about: dict[str, Any] = {"n_samples": 6, "fingerprint": made.fingerprint, "prune_ratio": 0.4, "seed": 0}
+    save_keep(run.keep_path(0.4, "dual", 0), np.array([0, 2, 3]), method="dual", **about)
+    out, _ = export(str(run.path), "copy", said, out=str(tmp_path / "out"))
+    assert {path.read_bytes() for path in out.rglob("*.jpg")} < originals
+    assert not [line for line in said.lines if "originals" in line]
+
+
+def test_an_export_into_the_data_is_refused(tmp_path: Path) -> None:
+    run = make(tmp_path, class_folders(tmp_path / "photos", {"a": 3, "b": 3}))
+    with pytest.raises(ValueError, match=r"out is '.*photos/new', in the folder of the data, .* become a part; give"):
+        export(str(run.path), "copy", Said(), out=str(tmp_path / "photos" / "new"), prune_ratio=0.4, method="dual")
+    assert not (tmp_path / "photos" / "new").exists()
+
+
+def test_columns_of_one_table_among_other_data_are_said(tmp_path: Path) -> None:
+    table = {"image": [jpeg(0), jpeg(1)], "label": ["a", "b"], "when": [1, 2]}
+    parquet_file(tmp_path / "t.parquet", table)
+    data = [str(class_folders(tmp_path / "photos", {"a": 2, "b": 2})), str(tmp_path / "t.parquet")]
+    run, said = make(tmp_path, data), Said()
+    export(str(run.path), "parquet", said, out=str(tmp_path / "out.parquet"), prune_ratio=0.4, method="dual")
+    assert any(
+        line.endswith("columns that not all of the data have, with one type, are left out: when") for line in said.lines
+    )

@@ -174,7 +174,7 @@ def test_a_run_directory_in_its_data_is_refused(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(photos.rglob("*"))
-    with pytest.raises(ValueError, match=r"out is '.*photos/run1', in the folder of the data, .*photos, of which the"):
+    with pytest.raises(ValueError, match=r"out is '.*photos/run1', in the folder of the data, .*photos, of which what"):
         score(str(photos), photos / "run1")
     assert cli.main(["score", "--data", str(photos), "--out", str(photos / "ant" / "x")]) == 2
     assert f"--out is '{photos}/ant/x', in the folder of the data" in capsys.readouterr().err

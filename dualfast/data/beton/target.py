@@ -45,7 +45,7 @@ def already_there(
         if rewrite:
             return None
         now = source.inventory.files
-        if not len(made_of) and (len(now) or found.sidecar.get("content") is None):
+        if not found.sidecar or (not len(made_of) and (len(now) or found.sidecar.get("content") is None)):
             raise ValueError(f"{path} does not tell which files it was made of; {way_out}")
         if len(made_of) and (change := changes(made_of, now) if len(now) else "these come from memory"):
             raise ValueError(f"{path} was made of other data than {source.location} holds now: {change}; {way_out}")

@@ -19,7 +19,16 @@ from typing import NamedTuple
 
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
-from dualfast.data.sources.paths import SPLIT_NAMES, addresses, is_hidden, is_junk, pick, split_folders, split_of
+from dualfast.data.sources.paths import (
+    SPLIT_NAMES,
+    addresses,
+    are_splits,
+    is_hidden,
+    is_junk,
+    pick,
+    split_folders,
+    split_of,
+)
 from dualfast.data.sources.scan import HIDDEN, NO_SUFFIX, suffix_of
 from dualfast.data.sources.source import Kind, Source, number_classes
 from dualfast.data.sources.tar_files import members_of
@@ -30,6 +39,7 @@ SUFFIXES = (".zip", *COMPRESSED)
 MAX_BYTES = 1 << 30  # of one image
 UNPACK = "; unpack it, and give the folder with a table of files and labels, labels='TABLE.csv'"
 UNNAMED = "images in archives are told by their suffix"
+BESIDE_SPLITS = "beside the splits"
 OUTSIDE = "under names that lead out of the archive"
 FILE, FOLDER, LINK = "file", "folder", "links in the archive, which are followed once it is unpacked"
 LOOKED_AT = 16  # members of a .tar that tell class folders from WebDataset's form
@@ -54,15 +64,15 @@ class _Member(NamedTuple):
 
 def _open(path: str) -> Source:
     path, split = split_of(path)
-    members = _members(path)
-    splits = _splits(members)
+    whole = _members(path)
+    splits = _splits(whole)
     prefix = pick(path, split, splits) if splits or split else ()
-    members = _below(members, prefix)
+    members = _below(whole, prefix)
     members = _below(members, _common(members))
     images = [member for member in members if len(member.parts) > 1 and _is_image(member)]
-    folders = {member.parts[0] for member in members if len(member.parts) > 1 or member.kind == FOLDER}
+    folders = {m.parts[0] for m in members if len(m.parts) > 1 or (m.parts and m.kind == FOLDER)}
     location = path if split is None else f"{path}:{split}"
-    left_out = _left_out(members, images)
+    left_out = _left_out(members, images) | _beside(whole, list(splits.values()))
     if not images:
         others = f"; left out: {left_out_text(left_out)}" if left_out else ""
         has_labels = any(member.name.endswith((".cls", ".json")) for member in members)
@@ -154,10 +164,18 @@ def _common(members: Sequence[_Member]) -> tuple[str, ...]:
 def _splits(members: Sequence[_Member]) -> dict[str, tuple[str, ...]]:
     """The path of each split, by its name in lower case; empty where the folders in the archive are not splits."""
     common = _common(members)
-    names = {m.parts[len(common)] for m in members if _is_image(m) and len(m.parts) > len(common) + 1}
-    if not names or not all(name.lower() in SPLIT_NAMES for name in names):
+    below = [m.parts[len(common) :] for m in members if _is_image(m)]
+    names = {parts[0] for parts in below if len(parts) > 1}
+    if not are_splits(names, {parts[0] for parts in below if len(parts) > 2}):
         return {}
-    return {name.lower(): (*common, name) for name in sorted(names)}
+    return {name.lower(): (*common, name) for name in sorted(names) if name.lower() in SPLIT_NAMES}
+
+
+def _beside(members: Sequence[_Member], splits: Sequence[tuple[str, ...]]) -> dict[str, Counter[str]]:
+    """The images in none of the splits, where there are any, by suffix."""
+    outside = [m for m in members if _is_image(m) and not any(m.parts[: len(split)] == split for split in splits)]
+    counts = Counter(suffix_of(member.name) for member in outside) if splits else Counter()
+    return {BESIDE_SPLITS: counts} if counts else {}
 
 
 def _below(members: Sequence[_Member], prefix: tuple[str, ...]) -> list[_Member]:

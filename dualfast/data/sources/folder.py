@@ -11,7 +11,15 @@ import numpy as np
 from dualfast.data.images import suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, Files, Inventory, some, valid_text
 from dualfast.data.sources import archive, file_list, unsupported
-from dualfast.data.sources.paths import SPLIT_NAMES, TRAIN_NAMES, folder_of, is_hidden, split_folders, train_and_test
+from dualfast.data.sources.paths import (
+    SPLIT_NAMES,
+    TRAIN_NAMES,
+    are_splits,
+    folder_of,
+    is_hidden,
+    split_folders,
+    train_and_test,
+)
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
 
@@ -23,18 +31,9 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not classes:
         way_out = unsupported.hint_in(path) or _of_archives(root) or _way_to_labels(root, scan)
         raise ValueError(f"{root} holds no class folder; {way_out}")
-    if all(name.lower() in SPLIT_NAMES for name in classes):
-        parts = sorted(classes, key=lambda name: name.lower() not in TRAIN_NAMES)
-        flat = next((root / name for name in parts if _lacks_classes(str(root / name))), None)
-        if flat is not None:
-            table = next(iter(sorted(root.glob(f"{flat.name}*.csv")) or sorted(root.glob("*.csv"))), root / "TABLE.csv")
-            raise ValueError(
-                f"{root} holds splits ({', '.join(classes)}), and {flat} images without class folders; give {flat} and "
-                f"a table that lists file and label with labels={str(table)!r}"
-            )
-        raise ValueError(
-            f"{root} holds splits ({', '.join(classes)}), not class folders; give one of them, as {root / parts[0]}"
-        )
+    splits = [name for name in classes if name.lower() in SPLIT_NAMES]
+    if are_splits(classes, {folder.partition("/")[0] for folder in scan.folders if "/" in folder}):
+        raise ValueError(_of_splits(root, sorted(splits, key=lambda name: name.lower() not in TRAIN_NAMES)))
     if _is_of_a_detector(classes):
         raise ValueError(
             f"{root} holds {', '.join(classes)}: images and the boxes in them, for a detector; this library trains one "
@@ -63,6 +62,18 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         if_one_class=f"; where the classes are {some(inner)}, give {root / inner[0].partition('/')[0]}"
         if inner
         else "",
+    )
+
+
+def _of_splits(root: Path, splits: list[str]) -> str:
+    """What to do about a folder of these splits, the training one first."""
+    flat = next((root / name for name in splits if _lacks_classes(str(root / name))), None)
+    if flat is None:
+        return f"{root} holds splits ({', '.join(splits)}), not class folders; give one of them, as {root / splits[0]}"
+    table = next(iter(sorted(root.glob(f"{flat.name}*.csv")) or sorted(root.glob("*.csv"))), root / "TABLE.csv")
+    return (
+        f"{root} holds splits ({', '.join(splits)}), and {flat} images without class folders; give {flat} and a table "
+        f"that lists file and label with labels={str(table)!r}"
     )
 
 
@@ -100,7 +111,10 @@ def _splits(path: str) -> dict[str, str]:
     places = {name: os.path.join(path, own) for name, own in named.items()}
     found = {name: place for name, place in places.items() if not _lacks_classes(place)}
     parts = train_and_test(found)
-    return {} if parts and parts[1] is None and len(_folders(path)) > len(named) else found
+    if parts is None or parts[1] is not None or len(folders := _folders(path)) == len(named):
+        return found
+    of_classes = [name for name in folders if _folders(os.path.join(path, name))]
+    return found if are_splits(folders, of_classes) else {}
 
 
 def _lacks_classes(path: str) -> bool:

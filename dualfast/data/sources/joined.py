@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from dualfast.data.inventory import Files, Inventory, some
-from dualfast.data.sources.source import Source, common_columns, number_classes
+from dualfast.data.sources.source import OtherColumns, Source, common_columns, number_classes
 from dualfast.notices import warn
 
 
@@ -50,8 +50,18 @@ def join(paths: Sequence[str], parts: Sequence[Source]) -> Source:
         left_out=tuple(text for part in parts for text in part.left_out),
         inventory=_joined_inventory(prefixes, parts),
         one_file_each=all(part.one_file_each for part in parts),
-        other_columns=None if None in others else lambda: common_columns([own() for own in others if own is not None]),
+        other_columns=None if others.count(None) == len(others) else lambda: _joined_columns(others),
     )
+
+
+def _joined_columns(parts: Sequence[Callable[[], OtherColumns] | None]) -> OtherColumns:
+    """The other columns that all parts have; none where one is no table."""
+    found = common_columns([own() for own in parts if own is not None])
+    if None not in parts:
+        return found
+    import pyarrow as pa
+
+    return OtherColumns(pa.schema([]), lambda: iter(()), (*found.schema.names, *found.differ))
 
 
 def joined_files(paths: Sequence[str], parts: Sequence[Files]) -> Files:

@@ -52,6 +52,17 @@ def train_and_test(names: Collection[str]) -> tuple[str, str | None] | None:
     return None if train is None else (train, next((name for name in TEST_NAMES if name in names), None))
 
 
+def are_splits(folders: Collection[str], of_classes: Collection[str]) -> bool:
+    """Whether a data set's folders are its splits, or some of them are, rather than classes. of_classes: those that
+    hold folders of images. Splits are called so, all of them; or hold classes, beside folders of other things: train
+    and val whatever lies there, train alone where nothing else holds folders of images."""
+    named = {name for name in folders if name.lower() in SPLIT_NAMES}
+    if len(named) == len(folders) or named.isdisjoint(of_classes):
+        return len(named) == len(folders) > 0
+    parts = train_and_test([name.lower() for name in named])
+    return (parts is not None and parts[1] is not None) or named.issuperset(of_classes)
+
+
 def addresses(path: str, names: Collection[str]) -> dict[str, str]:
     """PATH:NAME, by name, for a path that holds the splits of these names."""
     return {name: f"{path}:{name}" for name in names if name in SPLIT_NAMES}
@@ -62,6 +73,9 @@ def pick(path: str, split: str | None, splits: Mapping[str, T], address: str | N
     address: what to give with the name of a split, if not `path`."""
     known = ", ".join(splits)
     if split is not None:
+        same = [name for name in TRAIN_NAMES if name in splits] if split in TRAIN_NAMES else []
+        if split not in splits and len(same) == 1:
+            split = same[0]
         if split not in splits:
             raise ValueError(f"{path} has no split {split!r}; it has {known or 'none'}")
         return splits[split]

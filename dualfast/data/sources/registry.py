@@ -147,7 +147,7 @@ def expand(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
         path = os.fspath(source)
         if not path:
             raise ValueError('the path of the data is empty (""); was a shell variable unset?')
-        if os.path.exists(path) or remote.is_url(path) or not (glob.has_magic(path) or _BRACES.search(path)):
+        if os.path.exists(path) or not (_BRACES.search(path) if remote.is_url(path) else _is_pattern(path)):
             return [path]
         found = [name for pattern in _braces(path) for name in _matches(pattern)]
         if not found:
@@ -158,8 +158,13 @@ def expand(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
     return [path for one in source for path in expand(one)]
 
 
+def _is_pattern(path: str) -> bool:
+    return glob.has_magic(path) or _BRACES.search(path) is not None
+
+
 def _matches(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
+    is_glob = glob.has_magic(pattern) and not remote.is_url(pattern)  # those in URLs fetch looks up
+    return sorted(glob.glob(pattern, recursive=True)) if is_glob else [pattern]
 
 
 def _braces(path: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from data_sets import assert_refused, jpeg, tar_file, zip_file
+from data_sets import assert_refused, class_folders, jpeg, tar_file, zip_file
 
 from dualfast.data import beton, sources
 
@@ -154,3 +155,29 @@ def test_a_folder_of_archives_says_what_to_do(tmp_path: Path) -> None:
     assert_refused(
         tmp_path, r"no class folder; of its archives \(a\.zip, b\.zip\) unpack each into a folder, or give one"
     )
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "gztar"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_archives_with_entries_for_folders(form: str, inside: bool, tmp_path: Path) -> None:
+    """As tar and zip -r write them: the folder on top, or ".", is an entry of its own."""
+    class_folders(tmp_path / "home" / "photos", {"cat": 1, "dog": 2})
+    base = {} if inside else {"base_dir": "photos"}
+    root = tmp_path / "home" / ("photos" if inside else "")
+    opened = sources.open_source(shutil.make_archive(str(tmp_path / "a"), form, root, **base))
+    assert opened.class_names == ("cat", "dog")
+    assert sorted(opened.labels.tolist()) == [0, 1, 1]
+    assert opened.inventory.notes() == []
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_splits_beside_another_folder_are_splits(suffix: str, tmp_path: Path) -> None:
+    names = ["train/a/0.jpg", "train/b/1.jpg", "test/a/2.jpg", "test/b/3.jpg", "assets/logo.jpg", "top.jpg"]
+    members = {name: jpeg(at) for at, name in enumerate(names)}
+    path = tmp_path / f"root{suffix}"
+    zip_file(path, members) if suffix == ".zip" else tar_file(path, members, "w:gz")
+    assert_refused(path, r"holds several splits \(test, train\)")
+    assert sources.splits(str(path)) == (f"{path}:train", f"{path}:test")
+    opened = sources.open_source(f"{path}:train")
+    assert (opened.class_names, len(opened)) == (("a", "b"), 2)
+    assert opened.inventory.notes() == ["left out: 2 .jpg (beside the splits)"]

@@ -21,6 +21,7 @@ from dualfast.data.sources import (
     hugging_face,
     idx,
     parquet,
+    registry,
     sklearn_digits,
     webdataset,
 )
@@ -136,3 +137,10 @@ def test_objects_of_other_libraries_say_what_to_give(tmp_path: Path) -> None:
     assert_refused(pandas.DataFrame(), r"a DataFrame; .*source\.to_csv\('labels\.csv'", TypeError)
     datasets = pytest.importorskip("datasets")
     assert_refused(datasets.DatasetDict(), "of datasets.DatasetDict one of its splits", TypeError)
+
+
+def test_braces_in_urls_are_expanded() -> None:
+    assert registry.expand("https://x.org/train-{08..10}.tar") == [
+        *("https://x.org/train-08.tar", "https://x.org/train-09.tar", "https://x.org/train-10.tar")
+    ]
+    assert registry.expand("s3://bucket/train-*.tar") == ["s3://bucket/train-*.tar"], "fetch looks these up"

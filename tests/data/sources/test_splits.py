@@ -133,3 +133,26 @@ def test_parts_that_are_not_used_are_named(tmp_path: Path) -> None:
         parquet_file(tables / f"{name}.parquet", {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
     used = sources.splits(str(tables))
     assert sorted(sources.unused_parts(str(tables), used)) == ["part-0.parquet", "test"]
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train",), ("val",)])
+def test_splits_beside_another_folder_are_no_classes(parts: tuple[str, ...], tmp_path: Path) -> None:
+    for name in parts:
+        class_folders(tmp_path / name, {"a": 1, "b": 1})
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "logo.jpg").write_bytes(jpeg(0))
+    root = str(tmp_path)
+    with pytest.raises(ValueError, match=rf"holds splits \({', '.join(parts)}\), not class folders; give one of them"):
+        sources.open_source(root)
+    if parts[0] == "train":
+        test = f"{root}/test" if len(parts) > 1 else None
+        assert sources.splits(root) == (f"{root}/train", test)
+        assert sources.unused_parts(root, sources.splits(root)) == ["assets/"]
+
+
+def test_train_is_the_folder_training_too(tmp_path: Path) -> None:
+    class_folders(tmp_path / "training", {"a": 1, "b": 1})
+    class_folders(tmp_path / "EVAL", {"a": 1, "b": 1})
+    assert sources.open_source(f"{tmp_path}:train").location == f"{tmp_path}/training"
+    with pytest.raises(ValueError, match="has no split 'test'; it has"):
+        sources.open_source(f"{tmp_path}:test")
