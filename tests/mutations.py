@@ -75,13 +75,13 @@ MUTATIONS = [
         "csrc/resize.cpp",
         "sums[c] += weight[k] * in[3 * k + c]",
         "sums[c] += weight[k] * in[3 * k]",
-        "tests/ops/test_images.py::test_crops_are_resized_like_decoded_ones",
+        "tests/ops/test_images.py::test_resizing_against_float64",
     ),
     Mutation(
         "csrc/images.cpp",
         "scratch.resizer.block(y - overlap.y0)",
         "scratch.resizer.block(0)",
-        "tests/ops/test_images.py::test_crops_are_resized_like_decoded_ones",
+        "tests/ops/test_images.py::test_resizing_against_float64",
     ),
     Mutation(
         "dualfast/arguments.py",
