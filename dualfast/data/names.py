@@ -96,8 +96,8 @@ def _load(path: Path, n_samples: int, fingerprint: str) -> Names | None:
     import pyarrow.parquet as pq
 
     try:
-        with files.open_regular(path) as file:
-            parquet = pq.ParquetFile(file)
+        files.open_regular(path).close()
+        with pq.ParquetFile(path) as parquet:  # not of a Python file: Arrow's threads may let go of it after the end
             about = parse_json(parquet.schema_arrow.metadata[KEY], "its note")
             if about["fingerprint"] != fingerprint:
                 return None

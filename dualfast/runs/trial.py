@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from dualfast.data.index_list import IndexList, load_keep, read_sidecar, save_ke
 from dualfast.notices import silent
 from dualfast.runs.scoring import load_scores, rows_of, score_times
 from dualfast.runs.session import FreshSubsets, RunSession
-from dualfast.scoring.scores import columns_in
+from dualfast.scoring.scores import Scores, columns_in
 from dualfast.selection import sample_rows
 from dualfast.selection.beta import Statistics
 from dualfast.selection.methods import uses_scores
@@ -149,8 +150,8 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
     """The ids that a trial keeps: drawn and written once, read afterwards."""
     first = trial.method == config.method[0] and trial.seed == config.seed[0]
     path = session.run_dir.keep_path(trial.prune_ratio, trial.method, trial.seed, first)
-    loaded = cache(lambda: load_scores(session, trial.seed))  # a table is read once, and only where it is needed
     spec = _as_in_0_1(session, trial.selection(config.c_d, config.per_class))
+    loaded = cache(lambda: _scores_for(session, trial, spec))  # a table is read once, and only where it is needed
     statistics = Statistics.of(loaded, session.train.labels)
     if first and path.exists():
         resolved = spec.resolve(statistics, silent)
@@ -180,11 +181,23 @@ def _as_in_0_1(session: RunSession, spec: SelectionSpec) -> SelectionSpec:
     unsaid = {name: value for name, value in spec.configured.unsaid.items() if name not in spec.options}
     if not unsaid:
         return spec
-    needed = set(spec.configured.columns)
-    tables = [session.run_dir.scores_path(seed) for seed in session.run_dir.scored_seeds()]
-    if all(needed <= columns_in(path) for path in tables if path.exists()):
+    if _all_have(session, spec.configured.columns):
         return spec
     return replace(spec, options=dict(spec.options) | unsaid)
+
+
+def _scores_for(session: RunSession, trial: Trial, spec: SelectionSpec) -> Scores:
+    """The scores that a trial draws by: without late_margin where those of another seed, of 0.1, lack it, so that the
+    samples of all seeds are cut by one margin."""
+    scores = load_scores(session, trial.seed)
+    decides = spec.mislabel_cut and "late_margin" not in spec.configured.columns
+    return replace(scores, late_margin=None) if decides and not _all_have(session, ["late_margin"]) else scores
+
+
+def _all_have(session: RunSession, columns: Iterable[str]) -> bool:
+    """Whether the scores of every seed have these columns."""
+    tables = [session.run_dir.scores_path(seed) for seed in session.run_dir.scored_seeds()]
+    return all(set(columns) <= columns_in(path) for path in tables if path.exists())
 
 
 def recipe_for(session: RunSession, trial: Trial, kept: int, score_epochs: int) -> Recipe:

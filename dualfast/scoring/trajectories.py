@@ -79,8 +79,10 @@ def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:
     """
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         raise ValueError(f"name is {name!r}; give a Python identifier that does not start with an underscore")
-    if name in RESERVED:
+    if name.lower() in {taken.lower() for taken in RESERVED}:  # conditions on columns ignore the case
         raise ValueError(f"name is {name!r}, which dualfast uses itself; choose another")
+    if alike := [other for other in _REGISTERED if other != name and other.lower() == name.lower()]:
+        raise ValueError(f"name is {name!r}, and {alike[0]!r} differs from it in case alone; choose another")
     if keep not in ("high", "low"):
         raise ValueError(f"keep is {keep!r}; give 'high' or 'low'")
 

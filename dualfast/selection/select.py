@@ -22,7 +22,7 @@ from dualfast.selection import beta
 from dualfast.selection.audit import margin_column
 from dualfast.selection.draw import Pool
 from dualfast.selection.methods import Method, Samples, bad_scores, valid_range
-from dualfast.selection.quotas import Classes, PerClass, class_counts, class_quotas, without_samples
+from dualfast.selection.quotas import Classes, PerClass, checked_labels, class_counts, class_quotas, without_samples
 from dualfast.selection.quotas import kept_count as kept_count
 from dualfast.selection.ranks import cuts_at, ranking_of
 from dualfast.selection.spec import SelectionSpec
@@ -86,7 +86,7 @@ def select(
     as_mask = checked_bool("as_mask", as_mask)
     ids = select_in_memory(spec, scores, labels=labels, among=among)
     if labels is not None and not isinstance(per_class, Mapping):
-        _warn_of_lost_classes(as_array("labels", labels), ids, among, exclude)
+        _warn_of_lost_classes(checked_labels(labels, _count(scores)), ids, among, exclude)
     if not as_mask:
         return ids
     mask = np.zeros(_count(scores), np.bool_)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from data_sets import class_folders, jpeg, parquet_file, tar_file
 
 from dualfast import compact
-from dualfast.data import beton, names
+from dualfast.data import beton, names, sources
 from dualfast.data.beton import checksums
 from dualfast.storage.files import waiting_for
 
@@ -104,3 +105,20 @@ def test_names_are_refused_where_a_pipe_stands(tmp_path: Path) -> None:
     os.mkfifo(names.path_of(path))
     with pytest.raises(ValueError, match=r"names\.parquet is damaged"):
         _ = beton.open_beton(path).names
+
+
+def test_arrow_is_given_paths_and_no_python_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads may let go of a Python file while Python ends, which aborts the process."""
+
+    beton.write((np.zeros((4, 4, 4), np.uint8), [0, 1, 0, 1]), tmp_path / "x.beton", progress=False)
+    (tmp_path / "images").mkdir()
+    for at in range(2):
+        (tmp_path / "images" / f"{at}.jpg").write_bytes(jpeg(at))
+    table = parquet_file(tmp_path / "images" / "metadata.parquet", {"file_name": ["0.jpg", "1.jpg"], "label": [0, 1]})
+    opened: list[Any] = []
+    for name in ("ParquetFile", "read_schema"):
+        real = getattr(pq, name)
+        monkeypatch.setattr(pq, name, lambda where, *_, real=real, **how: (opened.append(where), real(where, **how))[1])
+    assert beton.open_beton(tmp_path / "x.beton").names is not None
+    assert len(sources.open_source(tmp_path / "images")) == 2
+    assert {str(where) for where in opened} == {str(tmp_path / "x.beton.names.parquet"), str(table)}

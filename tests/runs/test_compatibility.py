@@ -200,3 +200,15 @@ def test_a_checkpoint_file_as_0_1_lays_it_out(tmp_path: Path) -> None:
     assert [*course] == [
         *("loss_sum", "epoch", "batches", "images", "seen", "seconds", "cpu_seconds", "loss", "accuracy", "best")
     ]
+
+
+def test_all_seeds_are_cut_by_the_margin_that_0_1_kept(tmp_path: Path) -> None:
+    out = copy_of(tmp_path / "run", events=4)
+    more = {"seed": (0, 1), "method": (*REQUEST["method"], "dual:mislabel_cut=200")}
+    commands.run(RunConfig(**REQUEST | more, out=str(out)), NullProgress())
+    for seed in (0, 1):
+        scores = Scores.load(RunDir(out).scores_path(seed))
+        assert (scores.late_margin is None) == (seed == 0), "that of 0.1 has none"
+        kept = np.load(out / f"keep-0.5-dual_mislabel_cut=200-seed{seed}.npy")
+        assert (kept == dualfast.select(replace(scores, late_margin=None), 0.5, method="dual", mislabel_cut=200)).all()
+    assert (kept != dualfast.select(scores, 0.5, method="dual", mislabel_cut=200)).any(), "it matters"

@@ -268,3 +268,13 @@ def test_a_table_with_trajectories_is_copied_with_them() -> None:
     assert (copied.table.scores().visits == 1).all()
     assert (table.scores().visits == 2).all()
     assert copied.table.state_dict()["trajectories"].shape == (1, 2, 3)
+
+
+def test_names_that_differ_in_case_alone_are_refused() -> None:
+    """A condition on the columns of a score table ignores the case."""
+    for name in ("ID", "Dual", "Label"):
+        with pytest.raises(ValueError, match=f"name is '{name}', which dualfast uses itself; choose another"):
+            dualfast.score(name)
+    dualfast.score("steepness")(lambda p: p[0])
+    with pytest.raises(ValueError, match="name is 'Steepness', and 'steepness' differs from it in case alone"):
+        dualfast.score("Steepness")

@@ -705,6 +705,8 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"exclude": [-1]}, ValueError, r"exclude\[0\] is -1"),
         (_with(0.5), 0.5, {"exclude": [0.5]}, TypeError, "exclude is float64; give integers or a boolean mask"),
         (_with(0.5), 0.5, {"exclude": [1], "force": [1]}, ValueError, "sample 1 is both"),
+        (_with(0.5), 0.5, {"labels": [0, 1, 2]}, ValueError, r"labels have shape \(3,\) .*; give \(100,\)"),
+        (_with(0.5), 0.5, {"labels": np.arange(101)}, ValueError, r"labels have shape \(101,\) .*; give \(100,\)"),
         (_with(0.5), 0.5, {"mislabel_cut": 5}, ValueError, "no aum"),
         (_with(0.5), 0.5, {"mislabel_cut": 100}, ValueError, "mislabel_cut is 100"),
         (_with(0.5), 0.5, {"mislabel_cut": -1}, ValueError, "mislabel_cut is -1; give a number of samples, or auto"),

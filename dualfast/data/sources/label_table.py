@@ -155,15 +155,14 @@ def _parquet(path: str) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_regular(path) as file:
-        try:
-            opened = pq.ParquetFile(file)
-            names = [
-                f.name for f in opened.schema_arrow if str(f.type) not in BINARY and not pa.types.is_struct(f.type)
-            ]
+    open_regular(path).close()
+    try:
+        with pq.ParquetFile(path) as opened:
+            schema = opened.schema_arrow
+            names = [f.name for f in schema if str(f.type) not in BINARY and not pa.types.is_struct(f.type)]
             columns = [opened.read([name]).column(0).to_pylist() for name in names]
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(str(error).splitlines()[0]) from None
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error).splitlines()[0]) from None
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(path, names, rows, range(len(rows)), "row")
 
@@ -174,8 +173,8 @@ def column_names(path: str) -> list[str]:
         if path.endswith(".parquet"):
             import pyarrow.parquet as pq
 
-            with open_regular(path) as file:
-                return list(pq.read_schema(file).names)
+            open_regular(path).close()
+            return list(pq.read_schema(path).names)
         with open_regular(path) as file:
             line = _decoded(file.readline(MAX_HEADER))
         if path.endswith(".jsonl"):
