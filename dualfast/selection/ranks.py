@@ -11,6 +11,7 @@ from dualfast import ops
 from dualfast.ops import Cuts, DigitLevel, Groups, Ints, Ranking
 
 SLOTS = 1 << 20  # counters of a histogram, over all threads, to stay in the second-level caches
+FEWEST_SLOTS = 1 << 12  # where there are few samples, as zeroing more takes longer than another pass
 FEW = 1 / 8  # of the samples, which are taken out for the rest of the search
 
 
@@ -39,7 +40,8 @@ def cuts_at(ranking: Ranking, ranks: Ints, threads: int | None = None) -> Cuts:
     levels: list[DigitLevel] = []
     shift = ranking.bits
     while len(where):
-        bits = min(max((SLOTS // threads // nodes).bit_length() - 1, 2), shift)
+        slots = min(SLOTS // threads, max(2 * len(ranking.column), FEWEST_SLOTS))
+        bits = min(max((slots // nodes).bit_length() - 1, 2), shift)
         shift -= bits
         counts = ops.digit_histogram(ranking, levels, shift, bits, nodes, threads)
         ends = np.concatenate([[0], np.cumsum(counts)])
