@@ -24,6 +24,7 @@ from dualfast.config import (
     SOURCE_HELP,
     Checked,
     Recipe,
+    check_c_d,
 )
 
 _RENAMED = {"--skip-bad": "--skip-unscored"}  # names of version 0.1
@@ -47,6 +48,8 @@ def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
     if shown:
         _fill_in_help()
     preset = _recipe(argv)
+    if "--c-d=cifar10" in argv or ("--c-d", "cifar10") in itertools.pairwise(argv):
+        check_c_d("cifar10")  # of 0.1: the types know it no more, and say less
     end = argv.index("--") if "--" in argv else len(argv)
     argv[:end] = [word for given in argv[:end] for word in _switch(given, argv[0], commands, preset)]
     kinds: list[Any] = []

@@ -387,3 +387,9 @@ def test_switches_with_other_values_are_refused(capsys: pytest.CaptureFixture[st
     assert "--skip-bad is 'yes please'; give --skip-bad alone, --skip-bad=true" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["run", "--epochs=True"])
+
+
+@pytest.mark.parametrize("given", [["--c-d", "cifar10"], ["--c-d=cifar10"]])
+def test_a_value_of_0_1_says_what_it_stood_for(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--data", "digits", *given]) == 2
+    assert "c_d is 'cifar10', which stood for a value published nowhere; give c_d=5.5" in capsys.readouterr().err
