@@ -36,6 +36,24 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/data/sources/listed.py",
+        "if own[:shared] == listed[:shared] and not is_other_split:",
+        "if not is_other_split:",
+        "tests/data/sources/test_file_list.py::test_the_folders_of_a_listed_path_count",
+    ),
+    Mutation(
+        "dualfast/data/sources/listed.py",
+        " and not is_other_split:",
+        ":",
+        "tests/data/sources/test_file_list.py::test_the_table_of_the_training_images_is_none_of_the_test_images",
+    ),
+    Mutation(
+        "dualfast/data/sources/file_list.py",
+        "sorted(paths, key=_by_number)",
+        "sorted(paths)",
+        "tests/data/sources/test_file_list.py::test_labels_alone_of_numbers_without_zeros_are_refused",
+    ),
+    Mutation(
         "dualfast/data/sources/archive.py",
         "(m.parts and m.kind == FOLDER)",
         "m.kind == FOLDER",

@@ -9,7 +9,9 @@ order of the sorted images. Where a column says of which split a row is, PATH:tr
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
 CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "description"})
 """The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
+TRIED_ROWS = 20
 CLASS_NOT_USED = remark(("label", "class"), "label", *LABEL_ARGUMENT)
 
 
@@ -60,13 +63,13 @@ def _open(
     scan = Scan(folder, follow_links)
     scan.add(folder)
     _forget(scan, table_path)
-    places = Places(scan.paths)
+    places = Places(scan.paths, folder)
     whole = label_table.read(table_path, places.has)
     table = _of_split(whole, path, split)
     used: set[int | None] = set()
     remarks: tuple[str, ...] = ()
     if len(table.rows[0]) == 1 and table.names is None:
-        at, found = _in_order(table, folder, len(scan.paths))
+        at, found = _in_order(table, folder, scan.paths, places)
     else:
         named = None if image_column is None else table.column("image_column", image_column)
         image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
@@ -131,14 +134,32 @@ def _of_split(table: Table, path: str, split: str | None) -> Table:
     return table.take([row for row, name in enumerate(found or ()) if name == wanted])
 
 
-def _in_order(table: Table, folder: str, n: int) -> tuple[NDArray[np.int64], list[Any]]:
+def _in_order(table: Table, folder: str, paths: Sequence[str], places: Places) -> tuple[NDArray[np.int64], list[Any]]:
     """Labels alone, of all images in their order."""
-    if len(table.rows) != n:
+    cells = [row[0] for row in table.rows]
+    if all(places.has(cell) and ("/" in cell or label_table.is_file(cell)) for cell in cells[:TRIED_ROWS]):
         raise ValueError(
-            f"{table.path} has {len(table.rows):,} labels, and {folder} {n:,} images; list the name of the file before "
-            "each label"
+            f"{table.path} lists files and no labels ({table.line(0)}: {cells[0]}); list the class after each file, "
+            "or, where the images lie in class folders, leave labels out"
         )
-    return np.arange(n), [row[0] for row in table.rows]
+    n = len(paths)
+    if len(cells) != n:
+        raise ValueError(
+            f"{table.path} has {len(cells):,} labels, and {folder} {n:,} images; list the name of the file before each "
+            "label"
+        )
+    by_name, by_number = sorted(paths), sorted(paths, key=_by_number)
+    if (other := next((at for at in range(n) if by_name[at] != by_number[at]), None)) is not None:
+        raise ValueError(
+            f"{table.path} has labels alone, for the images in the order of their names, in which {by_name[other]} "
+            f"comes before {by_number[other]}; list the name of the file before each label"
+        )
+    return np.arange(n), cells
+
+
+def _by_number(path: str) -> list[tuple[str, int]]:
+    """A key by which 2.jpg comes before 10.jpg."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", path)]
 
 
 def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:

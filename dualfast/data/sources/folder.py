@@ -99,7 +99,8 @@ def _way_to_labels(root: Path, scan: Scan) -> str:
     put = "put each class's images into a folder named after it"
     if not scan.left_out[BESIDE_CLASSES]:
         return put
-    tables = sorted(file for place in (root, root.resolve().parent) for file in place.glob("*.csv"))
+    found = [file for place in (root, root.resolve().parent) for file in place.glob("*.csv")]
+    tables = sorted(found, key=lambda file: (root.name not in file.name, "sample" in file.name, str(file)))
     table = tables[0] if tables else "TABLE.csv"
     return f"{put}, or give a table that lists file and label with labels={str(table)!r}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,35 +31,63 @@ Place = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class Places:
-    """Where an image is in a list of paths, by its path, its name, or its name without suffix, the more exact one
-    first; and if none is so called, whatever the case of the letters and the form of their accents."""
+    """Where an image is in a list of paths below a folder, by its path, its name, or its name without suffix, the more
+    exact one first; and if none is so called, whatever the case of the letters and the form of their accents."""
 
-    def __init__(self, images: Sequence[str]) -> None:
-        names = [os.path.basename(path) for path in images]
-        self._exact: dict[str, int] = {}
-        for naming in (images, names, [os.path.splitext(name)[0] for name in names]):
-            found: dict[str, int] = {}
-            for place, name in enumerate(naming):
-                found[name] = SEVERAL if name in found else place
-            self._exact = found | self._exact
+    def __init__(self, images: Sequence[str], folder: str) -> None:
+        self._images, self._root = images, os.path.basename(os.path.abspath(folder))
+        self._paths = {path: place for place, path in enumerate(images)}
+        self._names = self._by(os.path.basename)
+        self._stems = self._by(lambda path: os.path.splitext(os.path.basename(path))[0])
 
-    @cached_property
-    def _folded(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for name, place in self._exact.items():
-            key = _folded(name)
-            found[key] = SEVERAL if found.get(key, place) != place else place
+    def _by(self, naming: Callable[[str], str]) -> dict[str, int | list[int]]:
+        """The place of the image so called; of several, all."""
+        found: dict[str, int | list[int]] = {}
+        for place, path in enumerate(self._images):
+            before = found.setdefault(name := naming(path), place)
+            if isinstance(before, list):
+                before.append(place)
+            elif before != place:
+                found[name] = [before, place]
         return found
 
+    @cached_property
+    def _folded_names(self) -> dict[str, int | list[int]]:
+        return self._by(lambda path: _folded(os.path.basename(path)))
+
+    @cached_property
+    def _folded_stems(self) -> dict[str, int | list[int]]:
+        return self._by(lambda path: _folded(os.path.splitext(os.path.basename(path))[0]))
+
     def of(self, cell: Any) -> int | None:
-        """Of the image that is listed by this name, whose folder may be called differently there; SEVERAL where several
-        images have the name, None for no image."""
+        """Of the image that is listed by this name; SEVERAL where several images have it, None for no image. The path
+        may begin further up, or further down, than the folder."""
         if not isinstance(cell, str | int) or cell == "":
             return None
         name = os.path.normpath(str(cell).replace("\\", "/"))
+        if (place := self._paths.get(name)) is not None:
+            return place
         base = os.path.basename(name)
-        place = self._exact.get(name, self._exact.get(base))
-        return place if place is not None else self._folded.get(_folded(name), self._folded.get(_folded(base)))
+        called = self._names.get(base, self._stems.get(base))
+        if called is None:
+            called = self._folded_names.get(_folded(base), self._folded_stems.get(_folded(base)))
+        if called is None:
+            return None
+        return self._nearest(name, called if isinstance(called, list) else [called])
+
+    def _nearest(self, name: str, places: Sequence[int]) -> int | None:
+        """Of images of the listed name that with most of the folders before it; none whose folders are others."""
+        listed = [_folded(part) for part in name.split("/")[-2::-1] if part not in ("", ".", "..")]
+        fits: dict[int, list[int]] = {}
+        for place in places:
+            own = [_folded(part) for part in self._images[place].split("/")[-2::-1]]
+            shared = min(len(own), len(listed))
+            above = listed[len(own) : len(own) + 1]
+            is_other_split = above and above[0] != _folded(self._root) and {above[0], self._root.lower()} <= SPLIT_NAMES
+            if own[:shared] == listed[:shared] and not is_other_split:
+                fits.setdefault(shared, []).append(place)
+        best = fits[max(fits)] if fits else []
+        return (best[0] if len(best) == 1 else SEVERAL) if best else None
 
     def has(self, cell: Any) -> bool:
         return self.of(cell) is not None

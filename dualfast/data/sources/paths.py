@@ -13,6 +13,7 @@ SPLIT_NAMES = frozenset(TRAIN_NAMES + TEST_NAMES)
 JUNK = frozenset(
     {
         *("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", ".ipynb_checkpoints"),
+        *("#recycle", "@recycle", "recycler", "#snapshot"),
         *("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store"),
     }
 )

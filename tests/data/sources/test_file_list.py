@@ -9,6 +9,7 @@ from data_sets import assert_refused, jpeg
 
 from dualfast.config import Reading
 from dualfast.data import beton, sources
+from dualfast.data.sources.listed import SEVERAL, Places
 
 pytest.importorskip("PIL")
 
@@ -140,3 +141,47 @@ def test_columns_and_folders_may_have_to_be_named(kaggle: Path) -> None:
         place = kaggle / ("train" if wrong == "no.csv" else "train.csv")
         with pytest.raises(ValueError, match=words):
             sources.open_source(place, Reading(labels=wrong))
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("cat/0.png", "cat/0.png"),
+        ("photos/cat/0.png", "cat/0.png"),  # from further up
+        ("/kaggle/input/photos/cat/0.png", "cat/0.png"),
+        ("others/cat/0.png", "cat/0.png"),  # the folder itself may be called differently
+        ("CAT/0.PNG", "cat/0.png"),
+        ("cat/0", "cat/0.png"),
+        ("1.png", "dog/1.png"),
+        ("fox/1.png", None),  # another folder's
+        ("fox/0.png", None),
+        ("0.png", "several"),
+    ],
+)
+def test_the_folders_of_a_listed_path_count(listed: str, expected: str | None) -> None:
+    paths = ["cat/0.png", "dog/0.png", "dog/1.png"]
+    place = Places(paths, "/data/photos").of(listed)
+    assert place == (SEVERAL if expected == "several" else expected and paths.index(expected))
+
+
+def test_the_table_of_the_training_images_is_none_of_the_test_images(tmp_path: Path) -> None:
+    images(tmp_path / "test", "0.png", "1.png")
+    (tmp_path / "train.csv").write_text("file,label\ntrain/0.png,a\ntrain/1.png,b\n")
+    with pytest.raises(ValueError, match=r"none of its columns names images in .*test .its first row: train/0.png, a"):
+        sources.open_source(tmp_path / "test", Reading(labels=str(tmp_path / "train.csv")))
+
+
+def test_labels_alone_of_numbers_without_zeros_are_refused(tmp_path: Path) -> None:
+    images(tmp_path / "set", *(f"{at}.png" for at in range(1, 11)))
+    (tmp_path / "l.txt").write_text("\n".join("aaaaabbbbb") + "\n")
+    with pytest.raises(ValueError, match=r"labels alone, .* in which 10\.png comes before 2\.png; list the name"):
+        sources.open_source(tmp_path / "set", Reading(labels=str(tmp_path / "l.txt")))
+
+
+@pytest.mark.parametrize("suffix", [".png", ""])
+def test_a_list_of_files_is_none_of_labels(suffix: str, tmp_path: Path) -> None:
+    images(tmp_path / "set" / "a", "0.png", "1.png")
+    images(tmp_path / "set" / "b", "0.png", "1.png")
+    (tmp_path / "l.txt").write_text("".join(f"{name}{suffix}\n" for name in ("b/0", "b/1", "a/0", "a/1")))
+    with pytest.raises(ValueError, match=rf"lists files and no labels \(line 1 of .*l\.txt: b/0{suffix}\)"):
+        sources.open_source(tmp_path / "set", Reading(labels=str(tmp_path / "l.txt")))
