@@ -156,6 +156,11 @@ def _changed(rows: _Rows, encoder: Encoder, background: str) -> Iterator[str]:
         yield f"{count:,} {'image' if count == 1 else 'images'} {text}"
     if rows.skipped:
         yield f"{len(rows.skipped):,} unreadable, left out: {some(rows.skipped, 3)}"
+        labels, names = rows.source.labels, rows.source.class_names
+        lost = np.setdiff1d(labels, labels[rows.is_stored]).tolist()
+        if lost:
+            left = [names[label] if names else str(label) for label in lost]
+            yield f"{'1 class has' if len(left) == 1 else f'{len(left):,} classes have'} no image left: {some(left)}"
 
 
 def warn_of_notes(sidecar: Mapping[str, Any], location: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_sets import class_folders
 
 from dualfast.data import beton, sources
 from dualfast.data.beton import tables
@@ -275,3 +276,14 @@ def test_unmodified_ffcv_reads_it(written: beton.Beton, tmp_path: Path) -> None:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         cut = image.resize((30, 30), Image.Resampling.BOX, box=(left, top, left + side, top + side))
         assert np.abs(np.asarray(cut).astype(int) - batch[row].astype(int)).mean() < 3
+
+
+def test_classes_that_lose_all_images_are_named(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", {"a": 2, "b": 2})
+    for name in ("c", "d"):
+        (root / name).mkdir()
+        (root / name / "0.jpg").write_bytes(b"\xff\xd8\xff broken")
+    with pytest.warns(UserWarning, match="2 classes have no image left: c, d"):
+        written = beton.write(root, tmp_path / "x.beton", skip_bad=True, progress=False)
+    assert written.n_samples == 4
+    assert "2 classes have no image left: c, d" in beton.open_beton(written.path).sidecar["notes"]
