@@ -25,6 +25,11 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 Work = Callable[[], object]
+FORMS: dict[str, dict[str, Any]] = {
+    "max side 256, JPEG": {"max_size": 256},
+    "max side 256, raw": {"max_size": 256, "mode": "raw"},
+    "originals": {},
+}
 BUSY = "import torch\ntorch.set_num_threads(1)\nx = torch.rand(512, 512)\nwhile True: x = (x @ x).clamp(0, 1)"
 
 
@@ -116,21 +121,19 @@ def works(images: Path | None, folder: str) -> dict[str, tuple[str, dict[str, An
         chosen = options if n < 100_000_000 else {key: options[key] for key in ("dual+beta", "per_class", "exclude 1%")}
         rows |= {f"select {name}, {what}": ("select", {"n": n} | own) for what, own in chosen.items()}
     rows["write 1.28M of 16x16"] = ("write", {"n": 1_281_167, "folder": folder})
-    if images is not None:
-        for what, how in (("max side 256, JPEG", {}), ("max side 256, raw", {"mode": "raw"}), ("originals", None)):
-            for dtype in ("float32", "uint8"):
-                path = str(Path(folder, f"{what}.beton"))
-                rows[f"loader {what}, {dtype}"] = ("loader", {"path": path, "dtype": dtype})
-            made_with = {} if how is None else {"max_size": 256, **how}
-            _write_once(images, path, **made_with)
+    for what in FORMS if images is not None else ():
+        for dtype in ("float32", "uint8"):
+            arguments = {"path": str(Path(folder, f"{what}.beton")), "dtype": dtype}
+            rows[f"loader {what}, {dtype}"] = ("loader", arguments)
     return rows
 
 
-def _write_once(images: Path, path: str, **options: Any) -> None:
+def write_once(images: Path, path: Path) -> None:
+    """The file that a row of the loader reads."""
     import dualfast
 
-    if not Path(path).exists():
-        dualfast.write(images, path, progress=False, **options)
+    if not path.exists():
+        dualfast.write(images, path, progress=False, **FORMS[path.stem])
 
 
 # ---- the rounds -----------------------------------------------------------------------------------------------------
@@ -253,6 +256,8 @@ def main() -> None:
         for what, (work, arguments) in works(args.images, str(args.folder or temporary)).items():
             if not what.startswith(tuple(args.only)):
                 continue
+            if work == "loader":
+                write_once(args.images, Path(arguments["path"]))
             row = {"what": what} | compare(args.other, work, arguments, args.rounds)
             low, high = row["interval"]
             print(

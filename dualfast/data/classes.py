@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 FREE = 1 << 16
 SPARSEST = 4
-MISSING = frozenset({"na", "n/a", "null", "none", "?", "-", "unlabeled", "unlabelled"})
+NONE = frozenset({"na", "n/a", "null", "none", "?", "-"})
+MISSING = NONE | {"unlabeled", "unlabelled"}
 """Names, in lower case, that may say that an image has no label."""
 
 

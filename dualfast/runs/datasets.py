@@ -123,11 +123,8 @@ def _write_missing(
         progress.note(f"{text_of(config.data)}: not used: {some(unused)}")
     train, *test = parts
     if needs_test and not test:
-        others = (
-            ""
-            if is_beton(paths[train])
-            else (", or hold some out with --test-fraction 0.1; in a folder they lie in class folders of val")
-        )
+        hold_out = ", or hold some out with --test-fraction 0.1; in a folder they lie in class folders of val"
+        others = "" if is_beton(paths[train]) else hold_out
         raise ValueError(
             f"data {text_of(config.data)!r} has no test images with classes; name them with --test PATH{others}"
         )

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: scores cannot be stored")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: it brings the digits")
+
+from scored_runs import Said
 
 import dualfast
 from dualfast.config import RunConfig
@@ -36,21 +37,6 @@ REQUEST: dict[str, Any] = {
     **{"epochs": 3, "score_epochs": 3, "window": 2, "lr": 0.01, "tests": 1, "threads": 1, "num_workers": 1},
     **{"prune_ratio": (0.5,), "seed": (0,), "method": ("dual+beta", "random")},
 }
-
-
-class Lines(NullProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Any:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -80,7 +66,7 @@ def copy_of(out: Path, *, events: int, checkpoint: str = "") -> Path:
 
 
 def run(out: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    progress = Lines()
+    progress = Said()
     return commands.run(RunConfig(**REQUEST, out=str(out)), progress)[1], progress.lines
 
 

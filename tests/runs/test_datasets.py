@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=Imp
 
 from data_sets import class_folders, jpeg
 from ffcv_files import ffcv_file
+from scored_runs import Said
 
 import dualfast
 from dualfast import cli
@@ -34,21 +34,6 @@ QUICK: dict[str, Any] = {
 }
 
 
-class Lines(NullProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     for part, count in (("train", 8), ("val", 2)):
@@ -58,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 
 def run(photos: Path, **options: Any) -> list[str]:
     """What the run says."""
-    said = Lines()
+    said = Said()
     config = RunConfig(**{**QUICK, "data": str(photos), "out": str(photos.parent / "run"), **options})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -175,7 +160,7 @@ def test_data_without_test_images_can_be_scored(photos: Path) -> None:
     shutil.rmtree(photos / "val")
     options = {k: v for k, v in QUICK.items() if k not in ("prune_ratio", "method", "full")} | {"seed": 0}
     config = ScoreConfig(**options, data=str(photos), out=str(photos.parent / "run"))
-    said = Lines()
+    said = Said()
     assert commands.score(config, said).exists()
     assert any(line.startswith("scored 16 images") for line in said.lines)
     assert not any("accuracy" in line for line in said.lines)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from data_sets import class_folders, jpeg, parquet_file, tar_file
+from scored_runs import Said
 
 pytest.importorskip("pyarrow")
 
@@ -23,7 +23,6 @@ from dualfast.config import ScoreConfig
 from dualfast.data import beton
 from dualfast.data.sources import remote
 from dualfast.runs import commands, parts
-from dualfast.runs.progress import NullProgress
 from dualfast.runs.rundir import RunDir
 
 QUICK: dict[str, Any] = {
@@ -33,24 +32,9 @@ QUICK: dict[str, Any] = {
 }
 
 
-class Lines(NullProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def score(data: Any, out: Path, **options: Any) -> list[str]:
     """What a scoring pass says."""
-    said = Lines()
+    said = Said()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         commands.score(ScoreConfig(**{**QUICK, "data": data, "out": str(out), **options}), said)

@@ -42,10 +42,8 @@ from dualfast.data.names import Names
 from dualfast.notices import warn
 from dualfast.storage.resumable import Partial
 
-MIN_PAGE, MAX_PAGE = (
-    1 << 21,
-    1 << 28,
-)  # bytes; the images begin a page after the tables, and what lies between is checksummed
+MIN_PAGE = 1 << 21  # bytes
+MAX_PAGE = 1 << 28  # the images begin a page after the tables, and what lies between is checksummed
 DEFAULT_PAGE = 1 << 23
 SMALL_SET = 10_000  # samples; up to here MIN_PAGE is the default, which keeps the file small
 CHUNK = 32  # images that are encoded by one thread and become one step of the journal

@@ -24,7 +24,15 @@ from dualfast.data.sources import label_table
 from dualfast.data.sources.archive import COMPRESSED
 from dualfast.data.sources.label_table import Table
 from dualfast.data.sources.labels import LabelWords, labels_of, number_texts
-from dualfast.data.sources.listed import LABEL_ARGUMENT, Places, image_column_in, labels_in, places_of, splits_of
+from dualfast.data.sources.listed import (
+    LABEL_ARGUMENT,
+    TRIED_ROWS,
+    Places,
+    image_column_in,
+    labels_in,
+    places_of,
+    splits_of,
+)
 from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
@@ -36,7 +44,6 @@ LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
 CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "description"})
 """The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
-TRIED_ROWS = 20
 CLASS_NOT_USED = remark(("label", "class"), "label", *LABEL_ARGUMENT)
 
 

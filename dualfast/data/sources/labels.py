@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.classes import NONE
 from dualfast.data.sources.source import number_classes
 
 ONE_CLASS = "this library trains one class per image"
 MISSING = frozenset({"nan", "<na>"})
 """What pandas writes, in lower case, for a text that is missing,"""
-MISSING_NUMBER = MISSING | {"na", "n/a", "null", "none", "?", "-"}
+MISSING_NUMBER = MISSING | NONE
 """and what is written for a number."""
 JOINED = "|,;"
 """Between the classes of an image that has several."""
