@@ -345,7 +345,8 @@ class Columns(Checked):
 
     group: ClassVar = "image"
     image_column: str | None = None
-    """Parquet column, .npz array or .beton field that holds the images, where its name or type does not tell."""
+    """Parquet column, .npz array, .beton field, or ending of the names in a tar file, that holds the images, where its
+    name or type does not tell."""
     label_column: str | None = None
     """Parquet column, .npz array or .beton field that holds the labels, likewise."""
 
@@ -407,6 +408,10 @@ class Data(Storing):
     """Hold out this fraction of each class for testing, where the data have no test images."""
     test_labels: str | None = None
     """The same as --labels, of the test images."""
+    test_image_column: str | None = None
+    """The same as --image-column, of test images that have another one."""
+    test_label_column: str | None = None
+    """The same as --label-column, of test images that have another one."""
     out: str | None = None
     """Run directory; None: runs/<name of the data>."""
     rewrite: bool = False
@@ -414,8 +419,9 @@ class Data(Storing):
 
     @property
     def test_reading(self) -> Reading:
-        """How the test images are read."""
-        return replace(self.reading, labels=self.test_labels)
+        """How the test images are read, where they are named apart from the others."""
+        image, label = self.test_image_column or self.image_column, self.test_label_column or self.label_column
+        return replace(self.reading, labels=self.test_labels, image_column=image, label_column=label)
 
     def check(self) -> None:
         for name, value in (("data", self.data), ("test", self.test), ("out", self.out)):

@@ -2126,9 +2126,45 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/file_list.py",
-        "(class_names := _names_beside(numbers, table, scan.paths))",
-        "(class_names := None)",
+        "class_names = _names_beside(numbers, table, column, scan.paths)",
+        "class_names = None",
         "tests/runs/test_originals.py::test_a_csv_is_read_back_with_the_same_classes",
+    ),
+    Mutation(
+        "dualfast/data/inventory.py",
+        "differs[is_old] |= (ends[0] != ends[1]) & (ends[0] != NOT_READ) & (ends[1] != NOT_READ)",
+        "pass",
+        "tests/data/test_inventory.py::test_contents_that_change_within_one_size_and_time_are_noticed",
+    ),
+    Mutation(
+        "dualfast/data/sources/file_list.py",
+        "for first in (0, 1)):",
+        "for first in (0,)):",
+        "tests/data/sources/test_file_list.py::test_tables_that_are_refused",
+    ),
+    Mutation(
+        "dualfast/data/sources/splits.py",
+        "if (twice := _first_twice(source)) is not None:",
+        "if (twice := None) is not None:",
+        "tests/runs/test_datasets.py::test_images_that_are_given_twice_are_not_held_out",
+    ),
+    Mutation(
+        "dualfast/data/sources/webdataset.py",
+        "if is_image and self._wanted.image in (None, extension):",
+        "if is_image:",
+        "tests/data/sources/test_webdataset.py::test_one_of_several_images_of_a_sample_is_chosen",
+    ),
+    Mutation(
+        "dualfast/runs/parts.py",
+        'label_column=reading.label_column if "label_column" in taken else',
+        "label_column=reading.label_column if True else",
+        "tests/runs/test_datasets.py::test_test_images_in_folders_have_no_columns",
+    ),
+    Mutation(
+        "dualfast/runs/session.py",
+        "if is_new:",
+        "if False:",
+        "tests/runs/test_datasets.py::test_a_refused_run_leaves_no_directory",
     ),
     Mutation(
         "dualfast/runs/parts.py",

@@ -8,11 +8,17 @@ IMAGE_NAMES = (("image",), ("img", "jpg", "png"))
 LABEL_NAMES = (("label",), ("fine_label",), ("labels", "target", "targets", "class", "cls", "y"), ("coarse_label",))
 """In any case; a name wins over those in later groups, and is ambiguous beside one of its own."""
 
+CLASS_NAMES = ("class", "class_name", "label_name", "label_text", "category", "classname")
+"""The names of columns that name the class whose number is in the label column, likewise."""
 Names = tuple[tuple[str, ...], ...]
 
 
 def has_usual_name(name: str, usual: Names) -> bool:
     return any(name.lower() in group for group in usual)
+
+
+def is_class_name(name: str) -> bool:
+    return name.lower() in CLASS_NAMES
 
 
 def the_one(found: Sequence[str], usual: Names, path: object, what: str, argument: str) -> str:

@@ -7,15 +7,19 @@ PATH.names.parquet (see names), so that a later call can say what has changed in
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 5  # names in a message
+END_BYTES = 1 << 16
+NOT_READ = -1
 NOT_IMAGES = "not images that Pillow opens"
 BESIDE_CLASSES = "beside the class folders"
 SYSTEM = "left behind by an operating system or an archiver"
@@ -25,35 +29,43 @@ SYSTEM = "left behind by an operating system or an archiver"
 @dataclass(frozen=True)
 class Files:
     """n files. names: a pyarrow array of text, relative to the folder of the data set; sizes: bytes, -1 for a file that
-    is not there; times: of modification, ns; both (n,) int64."""
+    is not there; times: of modification, ns; ends: CRC-32 of the last END_BYTES, where a Parquet or .zip file lists its
+    contents, NOT_READ for a file that is an image; all (n,) int64."""
 
     names: Any
     sizes: NDArray[np.int64]
     times: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
     @classmethod
     def of(cls, paths: Iterable[str | os.PathLike[str]]) -> Files:
-        """The files at these paths, by their base names."""
-        return cls.of_rows((os.path.basename(path), *size_and_time(path)) for path in paths)
+        """The files at these paths, which are no images, by their base names."""
+        return cls.of_rows((os.path.basename(path), *size_and_time(path), _end(path)) for path in paths)
 
     @classmethod
     def of_rows(cls, rows: Iterable[Sequence[Any]]) -> Files:
-        """From rows (name, size, time)."""
+        """From rows (name, size, time), which an end may follow."""
         rows = list(rows)
         sizes, times = (np.array([row[column] for row in rows], np.int64) for column in (1, 2))
-        return cls(text_array([row[0] for row in rows]), sizes, times)
+        ends = np.array([row[3] if len(row) > 3 else NOT_READ for row in rows], np.int64)
+        return cls(text_array([row[0] for row in rows]), sizes, times, ends)
+
+    @classmethod
+    def of_images(cls, names: Any, sizes: NDArray[np.int64], times: NDArray[np.int64]) -> Files:
+        return cls(names, sizes, times, np.full(len(sizes), NOT_READ))
 
     @classmethod
     def none(cls) -> Files:
         return cls.of_rows([])
 
-    def rows(self, at: NDArray[np.int64]) -> list[tuple[str, int, int]]:
+    def rows(self, at: NDArray[np.int64]) -> list[tuple[str, int, int, int]]:
         """Those in the places `at`."""
         names = self.names.take(at).to_pylist()
-        return list(zip(names, self.sizes[at].tolist(), self.times[at].tolist(), strict=True))
+        return list(zip(names, *(numbers[at].tolist() for numbers in (self.sizes, self.times, self.ends)), strict=True))
 
     def slice(self, begin: int, end: int) -> Files:
-        return Files(self.names.slice(begin, end - begin), self.sizes[begin:end], self.times[begin:end])
+        numbers = (each[begin:end] for each in (self.sizes, self.times, self.ends))
+        return Files(self.names.slice(begin, end - begin), *numbers)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -62,8 +74,8 @@ class Files:
         import pyarrow as pa
 
         parts = [chunk for names in (self.names, other.names) for chunk in _chunks(names)]
-        sizes, times = np.concatenate([self.sizes, other.sizes]), np.concatenate([self.times, other.times])
-        return Files(pa.chunked_array(parts, pa.string()), sizes, times)
+        pairs = ((self.sizes, other.sizes), (self.times, other.times), (self.ends, other.ends))
+        return Files(pa.chunked_array(parts, pa.string()), *map(np.concatenate, pairs))
 
 
 def _chunks(names: Any) -> list[Any]:
@@ -77,6 +89,18 @@ def size_and_time(path: str | os.PathLike[str]) -> tuple[int, int]:
     except (OSError, ValueError):  # ValueError: a name with a zero byte
         return -1, 0
     return status.st_size, status.st_mtime_ns
+
+
+def _end(path: str | os.PathLike[str]) -> int:
+    """Of a file, as in Files."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return NOT_READ
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - END_BYTES))
+            return crc32(file.read(END_BYTES))
+    except (OSError, ValueError):
+        return NOT_READ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +174,9 @@ def changes(before: Files, now: Files) -> str | None:
     removed = np.ones(len(before), bool)
     removed[old] = False
     differs = np.zeros(len(now), bool)
+    ends = before.ends[old], now.ends[is_old]
     differs[is_old] = (before.sizes[old] != now.sizes[is_old]) | (before.times[old] != now.times[is_old])
+    differs[is_old] |= (ends[0] != ends[1]) & (ends[0] != NOT_READ) & (ends[1] != NOT_READ)
     parts = (("added", now, ~is_old), ("removed", before, removed), ("changed", now, differs))
     found = [f"{mask.sum():,} {what} ({_some(files, mask)})" for what, files, mask in parts if mask.any()]
     return f"files: {', '.join(found)}" if found else None

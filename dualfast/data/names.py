@@ -62,7 +62,7 @@ class Names:
         if "size" not in self.table.column_names:
             return self.other_files
         sizes, times = (self.table[name].to_numpy() for name in ("size", "modified"))
-        return Files(self.column, sizes, times) + self.other_files
+        return Files.of_images(self.column, sizes, times) + self.other_files
 
     def take(self, ids: NDArray[np.int64]) -> Names:
         """The names of the samples `ids` alone, which get the ids 0, 1, ..."""

@@ -18,7 +18,7 @@ from dualfast.data.images import decode
 from dualfast.data.inventory import some
 from dualfast.data.sources import Source, Where
 from dualfast.runs.classes import class_names_of, match
-from dualfast.runs.parts import Parts, is_beton, open_given, reading_of, text_of
+from dualfast.runs.parts import Parts, is_beton, open_given, reading_of, text_of, with_way_out
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
@@ -54,7 +54,7 @@ def open_datasets(
             raise
 
     ranks.run_on_rank0("writing the images", prepare)
-    opened = [_open_beton(path, source, config) for path, source in paths.items()]
+    opened = [_open_beton(path, source, config, run_dir) for path, source in paths.items()]
     train, test = opened[0], opened[1] if len(opened) > 1 else None
     ranks.check_same({"the training data": train.fingerprint})
     noted = {"data_fingerprint": train.fingerprint}
@@ -77,12 +77,13 @@ def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:
     return ValueError(f"{what}: {count} images for {ranks.size} processes; start at most one process per image")
 
 
-def _open_beton(path: Path, source: Where, config: Data) -> Beton:
+def _open_beton(path: Path, source: Where, config: Data, run_dir: RunDir) -> Beton:
     """The source itself if it is a .beton, else the .beton at `path`, which was written from it."""
     if not is_beton(source):
         return beton.open_beton(path)
-    opened = open_given(str(source), config)
-    opened.check_columns()
+    with with_way_out(path, config, run_dir):
+        opened = open_given(str(source), reading_of(path, source, config, run_dir))
+        opened.check_columns()
     return opened
 
 
@@ -100,11 +101,12 @@ def _open_parts(
         parts = {path: part for path, part in zip(paths, held_out, strict=True) if path in missing}
     for path, source in paths.items():
         if path not in missing:
-            parts[path] = _open_beton(path, source, config)
+            parts[path] = _open_beton(path, source, config, run_dir)
         elif path not in parts:
             progress.step(f"reading {text_of(source)}")
-            reading = reading_of(path, config, run_dir)
-            parts[path] = sources.open_source(source, reading, is_test=path == run_dir.test_beton)
+            reading = reading_of(path, source, config, run_dir)
+            with with_way_out(path, config, run_dir):
+                parts[path] = sources.open_source(source, reading, is_test=path == run_dir.test_beton)
     return {path: parts[path] for path in paths}
 
 

@@ -4,8 +4,9 @@ since."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,9 @@ def is_beton(source: Where) -> bool:
     return isinstance(source, str) and source.endswith(".beton")
 
 
-def open_given(path: str, config: Data) -> Beton:
+def open_given(path: str, reading: Reading) -> Beton:
     """A .beton that is given itself."""
-    return beton.open_beton(path, **{name: value for name, value in config.columns.items() if value is not None})
+    return beton.open_beton(path, **{name: value for name, value in reading.columns.items() if value is not None})
 
 
 def text_of(source: Where) -> str:
@@ -86,10 +87,30 @@ def _has_url(source: Where) -> bool:
     return any(map(sources.is_url, [source] if isinstance(source, str) else source))
 
 
-def reading_of(path: Path, config: Data, run_dir: RunDir) -> Reading:
-    """How the source of the .beton at `path` is read."""
+def reading_of(path: Path, source: Where, config: Data, run_dir: RunDir) -> Reading:
+    """How the source of the .beton at `path` is read. Test images of a kind without columns have none, whatever the
+    columns of the training images."""
     own = path == run_dir.train_beton or config.test_fraction is not None
-    return config.reading if own or _is_split_by_labels(config) else config.test_reading
+    if own or _is_split_by_labels(config):
+        return config.reading
+    reading, taken = config.test_reading, sources.options_of(source)
+    return replace(
+        reading,
+        image_column=reading.image_column if "image_column" in taken else config.test_image_column,
+        label_column=reading.label_column if "label_column" in taken else config.test_label_column,
+    )
+
+
+@contextmanager
+def with_way_out(path: Path, config: Data, run_dir: RunDir) -> Iterator[None]:
+    """Adds to an error about a column which test images lack how to give another one for them."""
+    try:
+        yield
+    except ValueError as error:
+        name = str(error).partition(" is ")[0]
+        if path != run_dir.test_beton or name not in config.columns or getattr(config, f"test_{name}") is not None:
+            raise
+        raise ValueError(f"{error}; that of the test images is given with test_{name}") from None
 
 
 def _is_split_by_labels(config: Data) -> bool:
@@ -140,7 +161,7 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
         parts = parts_of(config, run_dir)
         for path, source in parts.sources.items():
             by_source.setdefault(source, []).append(path)
-        notes = [_note_on(source, paths, parts, config, progress) for source, paths in by_source.items()]
+        notes = [_note_on(source, paths, parts, config, run_dir, progress) for source, paths in by_source.items()]
         parts.notes.extend(filter(None, notes))
     except Exception:
         run_dir.withdraw()
@@ -167,11 +188,13 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
     return parts
 
 
-def _note_on(source: Where, paths: list[Path], parts: Parts, config: Data, progress: Progress) -> str | None:
+def _note_on(
+    source: Where, paths: list[Path], parts: Parts, config: Data, run_dir: RunDir, progress: Progress
+) -> str | None:
     """What is to be known of a source that is a .beton itself, or that cannot be read now."""
     note = None
     if is_beton(source):
-        note = _changes_since(open_given(str(source), config), progress)
+        note = _changes_since(open_given(str(source), reading_of(paths[0], source, config, run_dir)), progress)
     elif parts.unreachable and _has_url(source):
         note = f"{parts.unreachable}; using {_text(paths)}, written from it earlier, without comparing them"
     return note and valid_text(note)
@@ -189,7 +212,7 @@ def _changes(paths: list[Path], source: Where, config: Data, run_dir: RunDir, pr
     before = sum(written, Files.none())
     if len(written) < len(paths) or not len(before):
         return None
-    now = sources.files_of(source, reading_of(paths[0], config, run_dir))
+    now = sources.files_of(source, reading_of(paths[0], source, config, run_dir))
     if len(now) and (now.sizes < 0).all():
         progress.note(f"{text_of(source)} is not there any more; using {_text(paths)}, which was written from it")
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from types import TracebackType
@@ -59,8 +60,11 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
 
         def lock_and_open() -> None:
             check_outside(config.data, config.test, out)
+            is_new = not os.path.lexists(out)
             try:
                 resources.enter_context(lock_folder(out))
+                if is_new:
+                    resources.callback(_remove_if_empty, out)  # of a call that is refused
                 run_dir = RunDir(out, request, MAY_DIFFER)
             except OSError as error:
                 raise ValueError(
@@ -90,6 +94,11 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         known = len(class_names_of(train)), train.constant_size
         ranks.run_on_rank0("trying the model", lambda: try_once(*known))
         yield resources.enter_context(RunSession(run_dir, recipe, device, train, test, ranks, checkpoints, progress))
+
+
+def _remove_if_empty(folder: str) -> None:
+    with suppress(OSError):
+        os.rmdir(folder)
 
 
 class RunSession:

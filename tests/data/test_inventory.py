@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,34 @@ def test_a_beton_of_other_files_is_replaced_only_on_request(tmp_path: Path, kind
     moved /= root.name
     shutil.move(root, moved)
     assert beton.write(moved, out, progress=False).already_there  # the same files elsewhere
+
+
+@pytest.mark.parametrize("kind", ["parquet", "zip"])
+def test_contents_that_change_within_one_size_and_time_are_noticed(kind: str, tmp_path: Path) -> None:
+    root = tmp_path / f"set.{kind}"
+
+    def make(*images: bytes) -> None:
+        if kind == "parquet":
+            parquet_file(root, {"image": list(images), "label": [0, 1]})
+        else:
+            zip_of(root, {"a/0.jpg": images[0], "b/0.jpg": images[1]})
+        os.utime(root, ns=(10**18, 10**18))
+
+    one, other = jpeg(1), bytearray(jpeg(1))
+    other[-3] ^= 1
+    make(jpeg(0), one)
+    before, size = sources.files_of(str(root)), root.stat().st_size
+    make(jpeg(0), one)
+    assert changes(before, sources.files_of(str(root))) is None
+    make(jpeg(0), bytes(other))
+    assert root.stat().st_size == size
+    assert changes(before, sources.files_of(str(root))) == f"files: 1 changed (set.{kind})"
+
+
+def zip_of(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
 
 
 def test_unreadable_images_belong_to_the_files_too(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 pytest.importorskip("dualfast.loading.loader", reason="needs ffcv", exc_type=ImportError)
 
-from data_sets import class_folders, jpeg
+from data_sets import class_folders, jpeg, parquet_file
 from ffcv_files import ffcv_file
 from scored_runs import Said
 
@@ -361,3 +361,62 @@ def test_a_table_may_say_which_images_are_for_testing(tmp_path: Path, monkeypatc
     table.write_text("\n".join(rows[:-1]))
     with pytest.raises(ValueError, match="the data have changed"):
         run(tmp_path / "x", out="given", data="all.csv")
+
+
+@pytest.fixture
+def columns(tmp_path: Path) -> dict[str, str]:
+    """Training images in a table with two label columns, test images in one that calls its columns otherwise."""
+    labels = [0, 1] * 4
+    table = {"image": [jpeg(at) for at in range(8)], "color": labels, "shape": labels[::-1]}
+    train = parquet_file(tmp_path / "train.parquet", table)
+    test = parquet_file(tmp_path / "test.parquet", {"image": table["image"], "kind": labels})
+    return {"data": str(train), "test": str(test), "label_column": "shape"}
+
+
+def test_test_images_may_have_a_label_column_of_their_own(columns: dict[str, str], tmp_path: Path) -> None:
+    way_out = (
+        "label_column is 'shape'; .*the columns image .*, kind .*; that of the test images is given with test_label"
+    )
+    with pytest.raises(ValueError, match=way_out):
+        run(tmp_path / "x", **columns)
+    assert not (tmp_path / "run").exists()
+    for _ in range(2):
+        run(tmp_path / "x", **columns, test_label_column="kind")
+    assert beton.open_beton(tmp_path / "run" / "train.beton").labels.tolist() == [1, 0] * 4
+    assert written_test(tmp_path / "run").labels.tolist() == [0, 1] * 4
+
+
+def test_test_images_in_folders_have_no_columns(columns: dict[str, str], tmp_path: Path) -> None:
+    folder = str(class_folders(tmp_path / "x", {"0": 2, "1": 1}))
+    run(tmp_path / "x", **columns | {"test": folder})
+    assert written_test(tmp_path / "run").labels.tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match=r"label_column is 'kind', which is for .* leave label_column out"):
+        run(tmp_path / "x", **columns | {"test": folder}, test_label_column="kind", out=str(tmp_path / "b"))
+
+
+def test_images_that_are_given_twice_are_not_held_out(photos: Path) -> None:
+    train = str(photos / "train")
+    words = r"test_fraction is 0\.25, and ant/0\.jpg is there more than once, which puts it into both parts; give each"
+    with pytest.raises(ValueError, match=words):
+        run(photos, data=(train, train), test_fraction=0.25)
+
+
+def test_a_refused_run_leaves_no_directory(photos: Path, tmp_path: Path) -> None:
+    shutil.rmtree(photos / "val")
+    with pytest.raises(ValueError, match="has no test images with classes"):
+        run(photos)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()  # but not one of the user's
+    with pytest.raises(ValueError, match="has no test images with classes"):
+        run(photos)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_splits_in_the_only_folder_of_a_folder(photos: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    photos.rename(outer / "photos")
+    run(outer, data=f"{outer}:train", test=f"{outer}:val")
+    names = beton.open_beton(tmp_path / "run" / "train.beton").names
+    assert names is not None
+    assert names.column.to_pylist()[0] == "ant/0.jpg"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.classes import FREE
-from dualfast.data.columns import LABEL_NAMES, has_usual_name, remark
+from dualfast.data.columns import CLASS_NAMES, LABEL_NAMES, has_usual_name, remark
 from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, valid_text
 from dualfast.data.sources import label_table
 from dualfast.data.sources.archive import COMPRESSED
@@ -35,6 +35,7 @@ from dualfast.data.sources.listed import (
 )
 from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
+from dualfast.data.sources.remote import is_url
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
 
@@ -44,6 +45,7 @@ LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
 CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "description"})
 """The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
+FEW_ROWS = 3
 CLASS_NOT_USED = remark(("label", "class"), "label", *LABEL_ARGUMENT)
 
 
@@ -81,10 +83,12 @@ def _open(
         named = None if image_column is None else table.column("image_column", image_column)
         image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
         at, (found, remarks) = places_of(table, image, places, folder), labels_in(table, image, label_column)
+        _check_no_row_numbers(table, image, found)
         used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
     numbers, class_names = _numbered(found, table)
-    if class_names is None and (class_names := _names_beside(numbers, table, scan.paths)):
-        remarks = tuple(text for text in remarks if text not in CLASS_NOT_USED)
+    if class_names is None and (column := _column_of_names(table, label_column)) is not None:
+        class_names = _names_beside(numbers, table, column, scan.paths)
+        remarks = _remarks(remarks, table, column, is_used=class_names is not None)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]
     unused = Counter(suffix_of(scan.paths[i]) for i in sorted(set(range(len(scan.paths))) - set(at.tolist()) - used))
@@ -123,7 +127,12 @@ def _where(path: str, labels: str | None) -> tuple[str, str, str | None]:
                 f"labels is {labels!r}, the labels of the images in a folder; {bare} is not a folder{unpack}"
             )
         if not os.path.isfile(labels):
-            raise ValueError(f"labels is {labels!r}, which is not a file; give a table that lists file and label")
+            url = (
+                "a URL; download it, and give the file"
+                if is_url(labels)
+                else "not a file; give a table of files and labels"
+            )
+            raise ValueError(f"labels is {labels!r}, which is {url}")
         return (folder_of(path) if split in split_folders(bare) else bare), labels, split
     if os.path.isdir(bare) and (table := list_in(bare)) is not None:
         return bare, table, split
@@ -178,14 +187,30 @@ def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[
     return number_texts(labels.values, table.line) if isinstance(labels.values, list) else labels.numbered()
 
 
-def _names_beside(numbers: NDArray[np.int64], table: Table, images: PathList) -> tuple[str, ...] | None:
-    """The class names by number of a table that has a column class beside the numbers in label, as export writes it.
-    Classes without a row are called as the folders of the images are, where the others are too, else by their number.
-    None unless each number has one name, and each name one number."""
-    if table.names is None or not {"label", "class"} <= set(table.names):
+def _column_of_names(table: Table, label_column: str | None) -> int | None:
+    """The column that may name the classes whose numbers are in the label column."""
+    names = [name.lower() for name in table.names or ()]
+    if (label_column or "label") not in (table.names or ()):
         return None
-    at = table.names.index("class")
-    pairs = {(n, str(row[at]) if len(row) > at else "") for n, row in zip(numbers.tolist(), table.rows, strict=True)}
+    return next((names.index(name) for name in CLASS_NAMES if name in names), None)
+
+
+def _remarks(remarks: tuple[str, ...], table: Table, column: int, *, is_used: bool) -> tuple[str, ...]:
+    """The remarks of labels_in, and on a column of names that is not used."""
+    if is_used:
+        return tuple(text for text in remarks if text not in CLASS_NOT_USED)
+    name = (table.names or ())[column]
+    noted = any(name in text for text in remarks)
+    return remarks if noted else (*remarks, f"{name} is not used: it does not give each class number a name of its own")
+
+
+def _names_beside(numbers: NDArray[np.int64], table: Table, column: int, images: PathList) -> tuple[str, ...] | None:
+    """The class names by number of a table that has a column of them, as export writes it. Classes without a row are
+    called as the folders of the images are, where the others are too, else by their number. None unless each number
+    has one name, and each name one number."""
+    pairs = {
+        (n, str(row[column]) if len(row) > column else "") for n, row in zip(numbers.tolist(), table.rows, strict=True)
+    }
     found = dict(pairs)
     if len(found) < len(pairs) or not all(found.values()) or min(found) < 0 or max(found) >= FREE:
         return None
@@ -196,6 +221,18 @@ def _names_beside(numbers: NDArray[np.int64], table: Table, images: PathList) ->
         if all(folders[n : n + 1] == [name] for n, name in found.items()):
             names = folders
     return tuple(names) if len(set(names)) == len(names) else None
+
+
+def _check_no_row_numbers(table: Table, image: int, cells: Sequence[Any]) -> None:
+    """ValueError for numbers before the files of a list without header that count its lines, as in CUB's images.txt."""
+    n = len(cells)
+    if table.names is not None or image == 0 or n < FEW_ROWS:
+        return
+    if any([str(cell) for cell in cells] == [str(at) for at in range(first, first + n)] for first in (0, 1)):
+        raise ValueError(
+            f"{table.path} numbers its lines ({table.line(0)}: {', '.join(map(str, table.rows[0]))}), and lists no "
+            "labels; list the class after each file, or, where the images lie in class folders, leave labels out"
+        )
 
 
 def table_splits(path: str, labels: str | None = None) -> dict[str, str]:

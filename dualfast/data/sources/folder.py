@@ -16,8 +16,8 @@ from dualfast.data.sources.paths import (
     TRAIN_NAMES,
     are_splits,
     folder_of,
-    is_hidden,
     split_folders,
+    subfolders,
     train_and_test,
 )
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
@@ -112,23 +112,18 @@ def _splits(path: str) -> dict[str, str]:
     places = {name: os.path.join(path, own) for name, own in named.items()}
     found = {name: place for name, place in places.items() if not _lacks_classes(place)}
     parts = train_and_test(found)
-    if parts is None or parts[1] is not None or len(folders := _folders(path)) == len(named):
+    if parts is None or parts[1] is not None or len(folders := subfolders(path)) == len(named):
         return found
-    of_classes = [name for name in folders if _folders(os.path.join(path, name))]
+    of_classes = [name for name in folders if subfolders(os.path.join(path, name))]
     return found if are_splits(folders, of_classes) else {}
 
 
 def _lacks_classes(path: str) -> bool:
     """Whether a folder holds images and nothing that says of which class they are."""
-    if _folders(path) or file_list.list_in(path):
+    if subfolders(path) or file_list.list_in(path):
         return False
     with os.scandir(path) as entries:
         return any(suffix_of(entry.name) in suffixes() for entry in entries)
-
-
-def _folders(path: str) -> list[str]:
-    with os.scandir(path) as entries:
-        return [entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir()]
 
 
 def _files(path: str, *, follow_links: bool = False) -> Files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -78,7 +79,7 @@ def _prefixes(paths: Sequence[str]) -> list[str]:
 
 
 def _below(prefix: str, files: Files) -> Files:
-    return Files(_prefixed(prefix, files.names), files.sizes, files.times)
+    return replace(files, names=_prefixed(prefix, files.names))
 
 
 def _prefixed(prefix: str, names: Any) -> Any:

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from dualfast.data.columns import IMAGE_NAMES, LABEL_NAMES, has_usual_name, remark, the_one
+from dualfast.data.columns import IMAGE_NAMES, LABEL_NAMES, has_usual_name, is_class_name, remark, the_one
 from dualfast.data.images import decode
 from dualfast.data.sources.labels import ONE_CLASS
 
@@ -155,7 +155,7 @@ def _label_column(schema: Any, path: object, features: dict[str, Any]) -> tuple[
         if found:
             usable_ones = [name for name in found if name in usable]
             label = the_one(usable_ones or found[:1], LABEL_NAMES, path, "label columns", "label_column")
-            others = [name for name in names if name in usable and name in (*declared, *usual)]
+            others = [name for name in names if name in usable and (name in (*declared, *usual) or is_class_name(name))]
             return label, remark(others, label, "label columns", "label_column")
     raise ValueError(
         f"{path} has no label column (named label, labels, target or class); {LABEL_WAY_OUT}; its columns: "

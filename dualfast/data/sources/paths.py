@@ -87,15 +87,26 @@ def pick(path: str, split: str | None, splits: Mapping[str, T], address: str | N
 
 
 def folder_of(path: str) -> str:
-    """The folder that a path names: of PATH:train the one called train in PATH, in any case."""
+    """The folder that a path names: of PATH:train the one called train in PATH, or in the only folder there, in any
+    case."""
     path, split = split_of(path)
-    return path if split is None else os.path.join(path, pick(path, split, split_folders(path)))
+    if split is None:
+        return path
+    while not (found := split_folders(path)) and len(inner := subfolders(path)) == 1:
+        path = os.path.join(path, inner[0])
+    return os.path.join(path, pick(path, split, found))
 
 
 def split_folders(path: str) -> dict[str, str]:
     """The names of the folders in `path` that are called like splits, by that in lower case."""
     with os.scandir(path) as entries:
         return {e.name.lower(): e.name for e in entries if e.name.lower() in SPLIT_NAMES and e.is_dir()}
+
+
+def subfolders(path: str) -> list[str]:
+    """The names of the folders in `path`, but for those that are not looked into."""
+    with os.scandir(path) as entries:
+        return [entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir()]
 
 
 # ---- links ----------------------------------------------------------------------------------------------------------

@@ -120,6 +120,12 @@ def find_kind(path: str) -> Kind | None:
     return next((kind for kind in KINDS if kind.recognizes(path)), None)
 
 
+def options_of(source: str | Sequence[str]) -> frozenset[str]:
+    """The fields of Reading that one of the kinds takes that `source` is of; all for what no kind recognizes."""
+    kinds = [_resolved(local(path), False)[1] for path in expand(source)]
+    return frozenset(option for kind in kinds for option in (vars(Reading()) if kind is None else kind.options))
+
+
 def files_of(source: str | Sequence[str], reading: Reading | None = None) -> Files:
     """The files that open_source would read the data set from, by name, size and time; nothing is decoded. None for
     what does not lie in files, and a size of -1 for one that is not there."""

@@ -131,7 +131,7 @@ class Scan:
     @property
     def files(self) -> Files:
         sizes, times = (np.frombuffer(column, np.int64) for column in (self._sizes, self._times))
-        return Files(self.paths.to_arrow(), sizes, times)
+        return Files.of_images(self.paths.to_arrow(), sizes, times)
 
     @property
     def left_out_text(self) -> str:

@@ -63,6 +63,11 @@ def unused_parts(data: str | Sequence[str], used: Sequence[Where | None], labels
 def hold_out(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:
     """A training and a test part of the samples. The test part holds `fraction` of each class, rounded, and of a class
     of two or more at least one; the shuffle of `seed` decides which. ValueError where that leaves no test images."""
+    if (twice := _first_twice(source)) is not None:
+        raise ValueError(
+            f"test_fraction is {fraction}, and {twice} is there more than once, which puts it into both parts; give "
+            "each path once"
+        )
     ids = np.arange(len(source), dtype=np.int64)
     by_class = np.lexsort((order_keys(ids, seed, 0), source.labels))
     counts = np.bincount(source.labels)
@@ -81,6 +86,18 @@ def hold_out(source: Source, fraction: float, seed: int = 0) -> tuple[Source, So
         replace(train, location=f"{source.location} without {part}"),
         replace(test, location=f"{source.location}, {part}, by seed {seed}", is_test=True),
     )
+
+
+def _first_twice(source: Source) -> str | None:
+    """The first name that several samples have; None where each has its own."""
+    import pyarrow.compute as pc
+
+    names = source.names().slice(0, len(source))
+    if pc.count_distinct(names).as_py() == len(names):
+        return None
+    counts = pc.value_counts(names)
+    several = pc.greater(counts.field("counts"), 1)
+    return str(counts.field("values").filter(several)[0].as_py())
 
 
 def _expanded(source: str | Sequence[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """WebDataset: one .tar file, or a folder of shards, read in place; nothing is extracted.
 
 Members that share the name before the first dot form a sample: an image and .cls (an integer or a class name), .json
-(with the key label, or another of JSON_KEYS) or .txt. Only files and hard links to them count.
+(with the key label, or another of JSON_KEYS) or .txt. Where a sample has several of them, image_column names the
+ending of the image (left.jpg) and label_column that of the label, or its key in .json. Only files and hard links to
+them count.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ SUFFIX = ".tar"
 GZIP = b"\x1f\x8b"
 MAX_LABEL_BYTES = 1 << 20
 NOT_USED = "neither images that Pillow opens nor labels"
+NOT_CHOSEN = "images that image_column does not choose"
 JSON_KEYS = ("label", "cls", "class", "target", "class_id")
 CONTROL = re.compile(r"[\0-\10\16-\37]")  # of binary data, such as a pickle
 LINK = "symbolic link"
 TEXTS = ("txt", "cls.txt", "label.txt")
 WAY_OUT = (
-    "put a .cls, .txt or .json member of the same name beside it, or unpack the archive and give the folder with a "
-    "table of files and labels, labels='TABLE.csv'"
+    "put a .cls, .txt or .json member of the same name beside it, choose another member or key of .json with "
+    "label_column=NAME, or unpack the archive and give the folder with a table of files and labels, labels='TABLE.csv'"
 )
 
 
@@ -49,14 +52,19 @@ class Member(NamedTuple):
         return f"{self.name} in {self.tar}"
 
 
-def _open(path: str, *, follow_links: bool = False) -> Source:
+def _open(
+    path: str, *, image_column: str | None = None, label_column: str | None = None, follow_links: bool = False
+) -> Source:
     files = shards.chosen(path, SUFFIX, follow_links)
-    opened = [_Shard(file) for file in files]
+    wanted = _Wanted(image_column and image_column.lower().lstrip("."), label_column and label_column.lstrip("."))
+    opened = [_Shard(file, wanted) for file in files]
     samples = [sample for shard in opened for sample in shard.samples()]
     left_out = sum((shard.left_out for shard in opened), Counter())
-    reasons = {NOT_USED: left_out} if left_out else {}
+    others = sum((shard.other_images for shard in opened), Counter())
+    reasons = {reason: counts for reason, counts in ((NOT_USED, left_out), (NOT_CHOSEN, others)) if counts}
     if not samples:
-        raise ValueError(f"{files[0]} contains no images{f'; left out: {left_out_text(reasons)}' if reasons else ''}")
+        what = "no images" if image_column is None else f"no images that end in image_column={image_column!r}"
+        raise ValueError(f"{files[0]} contains {what}{f'; left out: {left_out_text(reasons)}' if reasons else ''}")
     images = [image for image, _ in samples]
     if any(shard.texts for shard in opened):
         texts, where = [label for _, label in samples], shards.location(path, files)
@@ -81,21 +89,34 @@ def _remarks(shards: list[_Shard]) -> tuple[str, ...]:
     if not (count := sum(shard.n_several for shard in shards)):
         return ()
     order = ", ".join((".cls", *(f"{key} in .json" for key in JSON_KEYS)))
-    return (f"{count:,} samples have several labels, and they differ; the first of these is used: {order}",)
+    return (
+        f"{count:,} samples have several labels, and they differ; the first of these is used: {order}; "
+        "label_column=NAME chooses",
+    )
+
+
+class _Wanted(NamedTuple):
+    """image: the ending of the images, where a sample has several; label: the ending of the labels (cls, txt), or their
+    key in .json; None for the usual ones."""
+
+    image: str | None
+    label: str | None
 
 
 class _Shard:
     """One tar file: its images and labels by sample key, in the order of the file; texts: the labels that .txt members
-    give, where no others do; left_out: its other files, by extension; n_several: the samples whose labels differ."""
+    give, where no others do; left_out: its other files, by extension, and other_images: those of an ending that is not
+    wanted; n_several: the samples whose labels differ."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, wanted: _Wanted) -> None:
+        self.path, self._wanted = path, wanted
         self.images: dict[str, Member] = {}
         self.labels: dict[str, str] = {}
         self.texts: dict[str, str] = {}
         self._keys_of_json: dict[str, str] = {}
         self._others: list[tuple[str, str]] = []  # labels in .json members, by key
         self.left_out: Counter[str] = Counter()
+        self.other_images: Counter[str] = Counter()
         files: dict[str, tarfile.TarInfo] = {}  # what a hard link may refer to
         try:
             with tarfile.open(path, "r:") as tar:
@@ -130,16 +151,18 @@ class _Shard:
             return
         stem, _, extension = base.partition(".")
         key, extension = f"{folder}/{stem}", extension.lower()
-        if "." + extension.rpartition(".")[2] in suffixes():
+        is_image = "." + extension.rpartition(".")[2] in suffixes()
+        if is_image and self._wanted.image in (None, extension):
             if key in self.images and self.images[key].name == name:
                 raise ValueError(f"{self.path} holds {name} twice; give each sample a name of its own")
             if key in self.images:
                 raise ValueError(
                     f"{self.images[key].name} and {name} in {self.path} are two images of one sample, as the name "
-                    f"of a sample ends at its first dot ({stem}); keep one, or rename them without other dots"
+                    f"of a sample ends at its first dot ({stem}); choose with image_column={extension!r}, keep one, or "
+                    "rename them without other dots"
                 )
             self.images[key] = Member(self.path, name, data.offset_data, data.size)
-        elif extension in ("cls", "json", *TEXTS):
+        elif not is_image and extension in self._label_extensions():
             where = f"{name} in {self.path}"
             file.seek(data.offset_data)
             content = file.read(min(data.size, MAX_LABEL_BYTES))
@@ -147,11 +170,19 @@ class _Shard:
                 text = content.decode("utf-8-sig", "backslashreplace").strip()
                 if CONTROL.search(text):
                     raise ValueError(f"{where} is {content[:12]!r}, and no text; write the class as text")
-                (self.labels if extension == "cls" else self.texts)[key] = text
+                (self.texts if extension in TEXTS else self.labels)[key] = text
             elif (label := self._label_in_json(content, key, where)) is not None:
                 self.labels.setdefault(key, label)
         else:
-            self.left_out[f".{extension}" if extension else "without extension"] += 1
+            counts = self.other_images if is_image else self.left_out
+            counts[f".{extension}" if extension else "without extension"] += 1
+
+    def _label_extensions(self) -> tuple[str, ...]:
+        """What the names of the members end in that hold the labels."""
+        wanted = self._wanted.label
+        if wanted is None:
+            return ("cls", "json", *TEXTS)
+        return (wanted,) if wanted in ("cls", *TEXTS) else ("json", wanted)
 
     def samples(self) -> Iterator[tuple[Member, str]]:
         """Each image with its label. ValueError for an image without one."""
@@ -159,7 +190,8 @@ class _Shard:
             label = self.labels.get(key) or self.texts.get(key)
             if not label:
                 keys = self._keys_of_json.get(key)
-                raise ValueError(f"{image} has no label{f' (its .json has only {keys})' if keys else ''}; {WAY_OUT}")
+                what = "no label" if self._wanted.label is None else f"no label_column {self._wanted.label!r}"
+                raise ValueError(f"{image} has {what}{f' (its .json has only {keys})' if keys else ''}; {WAY_OUT}")
             yield image, label
 
     def _label_in_json(self, content: bytes, key: str, where: str) -> str | None:
@@ -170,7 +202,8 @@ class _Shard:
             return None
         if isinstance(value, dict):
             self._keys_of_json[key] = some([str(name) for name in value])
-            found = [value[name] for name in JSON_KEYS if value.get(name) is not None]
+            keys = JSON_KEYS if self._wanted.label is None else (self._wanted.label,)
+            found = [value[name] for name in keys if value.get(name) is not None]
             self._others += [(key, str(other)) for other in found if isinstance(other, int | str)]
             value = next(iter(found), None)
         if value is None or isinstance(value, int | str):
@@ -206,7 +239,7 @@ KIND = Kind(
     accepts="a .tar file in WebDataset's form or a folder of them",
     recognizes=lambda path: bool(shards.find(path, SUFFIX)),
     open=_open,
-    options=("follow_links",),
+    options=("image_column", "label_column", "follow_links"),
     files=lambda path, *, follow_links=False: Files.of(shards.chosen(path, SUFFIX, follow_links)),
     splits=lambda path: shards.splits(path, SUFFIX),
 )

@@ -114,6 +114,14 @@ def test_lists_that_are_found_in_the_folder(tmp_path: Path) -> None:
         ("id,breed\n", "lists no files"),
         ("", "lists no files"),
         ("id,breed\n\n0a,x\n", r"has an empty line \(line 2\); remove it"),
+        (
+            "1 0a.jpg\n2 0b.jpg\n3 0c.jpg\n",
+            r"numbers its lines \(line 1 of .*: 1, 0a\.jpg\), and lists no labels",
+        ),
+        (
+            "0,0a.jpg\n1,0b.jpg\n2,0c.jpg\n",
+            r"numbers its lines .* or, where the images lie in class folders, leave labels",
+        ),
     ],
 )
 def test_tables_that_are_refused(text: str, words: str, kaggle: Path) -> None:
@@ -185,3 +193,27 @@ def test_a_list_of_files_is_none_of_labels(suffix: str, tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("".join(f"{name}{suffix}\n" for name in ("b/0", "b/1", "a/0", "a/1")))
     with pytest.raises(ValueError, match=rf"lists files and no labels \(line 1 of .*l\.txt: b/0{suffix}\)"):
         sources.open_source(tmp_path / "set", Reading(labels=str(tmp_path / "l.txt")))
+
+
+@pytest.mark.parametrize("column", ["class", "class_name", "Label_Name"])
+def test_a_column_beside_the_numbers_names_the_classes(column: str, kaggle: Path) -> None:
+    table = kaggle / "labels.csv"
+    table.write_text(f"file,label,{column}\n0a,1,bee\n0b,0,ant\n0c,1,bee\n")
+    opened = sources.open_source(kaggle / "train", Reading(labels=str(table)))
+    assert (opened.labels.tolist(), opened.class_names) == ([1, 0, 1], ("ant", "bee"))
+    assert opened.inventory.remarks == ()
+    table.write_text(f"file,label,{column}\n0a,1,bee\n0b,0,ant\n0c,1,wasp\n")
+    opened = sources.open_source(kaggle / "train", Reading(labels=str(table)))
+    assert (opened.labels.tolist(), opened.class_names) == ([1, 0, 1], None)
+    (said,) = opened.inventory.remarks
+    assert column in said
+    table.write_text(f"file,nr,{column}\n0a,1,bee\n0b,0,ant\n0c,1,bee\n")
+    opened = sources.open_source(kaggle / "train", Reading(labels=str(table), label_column="nr"))
+    assert (opened.labels.tolist(), opened.class_names) == ([1, 0, 1], ("ant", "bee"))
+
+
+def test_labels_behind_a_url_are_to_be_downloaded(kaggle: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"labels is 'https://x\.org/l\.csv', which is a URL; download it, and give the"
+    ):
+        sources.open_source(kaggle / "train", Reading(labels="https://x.org/l.csv"))

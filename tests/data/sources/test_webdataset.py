@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from data_sets import assert_refused, jpeg, tar_file
 
+from dualfast.config import Reading
 from dualfast.data import sources
 
 pytest.importorskip("PIL")
@@ -201,3 +202,29 @@ def test_labels_that_differ_within_a_sample_are_said(tmp_path: Path) -> None:
     assert opened.labels.tolist() == [1, 0, 1, 1]
     (said,) = opened.inventory.remarks
     assert said.startswith("2 samples have several labels, and they differ; the first of these is used: .cls, label in")
+
+
+def test_one_of_several_images_of_a_sample_is_chosen(tmp_path: Path) -> None:
+    members = {"0.left.jpg": jpeg(0), "0.right.jpg": jpeg(1), "0.cls": b"0"}
+    members |= {"1.left.jpg": jpeg(2), "1.right.jpg": jpeg(3), "1.cls": b"1"}
+    path = tar_file(tmp_path / "a.tar", members)
+    with pytest.raises(ValueError, match=r"two images of one sample, .* choose with image_column='right\.jpg'"):
+        sources.open_source(path)
+    opened = sources.open_source(path, Reading(image_column="right.jpg"))
+    assert list(opened.items()) == [jpeg(1), jpeg(3)]
+    assert opened.inventory.notes() == ["left out: 2 .left.jpg (images that image_column does not choose)"]
+    with pytest.raises(
+        ValueError, match=r"contains no images that end in image_column='top\.jpg'; left out: .* 2 \.left"
+    ):
+        sources.open_source(path, Reading(image_column="top.jpg"))
+
+
+def test_one_of_several_labels_of_a_sample_is_chosen(tmp_path: Path) -> None:
+    members = labelled("json", b'{"label": 1, "kind": "x"}', b'{"label": 0, "kind": "y"}')
+    path = tar_file(tmp_path / "a.tar", members | {"0.cls": b"5", "1.cls": b"6", "0.side": b"left", "1.side": b"right"})
+    chosen = {name: sources.open_source(path, Reading(label_column=name)) for name in ("cls", "label", "kind", "side")}
+    assert [chosen[name].labels.tolist() for name in chosen] == [[5, 6], [1, 0], [0, 1], [0, 1]]
+    assert [chosen[name].class_names for name in ("kind", "side")] == [("x", "y"), ("left", "right")]
+    assert chosen["kind"].inventory.remarks == ()
+    with pytest.raises(ValueError, match=r"0\.jpg .* has no label_column 'color' \(its \.json has only label, kind\)"):
+        sources.open_source(path, Reading(label_column="color"))
