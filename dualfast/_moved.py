@@ -57,7 +57,7 @@ NAMES = {
     "beton": "threads_of=data.beton.parallel:thread_count",
     "checkpoint": "Damaged=errors:DamagedCheckpoint",
     "cli": "print_table",
-    "config": "check_seed=config:checked_seed checkpoint_interval=config:Safety",
+    "config": "check_seed=config:checked_seed",
     "decode": "Current=loading.decode:BatchContext current=loading.decode:batch_context "
     "DecodeImages=loading.ffcv_graph DecodeLabels=loading.ffcv_graph",
     "distributed": "CLOSE_ROWS=scoring.sharded:PACK_ROWS FOLD_ROWS=scoring.sharded RADIX_BITS=selection.sharded "

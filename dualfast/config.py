@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -14,8 +15,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from dualfast._moved import former_names
-from dualfast.arguments import as_array, checked_bool
-from dualfast.arguments import checked_int as checked_int
+from dualfast.arguments import as_array, checked_bool, checked_int
 
 MAX_VISITS = 4095  # a line's visit counter has 12 bits
 DEFAULT_WINDOW = 10  # J, of score tables and of the command line
@@ -293,9 +293,9 @@ def check_c_d(c_d: Any) -> None:
     if isinstance(c_d, str) and c_d == "cifar10":
         raise ValueError(f"c_d is 'cifar10', which stood for a value published nowhere; give c_d={CIFAR10_C_D} for it")
     number = published(c_d)
-    if number != "auto" and not (_is_number(number) and 0 < number < math.inf):
+    if number != "auto" and not (_is_number(number) and 0 < number <= sys.float_info.max):
         *names, last = "auto", *PUBLISHED_C_D
-        raise ValueError(f"c_d is {c_d!r}; give a positive number, {', '.join(names)} or {last}")
+        raise ValueError(f"c_d is {c_d!r:.80}; give a positive number, {', '.join(names)} or {last}")
 
 
 BASELINES = {
@@ -437,6 +437,19 @@ class Data(Storing):
             checked_int("max_size", self.max_size, MIN_SIZE)
 
 
+def checkpoint_interval(text: str) -> tuple[float, int]:
+    """(seconds, 0) of "30s", "10m" or "2h", or (0, steps) of "500steps". ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|h|steps?)", text.strip())
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0 or ("step" in match[2] and not number.is_integer()):
+        raise ValueError(
+            f"checkpoint_every is {text!r}; give a time, such as 30s, 10m or 2h, or a number of steps, such as 500steps"
+        )
+    if match[2].startswith("step"):
+        return 0.0, int(number)
+    return number * {"s": 1, "m": 60, "h": 3600}[match[2]], 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Safety(Checked):
     """How a training survives an interruption, and a process that stops responding."""
@@ -449,18 +462,7 @@ class Safety(Checked):
 
     @property
     def checkpoint_interval(self) -> tuple[float, int]:
-        """(seconds, 0) of "30s", "10m" or "2h", or (0, steps) of "500steps". ValueError for anything else."""
-        text = self.checkpoint_every
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|h|steps?)", text.strip())
-        number = float(match[1]) if match else 0.0
-        if match is None or number <= 0 or ("step" in match[2] and not number.is_integer()):
-            raise ValueError(
-                f"checkpoint_every is {text!r}; give a time, such as 30s, 10m or 2h, or a number of steps, such as "
-                "500steps"
-            )
-        if match[2].startswith("step"):
-            return 0.0, int(number)
-        return number * {"s": 1, "m": 60, "h": 3600}[match[2]], 0
+        return checkpoint_interval(self.checkpoint_every)
 
     def check(self) -> None:
         _ = self.checkpoint_interval  # raises

@@ -246,7 +246,7 @@ def _array(given: Any, name: str) -> NDArray[Any]:
     if isinstance(given, str | os.PathLike):
         path = Path(given)
         if not path.is_file():
-            raise ValueError(f"{name} is {str(path)!r}, which is not a file; give the .npy that was saved")
+            raise ValueError(f"{name} is {os.fspath(given)!r}, which is not a file; give the .npy that was saved")
         try:
             loaded = npy.load(path)
         except (OSError, ValueError) as error:
@@ -279,6 +279,6 @@ def _repeated(ids: NDArray[np.int64], high: int) -> int | None:
 
 def selected_ids(indices: Any, beton: Beton) -> NDArray[np.int64]:
     """as_indices for the samples of a .beton. ValueError, too, for a file whose sidecar names other data."""
-    if isinstance(indices, str | os.PathLike) and (about := read_sidecar(indices)):
+    if isinstance(indices, str | os.PathLike) and os.path.isfile(indices) and (about := read_sidecar(indices)):
         check_data(indices, about, n_samples=beton.n_samples, fingerprint=beton.fingerprint)
     return as_indices(indices, beton.n_samples)

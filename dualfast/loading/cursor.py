@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dualfast.arguments import checked_int
 from dualfast.loading.order import EpochSegment
 
 
@@ -48,10 +49,21 @@ class Cursor:
     @classmethod
     def from_state(cls, state: Mapping[str, Any], world_size: int) -> Cursor:
         """The cursor of a Loader's state_dict on `world_size` processes. Where the state was saved on another number
-        of them, the batches they took become a segment, and what is left of the epoch is shared out again."""
-        epoch, batch = int(state["epoch"]), int(state["batch"])
-        segments = tuple(EpochSegment(*map(int, segment)) for segment in state["legs"])
-        saved_on = int(state["world_size"])
+        of them, the batches they took become a segment, and what is left of the epoch is shared out again. TypeError or
+        ValueError for a value that state() does not make."""
+        epoch, batch, saved_on, batch_size = (
+            checked_int(f"the state's {name}", state[name], low)
+            for name, low in (("epoch", 0), ("batch", 0), ("world_size", 1), ("batch_size", 1))
+        )
+        segments = _segments(state["legs"])
         if saved_on == world_size or not batch:
             return cls(epoch, batch, segments)
-        return cls(epoch, 0, (*segments, EpochSegment(int(state["batch_size"]), saved_on, batch)))
+        return cls(epoch, 0, (*segments, EpochSegment(batch_size, saved_on, batch)))
+
+
+def _segments(legs: Any) -> tuple[EpochSegment, ...]:
+    """The segments that lists of three integers are. TypeError or ValueError for anything else."""
+    lists = (list, tuple)
+    if not isinstance(legs, lists) or not all(isinstance(leg, lists) and len(leg) == 3 for leg in legs):
+        raise ValueError(f"the state's legs are {legs!r:.80}; give what state_dict() returned")
+    return tuple(EpochSegment(*(checked_int("a number of the state's legs", n, 1) for n in leg)) for leg in legs)

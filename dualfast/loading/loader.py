@@ -33,6 +33,14 @@ from dualfast.loading.epoch import BatchMaker, Epoch, EpochPlan
 from dualfast.loading.order import epoch_order, n_batches, order_kind, unvisited
 from dualfast.loading.pipelines import DefaultPipelines, Pipelines, without_ffcv
 
+OF_FFCV = {
+    "reader": "its beton is the open file",
+    "memory_manager": "its beton reads the file",
+    "graph": "pipelines of FFCV's operations have one",
+    "generate_code": "FFCV's operations are compiled when they are first used, and again with recompile=True",
+}
+"""Attributes of the Loader of 0.1, which was FFCV's, and what there is instead."""
+
 
 class Loader:
     """Iterates (images, labels, index) over a .beton; index (B,) int64 holds the samples' ids, rows of the file.
@@ -369,6 +377,11 @@ class Loader:
                     f"the state was saved with {name} {state[name]}; this loader has {own[name]}; give it the same"
                 )
         self._cursor = Cursor.from_state(state, self._world_size)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OF_FFCV:
+            raise AttributeError(f"a Loader has no {name}, which was FFCV's; {OF_FFCV[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
         raise UnsupportedCall(

@@ -127,8 +127,8 @@ def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, i
     for name, value in (("n_samples", n_samples), ("window", window), ("epochs", epochs)):
         if not isinstance(value, int | np.integer) and not (name == "epochs" and value is None):
             raise TypeError(f"{name} is {value!r}; give an integer")
-    if n_samples < 1:
-        raise ValueError(f"n_samples is {n_samples}; give at least 1")
+    if not 1 <= n_samples < 2**63:
+        raise ValueError(f"n_samples is {n_samples}; give at least 1, and no more than memory holds")
     if window < 2:
         raise ValueError(f"window is {window}; a standard deviation needs at least 2 visits")
     if epochs is not None and not window <= epochs <= layout.MAX_VISITS:

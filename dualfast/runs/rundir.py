@@ -87,13 +87,14 @@ class RunDir:
         noted = self.requested() if self.config_path.is_file() else {}
         if request.get(SCHEDULE, 0) is None and noted.get(SCHEDULE) is not None:
             request = request | {SCHEDULE: noted[SCHEDULE]}
-        for key in sorted(set(noted) & set(request)):
-            before, now = _meant(noted, key), _meant(request, key)
-            if key not in may_differ and before != now:
-                raise ValueError(
-                    f"{str(self.path)!r} holds a run with {key}: {before}, and this one asks for {now}; give another "
-                    "--out, or delete that folder"
-                )
+        common = sorted(set(noted) & set(request) - set(may_differ))
+        pairs = {key: (_meant(noted, key), _meant(request, key)) for key in common}
+        differ = {key: (before, now) for key, (before, now) in pairs.items() if before != now}
+        if differ:
+            texts = [f"{key}: {before}, and this one asks for {now}" for key, (before, now) in differ.items()]
+            raise ValueError(
+                f"{str(self.path)!r} holds a run with {'; '.join(texts)}; give another --out, or delete that folder"
+            )
         self._write_config(noted | request)
 
     def _made(self) -> list[str]:

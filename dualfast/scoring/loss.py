@@ -291,6 +291,8 @@ class DualLoss(nn.Module):
         self.backend = backend
         self.by_products = by_products
         self.inplace = inplace
+        if weight is not None and not isinstance(weight, torch.Tensor):
+            raise TypeError(f"weight is a {type(weight).__name__}; give a torch.Tensor (C,), or None")
         self.weight: torch.Tensor | None
         self.register_buffer("weight", weight)
 

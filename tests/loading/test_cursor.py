@@ -34,6 +34,28 @@ def test_states_of_version_0_1_are_read(small: Path) -> None:
     assert selection == {"n_selected": 203, "selected_crc": 3974160363}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("epoch", "1"), ("epoch", -1), ("epoch", 1.5), ("batch", None), ("batch", 10**400), ("world_size", 0)),
+        *(
+            ("legs", "a"),
+            ("legs", None),
+            ("legs", [1]),
+            ("legs", [[1, 2]]),
+            ("legs", [[1, 2, 0]]),
+            ("legs", [[1, 2, "3"]]),
+        ),
+    ],
+)
+def test_damaged_states_are_refused(name: str, value: Any, small: Path) -> None:
+    with Loader(small, 30) as loader:
+        before = loader.state_dict()
+        with pytest.raises((TypeError, ValueError), match=f"the state's {name}"):
+            loader.load_state_dict(before | {name: value})
+        assert loader.state_dict() == before
+
+
 def test_epochs_count_up_and_can_be_set(small: Path) -> None:
     with Loader(small, 100) as loader:
         first, second = collect(loader)[2], collect(loader)[2]

@@ -181,3 +181,11 @@ def test_bounds_of_random_crops_are_checked(name: str, bounds: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} is .*; give two numbers, 0 < low <= high"):
         image_pipelines(8, augment="rrc", **{name: bounds})
     assert image_pipelines(8, augment="rrc", scale=(0.2, 0.2), ratio=(0.1, 30))
+
+
+def test_attributes_that_were_those_of_ffcv_say_what_there_is(small: Path) -> None:
+    with Loader(small, 10) as loader:
+        for name in ("reader", "generate_code", "memory_manager"):
+            with pytest.raises(AttributeError, match=f"a Loader has no {name}, which was FFCV's; "):
+                getattr(loader, name)
+        assert not hasattr(loader, "other")

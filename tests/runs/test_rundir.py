@@ -28,6 +28,11 @@ def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
     RunDir(tmp_path / "run", {"epochs": 3, "seed": [0, 1]}, may_differ=("seed",))
     with pytest.raises(ValueError, match="epochs: 3, and this one asks for 4"):
         RunDir(tmp_path / "run", {"epochs": 4, "seed": [0]}, may_differ=("seed",))
+    RunDir(tmp_path / "other", {"epochs": 3, "lr": 0.1})
+    with pytest.raises(
+        ValueError, match=r"epochs: 3, and this one asks for 4; lr: 0\.1, and this one asks for 0\.2; give"
+    ):
+        RunDir(tmp_path / "other", {"epochs": 4, "lr": 0.2})
 
 
 def test_an_option_that_an_older_run_did_not_know_had_its_default(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from dualfast.config import checked_int
+from dualfast.arguments import checked_int
 
 T = TypeVar("T")
 R = TypeVar("R")

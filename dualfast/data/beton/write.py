@@ -16,8 +16,8 @@ from zlib import crc32
 
 import numpy as np
 
-from dualfast.arguments import as_path, checked_bool
-from dualfast.config import DEFAULT_JPEG_QUALITY, MIN_SIZE, Reading, checked_int
+from dualfast.arguments import as_path, checked_bool, checked_int
+from dualfast.config import DEFAULT_JPEG_QUALITY, MIN_SIZE, Reading
 from dualfast.data import sources
 from dualfast.data.beton.encode import Encoder
 from dualfast.data.beton.format import (
