@@ -29,7 +29,7 @@ from tables import (
 SHOWN = ("random", "dual+beta", AUTO, "dual", "ccs", CCS_ON_LOGITS, "dyn_unc", "el2n")
 PAGES = {
     "README.md": ("compared",),
-    "docs/measured.md": ("accuracy", "total-time", "end-to-end", "step", "loader", "demo"),
+    "docs/measured.md": ("accuracy", "total-time", "end-to-end", "step", "loader", "commits", "commits-busy", "demo"),
 }
 """The pages, and the parts that each holds."""
 PICTURED = ("paper", "fast", "cpu")  # the grids, the strongest evidence first
@@ -43,7 +43,8 @@ def blocks(results: Path) -> dict[str, list[str]]:
         if path.exists() and (rows := read(path)):
             parts["accuracy"], parts["total-time"] = accuracy(grid, rows), total_time(grid, rows)
             break
-    for name, part in (("demo", demo), ("end-to-end", end_to_end), ("step", step), ("loader", loader)):
+    made = {"demo": demo, "end-to-end": end_to_end, "step": step, "loader": loader}
+    for name, part in (made | {"commits": commits, "commits-busy": commits}).items():
         if files := sorted(results.glob(f"????-??-??-*-{name}.json")):
             parts[name] = part(files[-1])
     latest = {name: sorted(results.glob(f"????-??-??-*-{name}.json"))[-1:] for name in ("end-to-end", "loader")}
@@ -267,3 +268,28 @@ def loader(path: Path) -> list[str]:
         f" {result['cores']} cores, two workers: `python benchmarks/bench_loader.py --images FOLDER`. `docs/loader.md`"
         " describes the files and has the figures for cold disks and memory.",
     ]
+
+
+def commits(path: Path) -> list[str]:
+    """The time of this version and of an earlier one, row by row."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    lines = []
+    for row in result["rows"]:
+        low, high = row["interval"]
+        times = [_time_text(row[side]) for side in ("other_s", "this_s")]
+        memory = f"{row['other_mb']:,.0f}, {row['this_mb']:,.0f} MB"
+        lines.append([row["what"], *times, f"{row['ratio']:.2f}x ({low:.2f} to {high:.2f})", memory])
+    fewest, most = (end(row["rounds"] for row in result["rows"]) for end in (min, max))
+    rounds = f"{most}" if fewest == most else f"{fewest} to {most}"
+    busy = " --busy" if "busy" in path.name else ""
+    other = result["other_commit"][:8]
+    return [
+        *markdown(["work", f"commit {other}", "this version", "faster by (95% interval)", "peak memory"], lines),
+        f"Medians of {rounds} paired rounds on {result['machine']}, {result['cores']} cores, commit"
+        f" {result['commit'][:8]}; the memory of a process includes 235 MB of Python and torch and what the work reads:"
+        f" `python benchmarks/bench_commits.py CHECKOUT --images FOLDER{busy}`.",
+    ]
+
+
+def _time_text(seconds: float) -> str:
+    return f"{seconds * 1e3:,.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
