@@ -207,3 +207,12 @@ def text_array(names: Sequence[str]) -> Any:
         return pa.array(names, pa.string())
     except UnicodeEncodeError:
         return pa.array(map(valid_text, names), pa.string(), size=len(names))
+
+
+def numbered_texts(before: str, n: int, behind: str = "") -> Any:
+    """A pyarrow array (n,) of before, the number of the row, behind; as valid_text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    numbers = pc.cast(pa.array(np.arange(n, dtype=np.int32)), pa.string())
+    return pc.binary_join_element_wise(valid_text(before), numbers, valid_text(behind), "")

@@ -39,9 +39,10 @@ class Names:
         """The names of the samples of `source` that are `stored`, a mask over its samples."""
         import pyarrow as pa
 
+        names = source.names().slice(0, len(source))
         columns = {
             "id": np.arange(int(stored.sum()), dtype=np.int64),
-            "name": source.names().slice(0, len(source)).filter(pa.array(stored)),
+            "name": names if stored.all() else names.filter(pa.array(stored)),
         }
         facts = source.inventory.files
         if not source.one_file_each:

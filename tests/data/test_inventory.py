@@ -14,7 +14,7 @@ import pytest
 from data_sets import class_folders, jpeg, parquet_file, tar_file
 
 from dualfast.data import beton, sources
-from dualfast.data.inventory import Files, changes
+from dualfast.data.inventory import Files, changes, numbered_texts
 
 pytest.importorskip("PIL")
 
@@ -225,3 +225,9 @@ def test_no_other_file_is_overwritten(tmp_path: Path) -> None:
     again = tmp_path / "arrays.beton"
     beton.write(pixels, again, progress=False)
     assert beton.write(pixels, again, progress=False).already_there  # as a notebook does
+
+
+def test_numbered_texts() -> None:
+    assert numbered_texts("a[", 3, "]").to_pylist() == ["a[0]", "a[1]", "a[2]"]
+    assert numbered_texts("caf\udce9:", 1).to_pylist() == ["caf\\udce9:0"]
+    assert numbered_texts("a", 0).to_pylist() == []

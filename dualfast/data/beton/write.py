@@ -298,11 +298,12 @@ class _Rows:
                 f"{self.source.location}: none of its {self.n_read} images can be read; the first: {self.skipped[0]}"
             )
         file.seek(self.end)
-        file.write(self.allocations[: self.stored].tobytes())
+        file.write(self.allocations[: self.stored].view(np.uint8).data)
         file.seek(0)
         table = {"n_samples": self.stored, "page_size": self.page_size, "table_start": self.end}
         file.write(head(self.descriptors, self.metadata, **table))
         file.flush()
+        del self.metadata, self.allocations  # the file, which is checked next, is read into as much memory
 
 
 def _write_images(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.arguments import as_array
-from dualfast.data.inventory import Files, Inventory, text_array
+from dualfast.data.inventory import Files, Inventory, numbered_texts
 from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.paths import SPLIT_NAMES, addresses, pick, split_of
 from dualfast.data.sources.source import Kind, Source
@@ -77,7 +77,7 @@ def from_arrays(
         labels=numbers,
         class_names=tuple(class_names) if class_names is not None else names,
         items=lambda: (image.reshape(shape[1:]) for image in images),
-        names=lambda: text_array([f"{name}[{row}]" for row in range(n)]),
+        names=lambda: numbered_texts(f"{name}[", n, "]"),
         describe=words.describe,
         inventory=Inventory(files=files or Files.none()),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dualfast.data.images import Payload
-from dualfast.data.inventory import Files, Inventory, text_array
+from dualfast.data.inventory import Files, Inventory, numbered_texts
 from dualfast.data.sources import parquet_columns
 from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.parquet import as_array, cell_bytes, files_at
@@ -56,7 +56,7 @@ def from_dataset(
         labels=labels,
         class_names=class_names or columns.class_names,
         items=images,
-        names=lambda: text_array([f"{location}:{row}" for row in range(len(labels))]),
+        names=lambda: numbered_texts(f"{location}:", len(labels)),
         describe=words.describe,
         inventory=Inventory(files=files or Files.none(), remarks=columns.remarks),
         other_columns=lambda: rows.others((columns.image, columns.label)),
