@@ -1214,7 +1214,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/labels.py",
-        "if len(parts) > 1 and known.issuperset(parts):",
+        "if len(parts) > 1 and is_joined:",
         "if False:",
         "tests/data/sources/test_label_table.py::test_tables_that_are_refused",
     ),
@@ -1568,8 +1568,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/rundir.py",
-        "if key not in may_differ and before",
-        "if before",
+        "set(noted) & set(request) - set(may_differ)",
+        "set(noted) & set(request)",
         "tests/runs/test_rundir.py::test_another_run_is_refused_with_both_values",
     ),
     Mutation(
@@ -2129,6 +2129,48 @@ MUTATIONS = [
         "class_names = _names_beside(numbers, table, column, scan.paths)",
         "class_names = None",
         "tests/runs/test_originals.py::test_a_csv_is_read_back_with_the_same_classes",
+    ),
+    Mutation(
+        "dualfast/data/sources/file_list.py",
+        "if are_files and (each_once or",
+        "if are_files and (False or",
+        "tests/data/sources/test_file_list.py::test_a_list_of_names_alone_is_none_of_labels",
+    ),
+    Mutation(
+        "dualfast/data/sources/label_table.py",
+        "if files is not None and any(_pattern(",
+        "if False and any(_pattern(",
+        "tests/data/sources/test_file_list.py::test_a_first_file_that_is_missing_is_no_header",
+    ),
+    Mutation(
+        "dualfast/data/sources/parquet.py",
+        "if by_column.rows is None and split is None:",
+        "if split is None:",
+        "tests/data/sources/test_parquet.py::test_a_column_tells_the_split",
+    ),
+    Mutation(
+        "dualfast/data/sources/labels.py",
+        "_check_single(values, words.describe)",
+        "pass",
+        "tests/data/sources/test_parquet.py::test_several_classes_in_a_text_are_refused",
+    ),
+    Mutation(
+        "dualfast/data/sources/archive.py",
+        "inner=tuple(inner),",
+        "inner=(),",
+        "tests/data/sources/test_archive.py::test_folders_in_class_folders_and_loose_images_are_said",
+    ),
+    Mutation(
+        "dualfast/training/models.py",
+        "if model in _BUILT:",
+        "if False:",
+        "tests/training/test_models.py::test_a_factory_that_returns_the_same_network_again",
+    ),
+    Mutation(
+        "dualfast/training/trial_batch.py",
+        "count = BATCH if n_classes != BATCH else OTHER_BATCH",
+        "count = BATCH",
+        "tests/training/test_trial_batch.py::test_logits_of_two_classes_that_lie_the_wrong_way_round",
     ),
     Mutation(
         "dualfast/data/inventory.py",

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 IMAGE_NAMES = (("image",), ("img", "jpg", "png"))
 LABEL_NAMES = (("label",), ("fine_label",), ("labels", "target", "targets", "class", "cls", "y"), ("coarse_label",))
 """In any case; a name wins over those in later groups, and is ambiguous beside one of its own."""
 
-CLASS_NAMES = ("class", "class_name", "label_name", "label_text", "category", "classname")
-"""The names of columns that name the class whose number is in the label column, likewise."""
+FILE_NAMES = (
+    ("file_name", "filename", "file", "path", "filepath", "image_path", "filenames", "files", "paths", "filepaths"),
+    ("image", "image_id", "imageid", "image_name", "imagename", "img", "img_id", "img_name", "images", "name"),
+    ("id", "id_code"),
+)
+"""Of the files in a table of labels, likewise."""
+CLASS_NAMES = ("class", "classname", "labelname", "labeltext", "category", "categoryname")
+"""The names of columns that name the class whose number is in the label column, without _ and spaces."""
+SPLIT_COLUMNS = {
+    *("split", "splits", "subset", "partition", "is_train", "is_valid", "is_test", "is_val", "train_test"),
+    *("usage", "set", "phase", "data_set", "dataset"),
+}
+"""The names of columns that say which split a row is of, in lower case."""
 Names = tuple[tuple[str, ...], ...]
 
 
@@ -18,7 +30,7 @@ def has_usual_name(name: str, usual: Names) -> bool:
 
 
 def is_class_name(name: str) -> bool:
-    return name.lower() in CLASS_NAMES
+    return re.sub(r"[ _-]", "", name.lower()) in CLASS_NAMES
 
 
 def the_one(found: Sequence[str], usual: Names, path: object, what: str, argument: str) -> str:

@@ -50,9 +50,12 @@ def match(train: Labelled, test: Labelled, where: str) -> Matched:
     in_other_forms = {composed(name): number for name, number in known.items()}
     if len(in_other_forms) == len(known):
         known = known | {name: in_other_forms[composed(name)] for name in own if composed(name) in in_other_forms}
+    one_has_names = (train.class_names is None) != (test.class_names is None)
+    if one_has_names and all(map(str.isdecimal, (*names, *own))):  # folders 00000, 00001 beside the labels 0, 1
+        known |= {str(int(name)): number for name, number in known.items()}
+        own = tuple(name if name in known else str(int(name)) for name in own)
     extra = np.array([own[label] not in known for label in present])
     numbers, notes = np.arange(len(own), dtype=np.int64), []
-    one_has_names = (train.class_names is None) != (test.class_names is None)
     if not extra.any():
         for label in present.tolist():
             if names[label : label + 1] != own[label : label + 1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Mapping
+from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -131,6 +132,7 @@ _RESNETS = {
     "resnet50": ((3, 4, 6, 3), True),
 }
 _SMALL = {"small": 16, "wide": 32}
+_BUILT: WeakSet[nn.Module] = WeakSet()  # by factories
 MODELS = (*_SMALL, "resnet9", *_RESNETS)
 
 
@@ -161,6 +163,12 @@ def build(name: str, *, num_classes: int, image_size: int) -> nn.Module:
         raise ValueError(f"model {name!r} cannot be built: {described(error)}") from error
     if not isinstance(model, nn.Module):
         raise TypeError(f"model {name!r} returned a {type(model).__name__}; a factory must return a torch.nn.Module")
+    if model in _BUILT:
+        raise ValueError(
+            f"model {name!r} returned the network that it had returned before, which may be trained already; a factory "
+            "must make a new one each time"
+        )
+    _BUILT.add(model)
     _materialise(name, model, image_size)
     return model
 
@@ -172,11 +180,11 @@ def check(name: str) -> None:
 
 
 def logits_of(output: object) -> torch.Tensor:
-    """The logits (B, C) in what a model returns: the tensor itself, or the attribute `logits`, which the outputs of
-    Hugging Face's models, dataclasses and named tuples have. TypeError for anything else."""
+    """The logits (B, C) in what a model returns: the tensor itself, or the attribute or key `logits`, which the outputs
+    of Hugging Face's models, dataclasses, named tuples and dicts have. TypeError for anything else."""
     if isinstance(output, torch.Tensor):
         return output
-    logits = getattr(output, "logits", None)
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(logits, torch.Tensor):
         return logits
     what = f"a {type(output).__name__}"
@@ -184,7 +192,7 @@ def logits_of(output: object) -> torch.Tensor:
         what += f" with the keys {', '.join(map(str, output))}"
     elif isinstance(output, tuple | list):
         what += f" of {len(output)}"
-    raise TypeError(f"the model returns {what}; return the logits (B, C), or an object with the attribute logits")
+    raise TypeError(f"the model returns {what}; return the logits (B, C), or an object or dict with logits")
 
 
 def _materialise(name: str, model: nn.Module, image_size: int) -> None:

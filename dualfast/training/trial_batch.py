@@ -12,7 +12,7 @@ from dualfast.training.device import autocast, pick_device
 from dualfast.training.fit import CrossEntropy
 from dualfast.user_code import described
 
-BATCH = 2  # images; batch normalisation needs two
+BATCH, OTHER_BATCH = 2, 3  # images; batch normalisation needs two
 
 
 def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
@@ -29,18 +29,19 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
         )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with full_memory("a batch of noise"):
-        images = torch.randn(BATCH, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+        count = BATCH if n_classes != BATCH else OTHER_BATCH  # so that (C, B) is not taken for (B, C)
+        images = torch.randn(count, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     images = images.to(device, memory_format=torch.channels_last)
-    labels = torch.arange(BATCH, device=device) % n_classes
+    labels = torch.arange(count, device=device) % n_classes
     outputs = 0
     for training in (True, False):
         model.train(training)
         try:
             with torch.set_grad_enabled(training), autocast(recipe, device):
                 output = model(images)
-        except Exception as error:  # whatever the user's code raises
-            raise _fails(name, image_size, error) from error
-        logits = _checked_logits(name, output, n_classes)
+        except (Exception, SystemExit) as error:  # whatever the user's code raises
+            raise _fails(name, images, error) from error
+        logits = _checked_logits(name, output, count, n_classes)
         outputs = logits.shape[1]
         if not training and _are_probabilities(logits):
             warn(f"model {name!r} gives probabilities, as of a softmax at its end; logits are expected, without it")
@@ -48,13 +49,12 @@ def try_model(recipe: Recipe, *, n_classes: int, image_size: int) -> int:
             try:
                 CrossEntropy()(logits, labels, labels).backward()
             except Exception as error:
-                raise _fails(name, image_size, error) from error
+                raise _fails(name, images, error) from error
     return outputs
 
 
-def _fails(name: str, side: int, error: Exception) -> ValueError:
-    shape = f"({BATCH}, 3, {side}, {side})"
-    return ValueError(f"model {name!r} fails on images {shape} float32: {described(error)}")
+def _fails(name: str, images: torch.Tensor, error: BaseException) -> ValueError:
+    return ValueError(f"model {name!r} fails on images {tuple(images.shape)} float32: {described(error)}")
 
 
 def _are_probabilities(logits: torch.Tensor) -> bool:
@@ -63,13 +63,13 @@ def _are_probabilities(logits: torch.Tensor) -> bool:
     return bool((values >= 0).all()) and torch.allclose(values.sum(1), torch.ones(len(values)).to(values), atol=1e-2)
 
 
-def _checked_logits(name: str, output: object, n_classes: int) -> torch.Tensor:
+def _checked_logits(name: str, output: object, count: int, n_classes: int) -> torch.Tensor:
     try:
         logits = models.logits_of(output)
     except TypeError as error:
         raise TypeError(f"model {name!r}: {error}") from None
-    if logits.ndim != 2 or len(logits) != BATCH or logits.shape[1] < n_classes or not logits.is_floating_point():
-        shape = ", ".join("B" if at == 0 and size == BATCH else str(size) for at, size in enumerate(logits.shape))
+    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < n_classes or not logits.is_floating_point():
+        shape = ", ".join("B" if at == 0 and size == count else str(size) for at, size in enumerate(logits.shape))
         kind = "" if logits.is_floating_point() else f" {logits.dtype}"
         raise ValueError(
             f"model {name!r} gives ({shape}){kind}; the data have {n_classes} classes: it must give logits (B, "

@@ -60,3 +60,8 @@ def test_names_that_look_alike_or_may_say_that_a_label_is_missing() -> None:
     ]
     (alike,) = notes_on(["e\u0301", "\xe9", "Cat", "cat "])
     assert alike.endswith(r"accents: 'e\u0301' and '\xe9', 'Cat' and 'cat '")
+
+
+def test_numbers_among_names_are_said() -> None:
+    assert notes_on(["3", "911", "cayenne"]) == ["some class names are numbers (3, 911), and others are not (cayenne)"]
+    assert notes_on(["a", "b"]) == []

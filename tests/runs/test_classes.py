@@ -28,6 +28,13 @@ def data(labels: list[int], names: str | None = None) -> Any:
         (data([0, 1, 2]), data([0, 2]), [0, 2], "no images of 1 of 3 classes: 1"),
         (data([0, 1, 2], "1 10 2"), data([1, 2, 10]), [0, 2, 1], "classes are matched by name, and numbers are taken"),
         (data([*range(11)]), data([0, 1, 2, 3], "0 1 10 2"), [0, 1, 10, 2], "no images of 7 of 11 classes: 3, 4, 5"),
+        (
+            data([0, 1, 2], "00000 00001 00002"),
+            data([2, 0]),
+            [2, 0],
+            "classes are matched by name, and numbers are taken",
+        ),
+        (data([0, 1, 2]), data([0, 1], "002 001"), [2, 1], "no images of 1 of 3 classes: 0"),
         # Where only one of them has names, these are all that is known.
         (data([0, 1, 2], "a b c"), data([2, 0]), [2, 0], "only one of training and test images has class names"),
         (data([0, 1, 2]), data([1, 0], "a b"), [1, 0], "classes are matched by number"),

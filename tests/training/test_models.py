@@ -145,10 +145,11 @@ def test_a_module_that_fails_and_a_file_are_named(tmp_path: Path, monkeypatch: p
 
 def test_logits_are_the_output_or_its_attribute() -> None:
     logits = torch.zeros(2, 3)
-    for output in (logits, SimpleNamespace(logits=logits), namedtuple("Out", "logits aux")(logits, None)):
+    named = namedtuple("Out", "logits aux")(logits, None)
+    for output in (logits, SimpleNamespace(logits=logits), named, {"logits": logits, "loss": None}):
         assert models.logits_of(output) is logits
     for output, what in (
-        ({"logits": logits}, "a dict with the keys logits"),
+        ({"out": logits}, "a dict with the keys out"),
         ((logits, None), "a tuple of 2"),
         (SimpleNamespace(logits=None), "a SimpleNamespace"),
         (None, "a NoneType"),
@@ -161,6 +162,19 @@ def test_resnet9_says_how_large_its_images_must_be() -> None:
     with pytest.raises(ValueError, match=r"image_size is 7; model 'resnet9' .* 8 px"):
         models.build("resnet9", num_classes=2, image_size=7)
     assert models.build("resnet9", num_classes=2, image_size=8)(torch.zeros(2, 3, 8, 8)).shape == (2, 2)
+
+
+ONE = torch.nn.Linear(2, 2)
+
+
+def the_same_network(num_classes: int) -> torch.nn.Module:
+    return ONE
+
+
+def test_a_factory_that_returns_the_same_network_again() -> None:
+    models.build(f"{__name__}:the_same_network", num_classes=5, image_size=8)
+    with pytest.raises(ValueError, match=r"returned the network that it had returned before, .* must make a new one"):
+        models.build(f"{__name__}:the_same_network", num_classes=5, image_size=8)
 
 
 def test_a_factory_that_builds_no_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -107,6 +108,14 @@ def not_finite(num_classes: int) -> nn.Module:
     return Net(num_classes, lambda logits: logits / 0)
 
 
+def turned(num_classes: int) -> nn.Module:
+    return Net(num_classes, lambda logits: logits.T)
+
+
+def leaving(num_classes: int) -> nn.Module:
+    return Net(num_classes, lambda logits: sys.exit(3))
+
+
 def outputs_of(model: str, **options: object) -> int:
     recipe = Recipe(model=f"{__name__}:{model}", device="cpu", **options)  # type: ignore[arg-type]
     return try_model(recipe, n_classes=3, image_size=8)
@@ -133,6 +142,7 @@ def test_a_model_that_can_be_trained_has_so_many_outputs(model: str, count: int)
         ("not_finite", "gives values that are not finite on a first batch of noise"),
         ("frozen", "has nothing to train: none of its parameters requires a gradient"),
         ("detached", r"fails on images \(2, 3, 8, 8\) float32: RuntimeError: .*does not require grad"),
+        ("leaving", r"fails on images .*: SystemExit: 3 \(test_trial_batch\.py, line \d+\)"),
         ("broken_in_testing", r"fails on images .*: KeyError: 'eval' \(test_trial_batch\.py, line \d+\)"),
     ],
 )
@@ -140,6 +150,12 @@ def test_a_model_that_cannot_is_named_with_the_reason(model: str, said: str) -> 
     with pytest.raises((ValueError, TypeError), match=rf"^model '{__name__}:{model}'.*{said}") as caught:
         outputs_of(model)
     assert "\n" not in str(caught.value)
+
+
+def test_logits_of_two_classes_that_lie_the_wrong_way_round() -> None:
+    recipe = Recipe(model=f"{__name__}:turned", device="cpu")
+    with pytest.raises(ValueError, match=r"gives \(2, 3\); the data have 2 classes: it must give logits \(B, 2\)"):
+        try_model(recipe, n_classes=2, image_size=8)
 
 
 @pytest.mark.parametrize("device", ["meta", "cuda:99", "abacus"])

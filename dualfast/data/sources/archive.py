@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualfast.data.images import Payload, suffixes
-from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
+from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, some, text_array
 from dualfast.data.sources.paths import (
     SPLIT_NAMES,
     addresses,
     are_splits,
+    inner_folders,
     is_hidden,
     is_junk,
     pick,
     split_folders,
+    split_like,
     split_of,
 )
 from dualfast.data.sources.scan import HIDDEN, NO_SUFFIX, suffix_of
@@ -67,12 +69,12 @@ def _open(path: str) -> Source:
     whole = _members(path)
     splits = _splits(whole)
     prefix = pick(path, split, splits) if splits or split else ()
-    members = _below(whole, prefix)
-    members = _below(members, _common(members))
+    there = _below(whole, prefix)
+    members = _below(there, _common(there))
     images = [member for member in members if len(member.parts) > 1 and _is_image(member)]
     folders = {m.parts[0] for m in members if len(m.parts) > 1 or (m.parts and m.kind == FOLDER)}
     location = path if split is None else f"{path}:{split}"
-    left_out = _left_out(members, images) | _beside(whole, list(splits.values()))
+    left_out = _left_out(there, images) | _beside(whole, list(splits.values()))
     if not images:
         others = f"; left out: {left_out_text(left_out)}" if left_out else ""
         has_labels = any(member.name.endswith((".cls", ".json")) for member in members)
@@ -82,6 +84,12 @@ def _open(path: str) -> Source:
     twice = next((name for name, count in Counter(m.name for m in images).items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{path} holds {twice} twice; write the archive again")
+    inner = inner_folders({"/".join(image.parts[:-1]) for image in images})
+    if alike := split_like({folder.partition("/")[0] for folder in inner}):
+        raise ValueError(
+            f"{location} holds {some(alike)}, which are called like splits, and folders in them; unpack it, and give "
+            "one of them, or call them train and val"
+        )
     labels, class_names = number_classes([image.parts[0] for image in images])
     return Source(
         kind="archive",
@@ -95,6 +103,7 @@ def _open(path: str) -> Source:
             files=Files.of([path]),
             left_out=left_out,
             without_images=tuple(sorted(folders - {"..", *(image.parts[0] for image in images)})),
+            inner=tuple(inner),
         ),
         if_one_class=UNPACK,
     )
@@ -155,8 +164,8 @@ def _leads_out(member: _Member) -> bool:
 
 
 def _common(members: Sequence[_Member]) -> tuple[str, ...]:
-    """The folders that all images share, as far as folders remain in them, the classes."""
-    folders = [member.parts[:-1] for member in members if _is_image(member)]
+    """The folders that all images in folders share, as far as folders remain in them, the classes."""
+    folders = [member.parts[:-1] for member in members if _is_image(member) and len(member.parts) > 1]
     shared = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
     return tuple(level[0] for level in shared)[: max(map(len, folders), default=1) - 1]
 

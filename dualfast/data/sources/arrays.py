@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.arguments import as_array
-from dualfast.data.inventory import Files, Inventory, numbered_texts
+from dualfast.data.inventory import Files, Inventory, numbered_texts, some
 from dualfast.data.sources.labels import LabelWords, labels_of
 from dualfast.data.sources.paths import SPLIT_NAMES, addresses, pick, split_of
 from dualfast.data.sources.source import Kind, Source
@@ -27,6 +28,8 @@ UNNAMED = "unnamed"
 ROLES_ALONE = ("images", "labels")
 ROLES = {"images": ("images", "image", "x", "data"), "labels": ("labels", "label", "y", "targets")}
 """What arrays are called, beside the name of a split; without one, only ROLES_ALONE are meant."""
+CLASS_NAMES = frozenset({"class_names", "classes", "label_names", "target_names"})
+"""What an array of the names of the classes is called."""
 ONE_FILE = (
     "images and labels go into one file: np.savez('data.npz', train_images=np.load(IMAGES)['arr_0'], "
     "train_labels=np.load(LABELS)['arr_0'])"
@@ -141,13 +144,27 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
     with _reading(path), np.load(path, allow_pickle=False) as file:
         images, _ = (_Stored(path, name, file.zip) for name in pair)  # of the labels, too, it checks the extent
         labels = file[pair[1]]
-    return from_arrays(
+        class_names = _class_names(file, names) if labels.dtype.kind in "iu" else None
+    if class_names is not None and labels.size and not 0 <= labels.max() < len(class_names):
+        class_names = None
+    source = from_arrays(
         *(images, labels),
+        class_names=class_names,
         kind="npz",
         location=str(Path(path)) if split is None else f"{path}:{split}",
         name=pair[0],
         files=Files.of([path]),
     )
+    used = {*pair, *(name for both in found.values() for name in both)} | CLASS_NAMES
+    others = [name for name in names if name not in used]
+    remarks = (f"arrays that are not used: {some(others)}",) if others else ()
+    return replace(source, inventory=replace(source.inventory, remarks=remarks))
+
+
+def _class_names(file: Any, names: Sequence[str]) -> list[str] | None:
+    """The texts of an array that is called so; None without one."""
+    found = (file[name] for name in names if name in CLASS_NAMES)
+    return next((array.tolist() for array in found if array.ndim == 1 and array.dtype.kind == "U"), None)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ PUBLISHED = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE  # red, green and blue planes, rows from the top
 MAX_BYTES = 1 << 30  # of one file; the published ones have up to 155 MB
+N_BATCHES = 5  # of CIFAR-10
 N_PUBLISHED = {"train": 50_000, "test": 10_000}  # images
 WAY_OUT = "give CIFAR's binary archive, as cifar-10-binary.tar.gz"
 _FILES = re.compile(r"(data_batch_\d+|test_batch|batches\.meta|train|test|meta)(\.bin|\.txt)?|fine_label_names\.txt")
@@ -136,6 +137,10 @@ def _open(path: str) -> Source:
         name=split,
         files=_files(path),
     )
+    batches = [name for name in source.inventory.files.names.to_pylist() if name.startswith("data_batch_")]
+    if split == "train" and 0 < len(batches) < N_BATCHES:
+        remark = f"{len(batches)} of the {N_BATCHES} data batches of CIFAR-10 are there; are files missing?"
+        return replace(source, inventory=replace(source.inventory, remarks=(remark,)))
     published = N_PUBLISHED[split] if (n_classes := len(class_names or ())) in (10, 100) else len(images)
     if len(images) == published:
         return source

@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.data.classes import FREE
-from dualfast.data.columns import CLASS_NAMES, LABEL_NAMES, has_usual_name, remark
+from dualfast.data.columns import LABEL_NAMES, has_usual_name, is_class_name
 from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, valid_text
 from dualfast.data.sources import label_table
 from dualfast.data.sources.archive import COMPRESSED
 from dualfast.data.sources.label_table import Table
-from dualfast.data.sources.labels import LabelWords, labels_of, number_texts
+from dualfast.data.sources.labels import LabelWords, check_no_captions, labels_of, number_texts
 from dualfast.data.sources.listed import (
-    LABEL_ARGUMENT,
     TRIED_ROWS,
     Places,
     image_column_in,
@@ -36,7 +35,7 @@ from dualfast.data.sources.listed import (
 from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
 from dualfast.data.sources.remote import is_url
-from dualfast.data.sources.scan import Scan, read_image, suffix_of
+from dualfast.data.sources.scan import NO_SUFFIX, Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -46,7 +45,6 @@ CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "descrip
 """The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
 FEW_ROWS = 3
-CLASS_NOT_USED = remark(("label", "class"), "label", *LABEL_ARGUMENT)
 
 
 def list_in(folder: str) -> str | None:
@@ -77,21 +75,28 @@ def _open(
     table = _of_split(whole, path, split)
     used: set[int | None] = set()
     remarks: tuple[str, ...] = ()
+    label: int | None = None
     if len(table.rows[0]) == 1 and table.names is None:
         at, found = _in_order(table, folder, scan.paths, places)
     else:
         named = None if image_column is None else table.column("image_column", image_column)
-        image = image_column_in(table, places, folder, scan.left_out_text) if named is None else named
-        at, (found, remarks) = places_of(table, image, places, folder), labels_in(table, image, label_column)
+        if named is None:
+            image, remarks = image_column_in(table, places, folder, scan.left_out_text)
+        else:
+            image = named
+        at, (found, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
+        remarks += on_labels
         _check_no_row_numbers(table, image, found)
         used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
     numbers, class_names = _numbered(found, table)
-    if class_names is None and (column := _column_of_names(table, label_column)) is not None:
+    if class_names is None and (column := _column_of_names(table, label)) is not None:
         class_names = _names_beside(numbers, table, column, scan.paths)
         remarks = _remarks(remarks, table, column, is_used=class_names is not None)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]
-    unused = Counter(suffix_of(scan.paths[i]) for i in sorted(set(range(len(scan.paths))) - set(at.tolist()) - used))
+    unused = Counter(
+        suffix_of(scan.paths[i]) or NO_SUFFIX for i in sorted(set(range(len(scan.paths))) - set(at.tolist()) - used)
+    )
     files = Files.of_rows(scan.files.rows(at)) + Files.of([table_path])
     names = files.names.slice(0, len(at))
     return Source(
@@ -153,12 +158,16 @@ def _of_split(table: Table, path: str, split: str | None) -> Table:
 def _in_order(table: Table, folder: str, paths: Sequence[str], places: Places) -> tuple[NDArray[np.int64], list[Any]]:
     """Labels alone, of all images in their order."""
     cells = [row[0] for row in table.rows]
-    if all(places.has(cell) and ("/" in cell or label_table.is_file(cell)) for cell in cells[:TRIED_ROWS]):
+    are_files = all(places.has(cell) for cell in cells[:TRIED_ROWS])
+    each_once = len(cells) >= FEW_ROWS and len(set(cells)) == len(cells)
+    if are_files and (each_once or all("/" in cell or label_table.is_file(cell) for cell in cells[:TRIED_ROWS])):
         raise ValueError(
             f"{table.path} lists files and no labels ({table.line(0)}: {cells[0]}); list the class after each file, "
             "or, where the images lie in class folders, leave labels out"
         )
     n = len(paths)
+    if not all(map(str.isdecimal, cells)):
+        check_no_captions(cells, table.path, table.line, "list the class of each image, or its file and its class")
     if len(cells) != n:
         raise ValueError(
             f"{table.path} has {len(cells):,} labels, and {folder} {n:,} images; list the name of the file before each "
@@ -187,19 +196,19 @@ def _numbered(found: list[Any], table: Table) -> tuple[NDArray[np.int64], tuple[
     return number_texts(labels.values, table.line) if isinstance(labels.values, list) else labels.numbered()
 
 
-def _column_of_names(table: Table, label_column: str | None) -> int | None:
-    """The column that may name the classes whose numbers are in the label column."""
-    names = [name.lower() for name in table.names or ()]
-    if (label_column or "label") not in (table.names or ()):
+def _column_of_names(table: Table, label: int | None) -> int | None:
+    """The column that may name the classes whose numbers are in the column `label`."""
+    if label is None:
         return None
-    return next((names.index(name) for name in CLASS_NAMES if name in names), None)
+    found = (at for at, name in enumerate(table.names or ()) if at != label and is_class_name(name))
+    return next(found, None)
 
 
 def _remarks(remarks: tuple[str, ...], table: Table, column: int, *, is_used: bool) -> tuple[str, ...]:
     """The remarks of labels_in, and on a column of names that is not used."""
-    if is_used:
-        return tuple(text for text in remarks if text not in CLASS_NOT_USED)
     name = (table.names or ())[column]
+    if is_used:
+        return tuple(text for text in remarks if f", {name} not;" not in text and f" {name} not;" not in text)
     noted = any(name in text for text in remarks)
     return remarks if noted else (*remarks, f"{name} is not used: it does not give each class number a name of its own")
 

@@ -17,6 +17,7 @@ from dualfast.data.sources.paths import (
     are_splits,
     folder_of,
     split_folders,
+    split_like,
     subfolders,
     train_and_test,
 )
@@ -43,6 +44,11 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not scan.paths:
         raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}")
     files, inner = scan.files, scan.inner()
+    if alike := split_like({folder.partition("/")[0] for folder in inner}):
+        raise ValueError(
+            f"{root} holds {some(alike)}, which are called like splits, and folders in them; give one of them, as "
+            f"{root / alike[0]}, or rename them"
+        )
     counts = [count for count in classes.values() if count]
     return Source(
         kind="folder",
@@ -71,9 +77,11 @@ def _of_splits(root: Path, splits: list[str]) -> str:
     if flat is None:
         return f"{root} holds splits ({', '.join(splits)}), not class folders; give one of them, as {root / splits[0]}"
     table = next(iter(sorted(root.glob(f"{flat.name}*.csv")) or sorted(root.glob("*.csv"))), root / "TABLE.csv")
+    other = next((root / name for name in splits if not _lacks_classes(str(root / name))), None)
     return (
-        f"{root} holds splits ({', '.join(splits)}), and {flat} images without class folders; give {flat} and a table "
-        f"that lists file and label with labels={str(table)!r}"
+        f"{root} holds splits ({', '.join(splits)}), and {flat} images without class folders; give "
+        f"{f'{other} alone, or ' if other else ''}{flat} and a table that lists file and label with "
+        f"labels={str(table)!r}"
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from dualfast.data.columns import FILE_NAMES, LABEL_NAMES, has_usual_name
 from dualfast.data.images import suffixes
 from dualfast.data.sources import unsupported
 from dualfast.data.sources.parquet_columns import BINARY
@@ -20,6 +22,9 @@ SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
 MAX_BYTES = 1 << 30
 MAX_HEADER = 1 << 20
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
+GZIP = b"\x1f\x8b"
+SEPARATOR = re.compile(r'"?sep=(.)"?', re.I)
+FEW_ROWS = 20
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -75,9 +80,9 @@ def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
 
 
 def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
-    text = _decoded(read_regular(path, MAX_BYTES))
+    text, skipped, delimiter = _without_preamble(_decoded(read_regular(path, MAX_BYTES)))
     head = text[: text.find("\n") + 1 or None]
-    delimiter = next((mark for mark in "\t,;|" if mark in head), None)
+    delimiter = delimiter or next((mark for mark in "\t,;|" if mark in head), None)
     if delimiter == "|" and " " in head.partition("|")[0].strip() and not is_file(head.partition("|")[0].strip()):
         delimiter = None  # between two classes of a line of words
     if delimiter is None:
@@ -87,12 +92,55 @@ def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
         rows = [[cell.strip() for cell in row] for row in lines]
     while rows and not any(rows[-1]):
         rows.pop()
-    has_header = bool(rows) and len(rows[0]) > 1 and not any(is_listed(cell) or is_file(cell) for cell in rows[0])
+    has_header = bool(rows) and _is_header(rows[0], rows[1:], is_listed)
     names = rows.pop(0) if has_header else None
-    first = 2 if has_header else 1
+    first = skipped + (2 if has_header else 1)
+    if names is not None and len(names) == 1:
+        names = None  # labels alone
     if delimiter is not None:
         _check_widths(names, rows, first, delimiter)
     return Table(path, names, rows, range(first, first + len(rows)))
+
+
+def _without_preamble(text: str) -> tuple[str, int, str | None]:
+    """The text without the lines before the table, and how many these are: comments, Excel's sep=;, and the number of
+    rows, as CelebA has it; and the delimiter that they tell."""
+    lines = text.splitlines(keepends=True)
+    skipped, delimiter = 0, None
+    while skipped < len(lines) - 1:
+        line = lines[skipped].strip()
+        rest = len(lines) - skipped - 1
+        if told := SEPARATOR.fullmatch(line):
+            delimiter = told[1]
+        elif not line.startswith("#") and not (
+            line.isdecimal() and int(line) in (rest, rest - 1) and re.search(r"[\s,;|]", lines[-1].strip())
+        ):
+            break
+        skipped += 1
+    return "".join(lines[skipped:]), skipped, delimiter
+
+
+def _is_header(first: list[str], rows: list[list[str]], is_listed: Callable[[Any], bool]) -> bool:
+    """Whether the first row names the columns, and is not one of a file that is missing."""
+    if any(is_listed(cell) or is_file(cell) for cell in first):
+        return False
+    if len(first) == 1:
+        return has_usual_name(first[0], LABEL_NAMES) and first not in rows
+    hits = [sum(len(row) > at and is_listed(row[at]) for row in rows[:FEW_ROWS]) for at in range(len(first))]
+    files = hits.index(max(hits)) if any(hits) else None
+    if files is not None and any(_pattern(first[files]) == _pattern(row[files]) for row in rows if len(row) > files):
+        return False
+    if any(has_usual_name(cell, (*FILE_NAMES, *LABEL_NAMES)) for cell in first):
+        return True
+    if len(first) == 2 and any(map(_is_number, first)):
+        return False
+    others = [at for at, cell in enumerate(first) if at != files and cell and not _is_number(cell)]
+    return not any(len(row) > at and row[at] == first[at] for at in others for row in rows)
+
+
+def _pattern(cell: str) -> str:
+    """What the names of numbered files share."""
+    return re.sub(r"\d+", "0", cell)
 
 
 def _check_widths(names: list[str] | None, rows: list[list[str]], first: int, delimiter: str) -> None:
@@ -109,6 +157,8 @@ def _check_widths(names: list[str] | None, rows: list[list[str]], first: int, de
 
 
 def _decoded(data: bytes) -> str:
+    if data.startswith(GZIP):
+        raise ValueError("it is compressed; gunzip makes the text that is read")
     try:
         return data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError:
@@ -168,7 +218,8 @@ def _parquet(path: str) -> Table:
 
 
 def column_names(path: str) -> list[str]:
-    """The names of the columns in the first line of a table, or in its schema; none where it cannot be read."""
+    """The names of the columns in the first line of a table, in the first lines of JSON, or in a schema; none where it
+    cannot be read."""
     try:
         if path.endswith(".parquet"):
             import pyarrow.parquet as pq
@@ -176,9 +227,10 @@ def column_names(path: str) -> list[str]:
             open_regular(path).close()
             return list(pq.read_schema(path).names)
         with open_regular(path) as file:
-            line = _decoded(file.readline(MAX_HEADER))
-        if path.endswith(".jsonl"):
-            return list(record) if isinstance(record := parse_json(line.encode(), path), dict) else []
-        return next(csv.reader([line]), [])
+            if not path.endswith(".jsonl"):
+                return next(csv.reader([_decoded(file.readline(MAX_HEADER))]), [])
+            lines = [_decoded(line) for line in file.readlines(MAX_HEADER)[:FEW_ROWS]]
+        records = [parse_json(line.encode(), path) for line in lines if line.strip()]
+        return list(dict.fromkeys(name for record in records if isinstance(record, dict) for name in record))
     except (OSError, ValueError, csv.Error):
         return []

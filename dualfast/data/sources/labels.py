@@ -20,7 +20,7 @@ MISSING = frozenset({"nan", "<na>"})
 """What pandas writes, in lower case, for a text that is missing,"""
 MISSING_NUMBER = MISSING | NONE
 """and what is written for a number."""
-JOINED = "|,;"
+JOINED = "|,; "
 """Between the classes of an image that has several."""
 FEW_TEXTS = 10
 BOOLEAN_NAMES = ("False", "True")
@@ -110,19 +110,26 @@ def number_texts(
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_LIST = re.compile(r"\[.*\]|\{.*\}|\d+( \d+)+", re.S)
 _WHOLE = re.compile(r"-?\d+(\.0*)?")
 
 
 def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
-    """ValueError for a text that joins other texts, as cat|dog beside cat and dog."""
+    """ValueError for a text that is a list, or joins other texts, as cat|dog beside cat."""
     known = set(texts)
-    for mark in JOINED:
-        for text in known:
+    for text in known:
+        if _LIST.fullmatch(text):
+            raise ValueError(
+                f"{describe(list(texts).index(text))} has the label {text[:40]!r}, a list; {ONE_CLASS}; write the "
+                "class alone"
+            )
+        for mark in JOINED:
             parts = [part.strip() for part in text.split(mark)]
-            if len(parts) > 1 and known.issuperset(parts):
+            is_joined = known.issuperset(parts) or (mark == "|" and not known.isdisjoint(parts))
+            if len(parts) > 1 and is_joined:
                 raise ValueError(
-                    f"{describe(list(texts).index(text))} has the label {text!r}, which are {len(parts)} of the "
-                    f"classes; {ONE_CLASS}; remove such rows, or write the label of a class of its own without {mark!r}"
+                    f"{describe(list(texts).index(text))} has the label {text!r}, which are {len(parts)} classes; "
+                    f"{ONE_CLASS}; remove such rows, or write the label of a class of its own without {mark!r}"
                 )
 
 
@@ -181,6 +188,7 @@ def _text(values: list[Any], words: LabelWords) -> Labels:
             except UnicodeDecodeError:
                 seen = f"{words.describe(row)} has bytes that are not UTF-8 text"
                 raise ValueError(words.refusal(seen)) from None
+    _check_single(values, words.describe)
     return Labels("text", values)
 
 

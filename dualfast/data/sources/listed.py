@@ -7,24 +7,20 @@ import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualfast.data.columns import LABEL_NAMES, has_usual_name, remark, the_one
+from dualfast.data.columns import FILE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, has_usual_name, remark, the_one
 from dualfast.data.inventory import some
 from dualfast.data.sources.label_table import Table, is_file
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
 from dualfast.data.sources.paths import SPLIT_NAMES
 
-FILE_NAMES = (
-    ("file_name", "filename", "file", "path", "filepath", "image_path", "filenames", "files", "paths", "filepaths"),
-    ("image", "image_id", "imageid", "img", "id", "name", "images"),
-)
 BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
 BOX_COLUMNS = 4  # that a box needs, at least
-SPLIT_COLUMNS = {"split", "splits", "subset", "partition", "is_train", "is_valid", "is_test", "is_val", "train_test"}
 TRIED_ROWS = 20
+SHOWN_CELLS, SHOWN_CHARACTERS = 20, 80
 SEVERAL = -1
 
 Place = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -89,6 +85,12 @@ class Places:
         best = fits[max(fits)] if fits else []
         return (best[0] if len(best) == 1 else SEVERAL) if best else None
 
+    def with_zeros(self, number: str) -> str | None:
+        """The image whose name is this number with zeros in front; None without any."""
+        stem = next((stem for stem in self._stems if stem.lstrip("0") == number), None)
+        place = None if stem is None else self._stems[stem]
+        return self._images[place] if isinstance(place, int) else None
+
     def has(self, cell: Any) -> bool:
         return self.of(cell) is not None
 
@@ -100,25 +102,31 @@ def _folded(name: str) -> str:
 # ---- the files ------------------------------------------------------------------------------------------------------
 
 
-def image_column_in(table: Table, places: Places, folder: str, left_out: str = "") -> int:
+def image_column_in(table: Table, places: Places, folder: str, left_out: str = "") -> tuple[int, tuple[str, ...]]:
     """The column whose name or cells are those of files; else the one that names most images, at least once each if one
-    does so. left_out: what a folder without any images holds instead, for the message."""
+    does so. And sentences on others that could be meant. left_out: what a folder without any images holds instead, for
+    the message."""
     rows = table.rows[:TRIED_ROWS]
     width = min(map(len, rows))
     hits = [sum(places.has(row[column]) for row in rows) for column in range(width)]
     best = max(hits)
     if not best:
-        raise ValueError(_no_images(table, folder, width, left_out))
+        raise ValueError(_no_images(table, places, folder, width, left_out))
     if (certain := _certain_image_column(table)) is not None:
-        return certain
+        return certain, ()
     found = [column for column in range(width) if hits[column] == best]
     files = [column for column in found if all(is_file(row[column]) for row in rows)]
     once = [column for column in found if len({str(row[column]) for row in rows}) == len(rows)]
     found = files or once or found
     if len(found) == 1 or table.names is None:
-        return found[0]
+        return found[0], ()
+    found = sorted(found, key=lambda column: all(str(row[column]).isdecimal() for row in rows))  # row numbers last
     names = [table.names[column] for column in found]
-    return table.names.index(the_one(names, FILE_NAMES, table.path, "columns that name images", "image_column"))
+    used = the_one(names, FILE_NAMES, table.path, *IMAGE_ARGUMENT)
+    return table.names.index(used), remark(names, used, *IMAGE_ARGUMENT)
+
+
+IMAGE_ARGUMENT = ("columns that name images", "image_column")
 
 
 def _certain_image_column(table: Table) -> int | None:
@@ -130,8 +138,14 @@ def _certain_image_column(table: Table) -> int | None:
     return files[0] if len(files) == 1 else named[0] if len(named) == 1 and not files else None
 
 
-def _no_images(table: Table, folder: str, width: int, left_out: str) -> str:
-    shown = ", ".join(str(cell) for cell in table.rows[0])
+def _no_images(table: Table, places: Places, folder: str, width: int, left_out: str) -> str:
+    shown = ", ".join(_short(str(cell)) for cell in table.rows[0][:SHOWN_CELLS])
+    for cell in map(str, table.rows[0][:width]):
+        if cell.isdecimal() and (full := places.with_zeros(cell)) is not None:
+            return (
+                f"{table.path}: {cell} is no image in {folder}, and {full} is: its numbers have lost their zeros, "
+                "which spreadsheets and pandas drop; write the names as text"
+            )
     paths = [cell for cell in table.rows[0][:width] if isinstance(cell, str) and os.path.isabs(cell)]
     where = next((os.path.dirname(path) for path in paths if os.path.exists(path)), None)
     given = f"the folder of the images, {where}," if where else "the folder of the images"
@@ -139,6 +153,10 @@ def _no_images(table: Table, folder: str, width: int, left_out: str) -> str:
         f"{table.path}: none of its columns names images in {folder} (its first row: {shown}); give {given} with "
         f"labels={table.path!r}{left_out}"
     )
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= SHOWN_CHARACTERS else f"{cell[:SHOWN_CHARACTERS]}..."
 
 
 def places_of(table: Table, image: int, places: Places, folder: str) -> Place:
@@ -174,15 +192,24 @@ def places_of(table: Table, image: int, places: Places, folder: str) -> Place:
 # ---- their labels ---------------------------------------------------------------------------------------------------
 
 
-def labels_in(table: Table, image: int, label_column: str | None) -> tuple[list[Any], tuple[str, ...]]:
-    """The label of each row: of the column that is given, or named so, or the only one; or the name of the column that
-    has the row's only 1 among columns of 0 and 1. And sentences on columns that could be meant, too."""
+class RowLabels(NamedTuple):
+    """cells: the label of each row; column: where they are from, None for a 1 among columns of 0 and 1; remarks:
+    sentences on columns that could be meant, too."""
+
+    cells: list[Any]
+    column: int | None
+    remarks: tuple[str, ...] = ()
+
+
+def labels_in(table: Table, image: int, label_column: str | None) -> RowLabels:
+    """The labels of the column that is given, or named so, or the only one; or the name of the column that has the
+    row's only 1 among columns of 0 and 1."""
     split = split_column(table)
     others = [at for at in range(len(table.names or table.rows[0])) if at not in (image, split)]
     if label_column is not None:
-        return _cells(table, image, table.column("label_column", label_column)), ()
+        return _of_column(table, image, table.column("label_column", label_column))
     if table.names is None:
-        return _cells(table, image, others[0] if others else 1), ()
+        return _of_column(table, image, others[0] if others else 1)
     if len(table.names) != len(set(table.names)):
         raise ValueError(f"{table.path} has two columns of the same name ({', '.join(table.names)}); rename one")
     names = [table.names[at] for at in others]
@@ -190,15 +217,15 @@ def labels_in(table: Table, image: int, label_column: str | None) -> tuple[list[
     usual = usual or [name for name in names if name == BOXES]
     if usual:
         label = the_one(usual, LABEL_NAMES, table.path, *LABEL_ARGUMENT)
-        return _cells(table, image, table.names.index(label)), remark(usual, label, *LABEL_ARGUMENT)
+        return _of_column(table, image, table.names.index(label), remark(usual, label, *LABEL_ARGUMENT))
     if len(others) > 1 and (found := _one_hot(table, others)) is not None:
-        return found, ()
+        return RowLabels(found, None)
     if len(names) != 1:
         columns = f"the columns {', '.join(names)}" if names else "no column of labels"
         raise ValueError(f"{table.path} has {columns}; name the labels with label_column=NAME")
-    cells = _cells(table, image, others[0])
-    check_no_captions(cells, f"{table.path}: {names[0]}", table.line, "name the labels with label_column=NAME")
-    return cells, ()
+    labels = _of_column(table, image, others[0])
+    check_no_captions(labels.cells, f"{table.path}: {names[0]}", table.line, "name the labels with label_column=NAME")
+    return labels
 
 
 LABEL_ARGUMENT = ("label columns", "label_column")
@@ -209,14 +236,16 @@ def _is_coordinate(name: str, names: Sequence[str]) -> bool:
     return name.lower() == "y" and any(other.lower() == "x" for other in names)
 
 
-def _cells(table: Table, image: int, label: int) -> list[Any]:
+def _of_column(table: Table, image: int, label: int, remarks: tuple[str, ...] = ()) -> RowLabels:
     widest = max(image, label)
     for row, cells in enumerate(table.rows):
         if len(cells) <= widest:
             raise ValueError(f"{table.line(row)} has {len(cells)} columns; the label is in column {label + 1}")
     found = [cells[label] for cells in table.rows]
     has_boxes = table.names is not None and table.names[label] == BOXES
-    return [text.split()[0] if text.strip() else "" for text in found] if has_boxes else found
+    return RowLabels(
+        [text.split()[0] if text.strip() else "" for text in found] if has_boxes else found, label, remarks
+    )
 
 
 def _one_hot(table: Table, columns: Sequence[int]) -> list[str] | None:

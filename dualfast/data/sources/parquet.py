@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.columns import SPLIT_COLUMNS
 from dualfast.data.images import Payload
-from dualfast.data.inventory import Files, Inventory, size_and_time, text_array
+from dualfast.data.inventory import Files, Inventory, size_and_time, some, text_array
 from dualfast.data.sources import parquet_columns, paths, shards
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
@@ -32,7 +34,7 @@ LFS = b"version https://git-lfs"
 def _open(
     path: str, *, image_column: str | None = None, label_column: str | None = None, follow_links: bool = False
 ) -> Source:
-    found = shards.chosen(path, SUFFIX, follow_links)
+    found, split = _chosen(path, follow_links)
     files = [file for file in found if _n_rows(file)] or found[:1]
     with _opened(files[0]) as file:
         columns = parquet_columns.choose(file, files[0], image_column, label_column)
@@ -46,7 +48,8 @@ def _open(
 
     labels, class_names = _joined(parts).numbered()
     all_files = _files(files, follow_links)
-    return Source(
+    by_column = _splits_of_rows(files, columns)
+    source = Source(
         kind="parquet",
         location=shards.location(path, files),
         labels=labels,
@@ -59,10 +62,73 @@ def _open(
         inventory=Inventory(
             files=all_files,
             left_out=shards.left_out(path, SUFFIX, has_files=len(all_files) > len(files)),
-            remarks=(*columns.remarks, *shards.missing(found)),
+            remarks=(*columns.remarks, *shards.missing(found), *by_column.remarks),
         ),
         other_columns=lambda: common_columns([_other_columns(file, columns) for file in files]),
     )
+    if by_column.rows is None and split is None:
+        return source
+    names = {name: name for name in dict.fromkeys(by_column.rows or ())}
+    wanted = paths.pick(source.location, split, names, paths.split_of(path)[0])
+    part = source.subset(np.array([name == wanted for name in by_column.rows or ()], bool), with_other_files=True)
+    return replace(part, location=f"{source.location}:{wanted}")
+
+
+# ---- splits by a column ---------------------------------------------------------------------------------------------
+
+
+class RowSplits(NamedTuple):
+    """rows: the split of each row in lower case, by a column that says so, None without one. remarks: a sentence on a
+    column that is called so and holds something else."""
+
+    rows: list[str] | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def _chosen(path: str, follow_links: bool) -> tuple[list[Path], str | None]:
+    """The shards of a path, and the split in PATH:SPLIT where it is none of their names."""
+    bare, split = paths.split_of(path)
+    if split is None or split in shards.find(bare, SUFFIX) or len(shards.splits(bare, SUFFIX)) > 1:
+        return shards.chosen(path, SUFFIX, follow_links), None
+    return shards.chosen(bare, SUFFIX, follow_links), split
+
+
+def _splits_of_rows(files: list[Path], columns: Columns | None) -> RowSplits:
+    import pyarrow as pa
+
+    with _opened(files[0]) as file:
+        own = columns and (columns.image, columns.label)
+        fields = [f for f in file.schema_arrow if f.name.lower() in SPLIT_COLUMNS and f.name not in (own or ())]
+    for field in fields:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if str(kind) not in parquet_columns.TEXT:
+            continue
+        rows = [str(text).strip().lower() for path in files for text in _texts(path, field.name)]
+        if len(found := set(rows)) > 1 and found <= paths.SPLIT_NAMES:
+            return RowSplits(rows)
+        if 1 < len(found) < len(rows):
+            return RowSplits(None, (f"the column {field.name} holds {some(sorted(found))}; all rows are used",))
+    return RowSplits()
+
+
+def _texts(path: Path, column: str) -> list[str | None]:
+    with _opened(path) as file, _naming(path, column):
+        if column not in file.schema_arrow.names:
+            return [""] * file.metadata.num_rows
+        found: list[str | None] = file.read(columns=[column]).column(0).to_pylist()
+        return found
+
+
+def _splits(path: str) -> dict[str, str]:
+    """What to give for the shards, or the rows, of each split."""
+    found = shards.splits(path, SUFFIX)
+    if len(found) > 1 or not _recognizes(path):
+        return found
+    try:
+        rows = _splits_of_rows(shards.chosen(path, SUFFIX, True), None).rows
+    except (ValueError, OSError):  # opening it says what is wrong
+        return found
+    return paths.addresses(path, sorted(set(rows))) if rows else found
 
 
 def _opened(path: Path) -> Any:
@@ -245,11 +311,15 @@ def files_at(named: Iterable[tuple[str, str]], follow_links: bool = False) -> Fi
     return Files.of_rows(row for row in rows if row[1] >= 0)
 
 
+def _recognizes(path: str) -> bool:
+    return bool(shards.find(path, SUFFIX))
+
+
 KIND = Kind(
     accepts="a .parquet file or a folder of them",
-    recognizes=lambda path: bool(shards.find(path, SUFFIX)),
+    recognizes=_recognizes,
     open=_open,
     options=("image_column", "label_column", "follow_links"),
-    files=lambda path, *, follow_links=False: _files(shards.chosen(path, SUFFIX, follow_links), follow_links),
-    splits=lambda path: shards.splits(path, SUFFIX),
+    files=lambda path, *, follow_links=False: _files(_chosen(path, follow_links)[0], follow_links),
+    splits=_splits,
 )

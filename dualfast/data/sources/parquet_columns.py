@@ -135,7 +135,8 @@ def _image_column(file: Any, path: object, features: dict[str, Any]) -> tuple[st
     found = images or structs or usual or [name for name in binary if _first_values_decode(file, name)]
     if found:
         name = the_one(found, IMAGE_NAMES, path, "image columns", "image_column")
-        return name, remark(found, name, "image columns", "image_column")
+        others = [*found, *(one for one in binary if one not in found)] if name in binary else found
+        return name, remark(others, name, "image columns", "image_column")
     if named:
         raise _not_images(path, named[0])
     undecoded = f" (the first values of {', '.join(binary)} are not images)" if binary else ""

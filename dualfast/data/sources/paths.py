@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
@@ -62,6 +64,20 @@ def are_splits(folders: Collection[str], of_classes: Collection[str]) -> bool:
         return len(named) == len(folders) > 0
     parts = train_and_test([name.lower() for name in named])
     return (parts is not None and parts[1] is not None) or named.issuperset(of_classes)
+
+
+def split_like(folders: Collection[str]) -> list[str]:
+    """Those of the names that hold the words of splits, training and test among them: seg_train, test_images."""
+    words = {name: set(re.split(r"[ _.-]+", name.lower())) for name in folders}
+    train, test = ([n for n in sorted(words) if not words[n].isdisjoint(own)] for own in (TRAIN_NAMES, TEST_NAMES))
+    return [*train, *(name for name in test if name not in train)] if train and test else []
+
+
+def inner_folders(folders: Collection[str]) -> list[str]:
+    """Of the folders with images, as CLASS/..., those in classes that hold several: animals/cats, animals/dogs."""
+    found = [folder for folder in folders if "/" in folder]
+    count = Counter(folder.partition("/")[0] for folder in found)
+    return sorted(folder for folder in found if count[folder.partition("/")[0]] > 1)
 
 
 def addresses(path: str, names: Collection[str]) -> dict[str, str]:

@@ -232,8 +232,13 @@ def _refusal(path: str) -> str:
     if exists and (hint := unsupported.hint(path)) is not None:
         return f"{path} is {hint}"
     problem = "is not a data set that can be read" if exists else f"does not exist{_instead(path)}"
-    hub = f"; hf://{path} is the data set on the Hugging Face hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", path) else ""
+    hub = f"; hf://{path} is the data set of that name on the Hugging Face hub" if _may_be_on_the_hub(path) else ""
     return f"{path} {problem}; give {', '.join(kind.accepts for kind in KINDS)}{'' if exists else hub}"
+
+
+def _may_be_on_the_hub(path: str) -> bool:
+    is_file = os.path.splitext(path)[1].lower() in (".tar", ".zip", ".parquet", ".npz", ".csv", ".txt", ".beton", ".gz")
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None and not is_file
 
 
 def _instead(path: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from dualfast.data.images import Payload, is_image, suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, SYSTEM, Files, left_out_text
 from dualfast.data.sources.path_list import PathList
-from dualfast.data.sources.paths import inside, is_inside, is_junk
+from dualfast.data.sources.paths import inner_folders, inside, is_inside, is_junk
 from dualfast.storage.files import open_regular
 
 HIDDEN = "hidden"
@@ -123,10 +123,8 @@ class Scan:
         return True
 
     def inner(self) -> list[str]:
-        """Folders with images in class folders that hold several: animals/cats, animals/dogs."""
-        found = [folder for folder in self.folders if "/" in folder]
-        count = Counter(folder.partition("/")[0] for folder in found)
-        return sorted(folder for folder in found if count[folder.partition("/")[0]] > 1)
+        """Folders with images in class folders that hold several."""
+        return inner_folders(self.folders)
 
     @property
     def files(self) -> Files:

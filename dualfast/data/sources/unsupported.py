@@ -57,14 +57,14 @@ HINTS: tuple[tuple[str, str], ...] = (
 def hint(path: str) -> str | None:
     """What a file or folder is, and what to do; None where its name says nothing."""
     name = os.path.basename(os.path.abspath(path)).lower()
-    return next((text for pattern, text in HINTS if re.fullmatch(pattern, name)), None)
+    text = next((text for pattern, text in HINTS if re.fullmatch(pattern, name)), None)
+    return text and text.replace("(FILE)", f"({path!r})").replace("FILE", path)
 
 
 def hint_in(folder: str) -> str | None:
     """The same of a folder that holds such a file."""
     if (own := hint(folder)) is not None:
         return f"{folder} is {own}"
-    found = ((name, hint(name)) for name in sorted(os.listdir(folder)) if not name.startswith("."))
-    return next(
-        (f"{os.path.join(folder, name)} is {text}" for name, text in found if text and text != HINTS[-1][1]), None
-    )
+    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+    found = ((path, hint(path)) for path in paths)
+    return next((f"{path} is {text}" for path, text in found if text and text != HINTS[-1][1]), None)

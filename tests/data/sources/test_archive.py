@@ -181,3 +181,15 @@ def test_splits_beside_another_folder_are_splits(suffix: str, tmp_path: Path) ->
     opened = sources.open_source(f"{path}:train")
     assert (opened.class_names, len(opened)) == (("a", "b"), 2)
     assert opened.inventory.notes() == ["left out: 2 .jpg (beside the splits)"]
+
+
+def test_folders_in_class_folders_and_loose_images_are_said(tmp_path: Path) -> None:
+    names = [f"{outer}/{inner}/0.jpg" for outer in ("animals", "plants") for inner in ("a", "b")]
+    zip_file(tmp_path / "a.zip", {name: jpeg(0) for name in names})
+    opened = sources.open_source(tmp_path / "a.zip")
+    assert opened.class_names == ("animals", "plants")
+    assert opened.notes()[0].startswith("class folders hold several folders, whose images are of the outer class: anim")
+    zip_file(tmp_path / "b.zip", {"photos/cat/0.jpg": jpeg(0), "photos/dog/0.jpg": jpeg(1), "top.jpg": jpeg(2)})
+    opened = sources.open_source(tmp_path / "b.zip")
+    assert opened.class_names == ("cat", "dog")
+    assert opened.notes() == ["left out: 1 .jpg (beside the class folders)"]

@@ -181,3 +181,18 @@ def test_texts_in_an_npz_are_saved_as_texts(tmp_path: Path) -> None:
     assert_refused(
         tmp_path / "a.npz", r"pickled objects, which are never loaded; text is saved with labels\.astype\(str\)"
     )
+
+
+def test_names_and_other_arrays_of_an_npz(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    arrays: dict[str, Any] = {
+        "images": np.zeros((2, 4, 4), np.uint8),
+        "labels": np.array([1, 0]),
+        "fine_labels": np.arange(2),
+    }
+    np.savez(path, **arrays, class_names=np.array(["ant", "bee"]))
+    opened = sources.open_source(path)
+    assert opened.class_names == ("ant", "bee")
+    assert opened.notes() == ["arrays that are not used: fine_labels"]
+    np.savez(path, **arrays, class_names=np.array(["ant"]))
+    assert sources.open_source(path).class_names is None

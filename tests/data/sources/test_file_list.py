@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,99 @@ def test_labels_behind_a_url_are_to_be_downloaded(kaggle: Path) -> None:
         ValueError, match=r"labels is 'https://x\.org/l\.csv', which is a URL; download it, and give the"
     ):
         sources.open_source(kaggle / "train", Reading(labels="https://x.org/l.csv"))
+
+
+@pytest.fixture
+def unnamed_kinds(tmp_path: Path) -> Path:
+    """Images without suffixes, called by numbers."""
+    for k in range(6):
+        (tmp_path / "J").mkdir(exist_ok=True)
+        (tmp_path / "J" / f"2007_{k:06d}").write_bytes(jpeg(k))
+    return tmp_path
+
+
+def test_a_list_of_names_alone_is_none_of_labels(unnamed_kinds: Path) -> None:
+    table = unnamed_kinds / "train.txt"
+    for rows in ((5, 3, 1, 0, 2, 4), (5, 3, 1)):
+        table.write_text("".join(f"2007_{k:06d}\n" for k in rows))
+        with pytest.raises(
+            ValueError, match=r"lists files and no labels \(line 1 of .*: 2007_000005\); list the class"
+        ):
+            sources.open_source(unnamed_kinds / "J", Reading(labels=str(table)))
+    table.write_text("a\nb\nc\nd\ne\nf\n")
+    with pytest.raises(
+        ValueError, match=r"6 different texts for 6 images .* are no classes; list the class of each image"
+    ):
+        sources.open_source(unnamed_kinds / "J", Reading(labels=str(table)))
+
+
+@pytest.mark.parametrize("end", ["csv", "txt"])
+def test_a_first_file_that_is_missing_is_no_header(end: str, unnamed_kinds: Path) -> None:
+    table = unnamed_kinds / f"t.{end}"
+    rows = [f"2007_{k:06d}{',' if end == 'csv' else ' '}{'dog' if k % 2 else 'cat'}" for k in (9, 0, 1, 2, 3, 4, 5)]
+    table.write_text("\n".join(rows))
+    with pytest.raises(ValueError, match=r"lists 1 file that is not in .*: 2007_000009"):
+        sources.open_source(unnamed_kinds / "J", Reading(labels=str(table)))
+
+
+@pytest.mark.parametrize("before", ["#a comment, of one\n# another\n", "sep=;\n", "6\n", "6\nname;label\n"])
+def test_lines_before_a_table(before: str, unnamed_kinds: Path) -> None:
+    table = unnamed_kinds / "t.csv"
+    mark = ";" if ";" in before else " "
+    table.write_text(before + "".join(f"2007_{k:06d}{mark}{k % 2}\n" for k in range(6)))
+    opened = sources.open_source(unnamed_kinds / "J", Reading(labels=str(table)))
+    assert opened.labels.tolist() == [0, 1] * 3
+    table.write_text(table.read_text().replace("000003", "000009"))
+    with pytest.raises(ValueError, match=r"lists 1 file that is not in .*: 2007_000009"):
+        sources.open_source(unnamed_kinds / "J", Reading(labels=str(table)))
+
+
+def test_labels_alone_may_have_a_header(unnamed_kinds: Path) -> None:
+    table = unnamed_kinds / "t.csv"
+    table.write_text("label\n" + "pink\nrose\n" * 3)
+    opened = sources.open_source(unnamed_kinds / "J", Reading(labels=str(table)))
+    assert opened.labels.tolist() == [0, 1] * 3
+
+
+def test_numbers_of_rows_are_not_taken_for_names_of_images(tmp_path: Path) -> None:
+    images(tmp_path / "J", *(f"c/{k}.jpg" for k in range(6)))
+    table = tmp_path / "t.csv"
+    table.write_text("id,name,label\n" + "".join(f"{k},c/{5 - k},{k // 3}\n" for k in range(6)))
+    opened = sources.open_source(tmp_path / "J", Reading(labels=str(table)))
+    assert opened.labels.tolist() == [1, 1, 1, 0, 0, 0]
+    assert opened.inventory.remarks == ("columns that name images: name is used, id not; image_column=NAME chooses",)
+    table.write_text("id,img_id,label\n" + "".join(f"{k},{5 - k},{k // 3}\n" for k in range(6)))
+    assert sources.open_source(tmp_path / "J", Reading(labels=str(table))).labels.tolist() == [1, 1, 1, 0, 0, 0]
+    table.write_text("row,picture,label\n" + "".join(f"{k},c/{5 - k},{k // 3}\n" for k in range(6)))
+    with pytest.raises(ValueError, match=r"several columns that name images: picture, row; choose with .*'picture'"):
+        sources.open_source(tmp_path / "J", Reading(labels=str(table)))
+
+
+@pytest.mark.parametrize("header", ["Filename,Label,ClassName", "file,target,class_name", "file,label,Label Name"])
+def test_names_of_classes_are_found_in_any_case(header: str, kaggle: Path) -> None:
+    table = kaggle / "labels.csv"
+    table.write_text(f"{header}\n0a,1,ant\n0b,0,bee\n0c,1,ant\n")
+    opened = sources.open_source(kaggle / "train", Reading(labels=str(table)))
+    assert (opened.labels.tolist(), opened.class_names) == ([1, 0, 1], ("bee", "ant"))
+
+
+def test_a_list_in_json_whose_first_line_lacks_a_label(tmp_path: Path) -> None:
+    root = images(tmp_path / "g", *(f"{name}/{k}.png" for name in ("cat", "dog") for k in range(2)))
+    rows = [{"file_name": f"{name}/{k}.png", "label": "xy"[k]} for name in ("cat", "dog") for k in range(2)]
+    del rows[0]["label"]
+    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"line 1 of .*metadata\.jsonl has no label"):
+        sources.open_source(root)
+
+
+def test_numbers_without_their_zeros_are_said(unnamed_kinds: Path) -> None:
+    images(unnamed_kinds / "n", *(f"{k:05d}.jpg" for k in range(3)))
+    (unnamed_kinds / "t.csv").write_text("file,label\n1,a\n2,b\n")
+    with pytest.raises(ValueError, match=r"1 is no image in .*, and 00001\.jpg is: its numbers have lost their zeros"):
+        sources.open_source(unnamed_kinds / "n", Reading(labels=str(unnamed_kinds / "t.csv")))
+
+
+def test_a_compressed_table_is_told(kaggle: Path) -> None:
+    (kaggle / "labels.csv").write_bytes(gzip.compress(b"id,breed\n0a,x\n"))
+    with pytest.raises(ValueError, match="it is compressed; gunzip makes the text that is read"):
+        sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "labels.csv")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_sets import assert_refused, class_folders, jpeg
+from data_sets import assert_refused, class_folders, jpeg, zip_file
 
 from dualfast.config import Reading
 from dualfast.data import sources
@@ -174,7 +174,28 @@ def test_images_in_hidden_folders_are_counted(tmp_path: Path) -> None:
 
 
 def test_classes_two_folders_down_are_said(tmp_path: Path) -> None:
-    for part in ("seg_train", "seg_test"):
+    for part in ("animals", "plants"):
+        class_folders(tmp_path / "living" / part / part, {"a": 1, "b": 1})
+    (note,) = sources.open_source(tmp_path / "living").inventory.notes()
+    assert "class folders hold several folders, whose images are of the outer class: animals/animals/a, ani" in note
+
+
+def test_folders_that_are_called_like_splits_are_no_classes(tmp_path: Path) -> None:
+    for part in ("seg_train", "seg_test", "seg_pred"):
         class_folders(tmp_path / "intel" / part / part, {"sea": 1, "street": 1})
-    (note,) = sources.open_source(tmp_path / "intel").inventory.notes()
-    assert "class folders hold several folders, whose images are of the outer class: seg_test/seg_test/sea" in note
+    words = (
+        r"intel holds seg_train, seg_test, which are called like splits, .* give one of them, as .*intel/seg_train, or"
+    )
+    with pytest.raises(ValueError, match=words):
+        sources.open_source(tmp_path / "intel")
+    assert sources.open_source(tmp_path / "intel" / "seg_train" / "seg_train").class_names == ("sea", "street")
+    zip_file(
+        tmp_path / "intel.zip",
+        {f"{part}/{part}/{name}/0.jpg": jpeg(0) for part in ("a_train", "a_val") for name in "xy"},
+    )
+    with pytest.raises(
+        ValueError, match=r"intel\.zip holds a_train, a_val, which are called like splits, .*; unpack it"
+    ):
+        sources.open_source(tmp_path / "intel.zip")
+    class_folders(tmp_path / "toys", {"toy_train": 1, "crash_test": 1})  # classes that hold images
+    assert sources.open_source(tmp_path / "toys").class_names == ("crash_test", "toy_train")

@@ -136,4 +136,7 @@ def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_path_that_may_be_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert_refused("me/pets", "me/pets does not exist; .*; hf://me/pets is the data set on the Hugging Face hub")
+    assert_refused(
+        "me/pets", "me/pets does not exist; .*; hf://me/pets is the data set of that name on the Hugging Face"
+    )
+    assert_refused("me/pets.tar", r"me/pets\.tar does not exist; .* class folders$")

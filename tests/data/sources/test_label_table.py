@@ -119,7 +119,7 @@ def test_labels_in_json_lines_are_numbers_or_names(images: Path, tmp_path: Path)
         ("l.parquet", b"PAR1", r"l\.parquet cannot be read as a table"),
         ("l.csv", b"file_name,text\n0.png,one\n1.png,two\n2.png,three\n3.png,four\n", r"text: 4 different texts for 4"),
         ("l.csv", b"a,cat,dog\n0,1,1\n1,1,0\n2,1,0\n3,0,1\n", "line 2 of .* has a 1 in 2 of the columns cat, dog"),
-        ("l.csv", b"0.png,cat|dog\n1.png,dog\n2.png,cat\n3.png,dog\n", r"line 1 of .* 'cat\|dog', which are 2 of the"),
+        ("l.csv", b"0.png,cat|dog\n1.png,dog\n2.png,cat\n3.png,dog\n", r"line 1 of .* 'cat\|dog', which are 2 classes"),
         ("l.csv", b"file,label\n0.png,1\n1.png,NA\n2.png,0\n3.png,1\n", r"line 3 of .* has no label"),
         ("l.csv", b"file,label\n0.png,cat\n1.png,nan\n2.png,dog\n3.png,dog\n", "line 3 of .* has no label"),
         ("l.csv", b"file,label\n0.png,0.5\n1.png,1\n2.png,1\n3.png,1\n", r"line 2 of .* has the label 0\.5; .*whole"),

@@ -216,3 +216,32 @@ def test_a_large_row_group_is_read_a_piece_at_a_time(tmp_path: Path) -> None:
     items = sources.open_source(tmp_path / "a.parquet").items()
     before = pa.total_allocated_bytes()
     assert max(pa.total_allocated_bytes() - before for _ in items) < n * len(image) / 4
+
+
+def test_a_column_tells_the_split(tmp_path: Path) -> None:
+    columns = {"image": [jpeg(k) for k in range(6)], "label": [0, 1, 0, 1, 0, 1], "nr": list(range(6))}
+    path = str(parquet_file(tmp_path / "p.parquet", columns | {"Split": ["train"] * 4 + ["Test"] * 2}))
+    assert sources.splits(path) == (f"{path}:train", f"{path}:test")
+    with pytest.raises(
+        ValueError, match=r"p\.parquet holds several splits \(train, test\); give one, as .*p\.parquet:train"
+    ):
+        sources.open_source(path)
+    train, test = (sources.open_source(f"{path}:{name}") for name in ("train", "test"))
+    assert (len(train), test.labels.tolist(), list(test.items())) == (4, [0, 1], [jpeg(4), jpeg(5)])
+    assert test.names().to_pylist() == ["p.parquet:4", "p.parquet:5"]
+    assert len(sources.files_of(f"{path}:train")) == 1
+    with pytest.raises(ValueError, match=r"has no split 'val'; it has train, test"):
+        sources.open_source(f"{path}:val")
+    other = parquet_file(tmp_path / "o.parquet", columns | {"split": ["a", "b", "c", "a", "b", "c"]})
+    assert sources.open_source(other).notes() == ["the column split holds a, b, c; all rows are used"]
+    with pytest.raises(ValueError, match=r"o\.parquet has no split 'train'; it has none"):
+        sources.open_source(f"{other}:train")
+
+
+@pytest.mark.parametrize("label", ["['a']", "a|c", "a b", "51 616", "{'a': 1}"])
+def test_several_classes_in_a_text_are_refused(label: str, tmp_path: Path) -> None:
+    path = parquet_file(tmp_path / "p.parquet", {"image": [jpeg(k) for k in range(3)], "label": ["a", "b", label]})
+    with pytest.raises(ValueError, match=r"row 2 of .*p\.parquet has the label .* one class per image"):
+        sources.open_source(path)
+    other = parquet_file(tmp_path / "o.parquet", {"image": [jpeg(k) for k in range(3)], "label": ["a", "b", "a c"]})
+    assert sources.open_source(other).class_names == ("a", "a c", "b")
