@@ -248,7 +248,7 @@ def test_without_a_connection_a_run_continues_with_its_beton(
     assert noted(out) == [note]
     with pytest.raises(ValueError, match="memory://set cannot be read: the server is gone"):
         score("memory://set", tmp_path / "other")
-    assert list((tmp_path / "other").iterdir()) == []
+    assert not (tmp_path / "other").exists()
     (out / "test.beton").unlink()
     with pytest.raises(ValueError, match="the server is gone"):
         score("memory://set", out)
