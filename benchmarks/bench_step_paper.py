@@ -262,10 +262,8 @@ def predict(
     for pipe, took in (mean.pipes | {"issue": mean.instructions}).items():
         parts[pipe] = took * warps * programs / (4 * gpu.sms * gpu.clock)
     launch = ASSUMED["first_launch_s"]
-    fixed = {
-        "launch": launch + planned * ASSUMED["next_launch_s"],
-        "plan": plan_time(gpu, rows, plan) if planned else 0.0,
-    }
+    fixed = {"launch": launch + planned * ASSUMED["next_launch_s"]}
+    fixed["plan_kernel"] = plan_time(gpu, rows, plan) if planned else 0.0
     longest = max(parts.values())
     least = sum(fixed.values()) + longest
     most = sum(fixed.values()) + parts["latency"] + max(part for name, part in parts.items() if name != "latency")
