@@ -314,7 +314,7 @@ def step_paper(path: Path) -> list[str]:
         cells.append(f"{max(row['shared_bytes'] for row in both):,}")
         cells.append(" / ".join(f"{row['programs_per_sm']} ({row['occupancy']:.0%})" for row in both))
         for row in both:
-            cells += [f"{_range(row)} ({row['copy_us']:.3g})", row["limit"]]
+            cells += [f"{_range(row)} ({row['copy_us']:.3g})", row["limit"].replace("issue", "instructions")]
         lines.append([size.replace("x", " x "), dtype, *cells])
     head = ["batch x classes", "logits", "bytes per row (least)", "instructions per row", "registers", "shared bytes"]
     head += ["programs per multiprocessor (occupancy)"]
@@ -350,4 +350,5 @@ def step_paper_tried(path: Path) -> list[str]:
 
 
 def _range(row: Row) -> str:
-    return f"{row['predicted_us']:.3g} to {row['no_overlap_us']:.3g}"
+    low, high = row["predicted_us"], row["no_overlap_us"]
+    return f"{low:.0f} to {high:,.0f}" if low >= 100 else f"{low:.1f} to {high:.1f}"
