@@ -34,7 +34,7 @@ TOTAL_BLOCK = kernels.TOTAL_BLOCK.value
 
 class Gpu(NamedTuple):
     """From data sheets: multiprocessors, bytes/s of memory, the clock of their float32 rate (67 and 75 TFLOP/s).
-    Assumed, after published microbenchmarks: bytes/s of the L2 cache (the B200's scaled with memory) and latencies."""
+    Assumed, in the order that microbenchmarks have: bytes/s of the L2 cache (B200: scaled with memory), latencies."""
 
     arch: int
     sms: int
