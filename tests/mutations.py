@@ -338,6 +338,18 @@ MUTATIONS = [
     Mutation("kernels/step.py", "- hard * q)", "- hard * (1 - p))", KERNELS + "test_confident_rows_keep_their_digits"),
     Mutation(
         "kernels/step.py",
+        "counted & inside & (again == 0)",
+        "counted & inside",
+        KERNELS + "test_programs_stay_in_their_tensors_and_touch_nothing_that_another_writes",
+    ),
+    Mutation(
+        "kernels/step.py",
+        'float("nan")), 0.0), mask=in_batch)',
+        'float("nan")), 0.0), mask=row < count + 1)',
+        KERNELS + "test_programs_stay_in_their_tensors_and_touch_nothing_that_another_writes",
+    ),
+    Mutation(
+        "kernels/step.py",
         "kept = in_batch & (target != ignore_index)",
         "kept = in_batch",
         KERNELS + "test_an_ignored_row_is_zero_whatever_its_logits",

@@ -29,7 +29,10 @@ from tables import (
 SHOWN = ("random", "dual+beta", AUTO, "dual", "ccs", CCS_ON_LOGITS, "dyn_unc", "el2n")
 PAGES = {
     "README.md": ("compared",),
-    "docs/measured.md": ("accuracy", "total-time", "end-to-end", "step", "loader", "commits", "commits-busy", "demo"),
+    "docs/measured.md": (
+        *("accuracy", "total-time", "end-to-end", "step", "loader", "commits", "commits-busy", "demo"),
+        *("step-paper", "step-paper-tried"),
+    ),
 }
 """The pages, and the parts that each holds."""
 PICTURED = ("paper", "fast", "cpu")  # the grids, the strongest evidence first
@@ -44,9 +47,12 @@ def blocks(results: Path) -> dict[str, list[str]]:
             parts["accuracy"], parts["total-time"] = accuracy(grid, rows), total_time(grid, rows)
             break
     made = {"demo": demo, "end-to-end": end_to_end, "step": step, "loader": loader}
-    for name, part in (made | {"commits": commits, "commits-busy": commits}).items():
+    made |= {"commits": commits, "commits-busy": commits, "step-paper": step_paper}
+    for name, part in made.items():
         if files := sorted(results.glob(f"????-??-??-*-{name}.json")):
             parts[name] = part(files[-1])
+    if paper := sorted(results.glob("????-??-??-*-step-paper.json")):
+        parts["step-paper-tried"] = step_paper_tried(paper[-1])
     latest = {name: sorted(results.glob(f"????-??-??-*-{name}.json"))[-1:] for name in ("end-to-end", "loader")}
     if all(latest.values()):
         parts["compared"] = compared(latest["end-to-end"][0], latest["loader"][0], results / "audit.jsonl")
@@ -320,3 +326,56 @@ def commits(path: Path) -> list[str]:
 
 def _time_text(seconds: float) -> str:
     return f"{seconds * 1e3:,.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def step_paper(path: Path) -> list[str]:
+    """What the compiled Triton step needs per row, and the time predicted from it beside that of a copy."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    by_case = {(row["size"], row["dtype"], row["gpu"]): row for row in result["rows"] if row["what"] == "as it is"}
+    lines = []
+    for size, dtype in dict.fromkeys((size, dtype) for size, dtype, _ in by_case):
+        both = [by_case[size, dtype, gpu] for gpu in ("H200", "B200")]
+        cells = [f"{both[0]['bytes_per_row']:,.0f} ({both[0]['least_bytes_per_row']:,})"]
+        cells.append(" / ".join(f"{row['instructions_per_row']:,.0f}" for row in both))
+        cells.append(" / ".join(f"{row['registers']}" for row in both))
+        cells.append(f"{max(row['shared_bytes'] for row in both):,}")
+        cells.append(" / ".join(f"{row['programs_per_sm']} ({row['occupancy']:.0%})" for row in both))
+        for row in both:
+            cells += [f"{_range(row)} ({row['copy_us']:.3g})", row["limit"].replace("issue", "instructions")]
+        lines.append([size.replace("x", " x "), dtype, *cells])
+    head = ["batch x classes", "logits", "bytes per row (least)", "instructions per row", "registers", "shared bytes"]
+    head += ["programs per multiprocessor (occupancy)"]
+    head += [text for gpu in ("H200", "B200") for text in (f"{gpu}, us (copy)", "limit")]
+    gpus, assumed = result["gpus"], result["assumed"]
+    bandwidths = ", ".join(f"{name} {gpu['memory'] / 1e12:g}" for name, gpu in gpus.items())
+    l2 = ", ".join(f"{name} {gpu['l2'] / 1e12:g}" for name, gpu in gpus.items())
+    latencies = ", ".join(f"{name} {gpu['l2_cycles']} and {gpu['memory_cycles']}" for name, gpu in gpus.items())
+    return [
+        *markdown(head, lines),
+        f"Predicted by `python benchmarks/bench_step_paper.py` with triton {result['versions']['triton']}, commit"
+        f" {result['commit'][:8]}; where two numbers stand, sm_90 / sm_100. Data sheets: {bandwidths} TB/s of memory,"
+        f" {gpus['H200']['sms']} and {gpus['B200']['sms']} multiprocessors at {gpus['H200']['clock'] / 1e9:g} GHz."
+        f" Assumed: {assumed['first_launch_s'] * 1e6:g} us for a launch in a graph and"
+        f" {assumed['next_launch_s'] * 1e6:g} us for a second one; {l2} TB/s of L2 cache; latencies in cycles of L2 and"
+        f" of memory: {latencies}.",
+    ]
+
+
+def step_paper_tried(path: Path) -> list[str]:
+    """The variants' predicted times beside those of the code as it is."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    by_case = {(row["size"], row["dtype"], row["what"], row["gpu"]): row for row in result["rows"]}
+    lines = []
+    for size, dtype, what in dict.fromkeys(case[:3] for case in by_case):
+        if what != "as it is":
+            cells = [
+                f"{_range(by_case[size, dtype, 'as it is', gpu])} -> {_range(by_case[size, dtype, what, gpu])}"
+                for gpu in ("H200", "B200")
+            ]
+            lines.append([size.replace("x", " x "), dtype, what, *cells])
+    return markdown(["batch x classes", "logits", "variant", "H200, us", "B200, us"], lines)
+
+
+def _range(row: Row) -> str:
+    low, high = row["predicted_us"], row["no_overlap_us"]
+    return f"{low:.0f} to {high:,.0f}" if low >= 100 else f"{low:.1f} to {high:.1f}"

@@ -466,3 +466,62 @@ def test_columns_that_are_not_dense() -> None:
     assert ours[1] is not None
     assert theirs[1] is not None
     assert torch.equal(ours[1], theirs[1])
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="it is the interpreter that tells the addresses")
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("shape", [None, Shape(2, 1024, 4), Shape(1, 256, 4)], ids=str)
+def test_programs_stay_in_their_tensors_and_touch_nothing_that_another_writes(
+    shape: Shape | None, planned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the counters, which are atomic, and the losses, which the last program reads after all have counted
+    themselves. Also where rows repeat an index, or have a wrong one."""
+    kernel = step_kernels.step_kernel
+    builder = importlib.import_module("triton.runtime.interpreter").interpreter_builder
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[tuple[str, int, int]] = set()  # what is done, by which program, at which address
+
+    class Launched:
+        def __getitem__(self, grid: Any) -> Any:
+            def launch(*args: Any, **constants: Any) -> None:
+                tensors.update((n, a) for n, a in zip(kernel.arg_names, args, strict=False) if torch.is_tensor(a))
+                kernel[grid](*args, **constants)
+
+            return launch
+
+    def watch(name: str, pointer: int, mask: int) -> None:
+        original = getattr(builder, name)
+
+        def watched(*args: Any, **options: Any) -> Any:
+            if tensors:  # not in plan_kernel
+                addresses = args[pointer].data[args[mask].data.astype(bool)].ravel().tolist()
+                seen.update((name, builder.grid_idx[0], address) for address in addresses)
+            return original(*args, **options)
+
+        monkeypatch.setattr(builder, name, watched)
+
+    watch("create_masked_load", 0, 1)
+    watch("create_masked_store", 0, 2)
+    watch("create_atomic_rmw", 1, 3)
+    monkeypatch.setattr(step_kernels, "step_kernel", Launched())
+    monkeypatch.setattr(step_kernels, "PLAN_ROWS", 0 if planned else 2048)
+    rows, n_classes = 9, 10 if shape is None else 1000
+    targets, index = torch.arange(rows), torch.arange(rows)
+    targets[3], targets[4] = -100, n_classes
+    index[2], index[5], index[6] = index[1], -1, rows
+    table = ScoreTable(rows, **BESIDE)
+    run_step(torch.randn(rows, n_classes), targets, index, table, **DEFAULTS, shape=shape)
+
+    spans = {name: (t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for name, t in tensors.items()}
+    owner = {at: [name for name, (start, end) in spans.items() if start <= at < end] for _, _, at in seen}
+    assert all(owner.values()), "an access outside all tensors"
+    writers: dict[int, set[int]] = {}
+    for what, program, at in seen:
+        if what == "create_masked_store":
+            writers.setdefault(at, set()).add(program)
+    shared = {(what, owner[at][0], program) for what, program, at in seen if writers.get(at, set()) - {program}}
+    last = max(program for _, program, _ in seen)
+    assert last > 1
+    assert {case for case in shared if case[:2] != ("create_atomic_rmw", "status_ptr")} == {
+        ("create_masked_load", "loss_ptr", last)
+    }
