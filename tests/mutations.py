@@ -1514,8 +1514,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/classes.py",
-        "if high >= FREE and high >=",
-        "if high >= 2**31 and high >=",
+        "return high < FREE or high < SPARSEST",
+        "return high < SPARSEST",
         "tests/data/test_classes.py::test_labels_may_have_gaps_but_not_be_sparse",
     ),
     Mutation(
@@ -2183,6 +2183,24 @@ MUTATIONS = [
         "count = BATCH if n_classes != BATCH else OTHER_BATCH",
         "count = BATCH",
         "tests/training/test_trial_batch.py::test_logits_of_two_classes_that_lie_the_wrong_way_round",
+    ),
+    Mutation(
+        "dualfast/data/sources/listed.py",
+        "if not words and len(others) > BOX_COLUMNS:",
+        "if not words:",
+        "tests/data/sources/test_file_list.py::test_more_columns",
+    ),
+    Mutation(
+        "dualfast/data/sources/listed.py",
+        "self.taken_for_root.add(above[0])",
+        "pass",
+        "tests/data/sources/test_file_list.py::test_paths_of_another_folder_are_said",
+    ),
+    Mutation(
+        "dualfast/data/sources/paths.py",
+        "return holding or (every if len(every) == len(classes) else [])",
+        "return holding",
+        "tests/data/sources/test_folder.py::test_flat_folders_that_are_called_like_splits_are_no_classes",
     ),
     Mutation(
         "dualfast/data/inventory.py",

@@ -28,11 +28,17 @@ def check_labels(labels: NDArray[np.int64], describe: Callable[[int], str]) -> N
     if low < 0:
         where = describe(int(labels.argmin()))
         raise ValueError(f"{where} has the label {low}; labels start at 0 (unlabelled data cannot be used)")
-    if high >= FREE and high >= SPARSEST * (distinct := len(np.unique(labels))):
+    if not is_dense(labels):
         raise ValueError(
             f"{describe(int(labels.argmax()))} has the label {high}; labels number the classes from 0, and only "
-            f"{distinct:,} occur; give other ids as text"
+            f"{len(np.unique(labels)):,} occur; give other ids as text"
         )
+
+
+def is_dense(labels: NDArray[np.int64]) -> bool:
+    """Whether labels are so close together that they may number classes, as check_labels wants them."""
+    high = int(labels.max(initial=0))
+    return high < FREE or high < SPARSEST * len(np.unique(labels))
 
 
 def folded(name: str) -> str:

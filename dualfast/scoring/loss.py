@@ -107,6 +107,8 @@ def _own_labels(logits: torch.Tensor, targets: torch.Tensor, observe_targets: to
     the logits, and come with labels."""
     _check_dense(logits=logits, targets=targets, observe_targets=observe_targets)
     if not _are_probabilities(targets):
+        if isinstance(targets, torch.Tensor) and targets.ndim == 2:
+            raise ValueError(f"targets are {targets.dtype} (B, C); give probabilities, as targets.float()")
         raise ValueError(
             "observe_targets goes with targets of probabilities (B, C), as mixup makes them; leave it out for labels"
         )

@@ -23,12 +23,12 @@ from dualfast.data.sources.paths import (
     SPLIT_NAMES,
     addresses,
     are_splits,
+    called_like_splits,
     inner_folders,
     is_hidden,
     is_junk,
     pick,
     split_folders,
-    split_like,
     split_of,
 )
 from dualfast.data.sources.scan import HIDDEN, NO_SUFFIX, suffix_of
@@ -85,10 +85,10 @@ def _open(path: str) -> Source:
     if twice is not None:
         raise ValueError(f"{path} holds {twice} twice; write the archive again")
     inner = inner_folders({"/".join(image.parts[:-1]) for image in images})
-    if alike := split_like({folder.partition("/")[0] for folder in inner}):
+    if alike := called_like_splits({image.parts[0] for image in images}, inner):
         raise ValueError(
-            f"{location} holds {some(alike)}, which are called like splits, and folders in them; unpack it, and give "
-            "one of them, or call them train and val"
+            f"{location} holds {some(alike)}, which are called like splits, not classes; unpack it, and give one of "
+            "them, with labels='TABLE.csv' unless class folders are in it, or call them train and val"
         )
     labels, class_names = number_classes([image.parts[0] for image in images])
     return Source(

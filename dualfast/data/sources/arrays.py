@@ -144,27 +144,34 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
     with _reading(path), np.load(path, allow_pickle=False) as file:
         images, _ = (_Stored(path, name, file.zip) for name in pair)  # of the labels, too, it checks the extent
         labels = file[pair[1]]
-        class_names = _class_names(file, names) if labels.dtype.kind in "iu" else None
-    if class_names is not None and labels.size and not 0 <= labels.max() < len(class_names):
-        class_names = None
+        named = next((name for name in names if name in CLASS_NAMES), None)
+        class_names = _class_names(file, named, labels)
     source = from_arrays(
         *(images, labels),
         class_names=class_names,
         kind="npz",
         location=str(Path(path)) if split is None else f"{path}:{split}",
-        name=pair[0],
+        name=f"{os.path.basename(path)}:{pair[0]}",
         files=Files.of([path]),
     )
-    used = {*pair, *(name for both in found.values() for name in both)} | CLASS_NAMES
+    used = {*pair, *(name for both in found.values() for name in both)}
+    used |= set() if class_names is None or named is None else {named}
     others = [name for name in names if name not in used]
     remarks = (f"arrays that are not used: {some(others)}",) if others else ()
     return replace(source, inventory=replace(source.inventory, remarks=remarks))
 
 
-def _class_names(file: Any, names: Sequence[str]) -> list[str] | None:
-    """The texts of an array that is called so; None without one."""
-    found = (file[name] for name in names if name in CLASS_NAMES)
-    return next((array.tolist() for array in found if array.ndim == 1 and array.dtype.kind == "U"), None)
+def _class_names(file: Any, name: str | None, labels: NDArray[Any]) -> list[str] | None:
+    """The texts of the array that is called so, where they name the numbers in labels; else None."""
+    if name is None or labels.dtype.kind not in "iu" or not labels.size:
+        return None
+    try:
+        found = file[name]
+        texts = [text.decode() if isinstance(text, bytes) else text for text in found.tolist()]
+    except ValueError:  # pickled objects, or no UTF-8
+        return None
+    fits = found.ndim == 1 and found.dtype.kind in "US" and labels.min() >= 0 and labels.max() < len(texts)
+    return texts if fits else None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dualfast.data.classes import FREE
 from dualfast.data.columns import LABEL_NAMES, has_usual_name, is_class_name
-from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, valid_text
+from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, some, valid_text
 from dualfast.data.sources import label_table
 from dualfast.data.sources.archive import COMPRESSED
 from dualfast.data.sources.label_table import Table
@@ -85,7 +85,7 @@ def _open(
         else:
             image = named
         at, (found, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
-        remarks += on_labels
+        remarks += on_labels + _of_another_folder(table_path, folder, places)
         _check_no_row_numbers(table, image, found)
         used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
     numbers, class_names = _numbered(found, table)
@@ -230,6 +230,13 @@ def _names_beside(numbers: NDArray[np.int64], table: Table, column: int, images:
         if all(folders[n : n + 1] == [name] for n, name in found.items()):
             names = folders
     return tuple(names) if len(set(names)) == len(names) else None
+
+
+def _of_another_folder(table: str, folder: str, places: Places) -> tuple[str, ...]:
+    """A sentence on paths that begin with the name of another folder than that of the images."""
+    if not places.taken_for_root:
+        return ()
+    return (f"{table} lists files of {some(sorted(places.taken_for_root))}, which {folder} is taken for",)
 
 
 def _check_no_row_numbers(table: Table, image: int, cells: Sequence[Any]) -> None:

@@ -15,9 +15,10 @@ from dualfast.data.sources.paths import (
     SPLIT_NAMES,
     TRAIN_NAMES,
     are_splits,
+    called_like_splits,
     folder_of,
+    is_hidden,
     split_folders,
-    split_like,
     subfolders,
     train_and_test,
 )
@@ -44,10 +45,10 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not scan.paths:
         raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}")
     files, inner = scan.files, scan.inner()
-    if alike := split_like({folder.partition("/")[0] for folder in inner}):
+    if alike := called_like_splits([name for name, count in classes.items() if count], inner):
         raise ValueError(
-            f"{root} holds {some(alike)}, which are called like splits, and folders in them; give one of them, as "
-            f"{root / alike[0]}, or rename them"
+            f"{root} holds {some(alike)}, which are called like splits, not classes; give one of them, as "
+            f"{root / alike[0]}, with labels='TABLE.csv' unless class folders are in it, or rename them"
         )
     counts = [count for count in classes.values() if count]
     return Source(
@@ -63,11 +64,24 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             left_out=scan.left_out,
             without_images=tuple(valid_text(name) for name, count in classes.items() if not count),
             inner=tuple(map(valid_text, inner)),
+            remarks=_tables_in(path),
         ),
         one_file_each=True,
         if_one_class=f"; where the classes are {some(inner)}, give {root / inner[0].partition('/')[0]}"
         if inner
         else "",
+    )
+
+
+def _tables_in(folder: str) -> tuple[str, ...]:
+    """A sentence on the tables beside the class folders, which may hold the labels."""
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if e.name.lower().endswith(TABLES) and not is_hidden(e.name))
+    if not names:
+        return ()
+    are, given = "is" if len(names) == 1 else "are", os.path.join(folder, names[0])
+    return (
+        f"the folders are the classes, and {some(names)} {are} not read; labels={given!r} would be a table of labels",
     )
 
 
@@ -85,6 +99,7 @@ def _of_splits(root: Path, splits: list[str]) -> str:
     )
 
 
+TABLES = (".csv", ".tsv", ".jsonl")
 DETECTORS = ({"labels", "annotations"}, {"images", "jpegimages"}, re.compile(r"(train|val|test)20\d\d"))
 """Folders beside the images of a detector, as YOLO, Pascal VOC and COCO have them, and those of its images."""
 

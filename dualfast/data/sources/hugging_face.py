@@ -26,13 +26,13 @@ def from_dataset(
     data: Any,
     location: str,
     *,
-    folder: str = "",
+    folder: str | None = None,
     files: Files | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> Source:
     """The samples of a datasets.Dataset. folder: a real path, outside which no image is read that a cell names by its
-    path."""
+    path; None for a Dataset of the caller's own, which may name any file."""
     rows = _Rows(data)
     columns = parquet_columns.choose(rows, location, image_column, label_column)
     words = LabelWords(
@@ -48,7 +48,7 @@ def from_dataset(
     def images() -> Iterator[Payload | Exception]:
         for batch in rows.iter_batches(BATCH_ROWS, [columns.image]):
             for cell in batch.column(0):
-                yield cell_bytes(cell.as_py(), folder)
+                yield cell_bytes(cell.as_py(), folder or "", follow_links=folder is None)
 
     return Source(
         kind="datasets",

@@ -169,13 +169,23 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
     """Rows that are separated by spaces, of which names of files and classes may have some themselves: the file and all
     the rest, unless the rest is a class and numbers, as boxes; or all before the last space, and the class."""
     rows = [line.split() for line in lines]
-    if max(map(len, rows), default=0) < 3:
+    widths = set(map(len, rows))
+    if max(widths, default=0) < 3:
+        return rows
+    if len(widths) == 1 and _are_columns(rows):
         return rows
     if rows[0] and (is_listed(rows[0][0]) or is_file(rows[0][0])):
         if len(set(map(len, rows))) == 1 and all(_is_number(cell) for row in rows for cell in row[2:]):
             return rows
         return [line.strip().split(None, 1) for line in lines]
     return [line.strip().rsplit(None, 1) for line in lines]
+
+
+def _are_columns(rows: list[list[str]]) -> bool:
+    """Whether rows of as many words are columns, rather than names with spaces: below a header, or with one of
+    numbers."""
+    has_header = len(rows) > 1 and not is_file(rows[0][0]) and all(is_file(row[0]) for row in rows[1:])
+    return has_header or any(all(_is_number(row[at]) for row in rows) for at in range(1, len(rows[0])))
 
 
 def is_file(cell: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfast.data.classes import NONE
+from dualfast.data.classes import NONE, is_dense
 from dualfast.data.sources.source import number_classes
 
 ONE_CLASS = "this library trains one class per image"
@@ -20,7 +21,7 @@ MISSING = frozenset({"nan", "<na>"})
 """What pandas writes, in lower case, for a text that is missing,"""
 MISSING_NUMBER = MISSING | NONE
 """and what is written for a number."""
-JOINED = "|,; "
+JOINED = "|,;"
 """Between the classes of an image that has several."""
 FEW_TEXTS = 10
 BOOLEAN_NAMES = ("False", "True")
@@ -87,14 +88,17 @@ def number_texts(
     texts: Sequence[str], describe: Callable[[int], str]
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
     """Labels (n,) int64 of n texts, and the class names: the numbers themselves where all texts are whole numbers (7,
-    007, 7.0), else as number_classes. ValueError, naming the sample, for a number that does not fit or is not whole,
-    for one that is missing among numbers, and for several classes in one text (cat|dog)."""
+    007, 7.0) that number classes, else, as of ids (10000002) and of -1 beside 1, as number_classes. ValueError, naming
+    the sample, for a number that does not fit or is not whole, for one that is missing among numbers, and for several
+    classes in one text (cat|dog)."""
     others = {text for text in set(texts) if not _NUMBER.fullmatch(text)}
     if others and (len(others) < len(set(texts)) and {text.lower() for text in others} <= MISSING_NUMBER):
         row = next(row for row, text in enumerate(texts) if text in others)
         raise ValueError(f"{describe(row)} has no label ({texts[row]}); remove unlabelled rows")
     if others:
         _check_single(texts, describe)
+        return number_classes(texts)
+    if set(texts) == {"-1", "1"}:
         return number_classes(texts)
     fraction = next((row for row, text in enumerate(texts) if not _WHOLE.fullmatch(text)), None)
     if fraction is not None:
@@ -103,20 +107,22 @@ def number_texts(
             "the classes"
         )
     try:
-        return np.asarray([int(text.partition(".")[0]) for text in texts], np.int64), None
+        numbers = np.asarray([int(text.partition(".")[0]) for text in texts], np.int64)
+        return (numbers, None) if is_dense(numbers) else number_classes(texts)
     except OverflowError:
         row = max(range(len(texts)), key=lambda row: abs(int(texts[row].partition(".")[0])))
         raise ValueError(f"{describe(row)} has the label {texts[row]}; give the class's number") from None
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_LIST = re.compile(r"\[.*\]|\{.*\}|\d+( \d+)+", re.S)
+_LIST = re.compile(r"\[\s*(['\"\d-].*)?\]|\{.*:.*\}|\d+( \d+)+", re.S)
 _WHOLE = re.compile(r"-?\d+(\.0*)?")
 
 
 def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
     """ValueError for a text that is a list, or joins other texts, as cat|dog beside cat."""
     known = set(texts)
+    of_bars = Counter(part.strip() for text in known for part in set(text.split("|")))
     for text in known:
         if _LIST.fullmatch(text):
             raise ValueError(
@@ -125,7 +131,7 @@ def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
             )
         for mark in JOINED:
             parts = [part.strip() for part in text.split(mark)]
-            is_joined = known.issuperset(parts) or (mark == "|" and not known.isdisjoint(parts))
+            is_joined = known.issuperset(parts) or (mark == "|" and any(of_bars[part] > 1 for part in parts))
             if len(parts) > 1 and is_joined:
                 raise ValueError(
                     f"{describe(list(texts).index(text))} has the label {text!r}, which are {len(parts)} classes; "

@@ -17,6 +17,7 @@ from dualfast.data.sources.label_table import Table, is_file
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
 from dualfast.data.sources.paths import SPLIT_NAMES
 
+INDEX_NAMES = (("", "id", "index", "unnamed: 0"),)
 BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
 BOX_COLUMNS = 4  # that a box needs, at least
 TRIED_ROWS = 20
@@ -32,6 +33,7 @@ class Places:
 
     def __init__(self, images: Sequence[str], folder: str) -> None:
         self._images, self._root = images, os.path.basename(os.path.abspath(folder))
+        self.taken_for_root: set[str] = set()  # names of folders in a table that are not the name of this one
         self._paths = {path: place for place, path in enumerate(images)}
         self._names = self._by(os.path.basename)
         self._stems = self._by(lambda path: os.path.splitext(os.path.basename(path))[0])
@@ -82,12 +84,14 @@ class Places:
             is_other_split = above and above[0] != _folded(self._root) and {above[0], self._root.lower()} <= SPLIT_NAMES
             if own[:shared] == listed[:shared] and not is_other_split:
                 fits.setdefault(shared, []).append(place)
+                if above and above[0] != _folded(self._root):
+                    self.taken_for_root.add(above[0])
         best = fits[max(fits)] if fits else []
         return (best[0] if len(best) == 1 else SEVERAL) if best else None
 
     def with_zeros(self, number: str) -> str | None:
         """The image whose name is this number with zeros in front; None without any."""
-        stem = next((stem for stem in self._stems if stem.lstrip("0") == number), None)
+        stem = next((s for s in self._stems if s.isdecimal() and s != number and int(s) == int(number)), None)
         place = None if stem is None else self._stems[stem]
         return self._images[place] if isinstance(place, int) else None
 
@@ -209,7 +213,7 @@ def labels_in(table: Table, image: int, label_column: str | None) -> RowLabels:
     if label_column is not None:
         return _of_column(table, image, table.column("label_column", label_column))
     if table.names is None:
-        return _of_column(table, image, others[0] if others else 1)
+        return _of_column(table, image, _without_header(table, others))
     if len(table.names) != len(set(table.names)):
         raise ValueError(f"{table.path} has two columns of the same name ({', '.join(table.names)}); rename one")
     names = [table.names[at] for at in others]
@@ -226,6 +230,31 @@ def labels_in(table: Table, image: int, label_column: str | None) -> RowLabels:
     labels = _of_column(table, image, others[0])
     check_no_captions(labels.cells, f"{table.path}: {names[0]}", table.line, "name the labels with label_column=NAME")
     return labels
+
+
+def _without_header(table: Table, others: Sequence[int]) -> int:
+    """The only column beside the files, or the only one of words, or a class number before a box. ValueError where
+    others could be meant."""
+    if len(others) < 2:
+        return others[0] if others else 1
+    words = [at for at in others if not all(_is_number(row[at]) for row in table.rows if len(row) > at)]
+    if len(words) == 1:
+        return words[0]
+    if not words and len(others) > BOX_COLUMNS:
+        return others[0]
+    shown = ", ".join(_short(str(cell)) for cell in table.rows[0][:SHOWN_CELLS])
+    raise ValueError(
+        f"{table.path} has no header, and more columns than file and label ({table.line(0)}: {shown}); write a header "
+        "before them, such as file,label,age"
+    )
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 LABEL_ARGUMENT = ("label columns", "label_column")
@@ -248,17 +277,22 @@ def _of_column(table: Table, image: int, label: int, remarks: tuple[str, ...] = 
     )
 
 
-def _one_hot(table: Table, columns: Sequence[int]) -> list[str] | None:
-    """The names of the columns that hold each row's only 1; None unless they hold nothing but 0 and 1."""
+BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
+
+
+def _one_hot(table: Table, others: Sequence[int]) -> list[str] | None:
+    """The names of the columns that hold each row's only 1, among those of nothing but 0 and 1; None unless there are
+    two, and nothing beside them but an index."""
     assert table.names is not None
-    numbers = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
+    if any(len(cells) != len(table.names) for cells in table.rows):
+        return None
+    columns = [at for at in others if all(str(cells[at]) in BITS for cells in table.rows)]
+    rest = [table.names[at] for at in others if at not in columns]
+    if len(columns) < 2 or not all(has_usual_name(name, INDEX_NAMES) for name in rest):
+        return None
     found = []
     for row, cells in enumerate(table.rows):
-        if len(cells) != len(table.names):
-            return None
-        values = [numbers.get(str(cells[at])) for at in columns]
-        if None in values:
-            return None
+        values = [BITS[str(cells[at])] for at in columns]
         if values.count(1) != 1:
             names = some([table.names[at] for at in columns])
             raise ValueError(

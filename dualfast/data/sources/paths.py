@@ -67,10 +67,17 @@ def are_splits(folders: Collection[str], of_classes: Collection[str]) -> bool:
 
 
 def split_like(folders: Collection[str]) -> list[str]:
-    """Those of the names that hold the words of splits, training and test among them: seg_train, test_images."""
-    words = {name: set(re.split(r"[ _.-]+", name.lower())) for name in folders}
+    """Those of the names that hold the words of splits, training and test among them: seg_train, TestSet, val2017."""
+    words = {name: set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())) for name in folders}
     train, test = ([n for n in sorted(words) if not words[n].isdisjoint(own)] for own in (TRAIN_NAMES, TEST_NAMES))
     return [*train, *(name for name in test if name not in train)] if train and test else []
+
+
+def called_like_splits(classes: Collection[str], inner: Collection[str]) -> list[str]:
+    """Class folders that are splits by their names: all of them, or those that hold several folders, as `inner`."""
+    holding = split_like({folder.partition("/")[0] for folder in inner})
+    every = split_like(classes)
+    return holding or (every if len(every) == len(classes) else [])
 
 
 def inner_folders(folders: Collection[str]) -> list[str]:

@@ -91,7 +91,7 @@ def test_splits_in_the_names_of_arrays(images: str, labels: str, test: str, tmp_
     opened = sources.open_source(tests)
     assert opened.labels.tolist() == [0, 1, 0]
     assert opened.location == f"{path}:{test}"
-    assert opened.names().to_pylist()[0] == f"{images.format(test)}[0]"
+    assert opened.names().to_pylist()[0] == f"mnist.npz:{images.format(test)}[0]"
     assert next(iter(opened.items()))[0, 0].tolist() == [1]
     assert_refused(path, rf"holds several splits \(train, {test}\); give one, as .*:train")
     names = {"image_column": images.format("train"), "label_column": labels.format("train")}
@@ -194,5 +194,10 @@ def test_names_and_other_arrays_of_an_npz(tmp_path: Path) -> None:
     opened = sources.open_source(path)
     assert opened.class_names == ("ant", "bee")
     assert opened.notes() == ["arrays that are not used: fine_labels"]
-    np.savez(path, **arrays, class_names=np.array(["ant"]))
-    assert sources.open_source(path).class_names is None
+    np.savez(path, **arrays, class_names=np.array([b"ant", b"bee"]))
+    assert sources.open_source(path).class_names == ("ant", "bee")
+    for others in (["ant"], ["ant", None]):  # too few, and a pickle
+        np.savez(path, **arrays, class_names=np.array(others))
+        opened = sources.open_source(path)
+        assert opened.class_names is None
+        assert opened.notes() == ["arrays that are not used: fine_labels, class_names"]

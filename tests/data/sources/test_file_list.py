@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from data_sets import assert_refused, jpeg
@@ -316,3 +317,47 @@ def test_a_compressed_table_is_told(kaggle: Path) -> None:
     (kaggle / "labels.csv").write_bytes(gzip.compress(b"id,breed\n0a,x\n"))
     with pytest.raises(ValueError, match="it is compressed; gunzip makes the text that is read"):
         sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "labels.csv")))
+
+
+def test_paths_of_another_folder_are_said(tmp_path: Path) -> None:
+    root = images(tmp_path / "siteA", "scan/0.png", "scan/1.png")
+    (tmp_path / "b.csv").write_text("file,label\nsiteB/scan/0.png,y\nsiteB/scan/1.png,x\n")
+    opened = sources.open_source(root, Reading(labels=str(tmp_path / "b.csv")))
+    assert opened.inventory.remarks == (f"{tmp_path}/b.csv lists files of siteb, which {root} is taken for",)
+    (tmp_path / "a.csv").write_text("file,label\ndata/siteA/scan/0.png,y\ndata/siteA/scan/1.png,x\n")
+    assert sources.open_source(root, Reading(labels=str(tmp_path / "a.csv"))).inventory.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "names"),
+    [
+        ("3,0a.jpg,cat\n0,0b.jpg,dog\n7,0c.jpg,cat\n", [0, 1, 0], ("cat", "dog")),  # an index first
+        ("0a.jpg,34,cat\n0b.jpg,41,dog\n0c.jpg,29,cat\n", [0, 1, 0], ("cat", "dog")),
+        ("0a.jpg 0 cat\n0b.jpg 1 dog\n0c.jpg 0 cat\n", [0, 1, 0], ("cat", "dog")),
+        ("image id species\n0a.jpg 0 cat\n0b.jpg 1 dog\n0c.jpg 0 cat\n", None, "name the labels with label_column"),
+        ("image label split\n0a.jpg hot train\n0b.jpg dog train\n0c.jpg dog train\n", [1, 0, 0], ("dog", "hot")),
+        ("0a.jpg hot dog\n0b.jpg polar bear\n0c.jpg hot dog\n", [0, 1, 0], ("hot dog", "polar bear")),
+        ("0a.jpg,1,34\n0b.jpg,0,41\n0c.jpg,1,29\n", None, "has no header, and more columns than file and label"),
+        ("0a.jpg,cat,lab\n0b.jpg,dog,lab\n0c.jpg,cat,field\n", None, "has no header, and more columns than file and"),
+        ("file,label\n0a,10000002\n0b,10000007\n0c,10000002\n", [0, 1, 0], ("10000002", "10000007")),
+        ("file,label\n0a,-1\n0b,1\n0c,1\n", [0, 1, 1], ("-1", "1")),
+        (",image,a,b\n0,0a,1,0\n1,0b,0,1\n2,0c,1,0\n", [0, 1, 0], ("a", "b")),
+        ("file,label_id,label_conf\n0a,0,0\n0b,1,5\n0c,1,1\n", None, "has the columns label_id, label_conf; name the"),
+    ],
+)  # fmt: skip
+def test_more_columns(text: str, labels: list[int] | None, names: Any, kaggle: Path) -> None:
+    (kaggle / "t.csv").write_text(text)
+    reading = Reading(labels=str(kaggle / "t.csv"))
+    if labels is None:
+        with pytest.raises(ValueError, match=names):
+            sources.open_source(kaggle / "train", reading)
+        return
+    opened = sources.open_source(kaggle / "train", reading)
+    assert (opened.labels.tolist(), opened.class_names) == (labels, names)
+
+
+def test_numbers_from_zero_without_their_zeros_are_said(tmp_path: Path) -> None:
+    root = images(tmp_path / "n", "000.jpg", "001.jpg")
+    (tmp_path / "t.csv").write_text("file,label\n0,a\n1,b\n")
+    with pytest.raises(ValueError, match=r"0 is no image in .*, and 000\.jpg is: its numbers have lost their zeros"):
+        sources.open_source(root, Reading(labels=str(tmp_path / "t.csv")))

@@ -184,7 +184,7 @@ def test_folders_that_are_called_like_splits_are_no_classes(tmp_path: Path) -> N
     for part in ("seg_train", "seg_test", "seg_pred"):
         class_folders(tmp_path / "intel" / part / part, {"sea": 1, "street": 1})
     words = (
-        r"intel holds seg_train, seg_test, which are called like splits, .* give one of them, as .*intel/seg_train, or"
+        r"intel holds seg_train, seg_test, which are called like splits, .* give one of them, as .*intel/seg_train, "
     )
     with pytest.raises(ValueError, match=words):
         sources.open_source(tmp_path / "intel")
@@ -197,5 +197,20 @@ def test_folders_that_are_called_like_splits_are_no_classes(tmp_path: Path) -> N
         ValueError, match=r"intel\.zip holds a_train, a_val, which are called like splits, .*; unpack it"
     ):
         sources.open_source(tmp_path / "intel.zip")
-    class_folders(tmp_path / "toys", {"toy_train": 1, "crash_test": 1})  # classes that hold images
-    assert sources.open_source(tmp_path / "toys").class_names == ("crash_test", "toy_train")
+    class_folders(tmp_path / "toys", {"toy_train": 1, "crash_test": 1, "ball": 1})  # classes that hold images
+    assert sources.open_source(tmp_path / "toys").class_names == ("ball", "crash_test", "toy_train")
+
+
+@pytest.mark.parametrize("names", [("train_images", "test_images"), ("train2017", "val2017"), ("TrainSet", "TestSet")])
+def test_flat_folders_that_are_called_like_splits_are_no_classes(names: tuple[str, str], tmp_path: Path) -> None:
+    class_folders(tmp_path / "cassava", dict.fromkeys(names, 2))
+    words = rf"cassava holds {names[0]}, {names[1]}, which are called like splits, not classes; give one of them, as "
+    with pytest.raises(ValueError, match=words):
+        sources.open_source(tmp_path / "cassava")
+
+
+def test_tables_beside_class_folders_are_said(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", {"batch1": 1, "batch2": 1})
+    (root / "labels.csv").write_text("file;label\nbatch1/0.jpg;cat\n")
+    (note,) = sources.open_source(root).notes()
+    assert note.startswith("the folders are the classes, and labels.csv is not read; labels='")

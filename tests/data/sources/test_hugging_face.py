@@ -140,3 +140,14 @@ def test_a_path_that_may_be_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "me/pets", "me/pets does not exist; .*; hf://me/pets is the data set of that name on the Hugging Face"
     )
     assert_refused("me/pets.tar", r"me/pets\.tar does not exist; .* class folders$")
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_dataset_of_ones_own_names_its_files(relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.chdir(tmp_path)
+    for k in range(2):
+        (tmp_path / f"{k}.jpg").write_bytes(jpeg(k))
+    paths = [f"{k}.jpg" if relative else str(tmp_path / f"{k}.jpg") for k in range(2)]
+    data = datasets.Dataset.from_dict({"image": paths, "label": [0, 1]}).cast_column("image", datasets.Image())
+    assert list(sources.open_source(data).items()) == [jpeg(0), jpeg(1)]

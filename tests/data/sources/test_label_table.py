@@ -213,7 +213,9 @@ def test_captions_in_metadata_leave_the_class_folders(tmp_path: Path) -> None:
         (tmp_path / "set" / name).mkdir(parents=True)
         (tmp_path / "set" / name / "0.jpg").write_bytes(jpeg(1))
     (tmp_path / "set" / "metadata.csv").write_text("file_name,text\nant/0.jpg,an ant\nbee/0.jpg,a bee\n")
-    assert sources.open_source(tmp_path / "set").class_names == ("ant", "bee")
+    opened = sources.open_source(tmp_path / "set")
+    assert opened.class_names == ("ant", "bee")
+    assert opened.notes()[0].startswith("the folders are the classes, and metadata.csv is not read")
 
 
 def test_half_a_character_in_json_is_escaped(images: Path, tmp_path: Path) -> None:

@@ -238,10 +238,16 @@ def test_a_column_tells_the_split(tmp_path: Path) -> None:
         sources.open_source(f"{other}:train")
 
 
-@pytest.mark.parametrize("label", ["['a']", "a|c", "a b", "51 616", "{'a': 1}"])
+@pytest.mark.parametrize("label", ["['a']", "a|b", "c|b", "51 616", "{'a': 1}", "[1, 2]"])
 def test_several_classes_in_a_text_are_refused(label: str, tmp_path: Path) -> None:
     path = parquet_file(tmp_path / "p.parquet", {"image": [jpeg(k) for k in range(3)], "label": ["a", "b", label]})
     with pytest.raises(ValueError, match=r"row 2 of .*p\.parquet has the label .* one class per image"):
         sources.open_source(path)
-    other = parquet_file(tmp_path / "o.parquet", {"image": [jpeg(k) for k in range(3)], "label": ["a", "b", "a c"]})
-    assert sources.open_source(other).class_names == ("a", "a c", "b")
+    other = parquet_file(tmp_path / "o.parquet", {"image": [jpeg(k) for k in range(3)], "label": ["a", "b", "a b"]})
+    assert sources.open_source(other).class_names == ("a", "a b", "b")
+    images = [jpeg(k) for k in range(3)]
+    path = parquet_file(tmp_path / "q.parquet", {"image": images, "label": ["None", "Edema|Mass", "Mass|Nodule"]})
+    with pytest.raises(ValueError, match=r"row 1 of .* has the label 'Edema\|Mass', which are 2 classes"):
+        sources.open_source(path)
+    path = parquet_file(tmp_path / "r.parquet", {"image": images, "label": ["[unknown]", "a|b", "c"]})
+    assert sources.open_source(path).class_names == ("[unknown]", "a|b", "c")
