@@ -114,7 +114,8 @@ class Select(Command):
     like: str | None = None
     """The .json of an index list: repeat that selection. Of the other flags only --scores, --out and --trust apply."""
     trust: bool = False
-    """With --like: evaluate its where and read the files that its exclude and force name, as you know who wrote it."""
+    """With --like: evaluate its where and read the files that its exclude and force name. Only for lists whose author
+    you know."""
     method: str = field(default=DEFAULT_METHOD, metadata=METHOD_HELP)
     seed: int = 0
     """Seed of the draw."""

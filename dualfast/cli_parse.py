@@ -102,7 +102,7 @@ def _fill_in_help() -> None:
 
 
 def _in_groups(command: type[Checked], presets: dict[str, Any]) -> type:
-    """A class with a nested one for each group of flags, which tyro shows one below the other."""
+    """The command as a class with one nested class per group of flags: tyro's help lists the groups one by one."""
     own = _name_of(command).replace("-", "_")
     members: dict[str, list[Any]] = {name: [] for name in (*GROUPS, own)}
     hints = get_type_hints(command, include_extras=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -288,12 +287,19 @@ def published(c_d: Any) -> Any:
     return PUBLISHED_C_D.get(c_d, c_d) if isinstance(c_d, str) else c_d
 
 
+def _is_positive(number: Any) -> bool:
+    try:
+        return 0 < float(number) < math.inf
+    except OverflowError:  # an integer with hundreds of digits
+        return False
+
+
 def check_c_d(c_d: Any) -> None:
     """Raises ValueError unless c_d is a positive number, "auto" or the name of a data set with a published value."""
     if isinstance(c_d, str) and c_d == "cifar10":
         raise ValueError(f"c_d is 'cifar10', which stood for a value published nowhere; give c_d={CIFAR10_C_D} for it")
-    number = published(c_d)
-    if number != "auto" and not (_is_number(number) and 0 < number <= sys.float_info.max):
+    number: Any = published(c_d) if isinstance(c_d, str) or _is_number(c_d) else None
+    if number != "auto" and not (_is_number(number) and _is_positive(number)):
         *names, last = "auto", *PUBLISHED_C_D
         raise ValueError(f"c_d is {c_d!r:.80}; give a positive number, {', '.join(names)} or {last}")
 

@@ -2203,6 +2203,24 @@ MUTATIONS = [
         "tests/data/sources/test_folder.py::test_flat_folders_that_are_called_like_splits_are_no_classes",
     ),
     Mutation(
+        "dualfast/selection/spec.py",
+        'arguments["per_class"] = "shares"',
+        "pass",
+        "tests/selection/test_spec.py::test_a_list_of_version_0_1_is_drawn_again",
+    ),
+    Mutation(
+        "dualfast/scoring/trajectories.py",
+        "if before is not None and name not in _FAILED:",
+        "if before is not None:",
+        "tests/scoring/test_trajectories.py::test_a_function_that_fails_can_be_replaced",
+    ),
+    Mutation(
+        "dualfast/scoring/trajectories.py",
+        "TrajectoryScore(name, keep, function, len(required) == 2, caller)",
+        "TrajectoryScore(name, keep, function, len(required) == 2, function.__module__)",
+        "tests/scoring/test_trajectories.py::test_a_module_whose_scores_are_registered_already",
+    ),
+    Mutation(
         "dualfast/data/inventory.py",
         "differs[is_old] |= (ends[0] != ends[1]) & (ends[0] != NOT_READ) & (ends[1] != NOT_READ)",
         "pass",

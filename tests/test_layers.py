@@ -59,6 +59,8 @@ def test_modules_do_not_import_each_other_by_the_public_names() -> None:
     parts = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert "dualfast" not in {name.name for name in node.names}, f"{file}, line {node.lineno}"
             if isinstance(node, ast.ImportFrom) and node.module == "dualfast" and not node.level:
                 assert {name.name for name in node.names} <= parts | {"__version__"}, f"{file}, line {node.lineno}"
 

@@ -114,7 +114,7 @@ class ImageDecoder:
             raise ValueError(f"augment is {augment!r}; give False, {', '.join(names)} or {last}")
         if fill not in ("mean", "black"):
             raise ValueError(f'fill is {fill!r}; give "mean" or "black"')
-        if dtype not in OUTPUT_DTYPES:
+        if not isinstance(dtype, torch.dtype) or dtype not in OUTPUT_DTYPES:
             raise ValueError(f"dtype is {dtype}; give {', '.join(map(str, OUTPUT_DTYPES))}")
         for name, value, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
             numbers = as_array(name, value)
@@ -123,9 +123,9 @@ class ImageDecoder:
                     f"{name} is {value!r}; give three numbers in 0..1 (divide by 255 if they are for 0..255)"
                 )
         for name, bounds, most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
-            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most or math.isinf(bounds[1]):
+            if np.shape(bounds) != (2,) or not 0 < bounds[0] <= bounds[1] <= most or math.isinf(bounds[1]):
                 until = " <= 1" if most == 1 else ""
-                raise ValueError(f"{name} is {tuple(bounds)}; give two numbers, 0 < low <= high{until}")
+                raise ValueError(f"{name} is {bounds!r}; give two numbers, 0 < low <= high{until}")
         self.dtype = dtype
         self.shape, self.array_dtype = (*self.size, 3), OUTPUT_DTYPES[dtype]
         self._kind, self._flip = AUGMENTS[augment] if augment else ("center", False)

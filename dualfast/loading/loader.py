@@ -110,6 +110,8 @@ class Loader:
         self.recompile = checked_bool("recompile", recompile)
         self._rank, self._world_size = _rank_and_world_size() if self.distributed else (0, 1)
 
+        if not isinstance(custom_fields, Mapping | None):
+            raise TypeError(f"custom_fields is {custom_fields!r:.80}; give a dict from names to FFCV's field classes")
         custom = dict(custom_fields or {})
         if odd := [name for name, kind in custom.items() if not hasattr(kind, "from_binary")]:
             raise TypeError(f"custom_fields[{odd[0]!r}] is {custom[odd[0]]!r:.80}; give a class of FFCV's fields")

@@ -176,8 +176,10 @@ def keep_list(session: RunSession, trial: Trial, config: RunConfig) -> NDArray[n
 
 
 def _as_in_0_1(session: RunSession, spec: SelectionSpec) -> SelectionSpec:
-    """The spec with the options that version 0.1 had as defaults, where the scores of any seed lack what today's need:
-    a run directory of 0.1 continues as it began."""
+    """The spec as version 0.1 meant it, where the scores of any seed lack what today's have: a run directory of 0.1
+    continues as it began."""
+    if spec.per_class is True and not _all_have(session, ["aum_prob"]):
+        spec = replace(spec, per_class="shares")
     unsaid = {name: value for name, value in spec.configured.unsaid.items() if name not in spec.options}
     if not unsaid:
         return spec

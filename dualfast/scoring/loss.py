@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dualfast import ops
-from dualfast.arguments import checked_bool, unusable_tensor
+from dualfast.arguments import checked_bool, checked_int, unusable_tensor
 from dualfast.errors import UnsupportedBackward
 from dualfast.ops import Reduction as Reduction
 from dualfast.ops import torch_ops as torch_ops  # registers torch.ops.dualfast
@@ -285,6 +285,7 @@ class DualLoss(nn.Module):
         checked_bool("by_products", by_products)
         checked_bool("inplace", inplace)
         ops.check_options(label_smoothing, reduction)
+        ignore_index = checked_int("ignore_index", ignore_index, -(2**63), 2**63 - 1)
         ops.pick_backend(backend, table.lines.device)
         self.table = table
         self.label_smoothing = label_smoothing

@@ -267,7 +267,7 @@ def lacks(name: str, instead: str = "") -> ValueError:
     """The error for scores that have no such column; instead: what else one may give."""
     how = f"with ScoreTable({TRACKED[name]})" if name in TRACKED else "with DualLoss"
     if name not in COLUMNS:
-        how = "by a function decorated with @dualfast.score, which its module registers"
+        how = "with ScoreTable(n, trajectories=True) and a function that @dualfast.score registers before training"
     return ValueError(f"the scores have no {name}; gather it {how}{', or ' * bool(instead)}{instead}")
 
 

@@ -68,7 +68,7 @@ class ScoreTable:
         self._paused = False
         self.tdds = None
         if tdds is not None:
-            tdds = checked_int("tdds", tdds)
+            tdds, tdds_bytes = checked_int("tdds", tdds), checked_int("tdds_bytes", tdds_bytes, 0, 2**63 - 1)
             if tdds < 1:
                 raise ValueError(f"tdds is {tdds}; give the number of classes of the logits")
             n_samples = len(self.lines)

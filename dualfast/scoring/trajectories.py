@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.arguments import as_array, checked_int
 from dualfast.config import BASELINES
+from dualfast.notices import warn
 from dualfast.scoring.scores import ABOUT_SAMPLES, COLUMNS, Array, End, Scores, scores_of, tails_of
 from dualfast.user_code import described, import_named
 
@@ -36,15 +38,17 @@ RESERVED = {*ABOUT_SAMPLES, "full", *BASELINES, *COLUMNS, *dir(Scores), "extra",
 
 @dataclass(frozen=True)
 class TrajectoryScore:
-    """A score registered with dualfast.score."""
+    """A score registered with dualfast.score, in the module that called it."""
 
     name: str
     keep: End
     function: Callable[..., Any]
     needs_margin: bool
+    module: str
 
 
 _REGISTERED: dict[str, TrajectoryScore] = {}
+_FAILED: set[str] = set()  # names of functions that raised an error: another may take their place
 
 
 def registered() -> Mapping[str, TrajectoryScore]:
@@ -55,14 +59,20 @@ def registered() -> Mapping[str, TrajectoryScore]:
 def import_scores(module: str) -> None:
     """Imports the module of this name, which registers scores; ValueError when it cannot be imported or registers
     none."""
-    before = set(_REGISTERED)
     try:
-        imported = import_named(module)
+        import_named(module)
     except ValueError as error:
         raise ValueError(f"score_module: {error}; give the name of a module that registers scores") from error
-    there = {one.name for one in _REGISTERED.values() if one.function.__module__ == imported.__name__}
-    if not there | (set(_REGISTERED) - before):
+    imported = _modules_below(module)
+    if imported.isdisjoint(one.module for one in _REGISTERED.values()):
         raise ValueError(f"score_module is {module!r}, which registers no score; decorate one with @dualfast.score")
+
+
+def _modules_below(name: str) -> set[str]:
+    """A module, those in its package, and those that its names are from."""
+    found = {other for other in sys.modules if other == name or other.startswith(f"{name}.")}
+    names = vars(sys.modules[name]).values()
+    return found | {str(getattr(value, "__module__", "")) for value in names if callable(value)}
 
 
 def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:
@@ -86,20 +96,31 @@ def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:
     if keep not in ("high", "low"):
         raise ValueError(f"keep is {keep!r}; give 'high' or 'low'")
 
+    caller = str(sys._getframe(1).f_globals.get("__name__"))
+
     def register(function: Function) -> Function:
         before = _REGISTERED.get(name)
-        if before is not None and _source(before.function) != _source(function):  # a notebook cell may run again
-            raise ValueError(f"name is {name!r}, which {'.'.join(_source(before.function))} has; choose another")
+        if before is not None and name not in _FAILED:
+            if _source(before.function) != _source(function):  # a notebook cell may run again
+                raise ValueError(f"name is {name!r}, which {'.'.join(_source(before.function))} has; choose another")
+            if not _is_plain(function):
+                warn(f"the score {name!r} is registered again, and {_source(function)[1]} takes the place of the other")
         required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
         if len(required) not in (1, 2) or any(
             p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required
         ):
             names = ", ".join(map(str, required))
             raise TypeError(f"the function of score {name!r} needs ({names}); it must take (p) or (p, margin)")
-        _REGISTERED[name] = TrajectoryScore(name, keep, function, len(required) == 2)
+        _REGISTERED[name] = TrajectoryScore(name, keep, function, len(required) == 2, caller)
+        _FAILED.discard(name)
         return function
 
     return register
+
+
+def _is_plain(function: Any) -> bool:
+    """Whether its name says which function it is: not of one made by another, nor of an object with several."""
+    return inspect.isfunction(function) and not {"<lambda>", "<locals>"} & set(function.__qualname__.split("."))
 
 
 def _source(function: Any) -> tuple[str, str]:
@@ -127,8 +148,10 @@ def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
             except MemoryError:
                 raise
             except Exception as error:  # whatever the user's code raises
+                _FAILED.add(one.name)
                 raise ValueError(
-                    f"the function of score {one.name!r} fails on p and margin of {p.shape}: {described(error)}"
+                    f"the function of score {one.name!r} fails on p and margin of {p.shape}: {described(error)}; "
+                    f"register one that works with @dualfast.score({one.name!r})"
                 ) from error
         if values.shape != unseen.shape or values.dtype.kind not in "fiu":
             raise ValueError(
@@ -161,7 +184,10 @@ class Trajectories:
         if path is not None and os.path.exists(path) and (not os.path.isfile(path) or os.path.getsize(path)):
             raise ValueError(f"trajectories is {os.fspath(path)!r}, which exists; give the path of a new file")
         self.n_samples, self.n_visits = n_samples, 0  # the largest number of any sample
-        self._file = tempfile.TemporaryFile(prefix="dualfast-") if path is None else open(path, "w+b")  # noqa: SIM115
+        try:
+            self._file = tempfile.TemporaryFile(prefix="dualfast-") if path is None else open(path, "w+b")  # noqa: SIM115
+        except OSError as error:
+            raise ValueError(f"trajectories is {path!r}, which cannot be written: {error.strerror}") from None
         self._data: Floats = np.empty((0, 2, n_samples), np.float32)
         self._waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._rows = 0

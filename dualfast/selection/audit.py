@@ -146,6 +146,7 @@ def audit(scores: Any, labels: Any, *, names: Any = None, class_names: Sequence[
     """
     margin = _column(scores, margin_column(scores))
     n = len(margin)
+    class_names = None if class_names is None else as_texts("class_names", class_names)
     labels = _labels(labels, n)
     _check_visits(scores, n)
     if names is not None:
@@ -299,8 +300,8 @@ def _confident_joint(labels: Ints, top_other: Ints, own: Floats, other: Floats, 
 
 
 def _mixture(x: Floats, rounds: int = 500) -> int:
-    """How many samples fall to the lower of two normal distributions, fitted by expectation maximization; of many
-    samples, to their histogram."""
+    """How many samples fall to the lower of two normal distributions, fitted by expectation maximization: to the values
+    themselves or, of many samples, to a histogram of them."""
     n, width = len(x), float(x.std())
     if width == 0:
         return 0

@@ -166,8 +166,8 @@ def intervals(counts: Ints, edges: Floats, error: float, quotas: Ints) -> tuple[
 
 
 def ratio_limits(ratios: NDArray[np.float32], error: float, n: int) -> tuple[float, float]:
-    """(low, high) for numbers known to a factor `error`, or not at all (NaN): those below low are certainly among the n
-    smallest, those above high are not, and the n-th smallest lies between."""
+    """(low, high) around the n-th smallest of numbers that are known only to within a factor `error`, or not at all
+    (NaN). Numbers below low are certainly among the n smallest; numbers above high are certainly not."""
     if n == 0:
         return -math.inf, -math.inf
     unknown = int(np.count_nonzero(np.isnan(ratios)))
@@ -188,6 +188,8 @@ def smallest(keys: Floats, n: int) -> Ints:
     if n == 0:
         return np.empty(0, np.int64)
     last = np.partition(keys, n - 1)[n - 1]
+    if np.isnan(last):
+        raise ValueError(f"the keys of {int(np.isnan(keys).sum()):,} samples are NaN; a method gives each a number")
     kept = keys <= last
     over = int(np.count_nonzero(kept)) - n
     if over:

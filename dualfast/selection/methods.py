@@ -83,7 +83,8 @@ class Method(ABC):
     instead: ClassVar[str] = ""
     """What one may give where the scores lack its columns."""
     unsaid: ClassVar[Mapping[str, Any]] = {}
-    """Options whose default has changed since 0.1, with that of 0.1, which sidecars that leave them out mean."""
+    """Options whose default is another than in 0.1, with the value of 0.1: what the sidecars of 0.1, which do not name
+    them, stand for."""
 
     def fit(self, statistics: Statistics, prune_ratio: float) -> Method:
         """The method with what depends on the scores of all samples."""
@@ -272,8 +273,8 @@ class OverStrata(Method):
         how many are kept of each group."""
 
     def n_strata(self, groups: ops.Groups, most: int) -> int:
-        """How many strata each group has; no more than `most`, which are as good. ValueError for more than there are
-        counters for."""
+        """The number of strata in each group: self.strata, or `most` where more would change nothing. ValueError for so
+        many that the counters do not fit in memory."""
         strata = min(int(self.strata), most)
         if groups.count * strata > MOST_STRATA:
             most = MOST_STRATA // groups.count
@@ -331,7 +332,7 @@ class Stratified(OverStrata):
 
 
 def _proportional_shares(sizes: Ints, n: Ints) -> Ints:
-    """n (groups,) split in proportion to sizes (groups, strata), as quotas.shares splits it."""
+    """n (groups,) split in proportion to sizes (groups, strata), as quotas.shares does."""
     total = np.maximum(sizes.sum(axis=1), 1)  # of an empty group nothing is kept
     out, remainders = np.divmod(sizes * n[:, None], total[:, None])
     order = np.argsort(-remainders, axis=1, kind="stable")

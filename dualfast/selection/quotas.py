@@ -23,7 +23,8 @@ EXACT = Context(prec=400)  # digits: a float in (0, 1) has at most 341, a count 
 Bits: TypeAlias = ops.Bits
 Ints: TypeAlias = NDArray[np.int64]
 SHOWN = 5  # names of classes in a message
-PerClass: TypeAlias = bool | Literal["equal"] | Mapping[int, int]
+PerClass: TypeAlias = bool | Literal["equal", "shares"] | Mapping[int, int]
+"""True: each class's share of the samples, and at least one; "shares": the share alone, as version 0.1 kept it."""
 
 
 def kept_count(n_samples: int, prune_ratio: float) -> int:
@@ -70,7 +71,7 @@ def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, av
     """
     rows, names = classes.rows, classes.names
     sizes: list[int] = classes.sizes[rows].tolist()
-    if per_class is True:
+    if per_class is True or (isinstance(per_class, str) and per_class == "shares"):
         quotas = shares(sizes, n)
     elif per_class == "equal":
         quotas = shares([1] * len(names), n)
@@ -85,7 +86,9 @@ def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, av
         if min(quotas) < 0 or sum(quotas) != n:
             raise ValueError(f"the quotas of per_class add up to {sum(quotas)}; prune_ratio keeps {n}")
     else:
-        raise ValueError(f"per_class is {per_class!r}; give True, False, equal or a mapping from class to number")
+        raise ValueError(
+            f"per_class is {per_class!r}; give True, False, equal, shares or a mapping from class to number"
+        )
     already: list[int] = np.bincount(classes.numbers[forced], minlength=len(classes.sizes))[rows].tolist()
     wanted = [max(quota - kept, 0) for quota, kept in zip(quotas, already, strict=True)]
     final = fitted(wanted, available[rows].tolist(), n - len(forced))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,8 @@ class SelectionSpec:
             about |= {"skip_unscored": about.pop("skip_bad")} if "skip_bad" in about else {}  # as version 0.1 saved it
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
+            if "crc32" not in about:
+                _as_in_0_1(arguments, path)
             unsaid = methods.kind_of(arguments.get("method", _DEFAULTS["method"])).unsaid
             spec = cls(**arguments, options={**unsaid, **options})
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -152,6 +155,14 @@ class SelectionSpec:
                 f"{str(path)!r} restricts the selection by {named}; give trust=True if you know who wrote that"
             )
         return spec, about.get("fingerprint")
+
+
+def _as_in_0_1(arguments: dict[str, Any], path: Path) -> None:
+    """Gives the arguments of a list of version 0.1, which has no checksum, the values that they stood for."""
+    if arguments.get("per_class") is True:
+        arguments["per_class"] = "shares"
+    if arguments.get("mislabel_cut"):
+        warn(f"{path} is of version 0.1, which cut by aum; scores that have late_margin are cut by that")
 
 
 _DEFAULTS = {f.name: f.default for f in fields(SelectionSpec) if f.name != "options"}

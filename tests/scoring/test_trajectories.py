@@ -278,3 +278,48 @@ def test_names_that_differ_in_case_alone_are_refused() -> None:
     dualfast.score("steepness")(lambda p: p[0])
     with pytest.raises(ValueError, match="name is 'Steepness', and 'steepness' differs from it in case alone"):
         dualfast.score("Steepness")
+
+
+def test_a_module_whose_scores_are_registered_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again, from a package that imports them, and of functions that another library makes."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "scores_in_a_package").mkdir()
+    (tmp_path / "scores_in_a_package" / "one.py").write_text(
+        "import dualfast\n\n@dualfast.score('of_a_package')\ndef one(p):\n    return p.max(0)\n"
+    )
+    (tmp_path / "scores_in_a_package" / "__init__.py").write_text("from .one import one\n")
+    (tmp_path / "scores_by_partial.py").write_text(
+        "import dualfast, functools\ndef f(p, k=1):\n    return p.max(0)\n"
+        "dualfast.score('by_partial')(functools.partial(f, k=2))\n"
+    )
+    for module in ("scores_in_a_package", "scores_by_partial") * 2:
+        trajectories.import_scores(module)
+    with pytest.raises(ValueError, match="'json', which registers no score"):
+        trajectories.import_scores("json")
+
+
+def test_a_function_in_the_place_of_another_is_said() -> None:
+    def quantile(q: float) -> Any:
+        return lambda p: np.nanquantile(p, q, axis=0)
+
+    dualfast.score("a_quantile")(quantile(0.1))
+    with pytest.warns(UserWarning, match=r"the score 'a_quantile' is registered again, and .*<lambda> takes the place"):
+        dualfast.score("a_quantile")(quantile(0.9))
+
+
+def test_a_function_that_fails_can_be_replaced() -> None:
+    @dualfast.score("failing")
+    def broken(p: Any) -> Any:
+        raise KeyError("x")
+
+    p = np.full((2, 3), 0.5, np.float32)
+    with pytest.raises(
+        ValueError, match=r"'failing' fails on .*; register one that works with @dualfast\.score\('failing'\)"
+    ):
+        trajectories.evaluate(p, None)
+
+    @dualfast.score("failing")
+    def fixed(p: Any) -> Any:
+        return p[0]
+
+    assert trajectories.evaluate(p, None)["extra"]["failing"].tolist() == [0.5] * 3

@@ -18,6 +18,7 @@ from dualfast.data.index_list import load_keep
 from dualfast.scoring import trajectories
 from dualfast.scoring.table import Scores
 from dualfast.selection import methods
+from dualfast.selection.draw import smallest
 from dualfast.selection.methods import METHODS, KeyedMethod, Samples, WeightedMethod
 from dualfast.selection.select import select
 from dualfast.selection.sharded import select as select_sharded
@@ -158,3 +159,9 @@ def test_which_methods_use_scores() -> None:
     assert [methods.uses_scores(text) for text in ("random", "dual+beta:c_d=4", "ccs", "aum", "from-elsewhere")] == [
         *(False, True, True, True, True)
     ]
+
+
+def test_keys_that_are_nan_are_refused() -> None:
+    with pytest.raises(ValueError, match="the keys of 3 samples are NaN; a method gives each a number"):
+        smallest(np.array([1.0, np.nan, np.nan, np.nan]), 3)
+    assert smallest(np.array([1.0, np.nan, 0.5]), 2).tolist() == [0, 2]

@@ -200,7 +200,7 @@ OLD = {
 """: {
         "method": "ccs",
         "score": "aum",  # what 0.1 covered, and its sidecars do not say
-        "per_class": True,
+        "per_class": "shares",  # what True was
         "labels": LABELS,
         "exclude": range(50),
         "mislabel_cut": 100,
@@ -219,7 +219,16 @@ def test_a_list_of_version_0_1_is_drawn_again(scores: dualfast.Scores, text: str
     if before["method"] == "ccs":
         del before["c_d"]  # it plays no part in such a draw
         before["score"] = "aum"
+    if before["per_class"]:
+        before["per_class"] = "shares"
     assert now == before | {name: now[name] for name in ("dualfast", "crc32")}  # 0.1 wrote no checksum
+
+
+def test_shares_of_0_1_leave_small_classes_out(scores: dualfast.Scores) -> None:
+    labels = np.zeros(len(scores), np.int64)
+    labels[:3] = 1
+    kept = {kind: select(scores, 0.9, labels=labels, per_class=kind) for kind in (True, "shares")}
+    assert [int((labels[ids] == 1).sum()) for ids in kept.values()] == [1, 0]
 
 
 def test_a_spec_is_resolved_once_and_saved_resolved(scores: dualfast.Scores) -> None:

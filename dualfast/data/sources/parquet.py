@@ -190,8 +190,8 @@ def _read_labels(path: Path, columns: Columns) -> Labels:
 
 
 def as_array(column: Any) -> NDArray[Any]:
-    """An Arrow column without nulls: numbers and booleans as they are, everything else as objects, those of
-    fixed_size_binary without the zeros that fill them up."""
+    """An Arrow column without nulls: numbers and booleans as they are, everything else as objects. Values
+    of fixed_size_binary lose the zeros at their end, which are padding."""
     import pyarrow as pa
 
     kind = column.type

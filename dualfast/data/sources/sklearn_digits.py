@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dualfast.data.inventory import Files
 from dualfast.data.sources.arrays import from_arrays
 from dualfast.data.sources.source import Kind, Source
 
@@ -58,4 +59,10 @@ def _splits(path: str) -> dict[str, str]:
     return {"train": f"{path}:train", "test": f"{NAME}:test"} if path in (NAME, NOISY_NAME) else {}
 
 
-KIND = Kind(accepts=f'"{NAME}", "{NOISY_NAME}"', recognizes=_recognizes, open=_open, splits=_splits)
+KIND = Kind(
+    accepts=f'"{NAME}", "{NOISY_NAME}"',
+    recognizes=_recognizes,
+    open=_open,
+    files=lambda path: Files.none(),
+    splits=_splits,
+)

@@ -116,7 +116,7 @@ class Kind:
     accepts: str
     recognizes: Callable[[str], bool]
     open: Callable[..., Source]
-    files: Callable[..., Files] = lambda path: Files.none()
+    files: Callable[..., Files]
     splits: Callable[[str], dict[str, str]] = lambda path: {}
     options: tuple[str, ...] = ()
 
