@@ -321,6 +321,7 @@ def method_options(method: str) -> tuple[str, dict[str, int | float | str]]:
     for option in filter(None, text.split(",")):
         key, equals, value = option.partition("=")
         _require(bool(key and equals and value), f"method is {method!r}; options are written name:key=value,key=value")
+        _require(key not in options, f"method is {method!r}, which gives {key!r} twice; give it once")
         try:
             options[key] = int(value) if value.isdecimal() else float(value)
         except ValueError:

@@ -75,7 +75,7 @@ def in_flags(message: str, options: list[str]) -> str:
     names = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
     if not names:
         return message
-    name = rf"(?<![\w./'\"=-])({names})"
+    name = rf"(?<![\w./'\":,=-])({names})"
     message = re.sub(rf"{name}=True\b", lambda m: _flag(m[1]), message)
     message = re.sub(rf"{name}=False\b", lambda m: _flag("no_" + m[1]), message)
     message = re.sub(rf"{name}=(?=\S)", lambda m: _flag(m[1]) + " ", message)

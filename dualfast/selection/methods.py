@@ -421,7 +421,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     for given in options:
         allowed = {*kind.options(), *(["mislabel_cut"] if kind.columns != () else [])}
         if given not in allowed:
-            takes = ", ".join(sorted(allowed)) or "none"
+            takes = ", ".join(map(repr, sorted(allowed))) or "none"
             raise ValueError(f"method {name!r} has no option {given!r}; it takes {takes}")
 
 
