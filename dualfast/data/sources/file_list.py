@@ -79,11 +79,7 @@ def _open(
     if len(table.rows[0]) == 1 and table.names is None:
         at, found = _in_order(table, folder, scan.paths, places)
     else:
-        named = None if image_column is None else table.column("image_column", image_column)
-        if named is None:
-            image, remarks = image_column_in(table, places, folder, scan.left_out_text)
-        else:
-            image = named
+        image, remarks = image_column_in(table, places, folder, image_column, scan.left_out_text)
         at, (found, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
         remarks += on_labels + _of_another_folder(table_path, folder, places)
         _check_no_row_numbers(table, image, found)

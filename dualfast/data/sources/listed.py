@@ -106,10 +106,14 @@ def _folded(name: str) -> str:
 # ---- the files ------------------------------------------------------------------------------------------------------
 
 
-def image_column_in(table: Table, places: Places, folder: str, left_out: str = "") -> tuple[int, tuple[str, ...]]:
-    """The column whose name or cells are those of files; else the one that names most images, at least once each if one
-    does so. And sentences on others that could be meant. left_out: what a folder without any images holds instead, for
-    the message."""
+def image_column_in(
+    table: Table, places: Places, folder: str, image_column: str | None, left_out: str = ""
+) -> tuple[int, tuple[str, ...]]:
+    """The column that is given, or whose name or cells are those of files; else the one that names most images, at
+    least once each if one does so. And sentences on others that could be meant. left_out: what a folder without any
+    images holds instead, for the message."""
+    if image_column is not None:
+        return table.column("image_column", image_column), ()
     rows = table.rows[:TRIED_ROWS]
     width = min(map(len, rows))
     hits = [sum(places.has(row[column]) for row in rows) for column in range(width)]
