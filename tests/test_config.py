@@ -24,6 +24,7 @@ from dualfast.training.models import MODELS
         ({"method": ()}, "method is empty"),
         ({"seed": (-1,)}, "seed is -1"),
         ({"c_d": 0.0}, "c_d is 0.0"),
+        ({"c_d": 10**400}, "c_d is 1000000"),
         ({"c_d": True}, "c_d is True"),
         ({"c_d": "cifar"}, "c_d is 'cifar'"),
         ({"score_epochs": 9}, "score_epochs is 9 and window is 10"),

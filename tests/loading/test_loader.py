@@ -189,3 +189,20 @@ def test_attributes_that_were_those_of_ffcv_say_what_there_is(small: Path) -> No
             with pytest.raises(AttributeError, match=f"a Loader has no {name}, which was FFCV's; "):
                 getattr(loader, name)
         assert not hasattr(loader, "other")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"custom_fields": 5}, TypeError, "custom_fields is 5; give a dict"),
+        ({"custom_fields": torch.zeros(3)}, TypeError, "custom_fields is tensor"),
+        ({"dtype": []}, ValueError, r"dtype is \[\]; give torch.float32"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(
+    options: dict[str, Any], error: type[Exception], words: str, small: Path
+) -> None:
+    with pytest.raises(error, match=words):
+        Loader(small, 10, **options)
+    with pytest.raises(ValueError, match=r"scale is 0\.08; give two numbers"):
+        image_pipelines(224, augment="rrc", scale=0.08)  # type: ignore[arg-type]

@@ -160,6 +160,7 @@ def test_track_loss_is_the_mean_of_plain_cross_entropy() -> None:
         ({"backend": "triton"}, ValueError, "backend is 'triton'"),
         ({"table": "x"}, TypeError, "table is a str"),
         ({"weight": [1.0, 2.0]}, TypeError, "weight is a list; give a torch.Tensor"),
+        ({"ignore_index": "x"}, TypeError, "ignore_index is 'x'; give an integer"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], error: type[Exception], words: str) -> None:

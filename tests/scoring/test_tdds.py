@@ -114,6 +114,8 @@ def test_what_does_not_fit_is_refused_with_its_bytes() -> None:
         ScoreTable(1_281_167, tdds=1000)
     with pytest.raises(ValueError, match="200 bytes, more than tdds_bytes, 100"):
         ScoreTable(10, tdds=10, tdds_bytes=100)
+    with pytest.raises(TypeError, match="tdds_bytes is '2 GiB'; give an integer"):
+        ScoreTable(4, tdds=3, tdds_bytes="2 GiB")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tdds is 0"):
         ScoreTable(10, tdds=0)
     with pytest.raises(ValueError, match="tdds is 7 classes"):

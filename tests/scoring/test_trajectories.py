@@ -323,3 +323,8 @@ def test_a_function_that_fails_can_be_replaced() -> None:
         return p[0]
 
     assert trajectories.evaluate(p, None)["extra"]["failing"].tolist() == [0.5] * 3
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"trajectories is '.*nowhere/t\.bin', which cannot be written: No such file"):
+        ScoreTable(4, trajectories=str(tmp_path / "nowhere" / "t.bin"))
