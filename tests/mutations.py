@@ -1220,8 +1220,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/label_table.py",
-        "== 1 and all(_is_number(cell) for row in rows for cell in row[2:]):",
-        "== 1:",
+        "if numbers or (not are_files(rows[:1])",
+        "if (not are_files(rows[:1])",
         "tests/data/sources/test_label_table.py::test_lines_with_spaces_in_names",
     ),
     Mutation(
@@ -2219,6 +2219,30 @@ MUTATIONS = [
         "TrajectoryScore(name, keep, function, len(required) == 2, caller)",
         "TrajectoryScore(name, keep, function, len(required) == 2, function.__module__)",
         "tests/scoring/test_trajectories.py::test_a_module_whose_scores_are_registered_already",
+    ),
+    Mutation(
+        "dualfast/data/sources/paths.py",
+        "if images and masks and len(images) + len(masks) == len(names):",
+        "if False:",
+        "tests/data/sources/test_folder.py::test_other_folders_that_are_no_classes",
+    ),
+    Mutation(
+        "dualfast/data/sources/label_table.py",
+        "rows[0].insert(0, FILE)",
+        "pass",
+        "tests/data/sources/test_file_list.py::test_a_header_without_a_word_for_the_files",
+    ),
+    Mutation(
+        "dualfast/runs/parts.py",
+        "has_labels=reading.labels is not None",
+        "has_labels=False",
+        "tests/runs/test_datasets.py::test_a_label_column_is_that_of_test_labels_too",
+    ),
+    Mutation(
+        "dualfast/data/sources/file_list.py",
+        "n < (FEW_ROWS if image else MANY_ROWS)",
+        "n < FEW_ROWS or not image",
+        "tests/data/sources/test_file_list.py::test_numbers_of_lines_behind_the_files_are_no_labels",
     ),
     Mutation(
         "dualfast/data/inventory.py",

@@ -65,9 +65,9 @@ def notes_on(names: Sequence[str]) -> list[str]:
         other = next((i for i, name in enumerate(sorted(names, key=int)) if name != names[i]), None)
         if other is not None:
             notes.append(f"the class names are numbers and in the order of text: label {other} is class {names[other]}")
-    numbers = [name for name in names if name.isdecimal()]
+    numbers = [name for name in names if name.lstrip("-").isdecimal()]
     if numbers and len(numbers) < len(names):
-        word = next(name for name in names if not name.isdecimal())
+        word = next(name for name in names if name not in numbers)
         notes.append(f"some class names are numbers ({', '.join(numbers[:3])}), and others are not ({word})")
     if doubtful := [name for name in names if name.lower() in MISSING]:
         notes.append(f"a class is called {', '.join(doubtful)}, which may stand for a label that is missing")

@@ -22,6 +22,8 @@ SPLIT_COLUMNS = {
     *("usage", "set", "phase", "data_set", "dataset"),
 }
 """The names of columns that say which split a row is of, in lower case."""
+DOUBTFUL = {"usage", "set", "phase", "data_set", "dataset"}
+"""Those of them that may as well tell something else."""
 Names = tuple[tuple[str, ...], ...]
 
 

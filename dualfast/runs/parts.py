@@ -93,7 +93,8 @@ def reading_of(path: Path, source: Where, config: Data, run_dir: RunDir) -> Read
     own = path == run_dir.train_beton or config.test_fraction is not None
     if own or _is_split_by_labels(config):
         return config.reading
-    reading, taken = config.test_reading, sources.options_of(source)
+    reading = config.test_reading
+    taken = sources.options_of(source, has_labels=reading.labels is not None)
     return replace(
         reading,
         image_column=reading.image_column if "image_column" in taken else config.test_image_column,

@@ -420,3 +420,14 @@ def test_splits_in_the_only_folder_of_a_folder(photos: Path, tmp_path: Path) -> 
     names = beton.open_beton(tmp_path / "run" / "train.beton").names
     assert names is not None
     assert names.column.to_pylist()[0] == "ant/0.jpg"
+
+
+def test_a_label_column_is_that_of_test_labels_too(photos: Path, tmp_path: Path) -> None:
+    options = {}
+    for part, name in (("train", "labels"), ("val", "test_labels")):
+        paths = sorted((photos / part).rglob("*.jpg"))
+        rows = [f"{path.relative_to(photos / part)},{path.parent.name},7" for path in paths]
+        (tmp_path / f"{part}.csv").write_text("\n".join(["file,race,age", *rows]))
+        options[name] = str(tmp_path / f"{part}.csv")
+    run(photos, data=str(photos / "train"), test=str(photos / "val"), label_column="race", **options)
+    assert written_test(tmp_path / "run").class_names == ("ant", "bee")

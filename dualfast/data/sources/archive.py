@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualfast.data.images import Payload, suffixes
-from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, some, text_array
+from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
 from dualfast.data.sources.paths import (
     SPLIT_NAMES,
     addresses,
     are_splits,
-    called_like_splits,
     inner_folders,
     is_hidden,
     is_junk,
+    no_classes,
     pick,
     split_folders,
     split_of,
@@ -85,10 +85,10 @@ def _open(path: str) -> Source:
     if twice is not None:
         raise ValueError(f"{path} holds {twice} twice; write the archive again")
     inner = inner_folders({"/".join(image.parts[:-1]) for image in images})
-    if alike := called_like_splits({image.parts[0] for image in images}, inner):
+    if told := no_classes({image.parts[0] for image in images}, inner):
         raise ValueError(
-            f"{location} holds {some(alike)}, which are called like splits, not classes; unpack it, and give one of "
-            "them, with labels='TABLE.csv' unless class folders are in it, or call them train and val"
+            f"{location} holds {told[1]}; unpack it, and give one of them, as {told[0]}, with labels='TABLE.csv' "
+            "unless class folders are in it, or rename them"
         )
     labels, class_names = number_classes([image.parts[0] for image in images])
     return Source(

@@ -31,6 +31,7 @@ from dualfast.data.sources.listed import (
     labels_in,
     places_of,
     splits_of,
+    unused_split,
 )
 from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
@@ -44,7 +45,7 @@ LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
 CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "description"})
 """The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
-FEW_ROWS = 3
+FEW_ROWS, MANY_ROWS = 3, 20
 
 
 def list_in(folder: str) -> str | None:
@@ -81,7 +82,7 @@ def _open(
     else:
         image, remarks = image_column_in(table, places, folder, image_column, scan.left_out_text)
         at, (found, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
-        remarks += on_labels + _of_another_folder(table_path, folder, places)
+        remarks += on_labels + _of_another_folder(table_path, folder, places) + unused_split(table)
         _check_no_row_numbers(table, image, found)
         used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
     numbers, class_names = _numbered(found, table)
@@ -236,9 +237,10 @@ def _of_another_folder(table: str, folder: str, places: Places) -> tuple[str, ..
 
 
 def _check_no_row_numbers(table: Table, image: int, cells: Sequence[Any]) -> None:
-    """ValueError for numbers before the files of a list without header that count its lines, as in CUB's images.txt."""
+    """ValueError for numbers in a list without header that count its lines, as in CUB's images.txt, and behind the
+    files in ImageNet's val.txt; a few that stand behind them may be classes of an image each."""
     n = len(cells)
-    if table.names is not None or image == 0 or n < FEW_ROWS:
+    if table.names is not None or n < (FEW_ROWS if image else MANY_ROWS):
         return
     if any([str(cell) for cell in cells] == [str(at) for at in range(first, first + n)] for first in (0, 1)):
         raise ValueError(

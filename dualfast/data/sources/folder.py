@@ -15,9 +15,9 @@ from dualfast.data.sources.paths import (
     SPLIT_NAMES,
     TRAIN_NAMES,
     are_splits,
-    called_like_splits,
     folder_of,
     is_hidden,
+    no_classes,
     split_folders,
     subfolders,
     train_and_test,
@@ -33,9 +33,14 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if not classes:
         way_out = unsupported.hint_in(path) or _of_archives(root) or _way_to_labels(root, scan)
         raise ValueError(f"{root} holds no class folder; {way_out}")
+    inner = scan.inner()
     splits = [name for name in classes if name.lower() in SPLIT_NAMES]
     if are_splits(classes, {folder.partition("/")[0] for folder in scan.folders if "/" in folder}):
         raise ValueError(_of_splits(root, sorted(splits, key=lambda name: name.lower() not in TRAIN_NAMES)))
+    within = {folder for folder in inner if folder.partition("/")[2].lower() not in SPLIT_NAMES}
+    if _is_of_a_detector(classes) and within:
+        outer = root / min(within).partition("/")[0]
+        raise ValueError(f"{root} holds {', '.join(classes)}; the class folders are in {outer}: give that")
     if _is_of_a_detector(classes):
         raise ValueError(
             f"{root} holds {', '.join(classes)}: images and the boxes in them, for a detector; this library trains one "
@@ -44,12 +49,10 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         )
     if not scan.paths:
         raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}")
-    files, inner = scan.files, scan.inner()
-    if alike := called_like_splits([name for name, count in classes.items() if count], inner):
-        raise ValueError(
-            f"{root} holds {some(alike)}, which are called like splits, not classes; give one of them, as "
-            f"{root / alike[0]}, with labels='TABLE.csv' unless class folders are in it, or rename them"
-        )
+    files = scan.files
+    if told := no_classes([name for name, count in classes.items() if count], inner):
+        table = "with labels='TABLE.csv' unless class folders are in it"
+        raise ValueError(f"{root} holds {told[1]}; give one of them, as {root / told[0]}, {table}, or rename them")
     counts = [count for count in classes.values() if count]
     return Source(
         kind="folder",

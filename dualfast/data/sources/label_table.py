@@ -13,6 +13,7 @@ from dualfast.data.columns import FILE_NAMES, LABEL_NAMES, has_usual_name
 from dualfast.data.images import suffixes
 from dualfast.data.sources import unsupported
 from dualfast.data.sources.parquet_columns import BINARY
+from dualfast.data.sources.paths import SPLIT_NAMES
 from dualfast.data.sources.scan import suffix_of
 from dualfast.storage.files import open_regular
 from dualfast.storage.plain import parse_json, read_regular
@@ -25,6 +26,7 @@ DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
 GZIP = b"\x1f\x8b"
 SEPARATOR = re.compile(r'"?sep=(.)"?', re.I)
 FEW_ROWS = 20
+FILE = "file"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -42,6 +44,9 @@ class Table(NamedTuple):
         return f"{self.unit} {self.lines[row]} of {self.path}"
 
     def column(self, argument: str, name: str) -> int:
+        """The column of this name; without a header, of this number, from 1."""
+        if self.names is None and name.isdecimal() and 1 <= int(name) <= min(map(len, self.rows)):
+            return int(name) - 1
         if self.names is None or name not in self.names:
             columns = "no header" if self.names is None else f"the columns {', '.join(self.names)}"
             raise ValueError(f"{argument} is {name!r}; {self.path} has {columns}")
@@ -166,26 +171,39 @@ def _decoded(data: bytes) -> str:
 
 
 def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]]:
-    """Rows that are separated by spaces, of which names of files and classes may have some themselves: the file and all
-    the rest, unless the rest is a class and numbers, as boxes; or all before the last space, and the class."""
+    """Rows that are separated by spaces, of which names of files and classes may have some themselves: columns where
+    they are told by a header, numbers or names of splits; else the file and all the rest, or all before the last space,
+    and the class."""
     rows = [line.split() for line in lines]
-    widths = set(map(len, rows))
-    if max(widths, default=0) < 3:
+    widths = {len(row) for row in rows[1:]}
+    if max(map(len, rows), default=0) < 3:
         return rows
-    if len(widths) == 1 and _are_columns(rows):
-        return rows
-    if rows[0] and (is_listed(rows[0][0]) or is_file(rows[0][0])):
-        if len(set(map(len, rows))) == 1 and all(_is_number(cell) for row in rows for cell in row[2:]):
+
+    def are_files(rows: list[list[str]]) -> bool:
+        return bool(rows) and all(row and (is_listed(row[0]) or is_file(row[0])) for row in rows[:FEW_ROWS])
+
+    if len(widths) == 1 and not are_files(rows[:1]) and are_files(rows[1:]) and len(rows[0]) + 1 in widths:
+        rows[0].insert(0, FILE)  # which the header of CelebA's list leaves out
+    if widths == {len(rows[0])}:
+        below = rows[1:]
+        numbers = any(all(_is_number(row[at]) for row in below) for at in range(1, len(rows[0])))
+        if numbers or (not are_files(rows[:1]) and are_files(below)) or _split_at(rows) is not None:
             return rows
-        return [line.strip().split(None, 1) for line in lines]
-    return [line.strip().rsplit(None, 1) for line in lines]
+    if not are_files(rows[:1]):
+        return [line.strip().rsplit(None, 1) for line in lines]
+    at = _split_at(rows)
+    if at == 1:
+        return [[*row[:2], " ".join(row[2:])] for row in rows]
+    if at == -1:
+        return [[row[0], " ".join(row[1:-1]), row[-1]] for row in rows]
+    if all(len(row) > 2 and _is_number(row[1]) and not _is_number(row[2]) for row in rows):
+        return [[*row[:2], " ".join(row[2:])] for row in rows]
+    return [line.strip().split(None, 1) for line in lines]
 
 
-def _are_columns(rows: list[list[str]]) -> bool:
-    """Whether rows of as many words are columns, rather than names with spaces: below a header, or with one of
-    numbers."""
-    has_header = len(rows) > 1 and not is_file(rows[0][0]) and all(is_file(row[0]) for row in rows[1:])
-    return has_header or any(all(_is_number(row[at]) for row in rows) for at in range(1, len(rows[0])))
+def _split_at(rows: list[list[str]]) -> int | None:
+    """Where the words of each row tell its split: 1 or -1; None where they do not."""
+    return next((at for at in (1, -1) if all(len(row) > 2 and row[at].lower() in SPLIT_NAMES for row in rows)), None)
 
 
 def is_file(cell: Any) -> bool:

@@ -121,7 +121,7 @@ _WHOLE = re.compile(r"-?\d+(\.0*)?")
 
 def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
     """ValueError for a text that is a list, or joins other texts, as cat|dog beside cat."""
-    known = set(texts)
+    known = dict.fromkeys(texts)
     of_bars = Counter(part.strip() for text in known for part in set(text.split("|")))
     for text in known:
         if _LIST.fullmatch(text):
@@ -131,7 +131,7 @@ def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
             )
         for mark in JOINED:
             parts = [part.strip() for part in text.split(mark)]
-            is_joined = known.issuperset(parts) or (mark == "|" and any(of_bars[part] > 1 for part in parts))
+            is_joined = known.keys() >= set(parts) or (mark == "|" and any(of_bars[part] > 1 for part in parts))
             if len(parts) > 1 and is_joined:
                 raise ValueError(
                     f"{describe(list(texts).index(text))} has the label {text!r}, which are {len(parts)} classes; "

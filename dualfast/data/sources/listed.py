@@ -3,6 +3,7 @@ the split they belong to."""
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualfast.data.columns import FILE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, has_usual_name, remark, the_one
+from dualfast.data.columns import DOUBTFUL, FILE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, has_usual_name, remark, the_one
 from dualfast.data.inventory import some
 from dualfast.data.sources.label_table import Table, is_file
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
@@ -148,6 +149,8 @@ def _certain_image_column(table: Table) -> int | None:
 
 def _no_images(table: Table, places: Places, folder: str, width: int, left_out: str) -> str:
     shown = ", ".join(_short(str(cell)) for cell in table.rows[0][:SHOWN_CELLS])
+    if pixels := _of_pixels(table):
+        return pixels
     for cell in map(str, table.rows[0][:width]):
         if cell.isdecimal() and (full := places.with_zeros(cell)) is not None:
             return (
@@ -160,6 +163,20 @@ def _no_images(table: Table, places: Places, folder: str, width: int, left_out: 
     return (
         f"{table.path}: none of its columns names images in {folder} (its first row: {shown}); give {given} with "
         f"labels={table.path!r}{left_out}"
+    )
+
+
+def _of_pixels(table: Table) -> str:
+    """What to do with a table of the pixels of images, as Kaggle's of MNIST; empty for any other."""
+    side = math.isqrt(len(table.rows[0]) - 1)
+    if side < 8 or side * side != len(table.rows[0]) - 1 or not all(map(_is_number, table.rows[0])):
+        return ""
+    skip = 0 if table.names is None else 1
+    read = f"np.loadtxt({table.path!r}, 'i8', delimiter=',', skiprows={skip})"
+    images = f"t[:, 1:].reshape(-1, {side}, {side}).astype('u1')"
+    return (
+        f'{table.path} holds the pixels of images; python -c "import numpy as np; t = {read}; '
+        f"np.savez('pixels.npz', images={images}, labels=t[:, 0])\" makes pixels.npz, which is read"
     )
 
 
@@ -239,6 +256,7 @@ def labels_in(table: Table, image: int, label_column: str | None) -> RowLabels:
 def _without_header(table: Table, others: Sequence[int]) -> int:
     """The only column beside the files, or the only one of words, or a class number before a box. ValueError where
     others could be meant."""
+    others = [at for at in others if not set(_cells_as_text(table, at)) <= SPLIT_NAMES]
     if len(others) < 2:
         return others[0] if others else 1
     words = [at for at in others if not all(_is_number(row[at]) for row in table.rows if len(row) > at)]
@@ -248,8 +266,8 @@ def _without_header(table: Table, others: Sequence[int]) -> int:
         return others[0]
     shown = ", ".join(_short(str(cell)) for cell in table.rows[0][:SHOWN_CELLS])
     raise ValueError(
-        f"{table.path} has no header, and more columns than file and label ({table.line(0)}: {shown}); write a header "
-        "before them, such as file,label,age"
+        f"{table.path} has no header, and more columns than file and label ({table.line(0)}: {shown}); choose the "
+        "labels by the number of their column, as label_column='2'"
     )
 
 
@@ -279,6 +297,15 @@ def _of_column(table: Table, image: int, label: int, remarks: tuple[str, ...] = 
     return RowLabels(
         [text.split()[0] if text.strip() else "" for text in found] if has_boxes else found, label, remarks
     )
+
+
+def unused_split(table: Table) -> tuple[str, ...]:
+    """A sentence on a column that may tell parts by other names than those of splits."""
+    for at, name in enumerate(table.names or ()):
+        cells = set(_cells_as_text(table, at)) if name.lower() in DOUBTFUL else set()
+        if 1 < len(cells) < len(table.rows) and not cells <= SPLIT_NAMES:
+            return (f"the column {name} holds {some(sorted(cells))}; all rows are used",)
+    return ()
 
 
 BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
@@ -317,7 +344,9 @@ def split_column(table: Table) -> int | None:
         if not has_usual_name(name, LABEL_NAMES) and _are_splits(_cells_as_text(table, at)):
             return at
     for at, name in enumerate(table.names or ()):
-        if name.lower() in SPLIT_COLUMNS and 1 < len(cells := set(_cells_as_text(table, at))) < len(table.rows):
+        if name.lower() in SPLIT_COLUMNS - DOUBTFUL and 1 < len(cells := set(_cells_as_text(table, at))) < len(
+            table.rows
+        ):
             raise ValueError(
                 f"{table.path}: the column {name} holds {some(sorted(cells))}; call the parts train, val or test, keep "
                 "the rows of one in a table, or rename the column if it tells none"

@@ -21,6 +21,13 @@ JUNK = frozenset(
 )
 """Files and folders that archivers and operating systems leave behind, lower case."""
 
+OF_IMAGES = {"images", "image", "imgs", "img", "jpg", "jpegs", "jpegimages", "photos"}
+OF_MASKS = {
+    *("masks", "mask", "annotations", "annotation", "segmentation", "segmentations", "segmentationclass"),
+    *("segmentationobject", "segmim", "trimaps", "ground_truth", "gt", "labels"),
+}
+"""What folders of images, and of images that mark what is in others, are called, lower case."""
+OF_PARTS = re.compile(r".*(images?|part|batch|chunk|shard)[_-]?\d+")
 T = TypeVar("T")
 
 
@@ -71,6 +78,20 @@ def split_like(folders: Collection[str]) -> list[str]:
     words = {name: set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())) for name in folders}
     train, test = ([n for n in sorted(words) if not words[n].isdisjoint(own)] for own in (TRAIN_NAMES, TEST_NAMES))
     return [*train, *(name for name in test if name not in train)] if train and test else []
+
+
+def no_classes(classes: Collection[str], inner: Collection[str]) -> tuple[str, str] | None:
+    """The class folder to give instead of all, and what their names say that they are; None where they may be classes.
+    inner: the folders in those that hold several."""
+    if alike := called_like_splits(classes, inner):
+        return alike[0], f"{', '.join(alike)}, which are called like splits, not classes"
+    names = sorted(classes)
+    images, masks = ([name for name in names if name.lower() in called] for called in (OF_IMAGES, OF_MASKS))
+    if images and masks and len(images) + len(masks) == len(names):
+        return images[0], f"{', '.join(names)}, which are called like images and what is marked in them, not classes"
+    if len(names) > 1 and all(OF_PARTS.fullmatch(name.lower()) for name in names):
+        return names[0], f"{', '.join(names[:3])}, which are called like parts of one set, not classes"
+    return None
 
 
 def called_like_splits(classes: Collection[str], inner: Collection[str]) -> list[str]:

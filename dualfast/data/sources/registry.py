@@ -120,9 +120,10 @@ def find_kind(path: str) -> Kind | None:
     return next((kind for kind in KINDS if kind.recognizes(path)), None)
 
 
-def options_of(source: str | Sequence[str]) -> frozenset[str]:
-    """The fields of Reading that one of the kinds takes that `source` is of; all for what no kind recognizes."""
-    kinds = [_resolved(local(path), False)[1] for path in expand(source)]
+def options_of(source: str | Sequence[str], *, has_labels: bool) -> frozenset[str]:
+    """The fields of Reading that one of the kinds takes that `source` is of; all for what no kind recognizes.
+    has_labels: a table of labels is given with it."""
+    kinds = [_resolved(local(path), has_labels)[1] for path in expand(source)]
     return frozenset(option for kind in kinds for option in (vars(Reading()) if kind is None else kind.options))
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from data_sets import assert_refused, jpeg
 
@@ -337,7 +340,11 @@ def test_paths_of_another_folder_are_said(tmp_path: Path) -> None:
         ("image id species\n0a.jpg 0 cat\n0b.jpg 1 dog\n0c.jpg 0 cat\n", None, "name the labels with label_column"),
         ("image label split\n0a.jpg hot train\n0b.jpg dog train\n0c.jpg dog train\n", [1, 0, 0], ("dog", "hot")),
         ("0a.jpg hot dog\n0b.jpg polar bear\n0c.jpg hot dog\n", [0, 1, 0], ("hot dog", "polar bear")),
-        ("0a.jpg,1,34\n0b.jpg,0,41\n0c.jpg,1,29\n", None, "has no header, and more columns than file and label"),
+        ("0a.jpg,1,34\n0b.jpg,0,41\n0c.jpg,1,29\n", None, r"has no header, and more columns than .* label_column='2'"),
+        ("0a.jpg train hot dog\n0b.jpg train bear\n0c.jpg train hot dog\n", [1, 0, 1], ("bear", "hot dog")),
+        ("0a.jpg hot dog train\n0b.jpg bear train\n0c.jpg bear train\n", [1, 0, 0], ("bear", "hot dog")),
+        ("0a.jpg 7 hot dog\n0b.jpg 2 bear\n0c.jpg 7 hot dog\n", [1, 0, 1], ("bear", "hot dog")),
+        ("image_id class_id path\n1 2 0a.jpg\n2 1 0b.jpg\n3 2 0c.jpg\n", None, "has the columns image_id, class_id"),
         ("0a.jpg,cat,lab\n0b.jpg,dog,lab\n0c.jpg,cat,field\n", None, "has no header, and more columns than file and"),
         ("file,label\n0a,10000002\n0b,10000007\n0c,10000002\n", [0, 1, 0], ("10000002", "10000007")),
         ("file,label\n0a,-1\n0b,1\n0c,1\n", [0, 1, 1], ("-1", "1")),
@@ -361,3 +368,49 @@ def test_numbers_from_zero_without_their_zeros_are_said(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,label\n0,a\n1,b\n")
     with pytest.raises(ValueError, match=r"0 is no image in .*, and 000\.jpg is: its numbers have lost their zeros"):
         sources.open_source(root, Reading(labels=str(tmp_path / "t.csv")))
+
+
+def test_columns_without_a_header_are_chosen_by_their_number(unnamed_kinds: Path) -> None:
+    table = unnamed_kinds / "trainval.txt"  # as Oxford's pets: class, species, breed
+    table.write_text("".join(f"2007_{k:06d} {k % 3 + 1} {k % 2 + 1} 1\n" for k in range(6)))
+    for column, labels in (("2", [1, 2, 3, 1, 2, 3]), ("3", [1, 2, 1, 2, 1, 2])):
+        opened = sources.open_source(unnamed_kinds / "J", Reading(labels=str(table), label_column=column))
+        assert opened.labels.tolist() == labels
+    with pytest.raises(ValueError, match=r"label_column is '5'; .* has no header"):
+        sources.open_source(unnamed_kinds / "J", Reading(labels=str(table), label_column="5"))
+
+
+def test_a_header_without_a_word_for_the_files(tmp_path: Path) -> None:
+    root = images(tmp_path / "celeba", "000001.jpg", "000002.jpg", "000003.jpg")
+    (tmp_path / "list.txt").write_text("3\nMale Young\n000001.jpg -1  1\n000002.jpg 1 -1\n000003.jpg 1  1\n")
+    opened = sources.open_source(root, Reading(labels=str(tmp_path / "list.txt"), label_column="Male"))
+    assert (opened.labels.tolist(), opened.class_names) == ([0, 1, 1], ("-1", "1"))
+
+
+def test_tables_of_pixels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [[k % 2, *range(k, k + 64)] for k in range(4)]
+    header = ",".join(["label", *(f"pixel{at}" for at in range(64))])
+    (tmp_path / "train.csv").write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
+    with pytest.raises(
+        ValueError, match=r"train\.csv holds the pixels of images; python -c .* makes pixels\.npz"
+    ) as said:
+        sources.open_source("train.csv")
+    code = str(said.value).partition('python -c "')[2].partition('" makes')[0]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    opened = sources.open_source("pixels.npz")
+    assert opened.labels.tolist() == [0, 1, 0, 1]
+    assert [np.asarray(image).ravel().tolist() for image in opened.items()] == [row[1:] for row in rows]
+
+
+def test_numbers_of_lines_behind_the_files_are_no_labels(tmp_path: Path) -> None:
+    root = images(tmp_path / "val", *(f"{k:08d}.jpg" for k in range(1, 22)))
+    (tmp_path / "val.txt").write_text("".join(f"{k:08d} {k}\n" for k in range(1, 22)))
+    with pytest.raises(ValueError, match=r"val\.txt numbers its lines"):
+        sources.open_source(root, Reading(labels=str(tmp_path / "val.txt")))
+
+
+def test_a_column_that_may_be_none_of_splits_is_said(kaggle: Path) -> None:
+    (kaggle / "t.csv").write_text("file,label,usage\n0a,x,casual\n0b,y,ethnic\n0c,x,casual\n")
+    opened = sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "t.csv")))
+    assert opened.inventory.remarks == ("the column usage holds casual, ethnic; all rows are used",)

@@ -209,8 +209,33 @@ def test_flat_folders_that_are_called_like_splits_are_no_classes(names: tuple[st
         sources.open_source(tmp_path / "cassava")
 
 
+@pytest.mark.parametrize(
+    ("names", "first", "what"),
+    [
+        (("images", "masks"), "images", "images and what is marked in them"),
+        (("JPEGImages", "SegmentationClass", "SegmentationObject"), "JPEGImages", "images and what is marked in them"),
+        (("HAM10000_images_part_1", "HAM10000_images_part_2"), "HAM10000_images_part_1", "parts of one set"),
+        (("images_001", "images_002"), "images_001", "parts of one set"),
+    ],
+)
+def test_other_folders_that_are_no_classes(names: tuple[str, ...], first: str, what: str, tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", dict.fromkeys(names, 2))
+    with pytest.raises(
+        ValueError, match=rf"called like {what}, not classes; give one of them, as .*set/{first}, with lab"
+    ):
+        sources.open_source(root)
+    assert len(sources.open_source(class_folders(tmp_path / "b", {"mask": 1, "no mask": 1, "images": 1}))) == 3
+
+
+def test_class_folders_inside_of_one_for_images_are_pointed_to(tmp_path: Path) -> None:
+    class_folders(tmp_path / "dtd" / "images", {"banded": 1, "dotted": 1})
+    (tmp_path / "dtd" / "labels").mkdir()
+    with pytest.raises(ValueError, match=r"dtd holds images, labels; the class folders are in .*dtd/images: give that"):
+        sources.open_source(tmp_path / "dtd")
+
+
 def test_tables_beside_class_folders_are_said(tmp_path: Path) -> None:
-    root = class_folders(tmp_path / "set", {"batch1": 1, "batch2": 1})
-    (root / "labels.csv").write_text("file;label\nbatch1/0.jpg;cat\n")
+    root = class_folders(tmp_path / "set", {"site1": 1, "site2": 1})
+    (root / "labels.csv").write_text("file;label\nsite1/0.jpg;cat\n")
     (note,) = sources.open_source(root).notes()
     assert note.startswith("the folders are the classes, and labels.csv is not read; labels='")
