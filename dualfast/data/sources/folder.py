@@ -31,7 +31,9 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     scan, root = Scan(path, follow_links), Path(path)
     classes = scan.class_folders()
     if not classes:
-        way_out = unsupported.hint_in(path) or _of_archives(root) or _way_to_labels(root, scan)
+        has_images = bool(scan.left_out[BESIDE_CLASSES])
+        others = None if has_images else unsupported.hint_in(path) or _of_archives(root)
+        way_out = others or _way_to_labels(root, scan)
         raise ValueError(f"{root} holds no class folder; {way_out}")
     inner = scan.inner()
     splits = [name for name in classes if name.lower() in SPLIT_NAMES]

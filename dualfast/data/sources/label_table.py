@@ -65,6 +65,11 @@ def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
             "LOC_val_solution.csv, or the synset of each image in a line"
         )
     suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".mat":
+        raise ValueError(
+            f"{path} is a MATLAB file; scipy.io.loadmat reads it: write the names of the files and their labels as a "
+            ".csv, below the line file,label"
+        )
     if suffix not in SUFFIXES and (hint := unsupported.hint(path)):
         raise ValueError(f"{path} is {hint}")
     try:

@@ -414,3 +414,12 @@ def test_a_column_that_may_be_none_of_splits_is_said(kaggle: Path) -> None:
     (kaggle / "t.csv").write_text("file,label,usage\n0a,x,casual\n0b,y,ethnic\n0c,x,casual\n")
     opened = sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "t.csv")))
     assert opened.inventory.remarks == ("the column usage holds casual, ethnic; all rows are used",)
+
+
+def test_labels_of_matlab_go_into_a_table(kaggle: Path) -> None:
+    (kaggle / "train" / "0a.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(ValueError, match=r"train holds no class folder; put each class's .*labels='.*labels\.csv'"):
+        sources.open_source(kaggle / "train")
+    (kaggle / "l.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(ValueError, match=r"l\.mat is a MATLAB file; .*: write the names of the files and their labels"):
+        sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "l.mat")))
