@@ -9,6 +9,7 @@ import shlex
 import sys
 import warnings
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -276,6 +277,9 @@ def _main(argv: list[str]) -> int:
     args: Any = None
     if not argv:
         print(INTRODUCTION)
+        return 0
+    if argv == ["--version"]:
+        print(f"dualfast {version('dualfast')}")
         return 0
     try:
         args = parse(argv, _COMMANDS)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -393,3 +394,8 @@ def test_switches_with_other_values_are_refused(capsys: pytest.CaptureFixture[st
 def test_a_value_of_0_1_says_what_it_stood_for(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--data", "digits", *given]) == 2
     assert "c_d is 'cifar10', which stood for a value published nowhere; give c_d=5.5" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dualfast {version('dualfast')}\n"
