@@ -180,11 +180,11 @@ def check(name: str) -> None:
 
 
 def logits_of(output: object) -> torch.Tensor:
-    """The logits (B, C) in what a model returns: the tensor itself, or the attribute or key `logits`, which the outputs
-    of Hugging Face's models, dataclasses, named tuples and dicts have. TypeError for anything else."""
+    """The logits (B, C) in what a model returns: the tensor itself, or the attribute `logits`, which the outputs of
+    Hugging Face's models, dataclasses and named tuples have. TypeError for anything else."""
     if isinstance(output, torch.Tensor):
         return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    logits = getattr(output, "logits", None)
     if isinstance(logits, torch.Tensor):
         return logits
     what = f"a {type(output).__name__}"
@@ -192,7 +192,7 @@ def logits_of(output: object) -> torch.Tensor:
         what += f" with the keys {', '.join(map(str, output))}"
     elif isinstance(output, tuple | list):
         what += f" of {len(output)}"
-    raise TypeError(f"the model returns {what}; return the logits (B, C), or an object or dict with logits")
+    raise TypeError(f"the model returns {what}; return the logits (B, C), or an object with the attribute logits")
 
 
 def _materialise(name: str, model: nn.Module, image_size: int) -> None:

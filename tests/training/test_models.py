@@ -145,11 +145,10 @@ def test_a_module_that_fails_and_a_file_are_named(tmp_path: Path, monkeypatch: p
 
 def test_logits_are_the_output_or_its_attribute() -> None:
     logits = torch.zeros(2, 3)
-    named = namedtuple("Out", "logits aux")(logits, None)
-    for output in (logits, SimpleNamespace(logits=logits), named, {"logits": logits, "loss": None}):
+    for output in (logits, SimpleNamespace(logits=logits), namedtuple("Out", "logits aux")(logits, None)):
         assert models.logits_of(output) is logits
     for output, what in (
-        ({"out": logits}, "a dict with the keys out"),
+        ({"logits": logits}, "a dict with the keys logits"),
         ((logits, None), "a tuple of 2"),
         (SimpleNamespace(logits=None), "a SimpleNamespace"),
         (None, "a NoneType"),
