@@ -17,13 +17,11 @@ FILE_NAMES = (
 """Of the files in a table of labels, likewise."""
 CLASS_NAMES = ("class", "classname", "labelname", "labeltext", "category", "categoryname")
 """The names of columns that name the class whose number is in the label column, without _ and spaces."""
-SPLIT_COLUMNS = {
-    *("split", "splits", "subset", "partition", "is_train", "is_valid", "is_test", "is_val", "train_test"),
-    *("usage", "set", "phase", "data_set", "dataset"),
-}
-"""The names of columns that say which split a row is of, in lower case."""
 DOUBTFUL = {"usage", "set", "phase", "data_set", "dataset"}
-"""Those of them that may as well tell something else."""
+SPLIT_COLUMNS = DOUBTFUL | {
+    *("split", "splits", "subset", "partition", "is_train", "is_valid", "is_test", "is_val", "train_test"),
+}
+"""The names of columns that say which split a row is of, in lower case; the doubtful ones may tell something else."""
 Names = tuple[tuple[str, ...], ...]
 
 

@@ -7,7 +7,6 @@ PATH.names.parquet (see names), so that a later call can say what has changed in
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dualfast.storage.files import open_regular
 
 SHOWN = 5  # names in a message
 END_BYTES = 1 << 16
@@ -94,9 +95,7 @@ def size_and_time(path: str | os.PathLike[str]) -> tuple[int, int]:
 def _end(path: str | os.PathLike[str]) -> int:
     """Of a file, as in Files."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return NOT_READ
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - END_BYTES))
             return crc32(file.read(END_BYTES))
     except (OSError, ValueError):

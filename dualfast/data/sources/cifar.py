@@ -137,15 +137,20 @@ def _open(path: str) -> Source:
         name=split,
         files=_files(path),
     )
-    batches = [name for name in source.inventory.files.names.to_pylist() if name.startswith("data_batch_")]
-    if split == "train" and 0 < len(batches) < N_BATCHES:
-        remark = f"{len(batches)} of the {N_BATCHES} data batches of CIFAR-10 are there; are files missing?"
-        return replace(source, inventory=replace(source.inventory, remarks=(remark,)))
-    published = N_PUBLISHED[split] if (n_classes := len(class_names or ())) in (10, 100) else len(images)
-    if len(images) == published:
+    lacks = _lacks(split, len(images), len(class_names or ()), source.inventory.files.names.to_pylist())
+    if not lacks:
         return source
-    remark = f"{len(images):,} images, and CIFAR-{n_classes} has {published:,} for {split}ing; are files missing?"
-    return replace(source, inventory=replace(source.inventory, remarks=(remark,)))
+    return replace(source, inventory=replace(source.inventory, remarks=(f"{lacks}; are files missing?",)))
+
+
+def _lacks(split: str, n_images: int, n_classes: int, files: list[str]) -> str | None:
+    """How the files differ from those of the published data sets; None where they do not."""
+    batches = sum(name.startswith("data_batch_") for name in files)
+    if split == "train" and 0 < batches < N_BATCHES:
+        return f"{batches} of the {N_BATCHES} data batches of CIFAR-10 are there"
+    if n_classes not in (10, 100) or n_images == N_PUBLISHED[split]:
+        return None
+    return f"{n_images:,} images, and CIFAR-{n_classes} has {N_PUBLISHED[split]:,} for {split}ing"
 
 
 def _archive_and_split(path: str) -> tuple[str, str]:

@@ -22,10 +22,9 @@ from dualfast.data.columns import LABEL_NAMES, has_usual_name, is_class_name
 from dualfast.data.inventory import NOT_IMAGES, Files, Inventory, some, valid_text
 from dualfast.data.sources import label_table
 from dualfast.data.sources.archive import COMPRESSED
-from dualfast.data.sources.label_table import Table
+from dualfast.data.sources.label_table import TRIED_ROWS, Table
 from dualfast.data.sources.labels import LabelWords, check_no_captions, labels_of, number_texts
 from dualfast.data.sources.listed import (
-    TRIED_ROWS,
     Places,
     image_column_in,
     labels_in,
@@ -129,12 +128,9 @@ def _where(path: str, labels: str | None) -> tuple[str, str, str | None]:
                 f"labels is {labels!r}, the labels of the images in a folder; {bare} is not a folder{unpack}"
             )
         if not os.path.isfile(labels):
-            url = (
-                "a URL; download it, and give the file"
-                if is_url(labels)
-                else "not a file; give a table of files and labels"
-            )
-            raise ValueError(f"labels is {labels!r}, which is {url}")
+            if is_url(labels):
+                raise ValueError(f"labels is {labels!r}, which is a URL; download it, and give the file")
+            raise ValueError(f"labels is {labels!r}, which is not a file; give a table of files and labels")
         return (folder_of(path) if split in split_folders(bare) else bare), labels, split
     if os.path.isdir(bare) and (table := list_in(bare)) is not None:
         return bare, table, split
@@ -205,7 +201,7 @@ def _remarks(remarks: tuple[str, ...], table: Table, column: int, *, is_used: bo
     """The remarks of labels_in, and on a column of names that is not used."""
     name = (table.names or ())[column]
     if is_used:
-        return tuple(text for text in remarks if f", {name} not;" not in text and f" {name} not;" not in text)
+        return tuple(text for text in remarks if f" {name} not;" not in text)
     noted = any(name in text for text in remarks)
     return remarks if noted else (*remarks, f"{name} is not used: it does not give each class number a name of its own")
 

@@ -92,11 +92,11 @@ def _tables_in(folder: str) -> tuple[str, ...]:
 
 def _of_splits(root: Path, splits: list[str]) -> str:
     """What to do about a folder of these splits, the training one first."""
-    flat = next((root / name for name in splits if _lacks_classes(str(root / name))), None)
-    if flat is None:
+    lacking = [name for name in splits if _lacks_classes(str(root / name))]
+    if not lacking:
         return f"{root} holds splits ({', '.join(splits)}), not class folders; give one of them, as {root / splits[0]}"
+    flat, other = root / lacking[0], next((root / name for name in splits if name not in lacking), None)
     table = next(iter(sorted(root.glob(f"{flat.name}*.csv")) or sorted(root.glob("*.csv"))), root / "TABLE.csv")
-    other = next((root / name for name in splits if not _lacks_classes(str(root / name))), None)
     return (
         f"{root} holds splits ({', '.join(splits)}), and {flat} images without class folders; give "
         f"{f'{other} alone, or ' if other else ''}{flat} and a table that lists file and label with "

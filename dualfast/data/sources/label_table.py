@@ -25,7 +25,7 @@ MAX_HEADER = 1 << 20
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
 GZIP = b"\x1f\x8b"
 SEPARATOR = re.compile(r'"?sep=(.)"?', re.I)
-FEW_ROWS = 20
+TRIED_ROWS = 20  # that tell what a column holds
 FILE = "file"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -136,15 +136,15 @@ def _is_header(first: list[str], rows: list[list[str]], is_listed: Callable[[Any
         return False
     if len(first) == 1:
         return has_usual_name(first[0], LABEL_NAMES) and first not in rows
-    hits = [sum(len(row) > at and is_listed(row[at]) for row in rows[:FEW_ROWS]) for at in range(len(first))]
+    hits = [sum(len(row) > at and is_listed(row[at]) for row in rows[:TRIED_ROWS]) for at in range(len(first))]
     files = hits.index(max(hits)) if any(hits) else None
     if files is not None and any(_pattern(first[files]) == _pattern(row[files]) for row in rows if len(row) > files):
         return False
     if any(has_usual_name(cell, (*FILE_NAMES, *LABEL_NAMES)) for cell in first):
         return True
-    if len(first) == 2 and any(map(_is_number, first)):
+    if len(first) == 2 and any(map(is_number, first)):
         return False
-    others = [at for at, cell in enumerate(first) if at != files and cell and not _is_number(cell)]
+    others = [at for at, cell in enumerate(first) if at != files and cell and not is_number(cell)]
     return not any(len(row) > at and row[at] == first[at] for at in others for row in rows)
 
 
@@ -185,13 +185,13 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
         return rows
 
     def are_files(rows: list[list[str]]) -> bool:
-        return bool(rows) and all(row and (is_listed(row[0]) or is_file(row[0])) for row in rows[:FEW_ROWS])
+        return bool(rows) and all(row and (is_listed(row[0]) or is_file(row[0])) for row in rows[:TRIED_ROWS])
 
     if len(widths) == 1 and not are_files(rows[:1]) and are_files(rows[1:]) and len(rows[0]) + 1 in widths:
         rows[0].insert(0, FILE)  # which the header of CelebA's list leaves out
     if widths == {len(rows[0])}:
         below = rows[1:]
-        numbers = any(all(_is_number(row[at]) for row in below) for at in range(1, len(rows[0])))
+        numbers = any(all(is_number(row[at]) for row in below) for at in range(1, len(rows[0])))
         if numbers or (not are_files(rows[:1]) and are_files(below)) or _split_at(rows) is not None:
             return rows
     if not are_files(rows[:1]):
@@ -201,7 +201,7 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
         return [[*row[:2], " ".join(row[2:])] for row in rows]
     if at == -1:
         return [[row[0], " ".join(row[1:-1]), row[-1]] for row in rows]
-    if all(len(row) > 2 and _is_number(row[1]) and not _is_number(row[2]) for row in rows):
+    if all(len(row) > 2 and is_number(row[1]) and not is_number(row[2]) for row in rows):
         return [[*row[:2], " ".join(row[2:])] for row in rows]
     return [line.strip().split(None, 1) for line in lines]
 
@@ -216,10 +216,11 @@ def is_file(cell: Any) -> bool:
     return isinstance(cell, str) and suffix_of(cell) in suffixes()
 
 
-def _is_number(text: str) -> bool:
+def is_number(cell: Any) -> bool:
+    """Whether a cell is a number, or text that reads as one."""
     try:
-        float(text)
-    except ValueError:
+        float(cell)
+    except (TypeError, ValueError):
         return False
     return True
 
@@ -262,7 +263,7 @@ def column_names(path: str) -> list[str]:
         with open_regular(path) as file:
             if not path.endswith(".jsonl"):
                 return next(csv.reader([_decoded(file.readline(MAX_HEADER))]), [])
-            lines = [_decoded(line) for line in file.readlines(MAX_HEADER)[:FEW_ROWS]]
+            lines = [_decoded(line) for line in file.readlines(MAX_HEADER)[:TRIED_ROWS]]
         records = [parse_json(line.encode(), path) for line in lines if line.strip()]
         return list(dict.fromkeys(name for record in records if isinstance(record, dict) for name in record))
     except (OSError, ValueError, csv.Error):

@@ -14,14 +14,13 @@ import numpy as np
 
 from dualfast.data.columns import DOUBTFUL, FILE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, has_usual_name, remark, the_one
 from dualfast.data.inventory import some
-from dualfast.data.sources.label_table import Table, is_file
+from dualfast.data.sources.label_table import TRIED_ROWS, Table, is_file, is_number
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
 from dualfast.data.sources.paths import SPLIT_NAMES
 
 INDEX_NAMES = (("", "id", "index", "unnamed: 0"),)
 BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
 BOX_COLUMNS = 4  # that a box needs, at least
-TRIED_ROWS = 20
 SHOWN_CELLS, SHOWN_CHARACTERS = 20, 80
 SEVERAL = -1
 
@@ -169,7 +168,7 @@ def _no_images(table: Table, places: Places, folder: str, width: int, left_out: 
 def _of_pixels(table: Table) -> str:
     """What to do with a table of the pixels of images, as Kaggle's of MNIST; empty for any other."""
     side = math.isqrt(len(table.rows[0]) - 1)
-    if side < 8 or side * side != len(table.rows[0]) - 1 or not all(map(_is_number, table.rows[0])):
+    if side < 8 or side * side != len(table.rows[0]) - 1 or not all(map(is_number, table.rows[0])):
         return ""
     skip = 0 if table.names is None else 1
     read = f"np.loadtxt({table.path!r}, 'i8', delimiter=',', skiprows={skip})"
@@ -259,7 +258,7 @@ def _without_header(table: Table, others: Sequence[int]) -> int:
     others = [at for at in others if not set(_cells_as_text(table, at)) <= SPLIT_NAMES]
     if len(others) < 2:
         return others[0] if others else 1
-    words = [at for at in others if not all(_is_number(row[at]) for row in table.rows if len(row) > at)]
+    words = [at for at in others if not all(is_number(row[at]) for row in table.rows if len(row) > at)]
     if len(words) == 1:
         return words[0]
     if not words and len(others) > BOX_COLUMNS:
@@ -269,14 +268,6 @@ def _without_header(table: Table, others: Sequence[int]) -> int:
         f"{table.path} has no header, and more columns than file and label ({table.line(0)}: {shown}); choose the "
         "labels by the number of their column, as label_column='2'"
     )
-
-
-def _is_number(cell: Any) -> bool:
-    try:
-        float(cell)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 LABEL_ARGUMENT = ("label columns", "label_column")

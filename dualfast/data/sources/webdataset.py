@@ -56,7 +56,7 @@ def _open(
     path: str, *, image_column: str | None = None, label_column: str | None = None, follow_links: bool = False
 ) -> Source:
     files = shards.chosen(path, SUFFIX, follow_links)
-    wanted = _Wanted(image_column and image_column.lower().lstrip("."), label_column and label_column.lstrip("."))
+    wanted = _Wanted.of(image_column, label_column)
     opened = [_Shard(file, wanted) for file in files]
     samples = [sample for shard in opened for sample in shard.samples()]
     left_out = sum((shard.left_out for shard in opened), Counter())
@@ -97,10 +97,19 @@ def _remarks(shards: list[_Shard]) -> tuple[str, ...]:
 
 class _Wanted(NamedTuple):
     """image: the ending of the images, where a sample has several; label: the ending of the labels (cls, txt), or their
-    key in .json; None for the usual ones."""
+    key in .json; None for the usual ones. label_endings: what the names of the members end in that hold the labels."""
 
     image: str | None
     label: str | None
+    label_endings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image_column: str | None, label_column: str | None) -> _Wanted:
+        label = label_column and label_column.lstrip(".")
+        endings: tuple[str, ...] = ("cls", "json", *TEXTS)
+        if label is not None:
+            endings = (label,) if label in ("cls", *TEXTS) else ("json", label)
+        return cls(image_column and image_column.lower().lstrip("."), label, endings)
 
 
 class _Shard:
@@ -162,7 +171,7 @@ class _Shard:
                     "rename them without other dots"
                 )
             self.images[key] = Member(self.path, name, data.offset_data, data.size)
-        elif not is_image and extension in self._label_extensions():
+        elif not is_image and extension in self._wanted.label_endings:
             where = f"{name} in {self.path}"
             file.seek(data.offset_data)
             content = file.read(min(data.size, MAX_LABEL_BYTES))
@@ -176,13 +185,6 @@ class _Shard:
         else:
             counts = self.other_images if is_image else self.left_out
             counts[f".{extension}" if extension else "without extension"] += 1
-
-    def _label_extensions(self) -> tuple[str, ...]:
-        """What the names of the members end in that hold the labels."""
-        wanted = self._wanted.label
-        if wanted is None:
-            return ("cls", "json", *TEXTS)
-        return (wanted,) if wanted in ("cls", *TEXTS) else ("json", wanted)
 
     def samples(self) -> Iterator[tuple[Member, str]]:
         """Each image with its label. ValueError for an image without one."""
