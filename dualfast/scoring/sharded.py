@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from dualfast import ops
 from dualfast.arguments import checked_bool
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
-from dualfast.config import DEFAULT_WINDOW
 from dualfast.ops import layout
 from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
 from dualfast.scoring.scores import Scores, has_by_products, tails_of
-from dualfast.scoring.table import ScoreTable
+from dualfast.scoring.table import ScoreTable, TableArguments
 from dualfast.scoring.trajectories import OTHER_DATA
 
 WIRE_WORDS = 4
@@ -55,17 +54,11 @@ class ShardedTable(ScoreTable):
         self,
         n_samples: int,
         *,
-        window: int = DEFAULT_WINDOW,
-        epochs: int | None = None,
-        track_loss: bool = False,
-        track_aum_prob: bool = False,
-        track_late_margin: bool = False,
-        track_top_other: bool = False,
-        tdds: int | None = None,
-        trajectories: bool = False,
-        device: str | torch.device = "cpu",
         group: Any = None,
         reads: Literal["any", "own"] = "any",
+        tdds: int | None = None,
+        trajectories: bool = False,
+        **as_in_score_table: Unpack[TableArguments],
     ) -> None:
         if not (dist.is_available() and dist.is_initialized()):
             raise ValueError("ShardedTable needs torch.distributed.init_process_group; on one process use ScoreTable")
@@ -86,16 +79,7 @@ class ShardedTable(ScoreTable):
             raise ValueError(f"n_samples is {n_samples} and there are {self.world_size} ranks; start at most as many")
         n_samples = int(n_samples)
         n_owned = len(range(self.rank, n_samples, self.world_size))
-        super().__init__(
-            n_owned,
-            window=window,
-            epochs=epochs,
-            track_loss=track_loss,
-            track_aum_prob=track_aum_prob,
-            track_late_margin=track_late_margin,
-            track_top_other=track_top_other,
-            device=device,
-        )
+        super().__init__(n_owned, **as_in_score_table)
         self.group, self.reads = group, reads
         self.total = n_samples
         self.exchanges = 0

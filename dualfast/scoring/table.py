@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -19,6 +19,18 @@ from dualfast.scoring.scores import Scores as Scores
 from dualfast.scoring.scores import has_by_products, scores_of, tails_of
 from dualfast.scoring.tdds import Tdds
 from dualfast.scoring.trajectories import OTHER_DATA, Trajectories, evaluate
+
+
+class TableArguments(TypedDict, total=False):
+    """The arguments of ScoreTable that a table over ranks takes too."""
+
+    window: int
+    epochs: int | None
+    track_loss: bool
+    track_aum_prob: bool
+    track_late_margin: bool
+    track_top_other: bool
+    device: str | torch.device
 
 
 class ScoreTable:
