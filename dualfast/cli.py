@@ -24,11 +24,10 @@ from dualfast.config import (
     SOURCE_HELP,
     Checked,
     Columns,
-    GivenCD,
-    GivenCut,
     RecipeName,
     RunConfig,
     ScoreConfig,
+    Selection,
     Storing,
     TrainConfig,
     check_ratio,
@@ -103,7 +102,7 @@ class Train(TrainConfig, Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Select(Command):
+class Select(Command, Selection):
     """Draw the samples to keep from a score table of any size."""
 
     scores: tuple[str, ...]
@@ -118,25 +117,8 @@ class Select(Command):
     """With --like: evaluate its where and read the files that its exclude and force name. Only for lists whose author
     you know."""
     method: str = field(default=DEFAULT_METHOD, metadata=METHOD_HELP)
-    seed: int = 0
-    """Seed of the draw."""
-    c_d: GivenCD = "auto"
-    """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
-    per_class: bool = False
-    """Keep the same fraction of every class."""
-    where: str | None = None
-    """Keep only samples for which this holds: a condition on the table's columns, as 'aum > 0 and label <> 3'."""
-    exclude: str | None = None
-    """.npy of ids, or of a mask, never to keep."""
-    force: str | None = None
-    """.npy of ids, or of a mask, to keep in any case."""
     score_module: str | None = None
     """Python module that registers scores of your own with @dualfast.score."""
-    mislabel_cut: GivenCut = 0
-    """Number of samples that look mislabelled (by late_margin, else aum) to leave out, or auto: as many as dualfast
-    audit estimates."""
-    skip_unscored: bool = False
-    """Leave out samples without a score."""
 
     def check(self) -> None:
         if self.like is not None:
@@ -397,7 +379,7 @@ def _select(args: Select) -> Result:
     if args.like is not None:
         spec, fingerprint = SelectionSpec.read(args.like, trust=args.trust)
     else:
-        names = {f.name for f in fields(SelectionSpec)} & {f.name for f in fields(args)} - {"method"}
+        names = {"prune_ratio", *(f.name for f in fields(Selection))}
         spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in names})
     with args.console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}

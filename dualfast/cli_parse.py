@@ -106,7 +106,8 @@ def _in_groups(command: type[Checked], presets: dict[str, Any]) -> type:
     own = _name_of(command).replace("-", "_")
     members: dict[str, list[Any]] = {name: [] for name in (*GROUPS, own)}
     hints = get_type_hints(command, include_extras=True)
-    for option in sorted(fields(command), key=lambda option: option.name != "data"):  # what is needed stands first
+    mine = inspect.get_annotations(command)
+    for option in sorted(fields(command), key=lambda o: (o.name != "data", o.name not in mine)):  # what is needed first
         owner = next(kind for kind in command.__mro__ if option.name in inspect.get_annotations(kind))
         default = presets.get(option.name, option.default)
         text = option.metadata.get("help") or _docstrings(owner)[option.name]

@@ -25,7 +25,9 @@ DEFAULT_JPEG_QUALITY = 90  # of images that are encoded when a data set is writt
 # float64 in reference.py.
 Augment = Literal["crop", "crop+flip", "rrc"]
 AUGMENTS: dict[str, tuple[str, bool]] = {"crop": ("pad", False), "crop+flip": ("pad", True), "rrc": ("resized", True)}
-"""The kind of crop, and whether half of the images are mirrored."""
+"""The kind of crop, and whether half of the images are mirrored. "crop": shifted by up to an eighth of the side, the
+outside filled with the mean, or black where `fill` says so; "crop+flip": that, and mirrored; "rrc": a random part of
+the image of area `scale` and aspect `ratio`, resized, and mirrored."""
 Fill = Literal["mean", "black"]
 CropParameters = dict[str, float | tuple[float, float]]
 CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
@@ -57,6 +59,8 @@ def checked_seed(seed: Any) -> int:
     return checked_int("seed", seed, 0, 2**64 - 1)
 
 
+MAY_CHANGE = {"may_change": True}
+"""Metadata of an option that may change from one call to the next on a run directory."""
 GROUPS = {
     "data": "What is read, and where the results go.",
     "pruning": "How much is removed, and by which methods.",
@@ -143,9 +147,9 @@ class Machine(Checked):
     """A torch device; auto: cuda if available, else cpu."""
     amp: Literal["auto", "bf16", "off"] = "auto"
     """Mixed precision. auto: bf16 on a GPU and on a CPU with AVX512_BF16 or AMX; it is slower on other CPUs."""
-    num_workers: int = -1
+    num_workers: int = field(default=-1, metadata=MAY_CHANGE)
     """Loader threads; -1: one per core available to this process."""
-    threads: int = -1
+    threads: int = field(default=-1, metadata=MAY_CHANGE)
     """torch.set_num_threads on a CPU; -1: torch's default, or one if a batch has fewer than 16,384 pixels."""
 
     def check(self) -> None:
@@ -342,8 +346,32 @@ def ratio_text(prune_ratio: float) -> str:
     return short if float(short) == prune_ratio else repr(float(prune_ratio))
 
 
-DATA_HELP, METHOD_HELP, RUN_METHOD_HELP, SOURCE_HELP = {"help": ""}, {"help": ""}, {"help": ""}, {"help": ""}
+DATA_HELP: dict[str, Any] = {"help": ""}
+METHOD_HELP, RUN_METHOD_HELP, SOURCE_HELP = DATA_HELP.copy(), DATA_HELP | MAY_CHANGE, DATA_HELP.copy()
 """Filled in by the command line, from the registries of data sources and methods, when help is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What select takes beside the scores, the ratio and the method, on the command line as in Python."""
+
+    seed: int = 0
+    """Seed of the draw."""
+    c_d: GivenCD = "auto"
+    """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
+    per_class: bool = False
+    """Keep the same fraction of every class."""
+    where: str | None = None
+    """Keep only samples for which this holds: a condition on the table's columns, as 'aum > 0 and label <> 3'."""
+    exclude: str | None = None
+    """.npy of ids, or of a mask, never to keep."""
+    force: str | None = None
+    """.npy of ids, or of a mask, to keep in any case."""
+    mislabel_cut: GivenCut = 0
+    """Number of samples that look mislabelled (by late_margin, else aum) to leave out, or auto: as many as dualfast
+    audit estimates."""
+    skip_unscored: bool = False
+    """Leave out samples without a score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +421,7 @@ class Storing(Reading):
     """Shrink images whose longer side exceeds this many pixels."""
     background: str = "white"
     """Colour behind the transparent parts of images: a name, or "#rrggbb"."""
-    skip_bad: bool = False
+    skip_bad: bool = field(default=False, metadata=MAY_CHANGE)
     """Leave out images that cannot be read, instead of stopping."""
 
     @property
@@ -419,7 +447,7 @@ class Data(Storing):
     """The same as --image-column, of test images that have another one."""
     test_label_column: str | None = None
     """The same as --label-column, of test images that have another one."""
-    out: str | None = None
+    out: str | None = field(default=None, metadata=MAY_CHANGE)
     """Run directory; None: runs/<name of the data>."""
     rewrite: bool = False
     """Where the data have changed since they were written: write them again and start the run over."""
@@ -462,9 +490,9 @@ class Safety(Checked):
     """How a training survives an interruption, and a process that stops responding."""
 
     group: ClassVar = "machine"
-    checkpoint_every: str = "10m"
+    checkpoint_every: str = field(default="10m", metadata=MAY_CHANGE)
     """Interval between checkpoints: a time (30s, 10m, 2h) or a number of optimizer steps (500steps)."""
-    rank_timeout: float = 600.0
+    rank_timeout: float = field(default=600.0, metadata=MAY_CHANGE)
     """Seconds that a process started by torchrun waits for the others before it stops with an error."""
 
     @property
@@ -483,7 +511,7 @@ class Safety(Checked):
 class ScoreConfig(Data, Safety, Recipe, Scoring):
     """Train for the scoring epochs and write the score table into the run directory."""
 
-    seed: int = 0
+    seed: int = field(default=0, metadata=MAY_CHANGE)
     """Seed of the network, the order of the images and their augmentation."""
 
     def check(self) -> None:
@@ -498,7 +526,7 @@ class TrainConfig(Data, Safety, Recipe):
 
     keep: str | None = None
     """The index list to train on, a keep-*.npy, as run trains on it; None: all images."""
-    seed: int = 0
+    seed: int = field(default=0, metadata=MAY_CHANGE)
     """Seed of the network, the order of the images and their augmentation."""
 
     def check(self) -> None:
@@ -512,16 +540,16 @@ class RunConfig(Data, Safety, Recipe, Scoring):
     """Score, select, retrain and report in one run directory; the same command continues an interrupted run."""
 
     group: ClassVar = "pruning"
-    prune_ratio: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9)
+    prune_ratio: tuple[float, ...] = field(default=(0.3, 0.5, 0.7, 0.8, 0.9), metadata=MAY_CHANGE)
     """Fractions REMOVED."""
     method: tuple[str, ...] = field(default=("dual+beta", "dual", "random"), metadata=RUN_METHOD_HELP)
-    seed: tuple[int, ...] = (0, 1, 2)
+    seed: tuple[int, ...] = field(default=(0, 1, 2), metadata=MAY_CHANGE)
     """A scoring and a training at each ratio and method per seed."""
     c_d: GivenCD = "auto"
     """c_D of Beta sampling: a number, cifar100 (4) or imagenet (11), or auto, computed from the scores."""
     per_class: bool = False
     """Keep the same fraction of every class."""
-    full: bool = True
+    full: bool = field(default=True, metadata=MAY_CHANGE)
     """A training on all images, for comparison."""
 
     def check(self) -> None:

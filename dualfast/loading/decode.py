@@ -187,12 +187,11 @@ def image_pipelines(
     """Pipelines for the fields image and label: (B, 3, height, width) in channels_last memory, (B,) int64.
 
     For dualfast.Loader alone, and without FFCV as long as nothing is added to them; FFCV's operations may follow
-    in either list. image_size: the output's side, or (height, width), px. augment: False (the middle of the image),
-    "crop" (shifted by up to an eighth of the side, the outside filled with the mean, or black where `fill` says so),
-    "crop+flip", or "rrc" (random area `scale` and aspect `ratio`, and flip). Of a JPEG only what the crop needs is
-    decoded, at 1/2, 1/4 or 1/8 of its size where that still has as many pixels as the output. mean and std: per
-    channel, for pixel values in 0..1. dtype: float32, bfloat16, float16, or uint8 (not normalised). Raises ValueError
-    for anything else."""
+    in either list. image_size: the output's side, or (height, width), px. augment: False (the middle of the image) or
+    a random crop, as dualfast.config.AUGMENTS describes them; scale, ratio and fill are for those. Of a JPEG only what
+    the crop needs is decoded, at 1/2, 1/4 or 1/8 of its size where that still has as many pixels as the output. mean
+    and std: per channel, for pixel values in 0..1. dtype: float32, bfloat16, float16, or uint8 (not normalised). Raises
+    ValueError for anything else."""
     return {
         "image": [ImageDecoder(image_size, augment, mean, std, dtype, scale, ratio, fill)],
         "label": [NumberDecoder()],

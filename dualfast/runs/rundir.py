@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import CIFAR10_C_D, Data, Recipe, Safety, Scoring, ratio_text
+from dualfast.config import CIFAR10_C_D, Data, Recipe, RunConfig, Safety, Scoring, ratio_text
 from dualfast.data.inventory import valid_text
 from dualfast.data.sources import is_url
 from dualfast.runs.environment import environment
@@ -18,11 +19,8 @@ from dualfast.storage.files import write_text
 from dualfast.storage.plain import read_yaml
 from dualfast.storage.records import Records
 
-# What may differ between two calls on the same run directory.
-MAY_DIFFER = (
-    *("prune_ratio", "method", "seed", "full", "num_workers", "threads", "out"),
-    *("checkpoint_every", "rank_timeout", "skip_bad"),
-)
+MAY_DIFFER = {option.name for option in fields(RunConfig) if option.metadata.get("may_change")}
+"""What may differ between two calls on the same run directory."""
 MADE_BY_RUNS = (
     *(
         "metrics.jsonl",
@@ -61,7 +59,7 @@ class RunDir:
         self,
         path: str | os.PathLike[str],
         request: dict[str, Any] | None = None,
-        may_differ: tuple[str, ...] = (),
+        may_differ: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
         self.config_path, self.metrics_path = self.path / "config.yaml", self.path / "metrics.jsonl"
@@ -81,7 +79,7 @@ class RunDir:
             raise ValueError(f"{str(self.path)!r} is neither empty nor a run directory; give another --out")
         self.note(request, may_differ)
 
-    def note(self, request: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
+    def note(self, request: dict[str, Any], may_differ: Collection[str] = ()) -> None:
         """Adds `request` to config.yaml; raises ValueError, as above, where it differs. A score_schedule_epochs of None
         means what the directory notes."""
         noted = self.requested() if self.config_path.is_file() else {}

@@ -17,7 +17,7 @@ from dualfast.config import (
     DEFAULT_C_D,
     DEFAULT_METHOD,
     GivenCD,
-    GivenCut,
+    Selection,
     check_ratio,
     checked_seed,
     method_options,
@@ -33,7 +33,7 @@ from dualfast.storage.plain import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionSpec:
+class SelectionSpec(Selection):
     """The arguments of select by name, checked when it is made.
 
     exclude and force: ids, a mask, or the path of an .npy with either; only paths can be saved. where: a condition on
@@ -43,14 +43,10 @@ class SelectionSpec:
 
     prune_ratio: float
     method: str = DEFAULT_METHOD
-    seed: int = 0
     c_d: GivenCD = DEFAULT_C_D
-    per_class: PerClass = False
-    where: str | None = None
+    per_class: PerClass = False  # type: ignore[assignment]  # more than the command line takes, as the next two
     exclude: Any = None
     force: Any = None
-    mislabel_cut: GivenCut = 0
-    skip_unscored: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
