@@ -182,6 +182,30 @@ SWITCHES: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+PAIR = np.array(["mean", "sum"])
+CHOICES: dict[str, Callable[[str], object]] = {
+    "backend": lambda beton: dualfast.DualLoss(dualfast.ScoreTable(N), backend=PAIR),  # type: ignore[arg-type]
+    "reduction": lambda beton: dualfast.DualLoss(dualfast.ScoreTable(N), reduction=PAIR),  # type: ignore[arg-type]
+    "keep": lambda beton: dualfast.select(scores(), 0.5, method="dual", keep=PAIR),
+    "per_class": lambda beton: dualfast.select(scores(), 0.5, per_class=PAIR, labels=LABELS),  # type: ignore[arg-type]
+    "mode": lambda beton: dualfast.write(beton, "x.beton", mode=PAIR),  # type: ignore[arg-type]
+    "verify": lambda beton: dualfast.Loader(beton, 10, verify=PAIR),  # type: ignore[arg-type]
+    "fill": lambda beton: dualfast.image_pipelines(32, fill=PAIR),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_array_for_a_choice_is_named_with_the_choices(name: str, beton: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is array.*; give "):
+        CHOICES[name](beton)
+
+
+@pytest.mark.parametrize(("device", "error"), [("abacus", ValueError), ("meta", ValueError), (PAIR, TypeError)])
+def test_a_table_names_a_device_that_cannot_hold_it(device: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"device is .*; (give|use) "):
+        dualfast.ScoreTable(N, device=device)
+
+
 @pytest.mark.parametrize("given", [torch.tensor([1, 2]), np.array([True, False]), "no", 2, None], ids=str)
 @pytest.mark.parametrize("argument", SWITCHES)
 def test_switches_are_true_or_false(argument: str, given: Any, beton: str) -> None:

@@ -10,14 +10,14 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.arguments import as_array
+from dualfast.arguments import as_array, checked_choice
 from dualfast.config import AUGMENTS, CROP_PARAMETERS, MAX_IMAGE_SIZE, Augment, Fill
 from dualfast.data import beton
 from dualfast.errors import UnreadableData
@@ -112,8 +112,7 @@ class ImageDecoder:
         if not isinstance(augment, str | bool | np.bool_ | None) or augment not in (False, None, *AUGMENTS):
             *names, last = (f'"{name}"' for name in AUGMENTS)
             raise ValueError(f"augment is {augment!r}; give False, {', '.join(names)} or {last}")
-        if fill not in ("mean", "black"):
-            raise ValueError(f'fill is {fill!r}; give "mean" or "black"')
+        checked_choice("fill", fill, get_args(Fill))
         if not isinstance(dtype, torch.dtype) or dtype not in OUTPUT_DTYPES:
             raise ValueError(f"dtype is {dtype}; give {', '.join(map(str, OUTPUT_DTYPES))}")
         for name, value, low in (("mean", mean, 0.0), ("std", std, 1e-6)):

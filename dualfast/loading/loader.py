@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualfast.arguments import as_path, checked_bool, checked_int
+from dualfast.arguments import as_path, checked_bool, checked_choice, checked_int
 from dualfast.config import Augment, Fill
 from dualfast.data import beton
 from dualfast.data.beton.verify import PageCheck, check_pages
@@ -140,8 +140,8 @@ class Loader:
         self._closed = False
 
     def _page_check(self, when: str | None) -> PageCheck | None:
-        if when not in (None, "open", "read"):
-            raise ValueError(f'verify is {when!r}; give "open", "read" or None')
+        if when is not None:
+            checked_choice("verify", when, ("open", "read"))
         check = None if when is None else PageCheck(self.beton, self.num_workers)
         if when == "open":
             check_pages(self.beton)

@@ -9,6 +9,7 @@ import torch  # noqa: F401  before _C, so that both share one OpenMP runtime
 from numpy.typing import NDArray
 
 import dualfast._C as _C
+from dualfast.arguments import checked_choice
 from dualfast.config import CROP_PARAMETERS
 
 
@@ -30,8 +31,7 @@ def crop_boxes(
     heights and widths (n,): of the stored images, px. kind, and its parameters: see config.CROP_PARAMETERS, which has
     the defaults for out_size (height, width). flip mirrors half of the samples. ValueError for an unknown kind and
     TypeError for a parameter it does not have."""
-    if kind not in CROP_PARAMETERS:
-        raise ValueError(f"kind is {kind!r}; give {', '.join(CROP_PARAMETERS)}")
+    checked_choice("kind", kind, CROP_PARAMETERS)
     values = CROP_PARAMETERS[kind](out_size)
     if unknown := parameters.keys() - values.keys():
         raise TypeError(f"{min(unknown)} is not a parameter of the crop {kind!r}; give {', '.join(values)}")

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch  # before _C, so that both share one OpenMP runtime
 
 import dualfast._C as _C
+from dualfast.arguments import checked_choice
 from dualfast.ops import step_torch
 from dualfast.ops.layout import BAD_INDEX, BAD_TARGET, VOTE_CLASS, WRONG_TARGET
 from dualfast.ops.step_args import BACKENDS, BESIDE, Lines, Observations, StepInputs, StepOptions
@@ -33,8 +34,7 @@ def pick_backend(backend: str, device: torch.device) -> str:
 
     Raises ValueError when `backend` names one that cannot run there.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; give one of {', '.join(BACKENDS)}")
+    checked_choice("backend", backend, BACKENDS)
     if backend == "auto":
         if device.type == "cpu":
             return "cpp"

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from dualfast.arguments import checked_bool, checked_int
+from dualfast.arguments import checked_bool, checked_choice, checked_int
 from dualfast.ops import layout
 
 Reduction = Literal["mean", "sum", "none"]
@@ -41,8 +41,7 @@ class StepOptions:
         checked_int("ignore_index", self.ignore_index, -(2**63), 2**63 - 1)
         for switch in ("by_products", "inplace", "with_grad"):
             checked_bool(switch, getattr(self, switch))
-        if self.backend not in BACKENDS:
-            raise ValueError(f"backend is {self.backend!r}; give one of {', '.join(BACKENDS)}")
+        checked_choice("backend", self.backend, BACKENDS)
         if not math.isfinite(self.scale):
             raise ValueError(f"scale is {self.scale}; give a finite number")
 
@@ -65,8 +64,7 @@ def check_options(label_smoothing: float, reduction: str) -> None:
         raise TypeError(f"label_smoothing is {label_smoothing!r}; give a number in [0, 1]")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; give a number in [0, 1]")
-    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction is {reduction!r}; give mean, sum or none")
+    checked_choice("reduction", reduction, ("mean", "sum", "none"))
 
 
 BESIDE = {name: torch.int32 if name == "votes" else torch.float32 for name in layout.BESIDE}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.arguments import checked_bool
+from dualfast.arguments import checked_bool, checked_choice
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
 from dualfast.ops import layout
 from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
@@ -62,8 +62,7 @@ class ShardedTable(ScoreTable):
     ) -> None:
         if not (dist.is_available() and dist.is_initialized()):
             raise ValueError("ShardedTable needs torch.distributed.init_process_group; on one process use ScoreTable")
-        if reads not in ("any", "own"):
-            raise ValueError(f"reads is {reads!r}; give 'any' or 'own'")
+        checked_choice("reads", reads, ("any", "own"))
         if tdds is not None:
             raise ValueError(
                 f"tdds is {tdds}: it compares the probabilities of all classes, which ranks do not exchange; gather it "

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.arguments import as_array, checked_int
+from dualfast.arguments import as_array, checked_choice, checked_int
 from dualfast.config import BASELINES
 from dualfast.notices import warn
 from dualfast.scoring.scores import ABOUT_SAMPLES, COLUMNS, Array, End, Scores, scores_of, tails_of
@@ -93,8 +93,7 @@ def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:
         raise ValueError(f"name is {name!r}, which dualfast uses itself; choose another")
     if alike := [other for other in _REGISTERED if other != name and other.lower() == name.lower()]:
         raise ValueError(f"name is {name!r}, and {alike[0]!r} differs from it in case alone; choose another")
-    if keep not in ("high", "low"):
-        raise ValueError(f"keep is {keep!r}; give 'high' or 'low'")
+    checked_choice("keep", keep, ("high", "low"))
 
     caller = str(sys._getframe(1).f_globals.get("__name__"))
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
+from dualfast.arguments import checked_choice
 from dualfast.config import DEFAULT_C_D, GivenCD, check_c_d, method_options
 from dualfast.ops import Bits, Floats, Ints
 from dualfast.scoring import scores, trajectories
@@ -231,8 +232,8 @@ class ByScore(KeyedMethod):
         return (self.score,)
 
     def __post_init__(self) -> None:
-        if self.keep not in (None, "high", "low"):
-            raise ValueError(f"keep is {self.keep!r}; give high or low")
+        if self.keep is not None:
+            checked_choice("keep", self.keep, ("high", "low"))
 
     def keys(self, samples: Samples) -> Floats:
         column, descending = self.ranking(samples)

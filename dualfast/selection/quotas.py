@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.arguments import as_array
+from dualfast.arguments import as_array, checked_int
 from dualfast.config import check_ratio
 from dualfast.notices import warn
 
@@ -63,6 +63,20 @@ class Classes:
         return cls(numbers, np.bincount(inverse), np.arange(len(names)), names.tolist())
 
 
+def checked_per_class(per_class: Any) -> PerClass:
+    """per_class in Python's own types; TypeError and ValueError for what it cannot be."""
+    if isinstance(per_class, Mapping):
+        counts = {checked_int("a class of per_class", name): count for name, count in per_class.items()}
+        return {name: checked_int(f"per_class[{name}]", count, 0, 2**63 - 1) for name, count in counts.items()}
+    if isinstance(per_class, bool | np.bool_):
+        return bool(per_class)
+    if isinstance(per_class, str) and per_class in ("equal", "shares"):
+        return per_class  # type: ignore[return-value]
+    raise ValueError(
+        f"per_class is {per_class!r:.80}; give True, False, equal, shares or a mapping from class to number"
+    )
+
+
 def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, available: Ints) -> Ints:
     """How many to draw of each class, by number (G,), so that with the forced ids n are kept.
 
@@ -75,20 +89,17 @@ def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, av
         quotas = shares(sizes, n)
     elif per_class == "equal":
         quotas = shares([1] * len(names), n)
-    elif isinstance(per_class, Mapping):
+    else:
+        assert isinstance(per_class, Mapping), "checked_per_class comes first"
         unknown = set(per_class) - set(names)
         if unknown:
             raise ValueError(
                 f"per_class names the class {min(unknown)}, which no sample has; the labels are {names[0]} "
                 f"to {names[-1]}"
             )
-        quotas = [int(per_class.get(c, 0)) for c in names]
-        if min(quotas) < 0 or sum(quotas) != n:
+        quotas = [per_class.get(c, 0) for c in names]
+        if sum(quotas) != n:
             raise ValueError(f"the quotas of per_class add up to {sum(quotas)}; prune_ratio keeps {n}")
-    else:
-        raise ValueError(
-            f"per_class is {per_class!r}; give True, False, equal, shares or a mapping from class to number"
-        )
     already: list[int] = np.bincount(classes.numbers[forced], minlength=len(classes.sizes))[rows].tolist()
     wanted = [max(quota - kept, 0) for quota, kept in zip(quotas, already, strict=True)]
     final = fitted(wanted, available[rows].tolist(), n - len(forced))

@@ -27,7 +27,7 @@ from dualfast.data.index_list import RESULT_KEYS, read_sidecar
 from dualfast.notices import warn
 from dualfast.selection import methods
 from dualfast.selection.beta import Statistics, c_d_number
-from dualfast.selection.quotas import PerClass, kept_count
+from dualfast.selection.quotas import PerClass, checked_per_class, kept_count
 from dualfast.storage.files import named_file
 from dualfast.storage.plain import read_json
 
@@ -59,6 +59,7 @@ class SelectionSpec(Selection):
             raise TypeError(f"where is {self.where!r}; give a condition as text, as 'aum > 0'")
         if self.where is not None and not self.where.strip():
             raise ValueError("where is empty; give a condition, as 'aum > 0', or leave it out")
+        object.__setattr__(self, "per_class", checked_per_class(self.per_class))
         object.__setattr__(self, "skip_unscored", checked_bool("skip_unscored", self.skip_unscored))
         cut = self.mislabel_cut
         is_count = isinstance(cut, int | np.integer) and not isinstance(cut, bool) and cut >= 0
@@ -137,6 +138,8 @@ class SelectionSpec(Selection):
                 raise ValueError("it is not an object with a method")
             about |= {"skip_unscored": about.pop("skip_bad")} if "skip_bad" in about else {}  # as version 0.1 saved it
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
+            if isinstance(per_class := arguments.get("per_class"), dict):
+                arguments["per_class"] = {int(name): count for name, count in per_class.items()}  # JSON's are texts
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
             if "crc32" not in about:
                 _as_in_0_1(arguments, path)

@@ -117,7 +117,7 @@ def test_the_outside_may_be_black(small: Path, dtype: torch.dtype) -> None:
     black = torch.zeros(3) if dtype == torch.uint8 else -torch.tensor(MEAN) / torch.tensor(STD)
     pixels = outside["black"].permute(0, 2, 3, 1)[differ.permute(0, 2, 3, 1).any(dim=-1)]
     assert torch.allclose(pixels.float(), black.expand(len(pixels), 3), rtol=0.01)
-    with pytest.raises(ValueError, match='fill is 0; give "mean" or "black"'):
+    with pytest.raises(ValueError, match="fill is 0; give mean or black"):
         Loader(small, 4, fill=0, **given)  # type: ignore[arg-type]
 
 

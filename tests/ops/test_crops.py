@@ -68,7 +68,7 @@ def test_resized_crops_stay_inside_and_follow_scale_and_ratio() -> None:
 
 def test_bad_kinds_and_parameters_are_named() -> None:
     ids, sides = np.arange(3), np.full(3, 20, np.uint16)
-    with pytest.raises(ValueError, match=f"kind is 'mixup'; give {', '.join(CROP_PARAMETERS)}"):
+    with pytest.raises(ValueError, match="kind is 'mixup'; give center, pad or resized"):
         ops.crop_boxes(ids, sides, sides, kind="mixup", out_size=(8, 8))
     with pytest.raises(TypeError, match="fraction is not a parameter of the crop 'pad'; give pad"):
         ops.crop_boxes(ids, sides, sides, kind="pad", out_size=(8, 8), fraction=1.0)

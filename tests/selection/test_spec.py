@@ -259,6 +259,9 @@ def test_the_sidecar_is_read_as_it_was_written(scores: dualfast.Scores) -> None:
     Path("keep.json").write_text(json.dumps(spec.sidecar() | {"fingerprint": "f", "kept": 9}))
     assert SelectionSpec.read("keep.json", trust=True) == (spec, "f")
     assert SelectionSpec.read("keep.npy", trust=True) == (spec, "f")
+    counts = SelectionSpec(prune_ratio=0.5, per_class={0: 3, 7: 2})
+    Path("keep.json").write_text(json.dumps(counts.resolve(Statistics.of(scores)).sidecar()))
+    assert SelectionSpec.read("keep.json")[0].per_class == {0: 3, 7: 2}
     for name, value in (("where", "aum > 0"), ("exclude", "out.npy"), ("force", [3])):
         Path("keep.json").write_text(json.dumps({"prune_ratio": 0.5, name: value}))
         with pytest.raises(ValueError, match=f"restricts the selection by {name} "):

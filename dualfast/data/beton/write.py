@@ -16,7 +16,7 @@ from zlib import crc32
 
 import numpy as np
 
-from dualfast.arguments import as_path, checked_bool, checked_int
+from dualfast.arguments import as_path, checked_bool, checked_choice, checked_int
 from dualfast.config import DEFAULT_JPEG_QUALITY, MIN_SIZE, Reading
 from dualfast.data import sources
 from dualfast.data.beton.encode import Encoder
@@ -101,8 +101,7 @@ def write(
     path = as_path("path", path)
     skip_bad, rewrite = checked_bool("skip_bad", skip_bad), checked_bool("rewrite", rewrite)
     follow_links, progress = checked_bool("follow_links", follow_links), checked_bool("progress", progress)
-    if mode not in ("auto", "jpeg", "raw"):
-        raise ValueError(f'mode is {mode!r}; give "auto", "jpeg" or "raw"')
+    checked_choice("mode", mode, ("auto", "jpeg", "raw"))
     jpeg_quality = checked_int("jpeg_quality", jpeg_quality, 1, 100)
     if max_size is not None:
         max_size = checked_int("max_size", max_size, MIN_SIZE)
