@@ -1,7 +1,7 @@
 """Arguments as callers give them, checked: arrays of any library, numbers, switches, paths, texts. What cannot be used
 is a TypeError or ValueError that names the argument, what it is and the way out.
 
-torch is not imported with this module: who gives a tensor has imported it.
+torch is never imported here: who gives a tensor has imported it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import torch
 
 
 def as_array(name: str, given: Any) -> NDArray[Any]:
@@ -104,21 +101,6 @@ def checked_choice(name: str, value: Any, choices: Iterable[str]) -> str:
         return value
     *others, last = choices
     raise ValueError(f"{name} is {value!r:.80}; give {', '.join(others)} or {last}")
-
-
-def checked_device(device: Any, instead: str = "cpu") -> torch.device:
-    """The torch.device that `device` names; TypeError and ValueError unless this machine can compute on it."""
-    import torch
-
-    if not isinstance(device, str | int | torch.device):
-        raise TypeError(f"device is {device!r:.80}; give a torch.device, or text such as 'cpu'")
-    try:
-        found = torch.device(device)
-        torch.ones(1, device=found).item()  # computes and comes back, which the device "meta" cannot
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).partition(". ")[0].partition("\n")[0]
-        raise ValueError(f"device is {str(device)!r}, which is not available ({reason}); use {instead}") from error
-    return found
 
 
 def as_path(name: str, value: Any) -> Path:

@@ -69,12 +69,20 @@ def printable(text: object) -> str:
     )
 
 
+COMMAND = re.compile(r"(python -c \"[^\"]*\")")
+
+
 def in_flags(message: str, options: list[str]) -> str:
     """A message for Python as the command line says it: skip_bad=True is --skip-bad, seed=3 is --seed 3, "seed is 3" is
-    "--seed is 3", and batch_size anywhere --batch-size. options: the names that are flags."""
+    "--seed is 3", and batch_size anywhere --batch-size; a program in it stays as it is. options: the names that are
+    flags."""
     names = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
     if not names:
         return message
+    return "".join(part if COMMAND.match(part) else _in_flags(part, names) for part in COMMAND.split(message))
+
+
+def _in_flags(message: str, names: str) -> str:
     name = rf"(?<![\w./'\":,=-])({names})"
     message = re.sub(rf"{name}=True\b", lambda m: _flag(m[1]), message)
     message = re.sub(rf"{name}=False\b", lambda m: _flag("no_" + m[1]), message)

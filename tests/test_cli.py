@@ -396,6 +396,11 @@ def test_a_value_of_0_1_says_what_it_stood_for(given: list[str], capsys: pytest.
     assert "c_d is 'cifar10', which stood for a value published nowhere; give c_d=5.5" in capsys.readouterr().err
 
 
+def test_scores_without_their_flag_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["select", "scores.parquet", "--prune-ratio", "0.5"]) == 2
+    assert "dualfast select --scores scores.parquet --prune-ratio ..." in capsys.readouterr().err
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"dualfast {version('dualfast')}\n"

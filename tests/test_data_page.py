@@ -141,6 +141,13 @@ def _bucket() -> Iterator[None]:
 BUCKET = ("memory://bucket/photos", *(f"    {name.removeprefix('photos/')}" for name in MEMBERS))
 
 
+def _official(folder: Path) -> None:
+    class_folders(folder / "images", {"apple_pie": 2, "ramen": 2})
+    (folder / "meta").mkdir()
+    for at, part in enumerate(("train", "test")):
+        (folder / "meta" / f"{part}.txt").write_text(f"apple_pie/{at}\nramen/{at}\n")
+
+
 def _imagenet(folder: Path) -> None:
     (folder / "val").mkdir()
     rows = ["ImageId,PredictionString"]
@@ -200,6 +207,7 @@ LAYOUTS = (
     Layout("A table that says what is for testing", _table_of_splits, "write images:train p.beton --labels all.csv"),
     Layout("ImageNet's training images, as downloaded", _imagenet_train, "write ILSVRC2012_img_train.tar train.beton"),
     Layout("ImageNet's validation images", _imagenet, "write val val.beton --labels LOC_val_solution.csv"),
+    Layout("An official split, as Food-101's", _official, "write images train.beton --labels meta/train.txt"),
     Layout("Tiny ImageNet", _tiny_imagenet, "write tiny-imagenet-200/val val.beton"),
     Layout("A repository of the Hugging Face hub, as cloned", _parquet, "write cars/data:train cars.beton"),
     Layout("Shards of WebDataset", _webdataset, "write 'shards/train-{000000..000001}.tar' train.beton"),

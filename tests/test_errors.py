@@ -88,6 +88,7 @@ def test_older_except_clauses_still_catch_them() -> None:
             "--batch-size is 1 and --lr is 2; raise --batch-size or lower --lr",
         ),
         ("'ccs:batch_size=3,batch_size=4' and 'batch_size'", "'ccs:batch_size=3,batch_size=4' and 'batch_size'"),
+        ('seed=3; python -c "f(seed=3, lr=1)" or lr=2', '--seed 3; python -c "f(seed=3, lr=1)" or --lr 2'),
         ("/data/batch_size/a.png is broken", "/data/batch_size/a.png is broken"),
         ("the model is too large, score_batch_size too", "the model is too large, score_batch_size too"),
     ],

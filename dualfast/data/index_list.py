@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -221,11 +221,13 @@ def as_indices(
     array = array.astype(np.int64)
     if (array[1:] > array[:-1]).all():
         return array
+    if len(array) == n_samples and high <= 1 < n_samples - 1:
+        raise ValueError(f"{name} {holds} {n_samples} zeros and ones, as a mask does; a mask must be boolean")
     if as_set:
         return np.unique(array)
     twice = _repeated(array, high)
     if twice is not None:
-        hint = "; a mask must be boolean" if len(array) == (n_samples or len(array)) and high <= 1 else ""
+        hint = "; a mask must be boolean" if n_samples is None and high <= 1 else ""
         raise ValueError(f"{name} {holds} sample {twice} more than once; each sample once{hint}")
     return array
 
@@ -254,6 +256,8 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         return loaded
     if isinstance(given, range):
         return np.arange(given.start, given.stop, given.step, dtype=np.int64)
+    if isinstance(given, Set | Mapping):
+        raise TypeError(f"{name} is a {type(given).__name__}; give a list or an array of ids, as sorted({name})")
     return as_array(name, given)
 
 

@@ -104,6 +104,8 @@ class Lines(NamedTuple):
         of layout.BESIDE that are kept. TypeError and ValueError for sizes that cannot be, among them epochs < window.
         """
         n_samples, window, limit = _sizes(n_samples, window, epochs)
+        if not isinstance(device, str | int | torch.device):
+            raise TypeError(f"device is {device!r:.80}; give a torch.device, or text such as 'cpu'")
         shape = n_samples, layout.line_words(window)
         try:
             lines = torch.zeros(shape, dtype=torch.int32, device=device)
@@ -112,6 +114,8 @@ class Lines(NamedTuple):
             if "memory" in why:
                 raise MemoryError(f"{n_samples} lines take {4 * math.prod(shape)} bytes on {device}: {why}") from error
             raise ValueError(f"device is {str(device)!r}, which cannot hold the table: {why}") from error
+        if lines.is_meta:
+            raise ValueError("device is 'meta', which cannot hold the table: it keeps no values; give cpu or a GPU")
         status = torch.zeros(len(layout.STATUS), dtype=torch.int32, device=device)
         loss_sums, prob_margin_sums, late_margin_sums, votes = (
             torch.zeros(n_samples, dtype=BESIDE[name], device=device) if score in tracked else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dualfast.config import BASELINES, Columns, RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
+from dualfast.config import BASELINES, Columns, RunConfig, ScoreConfig, Scoring, TrainConfig
 from dualfast.data.beton import open_beton
 from dualfast.data.index_list import read_list
 from dualfast.errors import DualfastError
@@ -21,7 +21,6 @@ from dualfast.runs.scoring import score as score_seed
 from dualfast.runs.session import RunSession, open_session
 from dualfast.runs.trial import Trial, needs_scores, planned_images, run_trial, train_on_list, trial_of
 from dualfast.scoring.trajectories import import_scores, registered, try_scores
-from dualfast.selection.select import kept_count
 from dualfast.selection.spec import SelectionSpec
 from dualfast.training import models
 
@@ -36,7 +35,6 @@ def run(config: RunConfig, progress: Progress) -> tuple[RunDir, list[dict[str, A
     _import_scores(config)
     _check_methods(config)
     with open_session(config, progress, needs_test=True) as session:
-        _check_ratios(config, session)
         trials = _trials(config)
         finished = {trial_of(row) for row in session.run_dir.records("trained")}
         todo = [trial for trial in trials if trial not in finished]
@@ -108,20 +106,6 @@ def _check_methods(config: RunConfig) -> None:
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
         if registered().keys() & needed and config.score_module is None:
             raise ValueError(f"method is {method!r}, a score of visits over time; give --score-module MODULE too")
-
-
-def _check_ratios(config: RunConfig, session: RunSession) -> None:
-    for ratio in config.prune_ratio:
-        kept = kept_count(session.n_samples, ratio)
-        if kept < session.ranks.size:
-            raise ValueError(
-                f"prune_ratio {ratio_text(ratio)} keeps {kept} of {session.n_samples} images, and a training needs at "
-                f"least {session.ranks.size}, one per process; lower prune_ratio"
-            )
-        if kept < session.n_classes:
-            session.progress.note(
-                f"prune ratio {ratio_text(ratio)} keeps {kept} images of {session.n_classes} classes: some get none"
-            )
 
 
 def _trials(config: RunConfig) -> list[Trial]:

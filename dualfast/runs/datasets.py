@@ -24,7 +24,7 @@ from dualfast.runs.rundir import RunDir
 
 PEEKED = 8  # images
 NOTES = "data_notes"  # in config.yaml: what the last call said of data that differ, or could not be compared
-TryModel = Callable[[int, tuple[int, int] | None], None]
+TryModel = Callable[[int, int, tuple[int, int] | None], None]
 
 
 def open_datasets(
@@ -39,8 +39,8 @@ def open_datasets(
 ) -> tuple[Beton, Beton | None]:
     """The training images and the test images, None without any.
 
-    try_model(number of classes, (height, width) of the images, None where they differ) is called on rank 0 before
-    anything is written. Raises ValueError for missing test images if `needs_test`, for data other than the run
+    try_model(number of images, of classes, (height, width) of the images, None where they differ) is called on rank 0
+    before anything is written. Raises ValueError for missing test images if `needs_test`, for data other than the run
     directory's or other than another rank's, and for test images of classes that the training images lack; a run
     directory in which nothing was written then forgets what was asked.
     """
@@ -87,12 +87,13 @@ def _open_beton(path: Path, source: Where, config: Data, run_dir: RunDir) -> Bet
     return opened
 
 
-def _open_parts(
-    paths: dict[Path, Where], config: Data, run_dir: RunDir, progress: Progress
-) -> dict[Path, Beton | Source]:
+def _open_parts(given: Parts, config: Data, run_dir: RunDir, progress: Progress) -> dict[Path, Beton | Source]:
     """Each part of the data as the .beton that it is or was written to, or as the source that is still to be
     written."""
-    missing = {path: source for path, source in paths.items() if not is_beton(source) and not path.exists()}
+    paths = given.sources
+    missing = {
+        path: source for path, source in paths.items() if not is_beton(source) and (given.changed or not path.exists())
+    }
     parts: dict[Path, Beton | Source] = {}
     if config.test_fraction is not None and missing:
         source = next(iter(missing.values()))
@@ -118,9 +119,10 @@ def _write_missing(
     try_model: TryModel,
     needs_test: bool,
 ) -> None:
-    """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together."""
+    """Writes each source that is not a .beton to its path, unless that exists, once all is known to fit together. Where
+    the data have changed, what the run directory holds of the old ones is deleted once the new ones are written."""
     paths = given.sources
-    parts = _open_parts(paths, config, run_dir, progress)
+    parts = _open_parts(given, config, run_dir, progress)
     if not given.unreachable and (unused := sources.unused_parts(config.data, list(paths.values()), config.labels)):
         progress.note(f"{text_of(config.data)}: not used: {some(unused)}")
     train, *test = parts
@@ -133,14 +135,24 @@ def _write_missing(
     _check_labels(parts[train])
     for path in test:
         parts[path] = _with_classes_of(parts[train], parts[path], text_of(paths[path]), progress)
-    try_model(len(class_names_of(parts[train])), _image_size(parts[train], config))
+    try_model(_count(parts[train]), len(class_names_of(parts[train])), _image_size(parts[train], config))
+    folder = run_dir.rewritten if given.changed else run_dir.path
+    folder.mkdir(exist_ok=True)
     for path, part in parts.items():
         if isinstance(part, Source):
             progress.step(f"writing {path.name}")
             progress.say(str(part))
-            progress.say(str(beton.write(part, path, **config.storing, progress=False)))
+            options = {**config.storing, "rewrite": bool(given.changed), "progress": False}
+            progress.say(str(beton.write(part, folder / path.name, **options)))
         else:
             warn_of_notes(part.sidecar, text_of(paths[path]))
+    if given.changed:
+        progress.note(f"{given.changed}; starting over")
+        run_dir.start_over()
+
+
+def _count(part: Beton | Source) -> int:
+    return part.n_samples if isinstance(part, Beton) else len(part)
 
 
 def _check_labels(train: Beton | Source) -> None:

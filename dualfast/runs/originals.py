@@ -22,6 +22,7 @@ from dualfast.data.beton import Beton
 from dualfast.data.beton.format import JPEG
 from dualfast.data.images import open_image
 from dualfast.data.inventory import changes
+from dualfast.data.names import path_of
 from dualfast.data.sources import Source
 from dualfast.data.sources.file_list import list_in
 from dualfast.data.sources.paths import folder_of, split_folders, split_of
@@ -140,7 +141,11 @@ class Originals:
 
     def _stored(self, row: int) -> Image:
         data, suffix = self.stored(row)
-        return Image(row, data=data, suffix=suffix, instead=STORED_PNG if suffix == ".png" else STORED_JPEG)
+        instead = STORED_PNG if suffix == ".png" else STORED_JPEG
+        if self.beton.names is None:
+            written = instead.partition("; ")[2]
+            instead = f"without {path_of(self.beton.path).name}, which is missing, their files are not known; {written}"
+        return Image(row, data=data, suffix=suffix, instead=instead)
 
     def class_folder(self, label: str) -> str:
         """The name of a class's folder as its file system has it, which the .beton escapes where it is not UTF-8."""

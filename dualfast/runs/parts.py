@@ -4,6 +4,7 @@ since."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,11 +31,13 @@ LOOKED_AT = 10_000  # of more files
 class Parts:
     """sources: of the training images, and of the test images if there are any, by the path of their .beton.
     unreachable: why a URL among them cannot be opened now, while all that is needed is written; empty where none is.
-    notes: what the run directory keeps of the comparison."""
+    notes: what the run directory keeps of the comparison. changed: what has changed since they were written, where all
+    are to be written again; else empty."""
 
     sources: dict[Path, Where]
     unreachable: str = ""
     notes: list[str] = field(default_factory=list)
+    changed: str = ""
 
 
 def parts_of(config: Data, run_dir: RunDir) -> Parts:
@@ -44,6 +47,13 @@ def parts_of(config: Data, run_dir: RunDir) -> Parts:
         if (written := _written_from_urls(config, run_dir)) is None:
             raise
         return Parts(written, unreachable=str(error))
+    if config.test_labels is not None and test is None:
+        test = sources.flat_test(config.data)
+        if test is None:
+            raise ValueError(
+                f"test_labels is {config.test_labels!r}, and {text_of(config.data)} has no test images; name them with "
+                "test"
+            )
     if config.test_fraction is not None:
         if test is not None:
             raise ValueError(
@@ -104,14 +114,17 @@ def reading_of(path: Path, source: Where, config: Data, run_dir: RunDir) -> Read
 
 @contextmanager
 def with_way_out(path: Path, config: Data, run_dir: RunDir) -> Iterator[None]:
-    """Adds to an error about a column which test images lack how to give another one for them."""
+    """Says in an error about test images which arguments are theirs: a table of labels, and another column."""
     try:
         yield
     except ValueError as error:
-        name = str(error).partition(" is ")[0]
-        if path != run_dir.test_beton or name not in config.columns or getattr(config, f"test_{name}") is not None:
+        if path != run_dir.test_beton or config.test_fraction is not None or _is_split_by_labels(config):
             raise
-        raise ValueError(f"{error}; that of the test images is given with test_{name}") from None
+        message = re.sub(r"\blabels(?==| is )", "test_labels", str(error))
+        name = message.partition(" is ")[0]
+        if name in config.columns and getattr(config, f"test_{name}") is None:
+            message += f"; that of the test images is given with test_{name}"
+        raise ValueError(message) from None
 
 
 def _is_split_by_labels(config: Data) -> bool:
@@ -155,7 +168,7 @@ def _beside(folder: str, place: str) -> str:
 
 def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
     """Compares the data with what the run directory's images were written from. Where they have changed: ValueError
-    that says what, or with config.rewrite a run directory that starts over. Of a .beton that is given itself, and of
+    that says what, or with config.rewrite parts that are to be written again. Of a .beton that is given itself, and of
     URLs that cannot be opened, what is to be known is said, and in the notes of the result."""
     by_source: dict[Where, list[Path]] = {}  # a test part that is held out is of the same source
     try:
@@ -184,9 +197,7 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
             f"{what}. Give another --out, or --rewrite, which writes the images again and starts this run over (its "
             f"{len(run_dir.records('trained'))} finished trainings are deleted)"
         )
-    progress.note(f"{what}; starting over")
-    run_dir.start_over()
-    return parts
+    return replace(parts, changed=what)
 
 
 def _note_on(

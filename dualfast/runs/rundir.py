@@ -44,6 +44,7 @@ EVENTS: dict[str, dict[str, Any]] = {
     "train": _TRAINED,
 }
 """What the records of metrics.jsonl say at least, by their "event"."""
+OF_IMAGES = {"data_fingerprint": "training images", "test_fingerprint": "test images"}
 THIS_CALL_ONLY = ("debug", "quiet", "json", "recipe", "rewrite")
 SCHEDULE = "score_schedule_epochs"
 
@@ -64,6 +65,8 @@ class RunDir:
         self.path = Path(path)
         self.config_path, self.metrics_path = self.path / "config.yaml", self.path / "metrics.jsonl"
         self.train_beton, self.test_beton = self.path / "train.beton", self.path / "test.beton"
+        self.rewritten = self.path / "rewritten"
+        """Where images are written again, until all are there."""
         self.checkpoints, self.model_path = self.path / "checkpoints", self.path / "model.pt"
         self.report_path, self.audit_path = self.path / "report.html", self.path / "audit.csv"
         if request is None:
@@ -89,7 +92,12 @@ class RunDir:
         pairs = {key: (_meant(noted, key), _meant(request, key)) for key in common}
         differ = {key: (before, now) for key, (before, now) in pairs.items() if before != now}
         if differ:
-            texts = [f"{key}: {before}, and this one asks for {now}" for key, (before, now) in differ.items()]
+            texts = [
+                f"{OF_IMAGES[key]} of the fingerprint {before}, and these have {now}"
+                if key in OF_IMAGES
+                else f"{key}: {before}, and this one asks for {now}"
+                for key, (before, now) in differ.items()
+            ]
             raise ValueError(
                 f"{str(self.path)!r} holds a run with {'; '.join(texts)}; give another --out, or delete that folder"
             )
@@ -106,13 +114,19 @@ class RunDir:
             self.config_path.unlink()
 
     def start_over(self) -> None:
-        """Deletes all results, index lists and images, which are of data that have changed. The configuration stays,
-        but for what it notes of the data."""
+        """Deletes all results, index lists and images, which are of data that have changed, and takes over the images
+        in `rewritten`. The configuration stays, but for what it notes of the data."""
         for path in (path for pattern in MADE_BY_RUNS for path in self.path.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         requested = self.config()["asked"]
         kept = {key: value for key, value in requested.items() if not key.endswith("_fingerprint")}
         self._write_config(kept, os.getcwd())
+        if self.rewritten.is_dir():
+            for path in sorted(
+                self.rewritten.iterdir(), key=lambda path: path.suffix == ".beton"
+            ):  # its sidecars first
+                path.rename(self.path / path.name)
+            self.rewritten.rmdir()
 
     def scored_seeds(self) -> list[int]:
         """The seeds whose scores are complete, in the order they were gathered."""

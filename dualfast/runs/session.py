@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast.comm.ranks import Ranks, join
-from dualfast.config import Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig
+from dualfast.config import Recipe, RunConfig, ScoreConfig, Scoring, TrainConfig, ratio_text
 from dualfast.data.beton import Beton
 from dualfast.loading.decode import NORMALIZATIONS, default_augment, default_image_size, size_for
 from dualfast.runs.classes import class_names_of, match
@@ -79,7 +79,13 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         resources.enter_context(checkpoints)
 
         @cache
-        def try_once(n_classes: int, size: tuple[int, int] | None) -> None:
+        def check_ratios(n_samples: int, n_classes: int) -> None:
+            if isinstance(config, RunConfig):
+                _check_ratios(config, n_samples, n_classes, ranks, progress)
+
+        @cache
+        def try_once(n_samples: int, n_classes: int, size: tuple[int, int] | None) -> None:
+            check_ratios(n_samples, n_classes)
             side = recipe.image_size or size_for(size, square=True)[0]
             outputs = try_model(recipe, n_classes=n_classes, image_size=side)
             if outputs > n_classes:
@@ -91,9 +97,22 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         train, test = open_datasets(
             config, run_dir, parts[0], ranks, progress, needs_test=needs_test, try_model=try_once
         )
-        known = len(class_names_of(train)), train.constant_size
+        known = train.n_samples, len(class_names_of(train)), train.constant_size
         ranks.run_on_rank0("trying the model", lambda: try_once(*known))
         yield resources.enter_context(RunSession(run_dir, recipe, device, train, test, ranks, checkpoints, progress))
+
+
+def _check_ratios(config: RunConfig, n_samples: int, n_classes: int, ranks: Ranks, progress: Progress) -> None:
+    """ValueError for a ratio that keeps less than an image per process; a note where not every class keeps one."""
+    for ratio in config.prune_ratio:
+        kept = kept_count(n_samples, ratio)
+        if kept < ranks.size:
+            raise ValueError(
+                f"prune_ratio {ratio_text(ratio)} keeps {kept} of {n_samples} images, and a training needs at least "
+                f"{ranks.size}, one per process; lower prune_ratio"
+            )
+        if kept < n_classes:
+            progress.note(f"prune ratio {ratio_text(ratio)} keeps {kept} images of {n_classes} classes: some get none")
 
 
 def _remove_if_empty(folder: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dualfast import ops
-from dualfast.arguments import checked_bool, checked_device, checked_int
+from dualfast.arguments import checked_bool, checked_int
 from dualfast.config import DEFAULT_WINDOW
 from dualfast.ops import layout
 from dualfast.scoring.scores import Scores as Scores
@@ -67,7 +67,6 @@ class ScoreTable:
             "top_other": track_top_other,
         }
         tracked = [score for score in wanted if checked_bool(f"track_{score}", wanted[score])]
-        device = checked_device(device)
         lines = ops.Lines.zeros(n_samples, window, epochs, tracked=tracked, device=device)
         self.lines, self.status, self.window, self.limit = lines.lines, lines.status, lines.window, lines.limit
         self.loss_sums, self.prob_margin_sums = lines.loss_sums, lines.prob_margin_sums

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dualfast.arguments import as_array, as_texts
+from dualfast.errors import printable
 from dualfast.ops import Floats, Ints
 from dualfast.scoring.scores import Scores, lacks, note_of
 from dualfast.storage.files import atomic
@@ -116,11 +117,12 @@ class Audit:
         n = len(self.labels)
         lines = [f"{self.n_wrong:,} of {n:,} labels look wrong ({self.n_wrong / n:.1%}, estimated by {self.method})"]
         for given, likely, count in self.confused(5):
-            lines.append(f"  {count:,} labelled {self.class_name(given)} look like {self.class_name(likely)}")
+            here, there = printable(self.class_name(given)), printable(self.class_name(likely))
+            lines.append(f"  {count:,} labelled {here} look like {there}")
         rates = self.wrong_rates
         worst = [c for c in np.argsort(-np.nan_to_num(rates), kind="stable")[:3].tolist() if rates[c] > 0]
         if worst:
-            shares = ", ".join(f"{self.class_name(c)} {rates[c]:.1%}" for c in worst)
+            shares = ", ".join(f"{printable(self.class_name(c))} {rates[c]:.1%}" for c in worst)
             lines.append(f"  most in the classes {shares}")
         return "\n".join(lines)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from dualfast.arguments import checked_device
 from dualfast.config import Recipe
 
 
@@ -12,7 +11,13 @@ def pick_device(recipe: Recipe) -> torch.device:
     """recipe.device with "auto" resolved. Raises ValueError for a device that this machine lacks."""
     if recipe.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return checked_device(recipe.device, "auto or cpu")
+    try:
+        device = torch.device(recipe.device)
+        torch.ones(1, device=device).item()  # computes and comes back, which the device "meta" cannot
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition(". ")[0]
+        raise ValueError(f"device is {recipe.device!r}, which is not available ({reason}); use auto or cpu") from error
+    return device
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:

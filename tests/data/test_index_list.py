@@ -132,6 +132,8 @@ def test_messages_name_the_argument() -> None:
         (np.ones(3, bool), ValueError, "force is a mask of 3 entries; the data set has 5 samples"),
         ([1, 5], ValueError, r"force\[1\] is 5; the data set has samples 0 to 4"),
         ("none.npy", ValueError, "force is 'none.npy', which is not a file"),
+        ([1, 0, 0, 1, 0], ValueError, "force holds 5 zeros and ones, as a mask does; a mask must be boolean"),
+        ({1, 3}, TypeError, r"force is a set; give a list or an array of ids, as sorted\(force\)"),
     ):
         with pytest.raises(kind, match=says):
             as_indices(given, 5, name="force", as_set=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,38 @@ def test_data_that_changed_are_refused_until_rewrite(photos: Path) -> None:
     assert row["n_samples"] == 17
     assert len(np.load(run_dir / "keep-0.5.npy")) == 9
     run(photos)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "options"),
+    [
+        (lambda photos: shutil.copytree(photos / "val" / "ant", photos / "val" / "fox"), "fox", {}),
+        (lambda photos: (photos / "train" / "ant" / "broken.jpg").write_bytes(b"\xff\xd8 no image"), "broken.jpg", {}),
+        (lambda photos: (photos / "train" / "ant" / "1.jpg").unlink(), "0.99 keeps 0", {"prune_ratio": (0.99,)}),
+    ],
+    ids=["a class of its own", "a broken image", "a ratio that keeps nothing"],
+)
+def test_what_refuses_the_changed_data_leaves_the_run_as_it_was(
+    photos: Path, spoil: Callable[[Path], object], error: str, options: dict[str, Any]
+) -> None:
+    run(photos)
+    run_dir = photos.parent / "run"
+
+    def results() -> dict[str, bytes]:
+        files = (path for path in run_dir.iterdir() if path.is_file() and path.name != "config.yaml")
+        return {path.name: path.read_bytes() for path in files}
+
+    before = results()
+    spoil(photos)
+    with pytest.raises(ValueError, match=error):
+        run(photos, rewrite=True, **options)
+    assert results() == before
+
+
+def test_a_ratio_that_keeps_nothing_is_refused_before_anything_is_written(photos: Path) -> None:
+    with pytest.raises(ValueError, match=r"prune_ratio 0\.99 keeps 0 of 16 images"):
+        run(photos, prune_ratio=(0.99,))
+    assert not (photos.parent / "run" / "train.beton").exists()
 
 
 def test_data_that_are_gone_are_said_to_be(photos: Path) -> None:
@@ -420,6 +453,25 @@ def test_splits_in_the_only_folder_of_a_folder(photos: Path, tmp_path: Path) -> 
     names = beton.open_beton(tmp_path / "run" / "train.beton").names
     assert names is not None
     assert names.column.to_pylist()[0] == "ant/0.jpg"
+
+
+def test_a_flat_folder_of_test_images_needs_its_own_table(photos: Path) -> None:
+    """As ImageNet's val: beside train, or given with --test."""
+    for name in ("ant", "bee"):
+        for file in (photos / "val" / name).iterdir():
+            file.rename(photos / "val" / f"{name}{file.name}")
+        (photos / "val" / name).rmdir()
+    with pytest.raises(ValueError, match=r"val holds no class folder; .* with test_labels='TABLE.csv'"):
+        run(photos, data=str(photos / "train"), test=str(photos / "val"))
+    table = photos.parent / "val.csv"
+    table.write_text("".join(f"{name}{at}.jpg,{name}\n" for name in ("ant", "bee") for at in range(2)))
+    given = {"test_labels": str(table)}
+    run(photos, **given, out=str(photos.parent / "one"))
+    run(photos, **given, data=str(photos / "train"), test=str(photos / "val"), out=str(photos.parent / "two"))
+    tests = [beton.open_beton(photos.parent / name / "test.beton") for name in ("one", "two")]
+    assert [test.labels.tolist() for test in tests] == [[0, 0, 1, 1]] * 2
+    with pytest.raises(ValueError, match=r"test_labels is .*, and .*train has no test images; name them with test"):
+        run(photos, **given, data=str(photos / "train"), out=str(photos.parent / "three"))
 
 
 def test_a_label_column_is_that_of_test_labels_too(photos: Path, tmp_path: Path) -> None:

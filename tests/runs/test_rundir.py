@@ -198,3 +198,26 @@ def test_records_are_not_appended_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a link"):
         run_dir.append({"event": "scored", "seed": 0})
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_images_are_taken_over_behind_their_sidecars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a kill leaves no .beton beside the checksums of another."""
+    run = RunDir(tmp_path / "run", {"epochs": 3})
+    (run.path / "train.beton.crc").write_text("old")
+    run.rewritten.mkdir()
+    names = ["test.beton", "test.beton.crc", "train.beton", "train.beton.crc", "train.beton.json"]
+    for name in names:
+        (run.rewritten / name).write_text("new")
+    moved: list[str] = []
+    rename = Path.rename
+
+    def noted(path: Path, target: Path) -> Path:
+        moved.append(path.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", noted)
+    run.start_over()
+    assert sorted(moved) == names
+    assert all(name.endswith(".beton") for name in moved[-2:])
+    assert (run.path / "train.beton.crc").read_text() == "new"
+    assert not run.rewritten.exists()

@@ -181,9 +181,9 @@ def test_results_on_other_data_do_not_mix(tmp_path: Path) -> None:
     assert commands.run(config, NullProgress())[1] == rows
     config_path = tmp_path / "run" / "config.yaml"
     noted = config_path.read_text()
-    for path, what in ((data, "data_fingerprint"), (test, "test_fingerprint")):
+    for path, what in ((data, "training images of the fingerprint"), (test, "test images of the fingerprint")):
         write_beton(Path(path), 9)
-        with pytest.raises(ValueError, match=rf"run' holds a run with {what}: .* give another --out"):
+        with pytest.raises(ValueError, match=rf"run' holds a run with {what} .* give another --out"):
             commands.run(config, NullProgress())
         assert config_path.read_text() == noted
         write_beton(Path(path), (data, test).index(path))

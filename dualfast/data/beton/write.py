@@ -109,6 +109,11 @@ def write(
         page_size = checked_int("page_size", page_size)
         if not MIN_PAGE <= page_size <= MAX_PAGE or page_size & (page_size - 1):
             raise ValueError(f"page_size is {page_size}; give a power of two from {MIN_PAGE} to {MAX_PAGE}")
+    if not isinstance(labels, str | os.PathLike | None):
+        raise TypeError(
+            f"labels is a {type(labels).__name__}; give the path of a table of files and labels, or images and labels "
+            "in memory as a pair: write((images, labels), path)"
+        )
     encoder = Encoder(mode, max_size, jpeg_quality, parse_colour(background))
     reading = Reading(image_column=image_column, label_column=label_column, labels=labels, follow_links=follow_links)
     opened = sources.open_source(source, reading)

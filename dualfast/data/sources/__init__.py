@@ -19,6 +19,7 @@ from dualfast.data.sources.remote import with_urls as with_urls
 from dualfast.data.sources.sklearn_digits import digits as digits
 from dualfast.data.sources.source import Source as Source
 from dualfast.data.sources.splits import Where as Where
+from dualfast.data.sources.splits import flat_test as flat_test
 from dualfast.data.sources.splits import hold_out as hold_out
 from dualfast.data.sources.splits import splits as splits
 from dualfast.data.sources.splits import unused_parts as unused_parts

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
 from dualfast.data.sources.paths import (
+    LISTS,
     SPLIT_NAMES,
     addresses,
     are_splits,
@@ -89,6 +90,11 @@ def _open(path: str) -> Source:
         raise ValueError(
             f"{location} holds {told[1]}; unpack it, and give one of them, as {told[0]}, with labels='TABLE.csv' "
             "unless class folders are in it, or rename them"
+        )
+    lists = [m.name for m in there if m.parts[-1:] and m.parts[-1] in LISTS]
+    if lists and len({image.parts[0] for image in images}) == 1:
+        raise ValueError(
+            f"{location} lists its labels in {lists[0]}, not read in an archive; unpack it, and give the folder"
         )
     labels, class_names = number_classes([image.parts[0] for image in images])
     return Source(

@@ -3,7 +3,8 @@
 Found by its name in the folder (metadata.csv, .jsonl or .parquet as Hugging Face's ImageFolder, val_annotations.txt of
 Tiny ImageNet, LOC_val_solution.csv of ImageNet), given itself (labels.csv: its images lie below its folder), or named
 with labels=. A file is listed by its path, its name, or its name without suffix; a text file of labels alone is in the
-order of the sorted images. Where a column says of which split a row is, PATH:train are the rows of one.
+order of the sorted images. Where a column says of which split a row is, PATH:train are the rows of one. A text of files
+alone, as those of a split, is for images in class folders.
 """
 
 from __future__ import annotations
@@ -33,14 +34,23 @@ from dualfast.data.sources.listed import (
     unused_split,
 )
 from dualfast.data.sources.path_list import PathList
-from dualfast.data.sources.paths import addresses, folder_of, pick, split_folders, split_of
+from dualfast.data.sources.paths import (
+    LISTS,
+    METADATA,
+    SPLIT_NAMES,
+    TRAIN_NAMES,
+    addresses,
+    folder_above,
+    folder_of,
+    inner_folders,
+    pick,
+    split_folders,
+    split_of,
+)
 from dualfast.data.sources.remote import is_url
 from dualfast.data.sources.scan import NO_SUFFIX, Scan, read_image, suffix_of
 from dualfast.data.sources.source import Kind, Source
 
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
-"""What a list is called in the folder of its images."""
 CAPTIONS = frozenset({"text", "texts", "caption", "captions", "prompt", "description"})
 """The names of columns that are no labels."""
 NOT_LISTED = "not in the list"
@@ -75,9 +85,15 @@ def _open(
     table = _of_split(whole, path, split)
     used: set[int | None] = set()
     remarks: tuple[str, ...] = ()
+    inner: list[str] = []
     label: int | None = None
     if len(table.rows[0]) == 1 and table.names is None:
-        at, found = _in_order(table, folder, scan.paths, places)
+        if _lists_files(table, places):
+            at, found = _by_folder(table, folder, scan.paths, places)
+            inner = inner_folders({os.path.dirname(scan.paths[i]) for i in at.tolist()})
+            remarks = (f"{table_path} lists files alone; the folder of each is its class",)
+        else:
+            at, found = _in_order(table, folder, scan.paths)
     else:
         image, remarks = image_column_in(table, places, folder, image_column, scan.left_out_text)
         at, (found, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
@@ -88,6 +104,9 @@ def _open(
     if class_names is None and (column := _column_of_names(table, label)) is not None:
         class_names = _names_beside(numbers, table, column, scan.paths)
         remarks = _remarks(remarks, table, column, is_used=class_names is not None)
+    if labels is None and os.path.isdir(split_of(path)[0]):
+        listed = [scan.paths[i] for i in {*at.tolist(), *used} if i is not None]
+        _check_most_listed(table_path, folder, listed, scan.paths)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]
     unused = Counter(
@@ -104,7 +123,10 @@ def _open(
         names=lambda: names,
         describe=lambda row: os.path.join(folder, scan.paths[int(at[row])]),
         inventory=Inventory(
-            files=files, left_out=scan.left_out | ({NOT_LISTED: unused} if unused else {}), remarks=remarks
+            files=files,
+            left_out=scan.left_out | ({NOT_LISTED: unused} if unused else {}),
+            inner=tuple(map(valid_text, inner)),
+            remarks=remarks,
         ),
         one_file_each=True,
     )
@@ -148,16 +170,50 @@ def _of_split(table: Table, path: str, split: str | None) -> Table:
     return table.take([row for row, name in enumerate(found or ()) if name == wanted])
 
 
-def _in_order(table: Table, folder: str, paths: Sequence[str], places: Places) -> tuple[NDArray[np.int64], list[Any]]:
+def _lists_files(table: Table, places: Places) -> bool:
+    """Whether the only column names files."""
+    cells = [row[0] for row in table.rows]
+    tried = cells[:TRIED_ROWS]
+    each_once = len(cells) >= FEW_ROWS and len(set(cells)) == len(cells)
+    are_paths = all("/" in cell or label_table.is_file(cell) for cell in tried)
+    return all(map(places.has, tried)) and (each_once or are_paths)
+
+
+def _by_folder(table: Table, folder: str, paths: Sequence[str], places: Places) -> tuple[NDArray[np.int64], list[Any]]:
+    """Files alone, as those of a split: the class of each is its folder. ValueError unless class folders hold them."""
+    at = places_of(table, 0, places, folder)
+    classes = [paths[i].partition("/")[0] if "/" in paths[i] else "" for i in at.tolist()]
+    names = set(classes)
+    if "" in names or names <= SPLIT_NAMES:
+        raise ValueError(
+            f"{table.path} lists files and no labels ({table.line(0)}: {table.rows[0][0]}), and the images are in no "
+            "class folders; list the class after each file"
+        )
+    inner = inner_folders({os.path.dirname(paths[i]) for i in at.tolist()})
+    if len(names) == 1 and inner:
+        raise ValueError(
+            f"{table.path} lists files alone, and in {folder} all of them are in {classes[0]}; give the folder that "
+            f"holds the class folders, {os.path.join(folder, folder_above(inner))}, with labels={table.path!r}"
+        )
+    return at, list(map(valid_text, classes))
+
+
+def _check_most_listed(table: str, folder: str, listed: Sequence[str], images: Sequence[str]) -> None:
+    """ValueError for a list found in the folder that leaves out most of its images, as ImageNet's of val above all."""
+    if 2 * len(listed) >= len(images):
+        return
+    place = os.path.normpath(os.path.join(folder, os.path.commonpath([os.path.dirname(path) for path in listed])))
+    train = next((path for name in sorted(TRAIN_NAMES) if os.path.isdir(path := os.path.join(place, "..", name))), None)
+    others = "" if train is None else f", and {os.path.normpath(train)} for the others"
+    raise ValueError(
+        f"{table} lists {len(listed):,} of the {len(images):,} images in {folder}; give {place} with labels={table!r} "
+        f"for these{others}"
+    )
+
+
+def _in_order(table: Table, folder: str, paths: Sequence[str]) -> tuple[NDArray[np.int64], list[Any]]:
     """Labels alone, of all images in their order."""
     cells = [row[0] for row in table.rows]
-    are_files = all(places.has(cell) for cell in cells[:TRIED_ROWS])
-    each_once = len(cells) >= FEW_ROWS and len(set(cells)) == len(cells)
-    if are_files and (each_once or all("/" in cell or label_table.is_file(cell) for cell in cells[:TRIED_ROWS])):
-        raise ValueError(
-            f"{table.path} lists files and no labels ({table.line(0)}: {cells[0]}); list the class after each file, "
-            "or, where the images lie in class folders, leave labels out"
-        )
     n = len(paths)
     if not all(map(str.isdecimal, cells)):
         check_no_captions(cells, table.path, table.line, "list the class of each image, or its file and its class")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from dualfast.data.sources.paths import (
     SPLIT_NAMES,
     TRAIN_NAMES,
     are_splits,
+    folder_above,
     folder_of,
     is_hidden,
     no_classes,
@@ -32,7 +34,7 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     classes = scan.class_folders()
     if not classes:
         has_images = bool(scan.left_out[BESIDE_CLASSES])
-        others = None if has_images else unsupported.hint_in(path) or _of_archives(root)
+        others = None if has_images else unsupported.hint_in(path) or _of_archives(root) or _of_tables(root)
         way_out = others or _way_to_labels(root, scan)
         raise ValueError(f"{root} holds no class folder; {way_out}")
     inner = scan.inner()
@@ -50,8 +52,19 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             "labels='TABLE.csv'"
         )
     if not scan.paths:
-        raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}")
+        packed = next(filter(None, (_of_archives(root / name, f"the archives in {name}") for name in classes)), "")
+        hint = f"; {packed}" if packed else ""
+        raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}{hint}")
     files = scan.files
+    if _are_letters(classes, inner, scan):
+        raise ValueError(
+            f"{root} holds {some(list(classes))}, and the class folders are in those; give all of them, as "
+            f"{str(root / '*')!r}"
+        )
+    if (again := _holding_all_again(classes, inner)) is not None:
+        raise ValueError(
+            f"{root} holds {some(list(classes))}, and {again} the same folders again; give {root / again}, or remove it"
+        )
     if told := no_classes([name for name, count in classes.items() if count], inner):
         table = "with labels='TABLE.csv' unless class folders are in it"
         raise ValueError(f"{root} holds {told[1]}; give one of them, as {root / told[0]}, {table}, or rename them")
@@ -72,10 +85,24 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             remarks=_tables_in(path),
         ),
         one_file_each=True,
-        if_one_class=f"; where the classes are {some(inner)}, give {root / inner[0].partition('/')[0]}"
-        if inner
-        else "",
+        if_one_class=f"; where the classes are {some(inner)}, give {root / folder_above(inner)}" if inner else "",
     )
+
+
+def _holding_all_again(classes: Collection[str], inner: Collection[str]) -> str | None:
+    """The class folder in which all others are once more, as in a data set that was unpacked into itself."""
+    for outer in classes:
+        below = {folder.split("/")[1] for folder in inner if folder.startswith(f"{outer}/")}
+        if len(classes) > 2 and below >= set(classes) - {outer}:
+            return outer
+    return None
+
+
+def _are_letters(classes: Collection[str], inner: Collection[str], scan: Scan) -> bool:
+    """Whether the folders sort the class folders by their first letter, as SUN397 does."""
+    of_words = {folder.partition("/")[2][:1].lower() == folder[:1].lower() for folder in scan.folders if "/" in folder}
+    one_each = all(len(name) == 1 and name.isalpha() for name in classes)
+    return one_each and bool(inner) and of_words == {True} and all("/" in folder for folder in scan.folders)
 
 
 def _tables_in(folder: str) -> tuple[str, ...]:
@@ -116,10 +143,16 @@ def _is_of_a_detector(classes: dict[str, int]) -> bool:
     return bool(full) and not boxes.isdisjoint(empty) and all(n in images or years.fullmatch(n) for n in full)
 
 
-def _of_archives(root: Path) -> str:
+def _of_archives(root: Path, which: str = "its archives") -> str:
     """What to do about a folder of archives; nothing for one without."""
     found = sorted(file.name for file in root.iterdir() if file.name.lower().endswith(archive.SUFFIXES))
-    return f"of its archives ({some(found)}) unpack each into a folder, or give one" if found else ""
+    return f"of {which} ({some(found)}) unpack each into a folder, or give one" if found else ""
+
+
+def _of_tables(root: Path) -> str:
+    """What to do about a folder of tables and nothing else; nothing for one without."""
+    found = sorted(file.name for file in root.iterdir() if file.name.lower().endswith(TABLES))
+    return f"of its tables ({some(found)}) give the one that lists images or holds their pixels" if found else ""
 
 
 def _way_to_labels(root: Path, scan: Scan) -> str:

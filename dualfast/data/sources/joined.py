@@ -7,11 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dualfast.data.inventory import Files, Inventory, some
+from dualfast.data.sources import shards
 from dualfast.data.sources.source import OtherColumns, Source, common_columns, number_classes
 from dualfast.notices import warn
 
@@ -23,6 +25,9 @@ def join(paths: Sequence[str], parts: Sequence[Source]) -> Source:
     if len(set(real)) < len(real):
         twice = next(path for path, place in zip(paths, real, strict=True) if real.count(place) > 1)
         warn(f"{twice} is given more than once, and its images are there as often")
+    files = [path for path in paths if os.path.isfile(path)]
+    if len(splits := shards.splits_in(files)) > 1:
+        warn(f"{some(files)} are files of several splits ({', '.join(splits)}), which are read as one data set")
     named = [part.class_names is not None for part in parts]
     if any(named) and not all(named):
         with_names, without = paths[named.index(True)], paths[named.index(False)]
@@ -49,7 +54,7 @@ def join(paths: Sequence[str], parts: Sequence[Source]) -> Source:
         names=lambda: _joined_names(prefixes, parts),
         describe=describe,
         left_out=tuple(text for part in parts for text in part.left_out),
-        inventory=_joined_inventory(prefixes, parts),
+        inventory=_joined_inventory(prefixes, parts, shards.missing(map(Path, files))),
         one_file_each=all(part.one_file_each for part in parts),
         other_columns=None if others.count(None) == len(others) else lambda: _joined_columns(others),
     )
@@ -97,11 +102,11 @@ def _joined_names(prefixes: Sequence[str], parts: Sequence[Source]) -> Any:
     return pa.chunked_array(list(chunks), pa.string())
 
 
-def _joined_inventory(prefixes: Sequence[str], parts: Sequence[Source]) -> Inventory:
-    """Its files, those of samples first where each has one."""
+def _joined_inventory(prefixes: Sequence[str], parts: Sequence[Source], missing: Sequence[str]) -> Inventory:
+    """Its files, those of samples first where each has one. missing: sentences on the shards that are not there."""
     each = all(part.one_file_each for part in parts)
     samples, others, without_images, inner = Files.none(), Files.none(), [], []
-    remarks: dict[str, None] = {}
+    remarks: dict[str, None] = dict.fromkeys(missing)
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     for prefix, part in zip(prefixes, parts, strict=True):
         files, n = _below(prefix, part.inventory.files), len(part) if each else 0
@@ -109,7 +114,10 @@ def _joined_inventory(prefixes: Sequence[str], parts: Sequence[Source]) -> Inven
         others += files.slice(n, len(files))
         without_images += [prefix + name for name in part.inventory.without_images]
         inner += [prefix + name for name in part.inventory.inner]
-        remarks |= dict.fromkeys(part.inventory.remarks)
+        own = part.inventory.remarks
+        if len(part.inventory.files) == 1:  # the others of its shards may be other parts
+            own = tuple(remark for remark in own if not remark.endswith((shards.INCOMPLETE, shards.BESIDE)))
+        remarks |= dict.fromkeys(own)
         for reason, counts in part.inventory.left_out.items():
             left_out[reason].update(counts)
     return Inventory(

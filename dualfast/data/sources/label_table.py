@@ -136,6 +136,8 @@ def _is_header(first: list[str], rows: list[list[str]], is_listed: Callable[[Any
         return False
     if len(first) == 1:
         return has_usual_name(first[0], LABEL_NAMES) and first not in rows
+    if all(map(is_number, first)):
+        return False
     hits = [sum(len(row) > at and is_listed(row[at]) for row in rows[:TRIED_ROWS]) for at in range(len(first))]
     files = hits.index(max(hits)) if any(hits) else None
     if files is not None and any(_pattern(first[files]) == _pattern(row[files]) for row in rows if len(row) > files):
@@ -187,12 +189,17 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
     def are_files(rows: list[list[str]]) -> bool:
         return bool(rows) and all(row and (is_listed(row[0]) or is_file(row[0])) for row in rows[:TRIED_ROWS])
 
-    if len(widths) == 1 and not are_files(rows[:1]) and are_files(rows[1:]) and len(rows[0]) + 1 in widths:
+    below, has_header = rows[1:], not are_files(rows[:1]) and are_files(rows[1:])
+    lacks_file = {len(rows[0]) + 1} == widths and not has_usual_name(rows[0][0], FILE_NAMES)
+    if has_header and lacks_file and all(is_number(cell) for row in below for cell in row[1:]):
         rows[0].insert(0, FILE)  # which the header of CelebA's list leaves out
+    elif has_header and len(rows[0]) == 2:
+        return [rows[0], *(line.strip().split(None, 1) for line in lines[1:])]
     if widths == {len(rows[0])}:
-        below = rows[1:]
         numbers = any(all(is_number(row[at]) for row in below) for at in range(1, len(rows[0])))
-        if numbers or (not are_files(rows[:1]) and are_files(below)) or _split_at(rows) is not None:
+        if numbers or has_header or _split_at(rows) is not None:
+            if not has_header:
+                _check_no_numbered_names(rows)
             return rows
     if not are_files(rows[:1]):
         return [line.strip().rsplit(None, 1) for line in lines]
@@ -204,6 +211,18 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
     if all(len(row) > 2 and is_number(row[1]) and not is_number(row[2]) for row in rows):
         return [[*row[:2], " ".join(row[2:])] for row in rows]
     return [line.strip().split(None, 1) for line in lines]
+
+
+def _check_no_numbered_names(rows: list[list[str]]) -> None:
+    """ValueError for files, a word and a number each (1.png Boeing 707) where the number may be a part of the class:
+    unless each word has one number of its own."""
+    if any(len(row) != 3 or is_number(row[1]) or not is_number(row[2]) for row in rows):
+        return
+    if len({(row[1], row[2]) for row in rows}) > len({row[1] for row in rows}):
+        raise ValueError(
+            f"line 1 may name the class {' '.join(rows[0][1:])!r}, or {rows[0][1]!r} beside a number; put tabs or "
+            "commas between the columns"
+        )
 
 
 def _split_at(rows: list[list[str]]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral
@@ -24,6 +24,7 @@ MISSING_NUMBER = MISSING | NONE
 JOINED = "|,;"
 """Between the classes of an image that has several."""
 FEW_TEXTS = 10
+MANY_COUNTS = 3  # of words in a label
 BOOLEAN_NAMES = ("False", "True")
 
 
@@ -122,6 +123,11 @@ _WHOLE = re.compile(r"-?\d+(\.0*)?")
 def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
     """ValueError for a text that is a list, or joins other texts, as cat|dog beside cat."""
     known = dict.fromkeys(texts)
+    if (tags := _of_tags(known)) is not None:
+        raise ValueError(
+            f"{describe(list(texts).index(tags))} has the label {tags!r}, and others its words in other combinations: "
+            f"they are several classes; {ONE_CLASS}; remove such rows, or join the words of a class by _"
+        )
     of_bars = Counter(part.strip() for text in known for part in set(text.split("|")))
     for text in known:
         if _LIST.fullmatch(text):
@@ -137,6 +143,15 @@ def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
                     f"{describe(list(texts).index(text))} has the label {text!r}, which are {len(parts)} classes; "
                     f"{ONE_CLASS}; remove such rows, or write the label of a class of its own without {mark!r}"
                 )
+
+
+def _of_tags(known: Collection[str]) -> str | None:
+    """The first of texts that combine a few words in varying numbers, as tags of an image do; None of others."""
+    words = Counter(word for text in known for word in set(text.split()))
+    several = [text for text in known if len(text.split()) > 1]
+    counts = {len(text.split()) for text in known}
+    combined = len(counts) >= MANY_COUNTS and 2 * len(words) < len(known)
+    return several[0] if combined and all(words[word] > 1 for text in several for word in text.split()) else None
 
 
 def check_no_captions(

@@ -21,6 +21,7 @@ from dualfast.data.sources.paths import SPLIT_NAMES
 INDEX_NAMES = (("", "id", "index", "unnamed: 0"),)
 BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
 BOX_COLUMNS = 4  # that a box needs, at least
+PIXELS = "pixels"  # of an image, a column of their values
 SHOWN_CELLS, SHOWN_CHARACTERS = 20, 80
 SEVERAL = -1
 
@@ -167,6 +168,8 @@ def _no_images(table: Table, places: Places, folder: str, width: int, left_out: 
 
 def _of_pixels(table: Table) -> str:
     """What to do with a table of the pixels of images, as Kaggle's of MNIST; empty for any other."""
+    if table.names is not None and PIXELS in table.names:
+        return _of_pixel_column(table)
     side = math.isqrt(len(table.rows[0]) - 1)
     if side < 8 or side * side != len(table.rows[0]) - 1 or not all(map(is_number, table.rows[0])):
         return ""
@@ -176,6 +179,23 @@ def _of_pixels(table: Table) -> str:
     return (
         f'{table.path} holds the pixels of images; python -c "import numpy as np; t = {read}; '
         f"np.savez('pixels.npz', images={images}, labels=t[:, 0])\" makes pixels.npz, which is read"
+    )
+
+
+def _of_pixel_column(table: Table) -> str:
+    """The same of a table with a column of pixels, as FER2013's."""
+    assert table.names is not None
+    others = [at for at, name in enumerate(table.names) if name != PIXELS]
+    split = next((at for at in others if table.names[at].lower() in SPLIT_COLUMNS), None)
+    label = next((table.names[at] for at in others if at != split), "label")
+    side = math.isqrt(len(str(table.rows[0][table.names.index(PIXELS)]).split()))
+    part = "'pixels'" if split is None else f"r[{table.names[split]!r}]"
+    return (
+        f'{table.path} holds the pixels of images in its column {PIXELS}; python -c "import csv, numpy as np; '
+        f"p = {{}}; [p.setdefault({part}, []).append(r) for r in csv.DictReader(open({table.path!r}))]; "
+        f"[np.savez(n + '.npz', images=np.array([r[{PIXELS!r}].split() for r in t], 'u1').reshape(-1, {side}, {side}), "
+        f'labels=[int(r[{label!r}]) for r in t]) for n, t in p.items()]" makes '
+        f"{'pixels.npz' if split is None else 'an .npz for each ' + table.names[split]}, which is read"
     )
 
 
@@ -299,7 +319,7 @@ def unused_split(table: Table) -> tuple[str, ...]:
     return ()
 
 
-BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
+BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1, "false": 0, "true": 1}
 
 
 def _one_hot(table: Table, others: Sequence[int]) -> list[str] | None:
@@ -332,7 +352,7 @@ def split_column(table: Table) -> int | None:
     """The column whose cells are names of several splits, and whose own name is not that of labels. ValueError for one
     that is called so and holds something else."""
     for at, name in enumerate(table.names or ()):
-        if not has_usual_name(name, LABEL_NAMES) and _are_splits(_cells_as_text(table, at)):
+        if not has_usual_name(name, LABEL_NAMES) and _are_splits(_called(table, at)):
             return at
     for at, name in enumerate(table.names or ()):
         if name.lower() in SPLIT_COLUMNS - DOUBTFUL and 1 < len(cells := set(_cells_as_text(table, at))) < len(
@@ -350,12 +370,27 @@ def splits_of(table: Table) -> list[str] | None:
     are several splits; else None."""
     column = split_column(table)
     if column is not None:
-        return _cells_as_text(table, column)
+        return _called(table, column)
     for at in range(len(table.rows[0])):
         folders = [text.replace("\\", "/").removeprefix("./").partition("/")[0] for text in _cells_as_text(table, at)]
         if _are_splits(folders):
             return folders
     return None
+
+
+SWITCHES = {"is_train": ("test", "train"), "is_test": ("train", "test")} | dict.fromkeys(
+    ("is_val", "is_valid", "is_validation"), ("train", "val")
+)
+"""What 0 and 1 mean in columns of these names."""
+
+
+def _called(table: Table, column: int) -> list[str]:
+    """The cells of a column, with the names of splits for 0 and 1 where its own name says which they are."""
+    cells = _cells_as_text(table, column)
+    means = SWITCHES.get(table.names[column].lower()) if table.names is not None else None
+    if means is None or not set(cells) <= BITS.keys():
+        return cells
+    return [means[BITS[cell]] for cell in cells]
 
 
 def _are_splits(texts: Sequence[str]) -> bool:

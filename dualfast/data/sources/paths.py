@@ -21,6 +21,9 @@ JUNK = frozenset(
 )
 """Files and folders that archivers and operating systems leave behind, lower case."""
 
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+LISTS = (*METADATA, "val_annotations.txt", "LOC_val_solution.csv")
+"""What a list of files and labels is called in the folder of its images."""
 OF_IMAGES = {"images", "image", "imgs", "img", "jpg", "jpegs", "jpegimages", "photos"}
 OF_MASKS = {
     *("masks", "mask", "annotations", "annotation", "segmentation", "segmentations", "segmentationclass"),
@@ -106,6 +109,12 @@ def inner_folders(folders: Collection[str]) -> list[str]:
     found = [folder for folder in folders if "/" in folder]
     count = Counter(folder.partition("/")[0] for folder in found)
     return sorted(folder for folder in found if count[folder.partition("/")[0]] > 1)
+
+
+def folder_above(folders: Collection[str]) -> str:
+    """The folder that holds all of these, as far as they share one."""
+    shared = os.path.commonpath(folders)
+    return os.path.dirname(shared) if shared in folders else shared
 
 
 def addresses(path: str, names: Collection[str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ class Scan:
         for entry in _sorted_entries(self.root):
             if self._skips(entry):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 before = len(self.paths)
                 self._enter(entry, f"{entry.name}/", (self.real_root,))
                 counts[entry.name] = len(self.paths) - before
@@ -71,7 +71,7 @@ class Scan:
         for entry in _sorted_entries(folder):
             if self._skips(entry):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 self._enter(entry, f"{prefix}{entry.name}/", (*ancestors, real))
                 continue
             suffix = suffix_of(entry.name)
@@ -136,6 +136,13 @@ class Scan:
         """As "; left out: 2 .heic (not images that Pillow opens)", empty where nothing is."""
         left_out = {reason: counts for reason, counts in self.left_out.items() if reason != SYSTEM}
         return f"; left out: {left_out_text(left_out)}" if left_out else ""
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _sorted_entries(folder: str) -> list[os.DirEntry[str]]:

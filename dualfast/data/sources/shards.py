@@ -6,6 +6,7 @@ Face's repositories, which keep their shards in a folder data, or one per config
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import Counter
@@ -21,6 +22,7 @@ IMAGE_FOLDERS = 2  # with so many, it is a folder of class folders
 UNNAMED = "unnamed"
 BESIDE_SHARDS = "beside the shards"
 OTHER_DATA = (".parquet", ".tar", ".csv", ".npz", ".zip", ".tar.gz", ".tgz", ".arrow")
+INCOMPLETE, BESIDE = "; the download may be incomplete", " lie beside and are not read"
 _COUNTED = re.compile(r"-(\d+)-of-(\d+)")
 _NUMBER = re.compile(r"\d{2,}(?=\D*$)")
 _SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=True))})(?![a-z])")
@@ -60,9 +62,8 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
                 f'{path} is partitioned ({names}); python -c "import pyarrow.parquet as pq; pq.write_table('
                 f"pq.read_table('{path}'), 'all.parquet')\" makes one file of it, which is read"
             )
-        raise ValueError(
-            f"{path} holds several data sets ({names}); give one of them, as {Path(path, configurations[0])}"
-        )
+        first = next(name for name in configurations if name != ".")
+        raise ValueError(f"{path} holds several data sets ({names}); give one of them, as {Path(path, first)}")
     root = os.path.realpath(path)
     for file in files:
         inside(str(file), root, follow_links)
@@ -74,6 +75,8 @@ def chosen(path: str, suffix: str, follow_links: bool) -> list[Path]:
 def missing(files: Iterable[Path]) -> tuple[str, ...]:
     """Sentences on the shards that are not there, of those that say how many they are (train-00000-of-00003.parquet)
     and of those that are numbered (000000.tar, 000002.tar)."""
+    files = list(files)
+    given = {file.name for file in files}
     counted: dict[tuple[str, int], set[int]] = {}
     numbered: dict[tuple[str, str], dict[int, str]] = {}
     for file in files:
@@ -82,18 +85,21 @@ def missing(files: Iterable[Path]) -> tuple[str, ...]:
         elif found := _NUMBER.search(file.name):
             around = file.name[: found.start()], file.name[found.end() :]
             numbered.setdefault(around, {})[int(found[0])] = found[0]
-    gaps = [
-        f"{total - len(there):,} of the {total:,} shards of {name} are not there"
-        for (name, total), there in counted.items()
-        if len(there) < total
-    ]
+    gaps, beside = [], []
+    for (name, total), there in counted.items():
+        lacking = total - len(there)
+        others = [file for folder in {f.parent for f in files} for file in folder.glob(f"{glob.escape(name)}-*-of-*")]
+        if lacking and len({file.name for file in others} - given) >= lacking:
+            beside.append(f"{lacking:,} of the {total:,} shards of {name}{BESIDE}")
+        elif lacking:
+            gaps.append(f"{lacking:,} of the {total:,} shards of {name} are not there")
     for (before, behind), texts in numbered.items():
         low, high = min(texts), max(texts)
         if 2 <= len(texts) < high - low + 1 <= 2 * len(texts):  # else the numbers may be dates, or sizes
-            lacking = [n for n in range(low, high + 1) if n not in texts]
-            names = [f"{before}{n:0{len(texts[low])}}{behind}" for n in lacking]
+            absent = [n for n in range(low, high + 1) if n not in texts]
+            names = [f"{before}{n:0{len(texts[low])}}{behind}" for n in absent]
             gaps.append(f"shards are missing among those that are numbered: {some(names)}")
-    return tuple(f"{gap}; the download may be incomplete" for gap in gaps)
+    return (*beside, *(f"{gap}{INCOMPLETE}" for gap in gaps))
 
 
 def left_out(path: str, suffix: str, *, has_files: bool = False) -> dict[str, Counter[str]]:

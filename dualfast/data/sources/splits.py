@@ -11,7 +11,7 @@ import numpy as np
 from dualfast.data.images import suffixes
 from dualfast.data.sources import folder
 from dualfast.data.sources.file_list import table_splits
-from dualfast.data.sources.paths import is_hidden, train_and_test
+from dualfast.data.sources.paths import is_hidden, split_folders, train_and_test
 from dualfast.data.sources.registry import KINDS, expand, local
 from dualfast.data.sources.scan import suffix_of
 from dualfast.data.sources.source import Kind, Source
@@ -39,6 +39,15 @@ def splits(
     kinds = [kind for kind in KINDS if kind is not folder.KIND]  # a folder is taken as it is
     tests = [parts[1] or path if (parts := _parts(path, kinds)) else path for path in _expanded(test)]
     return _one(["digits:train" if path == "digits" else path for path in trains]), _one(tests)
+
+
+def flat_test(data: str | Sequence[str]) -> str | None:
+    """The folder of test images beside the training images of a path, whether or not class folders are in it."""
+    if len(paths := _expanded(data)) != 1 or not os.path.isdir(paths[0]):
+        return None
+    named = split_folders(paths[0])
+    parts = train_and_test(named)
+    return os.path.join(paths[0], named[parts[1]]) if parts and parts[1] else None
 
 
 def unused_parts(data: str | Sequence[str], used: Sequence[Where | None], labels: str | None = None) -> list[str]:

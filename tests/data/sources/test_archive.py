@@ -149,6 +149,15 @@ def test_names_that_lead_out_of_an_archive_say_so(tmp_path: Path) -> None:
     assert opened.inventory.notes() == ["left out: 2 .jpg (under names that lead out of the archive)"]
 
 
+def test_a_list_of_labels_in_an_archive_is_not_read(tmp_path: Path) -> None:
+    """As Tiny ImageNet's."""
+    members = {f"t/train/{c}/{i}.jpg": jpeg(i) for c in ("n1", "n2") for i in range(2)}
+    members |= {"t/val/images/v0.jpg": jpeg(0), "t/val/val_annotations.txt": b"v0.jpg\tn1\t0\t0\t1\t1\n"}
+    path = zip_file(tmp_path / "t.zip", members)
+    assert len(sources.open_source(f"{path}:train")) == 4
+    assert_refused(f"{path}:val", r"lists its labels in t/val/val_annotations\.txt, not read in an archive; unpack it")
+
+
 def test_a_folder_of_archives_says_what_to_do(tmp_path: Path) -> None:
     for name in "ab":
         zip_file(tmp_path / f"{name}.zip", {"0.jpg": jpeg(0)})

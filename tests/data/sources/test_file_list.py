@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_sets import assert_refused, jpeg
+from data_sets import assert_refused, class_folders, jpeg
 
 from dualfast.config import Reading
 from dualfast.data import beton, sources
 from dualfast.data.sources.listed import SEVERAL, Places
+from dualfast.errors import in_flags
 
 pytest.importorskip("PIL")
 
@@ -193,11 +195,19 @@ def test_labels_alone_of_numbers_without_zeros_are_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", [".png", ""])
-def test_a_list_of_files_is_none_of_labels(suffix: str, tmp_path: Path) -> None:
-    images(tmp_path / "set" / "a", "0.png", "1.png")
-    images(tmp_path / "set" / "b", "0.png", "1.png")
-    (tmp_path / "l.txt").write_text("".join(f"{name}{suffix}\n" for name in ("b/0", "b/1", "a/0", "a/1")))
-    with pytest.raises(ValueError, match=rf"lists files and no labels \(line 1 of .*l\.txt: b/0{suffix}\)"):
+def test_a_list_of_files_in_class_folders_is_a_split(suffix: str, tmp_path: Path) -> None:
+    """As Food-101's meta/train.txt."""
+    for name in "ab":
+        images(tmp_path / "set" / "food" / name, "0.png", "1.png", "2.png")
+    (tmp_path / "l.txt").write_text("".join(f"{name}{suffix}\n" for name in ("b/0", "b/1", "a/2", "a/1")))
+    opened = sources.open_source(tmp_path / "set" / "food", Reading(labels=str(tmp_path / "l.txt")))
+    assert opened.names().to_pylist() == ["a/1.png", "a/2.png", "b/0.png", "b/1.png"]
+    assert (opened.labels.tolist(), opened.class_names) == ([0, 0, 1, 1], ("a", "b"))
+    assert any("lists files alone; the folder of each is its class" in said for said in opened.inventory.remarks)
+    above = re.escape(str(tmp_path / "set" / "food"))
+    with pytest.raises(
+        ValueError, match=rf"all of them are in food; give the folder that holds .*, {above}, with labels="
+    ):
         sources.open_source(tmp_path / "set", Reading(labels=str(tmp_path / "l.txt")))
 
 
@@ -235,7 +245,7 @@ def test_a_list_of_names_alone_is_none_of_labels(unnamed_kinds: Path) -> None:
     for rows in ((5, 3, 1, 0, 2, 4), (5, 3, 1)):
         table.write_text("".join(f"2007_{k:06d}\n" for k in rows))
         with pytest.raises(
-            ValueError, match=r"lists files and no labels \(line 1 of .*: 2007_000005\); list the class"
+            ValueError, match=r"lists files and no labels \(line 1 of .*: 2007_000005\), .*; list the class"
         ):
             sources.open_source(unnamed_kinds / "J", Reading(labels=str(table)))
     table.write_text("a\nb\nc\nd\ne\nf\n")
@@ -404,6 +414,49 @@ def test_tables_of_pixels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     opened = sources.open_source("pixels.npz")
     assert opened.labels.tolist() == [0, 1, 0, 1]
     assert [np.asarray(image).ravel().tolist() for image in opened.items()] == [row[1:] for row in rows]
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_tables_with_a_column_of_pixels_are_told(split: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As FER2013's."""
+    monkeypatch.chdir(tmp_path)
+    rows = [(k % 3, [*range(k, k + 64)], "Training" if k < 4 else "PublicTest") for k in range(6)]
+    lines = [f"{label},{' '.join(map(str, pixels))}{f',{part}' * split}\n" for label, pixels, part in rows]
+    (tmp_path / "fer.csv").write_text(f"emotion,pixels{',Usage' * split}\n{''.join(lines)}")
+    with pytest.raises(ValueError, match=r"fer\.csv holds the pixels of images in its column") as said:
+        sources.open_source("fer.csv")
+    code = str(said.value).partition('python -c "')[2].partition('" makes')[0]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name, part in (("Training", rows[:4]), ("PublicTest", rows[4:])) if split else (("pixels", rows),):
+        opened = sources.open_source(f"{name}.npz")
+        assert opened.labels.tolist() == [label for label, *_ in part]
+        assert [np.asarray(image).ravel().tolist() for image in opened.items()] == [pixels for _, pixels, _ in part]
+
+
+def test_a_table_of_pixels_without_header_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As mnist_train.csv; on the command line, and in its folder, too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    lines = [",".join(map(str, [k % 2, *range(k, k + 64)])) for k in range(4)]
+    (tmp_path / "set" / "mnist_train.csv").write_text("\n".join(lines))
+    assert_refused("set", r"no class folder; of its tables \(mnist_train\.csv\) give the one that lists images")
+    with pytest.raises(ValueError, match="holds the pixels of images") as said:
+        sources.open_source("set/mnist_train.csv")
+    flags = in_flags(str(said.value), ["labels", "data"])
+    subprocess.run([sys.executable, "-c", flags.partition('python -c "')[2].partition('" makes')[0]], check=True)
+    assert sources.open_source("pixels.npz").labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_list_of_few_of_the_images_is_not_taken_unasked(tmp_path: Path) -> None:
+    """As Kaggle's ImageNet has LOC_val_solution.csv in its root."""
+    inner = tmp_path / "root" / "ILSVRC"
+    class_folders(inner / "train", {"n01": 3, "n02": 3})
+    images(inner / "val", "v1.jpg", "v2.jpg")
+    table = tmp_path / "root" / "LOC_val_solution.csv"
+    table.write_text("ImageId,PredictionString\nv1,n01 1 2 3 4\nv2,n02 1 2 3 4\n")
+    words = rf"lists 2 of the 8 images in .*; give {inner}/val with labels='{table}' for these, and {inner}/train for"
+    assert_refused(tmp_path / "root", words)
+    assert len(sources.open_source(inner / "val", Reading(labels=str(table)))) == 2
 
 
 def test_numbers_of_lines_behind_the_files_are_no_labels(tmp_path: Path) -> None:

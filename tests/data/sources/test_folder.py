@@ -123,6 +123,36 @@ def test_a_single_class_folder_that_holds_the_classes(tmp_path: Path) -> None:
     assert len(sources.open_source(root / "images")) == 2
 
 
+def test_class_folders_below_their_first_letters(tmp_path: Path) -> None:
+    """As SUN397's."""
+    folders = {"a/abbey": 1, "a/airport": 1, "b/bar": 1, "c/church/indoor": 1, "c/church/outdoor": 1}
+    root = class_folders(tmp_path / "SUN", folders)
+    assert_refused(root, r"SUN holds a, b, c, and the class folders are in those; give all of them, as '.*SUN/\*'")
+    assert sources.open_source(f"{root}/*").class_names == ("abbey", "airport", "bar", "church")
+    letters = class_folders(tmp_path / "letters", {"a/upper": 1, "a/lower": 1, "b/upper": 1, "b/lower": 1})
+    assert sources.open_source(letters).class_names == ("a", "b")
+
+
+def test_class_folders_that_hold_the_others_again(tmp_path: Path) -> None:
+    """As the Malaria data set's cell_images."""
+    names = ("Parasitized", "Uninfected", "cell_images/Parasitized", "cell_images/Uninfected")
+    root = class_folders(tmp_path / "cells", dict.fromkeys(names, 1))
+    assert_refused(root, r"cell_images the same folders again; give .*cells/cell_images, or remove it")
+
+
+def test_archives_below_a_folder_are_pointed_to(tmp_path: Path) -> None:
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    for name in ("train.zip", "val.zip"):
+        zip_file(tmp_path / "set" / "data" / name, {"a/0.jpg": jpeg(0), "b/0.jpg": jpeg(1)})
+    assert_refused(tmp_path / "set", r"no images in its 1 class .*; of the archives in data \(train\.zip, val\.zip\)")
+
+
+def test_a_link_to_itself_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", {"a": 1, "b": 1})
+    (root / "a" / "loop.jpg").symlink_to("loop.jpg")
+    assert [isinstance(item, Exception) for item in sources.open_source(root).items()] == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("images", "boxes"), [("images/train", "labels/train"), ("JPEGImages", "Annotations"), ("train2017", "annotations")]
 )

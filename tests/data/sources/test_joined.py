@@ -51,6 +51,22 @@ def test_patterns_of_shards(tmp_path: Path) -> None:
     assert_refused(f"{tmp_path}/test-*.parquet", "nothing matches .*; check the pattern, and quote it in a shell")
 
 
+def test_files_given_one_by_one(tmp_path: Path) -> None:
+    """As a shell makes them of train-*.parquet, or of *.parquet."""
+    train = [str(tmp_path / f"train-0000{at}-of-00002.parquet") for at in range(2)]
+    test = str(tmp_path / "test-00000-of-00001.parquet")
+    for path in (*train, test):
+        parquet_file(Path(path), {"image": [jpeg(0), jpeg(1)], "label": [0, 1]})
+    assert sources.open_source(train).notes() == []
+    assert sources.open_source(train[0]).notes() == ["1 of the 2 shards of train lie beside and are not read"]
+    with pytest.warns(UserWarning, match=r"are files of several splits \(test, train\), which are read as one"):
+        sources.open_source([test, *train])
+    Path(train[1]).unlink()
+    assert sources.open_source(train[0]).notes() == [
+        "1 of the 2 shards of train are not there; the download may be incomplete"
+    ]
+
+
 def test_braces_count_as_in_a_shell(tmp_path: Path) -> None:
     assert expand("s/{008..010}-{a,b}.tar") == [f"s/{n}-{x}.tar" for n in ("008", "009", "010") for x in "ab"]
     for name in ("000", "001"):

@@ -259,14 +259,50 @@ def test_an_index_is_never_taken_for_the_files(tmp_path: Path) -> None:
     assert labels_by(table, folder) == ["b", "b", "a", "a"]
 
 
-@pytest.mark.parametrize(
-    ("name", "cells"), [("split", "train unlabeled test train"), ("is_valid", "True False True False")]
-)
+@pytest.mark.parametrize(("name", "cells"), [("split", "train unlabeled test train"), ("is_valid", "yes no yes no")])
 def test_a_split_that_is_not_understood_is_refused(name: str, cells: str, images: Path, tmp_path: Path) -> None:
     rows = [f"{at}.png,{'ab'[at % 2]},{cell}" for at, cell in enumerate(cells.split())]
     (tmp_path / "t.csv").write_text("\n".join([f"file,label,{name}", *rows]))
     with pytest.raises(ValueError, match=rf"the column {name} holds .*; call the parts train, val or test"):
         labels_by(tmp_path / "t.csv", images)
+
+
+@pytest.mark.parametrize("cells", ["True False True False", "1 0 1 0", "1.0 0.0 1.0 0.0"])
+def test_a_switch_of_a_split_is_understood_by_its_name(cells: str, images: Path, tmp_path: Path) -> None:
+    for name, parts in (
+        ("is_valid", ("train", "val")),
+        ("Is_Test", ("train", "test")),
+        ("is_train", ("test", "train")),
+    ):
+        rows = [f"{at}.png,{'aabb'[at]},{cell}" for at, cell in enumerate(cells.split())]
+        (tmp_path / "t.csv").write_text("\n".join([f"file,label,{name}", *rows]))
+        assert set(sources.table_splits(str(images), str(tmp_path / "t.csv"))) == set(parts)
+        for part, files in zip(parts, ((1, 3), (0, 2)), strict=True):
+            opened = sources.open_source(f"{images}:{part}", Reading(labels=str(tmp_path / "t.csv")))
+            assert opened.names().to_pylist() == [f"{at}.png" for at in files]
+
+
+WORDS = (
+    ("image label\n0.png big cat\n1.png small cat\n2.png big dog\n3.png small dog\n", None),
+    ("image class\n0.png big cat\n1.png cat\n2.png big dog\n3.png small dog\n", None),
+    (
+        "0.png Boeing 707\n1.png Boeing 737\n2.png Fokker 70\n3.png Fokker 100\n",
+        "line 1 may name the class 'Boeing 707'",
+    ),
+    ("0.png Type 1\n1.png Type 2\n2.png Type 1\n3.png Type 2\n", "line 1 may name the class 'Type 1'"),
+    ("0.png cat 1\n1.png dog 2\n2.png cat 1\n3.png dog 2\n", None),
+)
+
+
+@pytest.mark.parametrize(("text", "error"), WORDS)
+def test_classes_of_several_words_are_never_cut(text: str, error: str | None, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text(text)
+    if error:
+        with pytest.raises(ValueError, match=error):
+            labels_by(tmp_path / "l.txt", images)
+        return
+    lines = [line.split(None, 1)[1] for line in text.splitlines() if line[0].isdecimal()]
+    assert labels_by(tmp_path / "l.txt", images) == [line.removesuffix(" 1").removesuffix(" 2") for line in lines]
 
 
 @pytest.mark.parametrize(
