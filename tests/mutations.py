@@ -133,7 +133,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/rundir.py",
-        X,
+        'path.suffix == ".beton"',
         'path.suffix != ".beton"',
         "tests/runs/test_rundir.py::test_images_are_taken_over_behind_their_sidecars",
     ),

@@ -291,6 +291,7 @@ WORDS = (
     ),
     ("0.png Type 1\n1.png Type 2\n2.png Type 1\n3.png Type 2\n", "line 1 may name the class 'Type 1'"),
     ("0.png cat 1\n1.png dog 2\n2.png cat 1\n3.png dog 2\n", None),
+    ("image label\n0.png 3 4\n1.png 3 5\n2.png 3 4\n3.png 3 5\n", "has the label '3 4', a list"),
 )
 
 
