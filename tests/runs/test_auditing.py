@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pyarrow")
-pytest.importorskip("sklearn")
 
 from dualfast.config import ScoreConfig
 from dualfast.data import sources

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("sklearn", reason="scikit-learn is not installed: it brings the digits")
-
 from dualfast import cli
 from dualfast.config import BASELINES, RunConfig
 from dualfast.report.figures import COMPARED, styles

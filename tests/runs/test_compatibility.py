@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: scores cannot be stored")
-pytest.importorskip("sklearn", reason="scikit-learn is not installed: it brings the digits")
 
 from scored_runs import Said
 

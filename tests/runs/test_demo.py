@@ -16,8 +16,6 @@ from dualfast import cli
 from dualfast.data.sources.sklearn_digits import digits, wrong_labels
 from dualfast.runs import demo
 
-pytest.importorskip("sklearn")
-
 
 def test_the_demo_ends_in_three_true_sentences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -292,7 +292,6 @@ def agree(table: ScoreTable, log: list[list[reference.Visit]], logit_scale: floa
 
 def test_a_run_on_real_digits_agrees_with_post_hoc_scoring(tmp_path: Path) -> None:
     """What DualLoss gathers through the Loader equals float64 scores of the logits, logged and scored afterwards."""
-    pytest.importorskip("sklearn")
     from dualfast import Loader, write
     from dualfast.data import sources
     from dualfast.training import models

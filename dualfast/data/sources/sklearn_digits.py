@@ -1,7 +1,15 @@
-"""The handwritten digits that come with scikit-learn, by the name "digits" (or "digits:train", "digits:test"); and
-"noisy-digits", whose training labels are wrong for 3%, to see that they are found."""
+"""1,797 handwritten digits by the name "digits" (or "digits:train", "digits:test"); and "noisy-digits", whose training
+labels are wrong for 3%, to see that they are found.
+
+digits.npz holds the test images of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (UCI Machine
+Learning Repository, 1998, CC BY 4.0), as scikit-learn's load_digits gives them: images (1797, 8, 8) uint8, 0 to 16,
+labels (1797,), and is_test (1797,), a fixed stratified split.
+"""
 
 from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +24,21 @@ WRONG = 0.03
 
 
 def digits(split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """scikit-learn's 1,797 handwritten digits: images (n, 8, 8, 3) uint8 scaled from 0..16 to 0..255, labels (n,)
-    int64. The split is stratified and fixed: 1,437 for "train", 360 for "test". ValueError for any other split."""
+    """Images (n, 8, 8, 3) uint8, scaled from 0..16 to 0..255, and labels (n,) int64: 1,437 for "train", 360 for "test".
+    ValueError for any other split."""
     if split not in ("train", "test"):
         raise ValueError(f'split is {split!r}; the digits have "train" and "test"')
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    images, labels, is_test = _stored()
+    own = is_test == (split == "test")
+    gray = np.rint(images[own] * (255 / 16)).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=3), labels[own].astype(np.int64)
 
-    bunch = load_digits()
-    labels = bunch.target.astype(np.int64)
-    train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
-    ids = np.sort(train if split == "train" else test)
-    gray = np.rint(bunch.images[ids] * (255 / 16)).astype(np.uint8)
-    return np.repeat(gray[..., None], 3, axis=3), labels[ids]
+
+@lru_cache(maxsize=1)
+def _stored() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+    """images, labels and is_test, as the file holds them."""
+    with files(__package__).joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return arrays["images"], arrays["labels"], arrays["is_test"]
 
 
 def wrong_labels(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,7 +7,15 @@ import pytest
 
 from dualfast.data import sources
 
-pytest.importorskip("sklearn")
+
+def test_the_digits_are_those_of_scikit_learn() -> None:
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    split = pytest.importorskip("sklearn.model_selection").train_test_split
+    parts = split(np.arange(1797), test_size=360, stratify=theirs.target, random_state=0)
+    for part, ids in zip(("train", "test"), map(np.sort, parts), strict=True):
+        images, labels = sources.digits(part)
+        assert (labels == theirs.target[ids]).all()
+        assert (images == np.rint(theirs.images[ids] * (255 / 16))[..., None]).all()
 
 
 def test_digits_have_a_fixed_stratified_split() -> None:
