@@ -67,8 +67,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/file_list.py",
-        "{*at.tolist(), *used}",
-        "{*at.tolist()}",
+        "for row in whole.rows if split and",
+        "for row in table.rows if split and",
         "tests/data/sources/test_label_table.py::test_the_folders_that_a_table_lists_are_splits[False]",
     ),
     Mutation(

@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,18 @@ NOT_LISTED = "not in the list"
 FEW_ROWS, MANY_ROWS = 3, 20
 
 
+class _Rows(NamedTuple):
+    """at (n,): the places of the listed images among the paths of the folder; cells: their labels. image, label: the
+    columns that these are from, where there are several. inner: as of Inventory."""
+
+    at: NDArray[np.int64]
+    cells: list[Any]
+    image: int | None = None
+    label: int | None = None
+    remarks: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
+
+
 def list_in(folder: str) -> str | None:
     """The path of the list of files and labels that a folder holds, None without one."""
     found = next((path for name in LISTS if os.path.isfile(path := os.path.join(folder, name))), None)
@@ -83,35 +95,24 @@ def _open(
     places = Places(scan.paths, folder)
     whole = label_table.read(table_path, places.has)
     table = _of_split(whole, path, split)
-    used: set[int | None] = set()
-    remarks: tuple[str, ...] = ()
-    inner: list[str] = []
-    label: int | None = None
-    if len(table.rows[0]) == 1 and table.names is None:
-        if _lists_files(table, places):
-            at, found = _by_folder(table, folder, scan.paths, places)
-            inner = inner_folders({os.path.dirname(scan.paths[i]) for i in at.tolist()})
-            remarks = (f"{table_path} lists files alone; the folder of each is its class",)
-        else:
-            at, found = _in_order(table, folder, scan.paths)
+    if len(table.rows[0]) > 1 or table.names is not None:
+        rows = _of_columns(table, folder, scan, places, image_column, label_column)
+    elif _lists_files(table, places):
+        rows = _of_folders(table, folder, scan.paths, places)
     else:
-        image, remarks = image_column_in(table, places, folder, image_column, scan.left_out_text)
-        at, (found, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
-        remarks += on_labels + _of_another_folder(table_path, folder, places) + unused_split(table)
-        _check_no_row_numbers(table, image, found)
-        used = {places.of(row[image]) for row in whole.rows if len(row) > image} if split else used
-    numbers, class_names = _numbered(found, table)
-    if class_names is None and (column := _column_of_names(table, label)) is not None:
+        rows = _in_order(table, folder, scan.paths)
+    at, remarks = rows.at, rows.remarks
+    cells = [row[rows.image] for row in whole.rows if split and rows.image is not None and len(row) > rows.image]
+    listed = {place for place in map(places.of, cells) if place is not None} | set(at.tolist())
+    numbers, class_names = _numbered(rows.cells, table)
+    if class_names is None and (column := _column_of_names(table, rows.label)) is not None:
         class_names = _names_beside(numbers, table, column, scan.paths)
         remarks = _remarks(remarks, table, column, is_used=class_names is not None)
     if labels is None and os.path.isdir(split_of(path)[0]):
-        listed = [scan.paths[i] for i in {*at.tolist(), *used} if i is not None]
-        _check_most_listed(table_path, folder, listed, scan.paths)
+        _check_most_listed(table_path, folder, [scan.paths[i] for i in listed], scan.paths)
     order = np.argsort(at, kind="stable")
     at, numbers = at[order], numbers[order]
-    unused = Counter(
-        suffix_of(scan.paths[i]) or NO_SUFFIX for i in sorted(set(range(len(scan.paths))) - set(at.tolist()) - used)
-    )
+    unused = Counter(suffix_of(path) or NO_SUFFIX for i, path in enumerate(scan.paths) if i not in listed)
     files = Files.of_rows(scan.files.rows(at)) + Files.of([table_path])
     names = files.names.slice(0, len(at))
     return Source(
@@ -125,7 +126,7 @@ def _open(
         inventory=Inventory(
             files=files,
             left_out=scan.left_out | ({NOT_LISTED: unused} if unused else {}),
-            inner=tuple(map(valid_text, inner)),
+            inner=rows.inner,
             remarks=remarks,
         ),
         one_file_each=True,
@@ -179,7 +180,18 @@ def _lists_files(table: Table, places: Places) -> bool:
     return all(map(places.has, tried)) and (each_once or are_paths)
 
 
-def _by_folder(table: Table, folder: str, paths: Sequence[str], places: Places) -> tuple[NDArray[np.int64], list[Any]]:
+def _of_columns(
+    table: Table, folder: str, scan: Scan, places: Places, image_column: str | None, label_column: str | None
+) -> _Rows:
+    """Files and labels, in columns of their own."""
+    image, remarks = image_column_in(table, places, folder, image_column, scan.left_out_text)
+    at, (cells, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
+    _check_no_row_numbers(table, image, cells)
+    remarks += on_labels + _of_another_folder(table.path, folder, places) + unused_split(table)
+    return _Rows(at, cells, image, label, remarks)
+
+
+def _of_folders(table: Table, folder: str, paths: Sequence[str], places: Places) -> _Rows:
     """Files alone, as those of a split: the class of each is its folder. ValueError unless class folders hold them."""
     at = places_of(table, 0, places, folder)
     classes = [paths[i].partition("/")[0] if "/" in paths[i] else "" for i in at.tolist()]
@@ -195,7 +207,8 @@ def _by_folder(table: Table, folder: str, paths: Sequence[str], places: Places) 
             f"{table.path} lists files alone, and in {folder} all of them are in {classes[0]}; give the folder that "
             f"holds the class folders, {os.path.join(folder, folder_above(inner))}, with labels={table.path!r}"
         )
-    return at, list(map(valid_text, classes))
+    remark = f"{table.path} lists files alone; the folder of each is its class"
+    return _Rows(at, list(map(valid_text, classes)), remarks=(remark,), inner=tuple(map(valid_text, inner)))
 
 
 def _check_most_listed(table: str, folder: str, listed: Sequence[str], images: Sequence[str]) -> None:
@@ -211,7 +224,7 @@ def _check_most_listed(table: str, folder: str, listed: Sequence[str], images: S
     )
 
 
-def _in_order(table: Table, folder: str, paths: Sequence[str]) -> tuple[NDArray[np.int64], list[Any]]:
+def _in_order(table: Table, folder: str, paths: Sequence[str]) -> _Rows:
     """Labels alone, of all images in their order."""
     cells = [row[0] for row in table.rows]
     n = len(paths)
@@ -228,7 +241,7 @@ def _in_order(table: Table, folder: str, paths: Sequence[str]) -> tuple[NDArray[
             f"{table.path} has labels alone, for the images in the order of their names, in which {by_name[other]} "
             f"comes before {by_number[other]}; list the name of the file before each label"
         )
-    return np.arange(n), cells
+    return _Rows(np.arange(n), cells)
 
 
 def _by_number(path: str) -> list[tuple[str, int]]:

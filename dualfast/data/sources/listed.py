@@ -3,7 +3,6 @@ the split they belong to."""
 
 from __future__ import annotations
 
-import math
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from dualfast.data.columns import DOUBTFUL, FILE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, has_usual_name, remark, the_one
 from dualfast.data.inventory import some
+from dualfast.data.sources import pixel_table
 from dualfast.data.sources.label_table import TRIED_ROWS, Table, is_file, is_number
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
 from dualfast.data.sources.paths import SPLIT_NAMES
@@ -21,7 +21,6 @@ from dualfast.data.sources.paths import SPLIT_NAMES
 INDEX_NAMES = (("", "id", "index", "unnamed: 0"),)
 BOXES = "PredictionString"  # "class x1 y1 x2 y2 ..."
 BOX_COLUMNS = 4  # that a box needs, at least
-PIXELS = "pixels"  # of an image, a column of their values
 SHOWN_CELLS, SHOWN_CHARACTERS = 20, 80
 SEVERAL = -1
 
@@ -149,7 +148,7 @@ def _certain_image_column(table: Table) -> int | None:
 
 def _no_images(table: Table, places: Places, folder: str, width: int, left_out: str) -> str:
     shown = ", ".join(_short(str(cell)) for cell in table.rows[0][:SHOWN_CELLS])
-    if pixels := _of_pixels(table):
+    if pixels := pixel_table.hint(table):
         return pixels
     for cell in map(str, table.rows[0][:width]):
         if cell.isdecimal() and (full := places.with_zeros(cell)) is not None:
@@ -163,39 +162,6 @@ def _no_images(table: Table, places: Places, folder: str, width: int, left_out: 
     return (
         f"{table.path}: none of its columns names images in {folder} (its first row: {shown}); give {given} with "
         f"labels={table.path!r}{left_out}"
-    )
-
-
-def _of_pixels(table: Table) -> str:
-    """What to do with a table of the pixels of images, as Kaggle's of MNIST; empty for any other."""
-    if table.names is not None and PIXELS in table.names:
-        return _of_pixel_column(table)
-    side = math.isqrt(len(table.rows[0]) - 1)
-    if side < 8 or side * side != len(table.rows[0]) - 1 or not all(map(is_number, table.rows[0])):
-        return ""
-    skip = 0 if table.names is None else 1
-    read = f"np.loadtxt({table.path!r}, 'i8', delimiter=',', skiprows={skip})"
-    images = f"t[:, 1:].reshape(-1, {side}, {side}).astype('u1')"
-    return (
-        f'{table.path} holds the pixels of images; python -c "import numpy as np; t = {read}; '
-        f"np.savez('pixels.npz', images={images}, labels=t[:, 0])\" makes pixels.npz, which is read"
-    )
-
-
-def _of_pixel_column(table: Table) -> str:
-    """The same of a table with a column of pixels, as FER2013's."""
-    assert table.names is not None
-    others = [at for at, name in enumerate(table.names) if name != PIXELS]
-    split = next((at for at in others if table.names[at].lower() in SPLIT_COLUMNS), None)
-    label = next((table.names[at] for at in others if at != split), "label")
-    side = math.isqrt(len(str(table.rows[0][table.names.index(PIXELS)]).split()))
-    part = "'pixels'" if split is None else f"r[{table.names[split]!r}]"
-    return (
-        f'{table.path} holds the pixels of images in its column {PIXELS}; python -c "import csv, numpy as np; '
-        f"p = {{}}; [p.setdefault({part}, []).append(r) for r in csv.DictReader(open({table.path!r}))]; "
-        f"[np.savez(n + '.npz', images=np.array([r[{PIXELS!r}].split() for r in t], 'u1').reshape(-1, {side}, {side}), "
-        f'labels=[int(r[{label!r}]) for r in t]) for n, t in p.items()]" makes '
-        f"{'pixels.npz' if split is None else 'an .npz for each ' + table.names[split]}, which is read"
     )
 
 
