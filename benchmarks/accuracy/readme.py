@@ -30,7 +30,7 @@ SHOWN = ("random", "dual+beta", AUTO, "dual", "ccs", CCS_ON_LOGITS, "dyn_unc", "
 PAGES = {
     "README.md": ("compared",),
     "docs/measured.md": (
-        *("accuracy", "total-time", "end-to-end", "step", "loader", "commits", "commits-busy", "demo"),
+        *("accuracy", "total-time", "end-to-end", "step", "loader", "scale", "commits", "commits-busy", "demo"),
         *("step-paper", "step-paper-tried"),
     ),
 }
@@ -47,7 +47,7 @@ def blocks(results: Path) -> dict[str, list[str]]:
             parts["accuracy"], parts["total-time"] = accuracy(grid, rows), total_time(grid, rows)
             break
     made = {"demo": demo, "end-to-end": end_to_end, "step": step, "loader": loader}
-    made |= {"commits": commits, "commits-busy": commits, "step-paper": step_paper}
+    made |= {"commits": commits, "commits-busy": commits, "step-paper": step_paper, "scale": scale}
     for name, part in made.items():
         if files := sorted(results.glob(f"????-??-??-*-{name}.json")):
             parts[name] = part(files[-1])
@@ -321,6 +321,30 @@ def commits(path: Path) -> list[str]:
         f"Medians of {rounds} paired rounds on {result['machine']}, {result['cores']} cores, commit"
         f" {result['commit'][:8]}; the memory of a process includes 235 MB of Python and torch and what the work reads:"
         f" `python benchmarks/bench_commits.py CHECKOUT --images FOLDER{busy}`.",
+    ]
+
+
+def scale(path: Path) -> list[str]:
+    """Each step of a run by the number of images, and how its time grows over the last tenfold."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    by_step: dict[str, dict[int, Row]] = {}
+    for row in result["rows"]:
+        by_step.setdefault(row["what"], {})[row["n"]] = row
+    sizes = sorted({row["n"] for row in result["rows"]})
+    before, last = sizes[-2:]
+    lines = [
+        [
+            what,
+            *(f"{_time_text(rows[n]['median_s'])} ({rows[n]['peak_bytes'] / 1e6:,.0f} MB)" for n in sizes),
+            f"{rows[last]['median_s'] / rows[before]['median_s']:.1f}",
+        ]
+        for what, rows in by_step.items()
+    ]
+    return [
+        *markdown(["step", *(f"{n:,} images" for n in sizes), f"times as long for {last / before:.0f} x"], lines),
+        f"Images of 16 x 16 px in 1,000 classes on {result['machine']}, {result['cores']} cores, commit"
+        f" {result['commit'][:8]}; medians of {result['rows'][0]['rounds']}, and in brackets the highest memory of the"
+        " process, of which Python and torch are 235 MB: `python benchmarks/bench_scale.py`.",
     ]
 
 
