@@ -56,12 +56,12 @@ NAMES = {
     "beta": "Thin=selection.beta:ScoreSubset thinned=selection.beta:subset_positions",
     "beton": "threads_of=data.beton.parallel:thread_count",
     "checkpoint": "Damaged=errors:DamagedCheckpoint",
-    "cli": "print_table",
+    "cli": "RECIPES=config print_table",
     "config": "check_seed=config:checked_seed",
     "decode": "Current=loading.decode:BatchContext current=loading.decode:batch_context "
     "DecodeImages=loading.ffcv_graph DecodeLabels=loading.ffcv_graph",
     "distributed": "CLOSE_ROWS=scoring.sharded:PACK_ROWS FOLD_ROWS=scoring.sharded RADIX_BITS=selection.sharded "
-    "ROUND_ROWS=scoring.sharded WIRE_WORDS=scoring.sharded interleaved=scoring.sharded",
+    "ROUND_ROWS=scoring.sharded TAIL_WORDS=ops.layout WIRE_WORDS=scoring.sharded interleaved=scoring.sharded",
     "keep": "side_of=data.index_list:read_sidecar",
     "ops": "LEFT Sifted=ops:Classified narrow=ops:settle_by_ratio sift=ops:classify",
     "order": "BLOCK=loading.order Kind=loading.order:OrderKind Leg=loading.order:EpochSegment "

@@ -113,7 +113,7 @@ def as_path(name: str, value: Any) -> Path:
 
 def as_texts(name: str, given: Any) -> list[str]:
     """A list of the texts in `given`; numbers become text. TypeError for what holds none, or None among them."""
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) != 1:
         raise TypeError(f"{name} is {given!r:.80}; give a list of texts")
     found = list(as_array(name, given) if _is_tensor(given) else given)
     if (missing := next((at for at, one in enumerate(found) if one is None), None)) is not None:

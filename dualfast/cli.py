@@ -101,6 +101,10 @@ class Train(TrainConfig, Training):
     """Train once, on all images or on those that an index list keeps, and write model.pt into the run directory."""
 
 
+OF_THE_LIST = {"prune_ratio", "method", *(option.name for option in fields(Selection))}
+"""The flags of select that --like takes from a list."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Select(Command, Selection):
     """Draw the samples to keep from a score table of any size."""
@@ -112,7 +116,8 @@ class Select(Command, Selection):
     prune_ratio: float | None = None
     """Fraction REMOVED, in [0, 1)."""
     like: str | None = None
-    """The .json of an index list: repeat that selection. Of the other flags only --scores, --out and --trust apply."""
+    """The .json of an index list: repeat that selection. Of the other flags only --scores, --out, --trust and
+    --score-module apply."""
     trust: bool = False
     """With --like: evaluate its where and read the files that its exclude and force name. Only for lists whose author
     you know."""
@@ -121,7 +126,14 @@ class Select(Command, Selection):
     """Python module that registers scores of your own with @dualfast.score."""
 
     def check(self) -> None:
+        if not self.scores:
+            raise ValueError("scores is empty; give scores.parquet, its parts, or a .npy for each column")
         if self.like is not None:
+            own = {f.name: f.default for f in fields(self) if f.name in OF_THE_LIST}
+            if other := next((name for name, default in own.items() if getattr(self, name) != default), None):
+                raise ValueError(
+                    f"{other} is {getattr(self, other)!r}, and like {self.like!r} says how to select; leave one out"
+                )
             return
         if self.prune_ratio is None:
             raise ValueError("prune_ratio is missing; give --prune-ratio R, the fraction REMOVED, or --like keep.json")
@@ -306,8 +318,9 @@ def _fail(error: object, args: Command | None = None) -> int:
 
 
 def _in_flags(message: object, args: Command | None) -> str:
-    flags = [] if args is None else [option.name for option in fields(args) if "Positional" not in str(option.type)]
-    return in_flags(str(message), flags)
+    kinds = list(_COMMANDS) if args is None else [type(args)]
+    options = {option.name: option for kind in kinds for option in fields(kind)}
+    return in_flags(str(message), [name for name, option in options.items() if "Positional" not in str(option.type)])
 
 
 def _is_rank0() -> bool:
@@ -379,8 +392,7 @@ def _select(args: Select) -> Result:
     if args.like is not None:
         spec, fingerprint = SelectionSpec.read(args.like, trust=args.trust)
     else:
-        names = {"prune_ratio", *(f.name for f in fields(Selection))}
-        spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in names})
+        spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in OF_THE_LIST - {"method"}})
     with args.console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
         kept, removed = write_list(spec, args.scores, args.out, fingerprint=fingerprint, **shown)

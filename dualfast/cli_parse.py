@@ -67,11 +67,15 @@ def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
 
 
 def _switch(word: str, name: str, commands: Iterable[type[Checked]], preset: dict[str, Any]) -> list[str]:
-    """A switch with a value, as --skip-bad=True, in the form without one that tyro takes, if any is needed: --skip-bad.
-    Any other word as it is. ValueError for a value that is neither true nor false."""
+    """A switch in the form that tyro takes, if any is needed: --skip-bad for --skip-bad=True, nothing for --nesterov,
+    which is on. Any other word as it is. ValueError for a value that is neither true nor false."""
     flag, equals, value = word.partition("=")
     option = flag.removeprefix("--").replace("-", "_")
     defaults = {f.name: preset.get(f.name, f.default) for c in commands if _name_of(c) == name for f in fields(c)}
+    on = not option.startswith("no_") or option in defaults
+    default = defaults.get(option if on else option.removeprefix("no_"))
+    if not equals and word.startswith("--") and isinstance(default, bool) and default == on:
+        return []
     if not equals or flag == option or not isinstance(defaults.get(option), bool):
         return [word]
     if value.lower() not in ("true", "false"):

@@ -39,6 +39,7 @@ CROP_PARAMETERS: dict[str, Callable[[tuple[int, int]], CropParameters]] = {
 (height, width)."""
 
 
+MAX_LR = 1e6
 MIN_SIZE = 4  # px a side, of stored images and of a network's input
 MAX_THREADS = 4096
 MAX_IMAGE_SIZE = 4096  # px a side of a network's input
@@ -107,6 +108,8 @@ def _plain(name: str, value: Any, kind: Any) -> Any:
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not _is_kind(value, kind):
         raise TypeError(f"{name} is {value!r:.80}; give {_in_words(kind)}")
+    if isinstance(value, int) and abs(value) >= 2**64:
+        raise ValueError(f"{name} is {value!r:.80}; give a number below 2**64")
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise ValueError(f"{name} is {value!r:.80}; give {_in_words(kind)}")
     return value
@@ -202,7 +205,8 @@ class Recipe(Machine):
         _require(self.epochs >= 1, f"epochs is {self.epochs}; give at least 1")
         _require(self.tests >= 1, f"tests is {self.tests}; give at least 1")
         _require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
-        _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; give a positive number")
+        _require(self.batch_size < 2**31, f"batch_size is {self.batch_size}; give less than 2**31")
+        _require(0 < self.lr <= MAX_LR, f"lr is {self.lr}; give a positive number, at most {MAX_LR:g}")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; give a number in [0, 1)")
         _require(
             0 <= self.weight_decay < math.inf, f"weight_decay is {self.weight_decay}; give a finite number from 0 up"
@@ -362,7 +366,7 @@ class Selection:
     per_class: bool = False
     """Keep the same fraction of every class."""
     where: str | None = None
-    """Keep only samples for which this holds: a condition on the table's columns, as 'aum > 0 and label <> 3'."""
+    """Keep only samples that meet a condition on the table's columns, such as 'aum > 0 and label <> 3'."""
     exclude: str | None = None
     """.npy of ids, or of a mask, never to keep."""
     force: str | None = None

@@ -36,6 +36,66 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/scoring/trajectories.py",
+        'or "margin" in names[:1]',
+        "or False",
+        "tests/scoring/test_trajectories.py::test_a_function_of_the_margin_alone_is_refused",
+    ),
+    Mutation(
+        "dualfast/scoring/trajectories.py",
+        "            _FAILED.add(one.name)\n            raise ValueError(\n",
+        "            raise ValueError(\n",
+        "tests/scoring/test_trajectories.py::test_a_function_of_another_shape_may_be_replaced",
+    ),
+    Mutation(
+        "dualfast/scoring/table.py",
+        'self.trajectories.check_state(state["trajectories"], int(visits.max()))',
+        "pass",
+        "tests/scoring/test_trajectories.py::test_states_with_other_trajectories_change_nothing",
+    ),
+    Mutation(
+        "dualfast/ops/step_args.py",
+        "lru_cache(maxsize=256, typed=True)",
+        "lru_cache(maxsize=256)",
+        "tests/test_arguments.py::test_an_option_is_checked_whatever_was_given_before",
+    ),
+    Mutation(
+        "dualfast/ops/step_args.py",
+        "if window > layout.MAX_VISITS:",
+        "if False:",
+        "tests/test_arguments.py::test_numbers_that_cannot_be_are_named",
+    ),
+    Mutation(
+        "dualfast/scoring/loss.py",
+        "and value.numel() == 1",
+        "and False",
+        "tests/test_arguments.py::test_numbers_that_cannot_be_are_named",
+    ),
+    Mutation(
+        "dualfast/selection/files.py",
+        "    _check_no_input(out, [*paths, spec.exclude, spec.force])\n",
+        "",
+        "tests/selection/test_spec.py::test_a_list_never_takes_the_place_of_what_it_is_drawn_from",
+    ),
+    Mutation(
+        "dualfast/selection/spec.py",
+        "value.item() if isinstance(value, np.generic) else value for",
+        "value for",
+        "tests/selection/test_spec.py::test_the_sidecar_is_read_as_it_was_written",
+    ),
+    Mutation(
+        "dualfast/cli.py",
+        "if f.name in OF_THE_LIST}",
+        "if f.name in ()}",
+        "tests/test_cli.py::test_like_takes_no_flags_beside",
+    ),
+    Mutation(
+        "dualfast/cli_parse.py",
+        "isinstance(default, bool) and default == on:",
+        "False:",
+        "tests/test_cli.py::test_switches_may_say_what_holds_anyway",
+    ),
+    Mutation(
         "dualfast/data/sources/label_table.py",
         " and not has_usual_name(rows[0][0], FILE_NAMES)",
         "",
@@ -157,8 +217,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/spec.py",
-        "{int(name): count for name, count in per_class.items()}",
-        "per_class",
+        "int(name) if name.isdecimal() else name",
+        "name",
         "tests/selection/test_spec.py::test_the_sidecar_is_read_as_it_was_written",
     ),
     Mutation(
@@ -1130,8 +1190,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/spec.py",
-        "self.where or self.mislabel_cut",
-        "self.where",
+        "_DEFAULTS.keys() - OF_THE_DRAW",
+        "_DEFAULTS.keys() - OF_THE_DRAW - {'mislabel_cut'}",
         "tests/selection/test_spec.py::test_which_specs_can_stream",
     ),
     Mutation(

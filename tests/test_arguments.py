@@ -200,6 +200,32 @@ def test_an_array_for_a_choice_is_named_with_the_choices(name: str, beton: str) 
         CHOICES[name](beton)
 
 
+def test_numbers_that_cannot_be_are_named(beton: str) -> None:
+    for call, words in (
+        (lambda: dualfast.ScoreTable(N, window=5000), "window is 5000; a sample counts 4095 visits"),
+        (lambda: dualfast.ScoreTable(True), "n_samples is True; give an integer"),
+        (lambda: dualfast.Loader(beton, 10, num_workers=10**30), "num_workers is 1000"),
+        (lambda: dualfast.Loader(beton, 10, image_size=True), "image_size is True; give 1 to"),
+        (lambda: dualfast.Loader(beton, 10, image_size=[[1], [1, 2]]), "image_size is "),  # type: ignore[arg-type]
+        (lambda: RunConfig(lr=1e308), "lr is 1e\\+308; give a positive number, at most"),
+        (lambda: RunConfig(lr=10**400), "lr is 1000"),
+        (lambda: RunConfig(batch_size=10**12), "batch_size is 1000000000000; give less than"),
+        (lambda: dualfast.select(scores(), 0.5, method="dual", c_d="foo"), "c_d is 'foo'; give a positive"),  # type: ignore[arg-type]
+        (lambda: dualfast.audit(scores(), LABELS, names=np.array(3)), "names is array"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            call()
+    assert loss(label_smoothing=torch.tensor(0.25)) == loss(label_smoothing=0.25)
+
+
+def test_an_option_is_checked_whatever_was_given_before() -> None:
+    loss(ignore_index=-100, by_products=True)
+    with pytest.raises(TypeError, match=r"ignore_index is -100\.0; give an integer"):
+        loss(ignore_index=-100.0)
+    with pytest.raises(TypeError, match=r"by_products is 1\.0; give True or False"):
+        loss(by_products=1.0)
+
+
 @pytest.mark.parametrize(("device", "error"), [("abacus", ValueError), ("meta", ValueError), (PAIR, TypeError)])
 def test_a_table_names_a_device_that_cannot_hold_it(device: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"device is .*(; give |cannot hold the table)"):

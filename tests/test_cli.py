@@ -146,7 +146,7 @@ def test_run_leaves_every_file_of_a_run_directory(tmp_path: Path) -> None:
     assert len((run / "metrics.jsonl").read_text().splitlines()) == len(rows)
     other = dualfast("run", *SHORT, "--batch-size", "128", "--out", "run", cwd=tmp_path)
     assert other.returncode == 2
-    assert "--batch-size: 64, and this one asks for 128" in other.stderr
+    assert "--batch-size 64, and this one asks for 128" in other.stderr
 
 
 def test_an_interrupted_run_continues_to_the_same_results(tmp_path: Path) -> None:
@@ -383,6 +383,20 @@ def test_switches_may_have_a_value(words: list[str], option: str, value: bool) -
     assert getattr(cli_parse.parse(words, cli._COMMANDS), option) is value
 
 
+@pytest.mark.parametrize(
+    ("words", "option", "value"),
+    [
+        (["run", "--nesterov"], "nesterov", True),
+        (["run", "--recipe", "imagenet", "--no-nesterov"], "nesterov", False),
+        (["run", "--full"], "full", True),
+        (["run", "--no-full"], "full", False),
+        (["run", "--no-per-class"], "per_class", False),
+    ],
+)
+def test_switches_may_say_what_holds_anyway(words: list[str], option: str, value: bool) -> None:
+    assert getattr(cli_parse.parse(words, cli._COMMANDS), option) is value
+
+
 def test_switches_with_other_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--skip-bad=yes please"]) == 2
     assert "--skip-bad is 'yes please'; give --skip-bad alone, --skip-bad=true" in capsys.readouterr().err
@@ -393,7 +407,17 @@ def test_switches_with_other_values_are_refused(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("given", [["--c-d", "cifar10"], ["--c-d=cifar10"]])
 def test_a_value_of_0_1_says_what_it_stood_for(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--data", "digits", *given]) == 2
-    assert "c_d is 'cifar10', which stood for a value published nowhere; give c_d=5.5" in capsys.readouterr().err
+    assert "--c-d is 'cifar10', which stood for a value published nowhere; give --c-d 5.5" in capsys.readouterr().err
+
+
+def test_like_takes_no_flags_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["select", "--scores", "s.parquet", "--out", "k.npy", "--like", "a.json"]
+    for flags, words in (
+        (["--seed", "8"], "--seed is 8, and like 'a.json' says"),
+        (["--per-class"], "--per-class is"),
+    ):
+        assert cli.main([*given, *flags]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_scores_without_their_flag_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.arguments import as_array, checked_choice
+from dualfast.arguments import as_array, checked_choice, checked_int
 from dualfast.config import AUGMENTS, CROP_PARAMETERS, MAX_IMAGE_SIZE, Augment, Fill
 from dualfast.data import beton
 from dualfast.errors import UnreadableData
@@ -71,10 +71,14 @@ def default_augment(image_size: int | tuple[int, int], *, characters: bool = Fal
 
 def height_and_width(image_size: Any) -> tuple[int, int]:
     """(height, width) of one side or two. ValueError unless each is an integer in 1..MAX_IMAGE_SIZE."""
-    size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
-    if len(size) != 2 or not all(isinstance(side, int | np.integer) and 1 <= side <= MAX_IMAGE_SIZE for side in size):
-        raise ValueError(f"image_size is {image_size!r}; give 1 to {MAX_IMAGE_SIZE} px, or (height, width)")
-    return int(size[0]), int(size[1])
+    size = tuple(image_size) if isinstance(image_size, Sequence | np.ndarray) else (image_size, image_size)
+    try:
+        height, width = (checked_int("image_size", side, 1, MAX_IMAGE_SIZE) for side in size)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"image_size is {image_size!r:.80}; give 1 to {MAX_IMAGE_SIZE} px, or (height, width)"
+        ) from None
+    return height, width
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------

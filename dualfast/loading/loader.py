@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualfast.arguments import as_path, checked_bool, checked_choice, checked_int
-from dualfast.config import Augment, Fill
+from dualfast.config import MAX_THREADS, Augment, Fill
 from dualfast.data import beton
 from dualfast.data.beton.verify import PageCheck, check_pages
 from dualfast.data.index_list import selected_ids
@@ -99,7 +99,7 @@ class Loader:
         self._closed = True  # until the file is open
         self.batch_size = checked_int("batch_size", batch_size, 1)
         self.batches_ahead = checked_int("batches_ahead", batches_ahead, 1)
-        workers = checked_int("num_workers", num_workers)
+        workers = checked_int("num_workers", num_workers, -MAX_THREADS, MAX_THREADS)
         self.num_workers = workers if workers >= 1 else len(os.sched_getaffinity(0))
         self._seed = checked_int("seed", int.from_bytes(os.urandom(4), "little") if seed is None else seed)
         self._order = order_kind(order)

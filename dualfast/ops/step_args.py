@@ -47,7 +47,7 @@ class StepOptions:
 
 
 STEP_OPTIONS = tuple(field.name for field in fields(StepOptions))
-_cached = lru_cache(maxsize=256)(StepOptions)  # a look-up takes a tenth of the time of construction
+_cached = lru_cache(maxsize=256, typed=True)(StepOptions)  # a look-up takes a tenth of the time of construction
 
 
 def step_options(*values: Any) -> StepOptions:
@@ -104,7 +104,8 @@ class Lines(NamedTuple):
         of layout.BESIDE that are kept. TypeError and ValueError for sizes that cannot be, among them epochs < window.
         """
         n_samples, window, limit = _sizes(n_samples, window, epochs)
-        if not isinstance(device, str | int | torch.device):
+        given: Any = device  # the number of a GPU, too, as torch takes it
+        if not isinstance(given, str | torch.device) and not (isinstance(given, int) and 0 <= given < MAX_DEVICES):
             raise TypeError(f"device is {device!r:.80}; give a torch.device, or text such as 'cpu'")
         shape = n_samples, layout.line_words(window)
         try:
@@ -124,15 +125,20 @@ class Lines(NamedTuple):
         return cls(lines, status, loss_sums, prob_margin_sums, late_margin_sums, votes, window, limit)
 
 
+MAX_DEVICES = 128  # that torch can number
+
+
 def _sizes(n_samples: int, window: int, epochs: int | None) -> tuple[int, int, int]:
     """n_samples, window and the limit of visits, checked."""
     for name, value in (("n_samples", n_samples), ("window", window), ("epochs", epochs)):
-        if not isinstance(value, int | np.integer) and not (name == "epochs" and value is None):
-            raise TypeError(f"{name} is {value!r}; give an integer")
+        if not (name == "epochs" and value is None):
+            checked_int(name, value)
     if not 1 <= n_samples < 2**63:
         raise ValueError(f"n_samples is {n_samples}; give at least 1, and no more than memory holds")
     if window < 2:
         raise ValueError(f"window is {window}; a standard deviation needs at least 2 visits")
+    if window > layout.MAX_VISITS:
+        raise ValueError(f"window is {window}; a sample counts {layout.MAX_VISITS} visits at most")
     if epochs is not None and not window <= epochs <= layout.MAX_VISITS:
         raise ValueError(
             f"epochs is {epochs} and window is {window}: DUAL needs at least as many epochs as its window, and at most "

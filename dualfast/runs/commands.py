@@ -101,7 +101,11 @@ def _check_methods(config: RunConfig) -> None:
     for method in config.method:
         if method in BASELINES:
             continue
-        needed = SelectionSpec.parse(method, prune_ratio=0).configured.columns
+        try:
+            needed = SelectionSpec.parse(method, prune_ratio=0).configured.columns
+        except ValueError as error:
+            comparisons = "" if "give one of" not in str(error) else f"; for comparison also {', '.join(BASELINES)}"
+            raise ValueError(f"{error}{comparisons}") from None
         if "tdds" in needed and not config.tdds:
             raise ValueError(f"method is {method!r}, whose score is gathered on demand; give --tdds too")
         if registered().keys() & needed and config.score_module is None:

@@ -95,7 +95,7 @@ class RunDir:
             texts = [
                 f"{OF_IMAGES[key]} of the fingerprint {before}, and these have {now}"
                 if key in OF_IMAGES
-                else f"{key}: {before}, and this one asks for {now}"
+                else f"{key}={before}, and this one asks for {now}"
                 for key, (before, now) in differ.items()
             ]
             raise ValueError(

@@ -61,6 +61,7 @@ def dual_loss(
     if not isinstance(logits, torch.Tensor):
         raise TypeError(f"logits is a {type(logits).__name__}; give a tensor")
     _check(table, by_products)
+    label_smoothing = _number(label_smoothing)
     if observe_targets is not None or not (getattr(targets, "dtype", 0) is getattr(index, "dtype", 0) is _INT64):
         targets, index = _widened(targets), _widened(index)
         if observe_targets is not None or _are_probabilities(targets):
@@ -178,6 +179,11 @@ def _check(table: ScoreTable, by_products: bool) -> None:
         raise ValueError("by_products is False and the table keeps trajectories, which need the margin; give True")
 
 
+def _number(value: Any) -> Any:
+    """The number in a tensor of one, as torch takes it for label_smoothing; anything else as it is."""
+    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+
+
 def _headroom(weight: torch.Tensor | None, label_smoothing: float, reduction: str) -> float:
     """The scale of float16 gradients: 1 where class weights are not divided by their sum and may be large."""
     weighted = weight is not None and (reduction != "mean" or label_smoothing > 0)
@@ -284,6 +290,7 @@ class DualLoss(nn.Module):
         _check(table, by_products)
         checked_bool("by_products", by_products)
         checked_bool("inplace", inplace)
+        label_smoothing = _number(label_smoothing)
         ops.check_options(label_smoothing, reduction)
         ignore_index = checked_int("ignore_index", ignore_index, -(2**63), 2**63 - 1)
         ops.pick_backend(backend, table.lines.device)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from dualfast import ops
-from dualfast.arguments import checked_bool, checked_choice
+from dualfast.arguments import checked_bool, checked_choice, checked_int
 from dualfast.comm.collectives import exchange, gather_rows, wire_device
 from dualfast.ops import layout
 from dualfast.ops.layout import CORRECT, COUNTED, TAIL_WORDS
@@ -60,6 +60,8 @@ class ShardedTable(ScoreTable):
         trajectories: bool = False,
         **as_in_score_table: Unpack[TableArguments],
     ) -> None:
+        if unknown := sorted(as_in_score_table.keys() - TableArguments.__annotations__.keys()):
+            raise TypeError(f"ShardedTable has no argument {unknown[0]!r}; it takes those of ScoreTable")
         if not (dist.is_available() and dist.is_initialized()):
             raise ValueError("ShardedTable needs torch.distributed.init_process_group; on one process use ScoreTable")
         checked_choice("reads", reads, ("any", "own"))
@@ -74,9 +76,9 @@ class ShardedTable(ScoreTable):
                 "ScoreTable(trajectories=...), or leave trajectories out"
             )
         self.rank, self.world_size = dist.get_rank(group), dist.get_world_size(group)
-        if not isinstance(n_samples, int | np.integer) or n_samples < self.world_size:
+        n_samples = checked_int("n_samples", n_samples, high=2**63 - 1)
+        if n_samples < self.world_size:
             raise ValueError(f"n_samples is {n_samples} and there are {self.world_size} ranks; start at most as many")
-        n_samples = int(n_samples)
         n_owned = len(range(self.rank, n_samples, self.world_size))
         super().__init__(n_owned, **as_in_score_table)
         self.group, self.reads = group, reads
@@ -236,16 +238,27 @@ class ShardedTable(ScoreTable):
                 ranks = "load_parts() takes the states of any number of ranks"
                 way = OTHER_DATA if name == "n_samples" else ranks
                 raise ValueError(f"the state has {name} {state.get(name)}, this table {own}; {way}")
-        super().load_state_dict(state)
-        self.exchanges = state["exchanges"]
+        exchanges = checked_int("exchanges of the state", state.get("exchanges"))
+        self.check_state(state)
         ids, values = _waiting(state)
+        super().load_state_dict(state)
+        self.exchanges = exchanges
         self._observed, self._packed = [], [(ids, values[:, : self.wire_words - 1])]
 
 
 def _waiting(state: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """The observations of a state that wait for an exchange; without by-products their margin is NaN, where version 0.1
     has 0."""
-    ids, values = state["pending_ids"], state["pending_values"]
+    ids, values = state.get("pending_ids"), state.get("pending_values")
+    if not (
+        isinstance(ids, torch.Tensor)
+        and isinstance(values, torch.Tensor)
+        and (ids.ndim, values.ndim, len(ids)) == (1, 2, len(values))
+        and values.shape[1] >= WIRE_WORDS - 1
+        and not ids.is_floating_point()
+        and values.dtype == torch.int32
+    ):
+        raise ValueError("pending_ids and pending_values of the state do not fit; give what state_dict() returned")
     if not state["by_products"]:
         values = values.clone()
         values[:, 1] = torch.full((len(values),), torch.nan).view(torch.int32)

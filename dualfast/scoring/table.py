@@ -199,6 +199,10 @@ class ScoreTable:
             raise TypeError(
                 f"{odd[0]} of the state is a {type(state[odd[0]]).__name__}; give what state_dict() returned"
             )
+        if not isinstance(state["by_products"], bool):
+            raise TypeError(
+                f"by_products of the state is {state['by_products']!r:.80}; give what state_dict() returned"
+            )
         for name in ("window", "epochs"):
             if isinstance(state[name], torch.Tensor) or state[name] != getattr(self, name):
                 raise ValueError(
@@ -228,6 +232,9 @@ class ScoreTable:
                 raise ValueError(
                     f"{name} of the state is {tuple(state[name].shape)}, not {tuple(own.shape)}; {OTHER_DATA}"
                 )
+        if self.trajectories is not None:
+            visits = layout.VISITS.of(lines[:, layout.COUNTERS - layout.TAIL_WORDS])
+            self.trajectories.check_state(state["trajectories"], int(visits.max()))
         self.lines.copy_(lines)
         self.status.copy_(state["status"])
         for name, value in self.beside.items():

@@ -104,17 +104,34 @@ def score(name: str, *, keep: End = "high") -> Callable[[Function], Function]:
                 raise ValueError(f"name is {name!r}, which {'.'.join(_source(before.function))} has; choose another")
             if not _is_plain(function):
                 warn(f"the score {name!r} is registered again, and {_source(function)[1]} takes the place of the other")
-        required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-        if len(required) not in (1, 2) or any(
-            p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required
+        required = _required(name, function)
+        names = [parameter.name for parameter in required]
+        if (
+            len(required) not in (1, 2)
+            or "margin" in names[:1]
+            or any(
+                parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+                for parameter in required
+            )
         ):
-            names = ", ".join(map(str, required))
-            raise TypeError(f"the function of score {name!r} needs ({names}); it must take (p) or (p, margin)")
+            shown = ", ".join(map(str, required))
+            raise TypeError(f"the function of score {name!r} needs ({shown}); it must take (p) or (p, margin)")
         _REGISTERED[name] = TrajectoryScore(name, keep, function, len(required) == 2, caller)
         _FAILED.discard(name)
         return function
 
     return register
+
+
+def _required(name: str, function: Any) -> list[inspect.Parameter]:
+    """The parameters of a function that have no default. TypeError for what is no function, or tells none."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"score {name!r} is registered for {function!r:.80}; decorate a function of (p) or (p, margin)"
+        ) from None
+    return [parameter for parameter in parameters if parameter.default is parameter.empty]
 
 
 def _is_plain(function: Any) -> bool:
@@ -153,9 +170,10 @@ def evaluate(p: Floats, margin: Floats | None) -> dict[str, Any]:
                     f"register one that works with @dualfast.score({one.name!r})"
                 ) from error
         if values.shape != unseen.shape or values.dtype.kind not in "fiu":
+            _FAILED.add(one.name)
             raise ValueError(
                 f"the function of score {one.name!r} returned shape {values.shape} and dtype {values.dtype}; it must "
-                f"return {unseen.shape} numbers"
+                f"return {unseen.shape} numbers; register one that does with @dualfast.score({one.name!r})"
             )
         extra[one.name] = np.where(unseen, np.nan, values.astype(np.float64))
     return {"extra": extra, "extra_keep": {name: _REGISTERED[name].keep for name in extra}}
@@ -239,12 +257,23 @@ class Trajectories:
         self.flush()
         return torch.from_numpy(self._data[: self.n_visits])
 
-    def load_state_dict(self, state: torch.Tensor) -> None:
-        """Restores what state_dict() gave; ValueError for another number of samples."""
-        if state.shape[2] != self.n_samples:
+    def check_state(self, state: Any, n_visits: int) -> None:
+        """TypeError and ValueError for what state_dict() cannot have given, of samples with n_visits visits at most."""
+        if not isinstance(state, torch.Tensor) or state.dtype != torch.float32 or state.ndim != 3:
+            what = f"{state.dtype} of shape {tuple(state.shape)}" if isinstance(state, torch.Tensor) else type(state)
+            raise TypeError(f"trajectories of the state are {what}; give what state_dict() returned")
+        if state.shape[1:] != (2, self.n_samples):
             raise ValueError(
                 f"the state holds trajectories of {state.shape[2]} samples, this table {self.n_samples}; {OTHER_DATA}"
             )
+        if len(state) != n_visits:
+            raise ValueError(
+                f"the state holds trajectories of {len(state)} visits, and lines of {n_visits}; give what state_dict() "
+                "returned"
+            )
+
+    def load_state_dict(self, state: torch.Tensor) -> None:
+        """Restores what state_dict() gave and check_state() has checked."""
         self._waiting, self._rows = [], 0
         saved = state.cpu().numpy()
         self.n_visits = len(saved)

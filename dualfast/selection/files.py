@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -44,6 +45,7 @@ def write_list(
     """
     check_name(out)
     check_folder(Path(out))
+    _check_no_input(out, [*paths, spec.exclude, spec.force])
     columns = all(path.endswith(".npy") for path in paths)
     stems = [Path(path).stem for path in paths]
     twice = [path for path, stem in zip(paths, stems, strict=True) if stems.count(stem) > 1]
@@ -78,6 +80,16 @@ def write_list(
     if labels is not None:
         _warn_of_lost_classes(lambda: (class_counts(labels), class_counts(labels[kept])), shards[0])
     return len(kept), len(scores) - len(kept)
+
+
+def _check_no_input(out: str, inputs: Sequence[Any]) -> None:
+    """ValueError for a list that would take the place of one of the files that it is drawn from."""
+    read = [path for path in inputs if isinstance(path, str | os.PathLike)]
+    written = [os.path.realpath(path) for path in (out, Path(out).with_suffix(".json"))]
+    if (same := next((path for path in read if os.path.realpath(path) in written), None)) is not None:
+        raise ValueError(
+            f"out is {out!r}, which would replace {os.fspath(same)!r}, one of its inputs; give another name"
+        )
 
 
 def _load(shards: list[Shard], spec: SelectionSpec) -> Scores:

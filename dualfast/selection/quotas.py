@@ -106,7 +106,8 @@ def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, av
     short = {c: w - f for c, w, f in zip(names, wanted, final, strict=True) if f < w}
     if short:
         named = ", ".join(f"{c} ({missing})" for c, missing in list(short.items())[:5])
-        warn(f"{len(short)} classes fall short of their quota: {named}; other classes make up the number")
+        fall = "1 class falls" if len(short) == 1 else f"{len(short)} classes fall"
+        warn(f"{fall} short of the quota: {named}; other classes make up the number")
     if per_class is True:
         final = one_of_each(final, [a if not k else 0 for a, k in zip(available[rows].tolist(), already, strict=True)])
     by_number = np.zeros(len(classes.sizes), np.int64)

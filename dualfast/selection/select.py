@@ -158,7 +158,7 @@ def _pool(spec: SelectionSpec, n: int, forced: Ints, allowed: Bits | None, class
 def _allowed(spec: SelectionSpec, columns: _Columns, among: Any, forced: Ints) -> Bits | None:
     """A bit for each sample that may be drawn, or None: all."""
     cut, n_samples = spec.mislabel_cut, columns.n_samples
-    if among is None and spec.exclude is None and not len(forced) and not cut and not spec.skip_unscored:
+    if among is None and not len(forced) and spec.restricting <= {"per_class", "force"}:
         return None
     if among is None:
         bits = np.packbits(np.ones(n_samples, np.bool_), bitorder="little")

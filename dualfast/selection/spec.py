@@ -18,6 +18,7 @@ from dualfast.config import (
     DEFAULT_METHOD,
     GivenCD,
     Selection,
+    check_c_d,
     check_ratio,
     checked_seed,
     method_options,
@@ -55,17 +56,24 @@ class SelectionSpec(Selection):
             if name == "options" or name in _DEFAULTS:
                 raise ValueError(f"options holds {name!r}, which is an argument; give {name}={self.options[name]!r}")
         check_ratio(self.prune_ratio)
+        check_c_d(self.c_d)
         if not isinstance(self.where, str | None):
             raise TypeError(f"where is {self.where!r}; give a condition as text, as 'aum > 0'")
         if self.where is not None and not self.where.strip():
             raise ValueError("where is empty; give a condition, as 'aum > 0', or leave it out")
         object.__setattr__(self, "per_class", checked_per_class(self.per_class))
         object.__setattr__(self, "skip_unscored", checked_bool("skip_unscored", self.skip_unscored))
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.options.items()}
+        object.__setattr__(self, "options", plain)  # numpy's numbers do not go into JSON
+        for name in ("exclude", "force"):
+            if isinstance(path := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(path))
         cut = self.mislabel_cut
         is_count = isinstance(cut, int | np.integer) and not isinstance(cut, bool) and cut >= 0
         if not is_count and not (isinstance(cut, str) and cut == "auto"):
             raise ValueError(f"mislabel_cut is {cut!r}; give a number of samples, or auto")
-        object.__setattr__(self, "prune_ratio", float(self.prune_ratio))  # numpy's numbers do not go into JSON
+        object.__setattr__(self, "mislabel_cut", cut if isinstance(cut, str) else int(cut))
+        object.__setattr__(self, "prune_ratio", float(self.prune_ratio))
         object.__setattr__(self, "seed", checked_seed(self.seed))
         _ = self.configured  # checks the values of the options
         if self._takes_c_d and not isinstance(self.c_d, str):
@@ -91,10 +99,20 @@ class SelectionSpec(Selection):
         return "c_d" in methods.kind_of(self.method).options()
 
     @property
+    def restricting(self) -> set[str]:
+        """The arguments that say which samples may be drawn, or how many of a class: all but those of the draw itself
+        that are not at their default."""
+        values = {name: getattr(self, name) for name in _DEFAULTS.keys() - OF_THE_DRAW}
+        return {
+            name
+            for name, value in values.items()
+            if not (isinstance(value, str | int | None) and value == _DEFAULTS[name])
+        }
+
+    @property
     def can_stream(self) -> bool:
         """Whether the files engine can draw it: keys of single samples decide, and nothing restricts the set."""
-        plain = not (self.per_class or self.where or self.mislabel_cut or self.skip_unscored)
-        return plain and self.exclude is None and self.force is None and self.configured.streams
+        return not self.restricting and self.configured.streams
 
     def resolve(self, statistics: Statistics, say: Callable[[str], None] = warn) -> SelectionSpec:
         """The same selection with c_d and mislabel_cut as numbers, as it is saved and drawn again. `say` is told what
@@ -133,13 +151,12 @@ class SelectionSpec(Selection):
         """
         path = named_file(path, "like", "the .json of an index list").with_suffix(".json")
         try:
-            about = read_sidecar(path.with_suffix(".npy")) or read_json(path)
-            if not isinstance(about, dict) or not isinstance(about.get("method", ""), str):
-                raise ValueError("it is not an object with a method")
+            about = _about(path)
             about |= {"skip_unscored": about.pop("skip_bad")} if "skip_bad" in about else {}  # as version 0.1 saved it
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             if isinstance(per_class := arguments.get("per_class"), dict):
-                arguments["per_class"] = {int(name): count for name, count in per_class.items()}  # JSON's are texts
+                numbered = {int(name) if name.isdecimal() else name: count for name, count in per_class.items()}
+                arguments["per_class"] = numbered  # in JSON, names are texts
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
             if "crc32" not in about:
                 _as_in_0_1(arguments, path)
@@ -156,12 +173,26 @@ class SelectionSpec(Selection):
         return spec, about.get("fingerprint")
 
 
+def _about(path: Path) -> dict[str, Any]:
+    """What a sidecar holds. ValueError where it is not that of an index list."""
+    try:
+        about = read_sidecar(path.with_suffix(".npy")) or read_json(path)
+    except ValueError:
+        about = read_json(path)  # says what is wrong with it
+    if not isinstance(about, dict) or not isinstance(about.get("method", ""), str):
+        raise ValueError("it is not an object with a method")
+    if "prune_ratio" not in about:
+        raise ValueError("it has no prune_ratio")
+    return about
+
+
 def _as_in_0_1(arguments: dict[str, Any], path: Path) -> None:
     """Gives the arguments of a list of version 0.1, which has no checksum, the values that they stood for."""
     if arguments.get("per_class") is True:
         arguments["per_class"] = "shares"
     if arguments.get("mislabel_cut"):
-        warn(f"{path} is of version 0.1, which cut by aum; scores that have late_margin are cut by that")
+        warn(f"{path} is of version 0.1, where mislabel_cut went by aum; late_margin now, if the scores have it")
 
 
+OF_THE_DRAW = {"prune_ratio", "method", "seed", "c_d"}
 _DEFAULTS = {f.name: f.default for f in fields(SelectionSpec) if f.name != "options"}

@@ -158,7 +158,7 @@ def test_classes_that_lose_all_images_are_named(tmp_path: Path, capsys: pytest.C
 
 def test_the_background_belongs_to_the_run(photos: Path) -> None:
     run(photos)
-    with pytest.raises(ValueError, match="background: white, and this one asks for black"):
+    with pytest.raises(ValueError, match="background=white, and this one asks for black"):
         run(photos, background="black")
 
 
@@ -183,7 +183,7 @@ def test_a_fraction_may_be_held_out_for_testing(photos: Path) -> None:
     (photos / "train" / "ant" / "0.jpg").unlink()
     with pytest.raises(ValueError, match=r"1 removed \(ant/0\.jpg\)"):
         run(photos, data=train, test_fraction=0.25)
-    with pytest.raises(ValueError, match=r"holds a run with test_fraction: 0\.25, and this one asks for 0\.5"):
+    with pytest.raises(ValueError, match=r"holds a run with test_fraction=0\.25, and this one asks for 0\.5"):
         run(photos, data=train, test_fraction=0.5)
     with pytest.raises(ValueError, match=r"test_fraction is 0\.5, which is for data that are still to be written"):
         run(photos, data=str(run_dir / "train.beton"), test_fraction=0.5, out=str(photos.parent / "b"))

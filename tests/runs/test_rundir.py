@@ -26,11 +26,11 @@ def test_records_survive_a_line_cut_off_by_a_crash(tmp_path: Path) -> None:
 def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
     RunDir(tmp_path / "run", {"epochs": 3, "seed": [0]})
     RunDir(tmp_path / "run", {"epochs": 3, "seed": [0, 1]}, may_differ=("seed",))
-    with pytest.raises(ValueError, match="epochs: 3, and this one asks for 4"):
+    with pytest.raises(ValueError, match="epochs=3, and this one asks for 4"):
         RunDir(tmp_path / "run", {"epochs": 4, "seed": [0]}, may_differ=("seed",))
     RunDir(tmp_path / "other", {"epochs": 3, "lr": 0.1})
     with pytest.raises(
-        ValueError, match=r"epochs: 3, and this one asks for 4; lr: 0\.1, and this one asks for 0\.2; give"
+        ValueError, match=r"epochs=3, and this one asks for 4; lr=0\.1, and this one asks for 0\.2; give"
     ):
         RunDir(tmp_path / "other", {"epochs": 4, "lr": 0.2})
 
@@ -39,16 +39,16 @@ def test_an_option_that_an_older_run_did_not_know_had_its_default(tmp_path: Path
     noted = {"epochs": 3, "data": "digits"}
     RunDir(tmp_path / "run", noted)
     RunDir(tmp_path / "run", {**noted, "image_column": None, "momentum": 0.9, "window": 7})  # it gathered no scores
-    with pytest.raises(ValueError, match="image_column: None, and this one asks for photo"):
+    with pytest.raises(ValueError, match="image_column=None, and this one asks for photo"):
         RunDir(tmp_path / "run", {**noted, "image_column": "photo"})
     RunDir(tmp_path / "other", noted)
-    with pytest.raises(ValueError, match=r"momentum: 0\.9, and this one asks for 0\.5"):
+    with pytest.raises(ValueError, match=r"momentum=0\.9, and this one asks for 0\.5"):
         RunDir(tmp_path / "other", {**noted, "momentum": 0.5})
 
 
 def test_a_c_d_whose_name_is_gone_is_compared_as_its_number(tmp_path: Path) -> None:
     RunDir(tmp_path / "run", {"c_d": "cifar10"})
-    with pytest.raises(ValueError, match=r"c_d: 5\.5, and this one asks for 4"):
+    with pytest.raises(ValueError, match=r"c_d=5\.5, and this one asks for 4"):
         RunDir(tmp_path / "run", {"c_d": 4.0})
     RunDir(tmp_path / "run", {"c_d": 5.5})
 
@@ -59,7 +59,7 @@ def test_a_training_of_0_1_had_the_defaults(tmp_path: Path) -> None:
         tmp_path / "run", {"momentum": 0.9, "nesterov": True, "min_lr": 0.0, "normalize": "imagenet", "fill": "mean"}
     )
     RunDir(tmp_path / "other", {"momentum": 0.9})
-    with pytest.raises(ValueError, match="nesterov: True, and this one asks for False"):
+    with pytest.raises(ValueError, match="nesterov=True, and this one asks for False"):
         RunDir(tmp_path / "other", {"momentum": 0.9, "nesterov": False})
 
 
@@ -120,7 +120,7 @@ def test_the_schedule_of_scoring_is_the_directory_s_unless_the_call_names_anothe
     assert opened("as-before", unset, unset) == 200  # and once more
     assert opened("again", unset, {**scoring, "score_schedule_epochs": 30}) == 30
     assert opened("short", {**scoring, "epochs": 30}, {**unset, "epochs": 30}) == 30
-    with pytest.raises(ValueError, match="score_schedule_epochs: 200, and this one asks for 30"):
+    with pytest.raises(ValueError, match="score_schedule_epochs=200, and this one asks for 30"):
         opened("other", scoring, {**scoring, "score_schedule_epochs": 30})
     # What 0.1 meant is kept when a command that does not score opens the directory.
     RunDir(tmp_path / "train", {"seed": 0, **scoring})
@@ -137,7 +137,7 @@ def test_a_run_that_made_nothing_may_be_asked_differently(tmp_path: Path) -> Non
     assert again.config()["asked"] == {"epochs": 4}
     again.append({"event": "scored", "seed": 0})
     again.withdraw()
-    with pytest.raises(ValueError, match="epochs: 4, and this one asks for 5"):
+    with pytest.raises(ValueError, match="epochs=4, and this one asks for 5"):
         RunDir(tmp_path / "run", {"epochs": 5})
 
 

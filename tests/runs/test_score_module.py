@@ -93,7 +93,7 @@ def test_a_directory_that_was_scored_without_it_says_so_and_stays_as_it_was(
     lines = [line for line in config.splitlines() if "score_module" not in line]  # as version 0.1 wrote it
     (tmp_path / "out" / "config.yaml").write_text("\n".join(lines) + "\n")
     assert cli.main([*plain, "--score-module", "late_scores"]) == 2
-    assert "--score-module: None, and this one asks for late_scores" in capsys.readouterr().err
+    assert "--score-module None, and this one asks for late_scores" in capsys.readouterr().err
     assert cli.main(plain) == 0
 
 

@@ -328,3 +328,54 @@ def test_a_function_that_fails_can_be_replaced() -> None:
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"trajectories is '.*nowhere/t\.bin', which cannot be written: No such file"):
         ScoreTable(4, trajectories=str(tmp_path / "nowhere" / "t.bin"))
+
+
+def test_a_function_of_the_margin_alone_is_refused() -> None:
+    """It would be given p."""
+    for function in (lambda margin: margin[-1], lambda margin, p: p[-1]):
+        with pytest.raises(TypeError, match=r"needs \(margin.*\); it must take \(p\) or \(p, margin\)"):
+            dualfast.score("backwards")(function)
+    for odd in (3, int):
+        with pytest.raises(TypeError, match=r"registered for .*; decorate a function of \(p\) or \(p, margin\)"):
+            dualfast.score("odd")(odd)  # type: ignore[arg-type]
+    assert not {"backwards", "odd"} & trajectories.registered().keys()
+
+
+def test_a_function_of_another_shape_may_be_replaced() -> None:
+    table = ScoreTable(4, window=2, trajectories=True)
+    for _ in range(3):
+        dualfast.dual_loss(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), torch.arange(4), table)
+
+    @dualfast.score("reshaped")
+    def of_all(p: Any) -> Any:
+        return p
+
+    with pytest.raises(ValueError, match=r"returned shape \(3, 4\) .*; register one that does with @dualfast.score"):
+        table.scores()
+
+    @dualfast.score("reshaped")
+    def of_the_last(p: Any) -> Any:
+        return p[-1]
+
+    assert table.scores().reshaped.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        ("x", TypeError),
+        (torch.zeros(3, 10), TypeError),
+        (torch.zeros(3, 2, 10, dtype=torch.float64), TypeError),
+        (torch.zeros(3, 2, 9), ValueError),
+        (torch.zeros(2, 2, 10), ValueError),
+    ],
+)
+def test_states_with_other_trajectories_change_nothing(state: Any, error: type[Exception]) -> None:
+    tables = [ScoreTable(10, window=2, trajectories=True) for _ in range(2)]
+    for _ in range(3):
+        dualfast.dual_loss(torch.randn(10, 3), torch.zeros(10, dtype=torch.int64), torch.arange(10), tables[0])
+    with pytest.raises(error, match=r"trajectories .*; "):
+        tables[1].load_state_dict(tables[0].state_dict() | {"trajectories": state})
+    assert not tables[1].lines.any()
+    tables[1].load_state_dict(tables[0].state_dict())
+    assert np.array_equal(tables[1].scores().dual, tables[0].scores().dual)

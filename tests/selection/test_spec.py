@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import dualfast
 from dualfast import cli
 from dualfast.data.index_list import load_keep
 from dualfast.selection.beta import Statistics, auto_c_d
+from dualfast.selection.files import write_list
 from dualfast.selection.select import select
 from dualfast.selection.spec import SelectionSpec
 from dualfast.selection.streaming import select_files
@@ -259,12 +261,26 @@ def test_the_sidecar_is_read_as_it_was_written(scores: dualfast.Scores) -> None:
     Path("keep.json").write_text(json.dumps(spec.sidecar() | {"fingerprint": "f", "kept": 9}))
     assert SelectionSpec.read("keep.json", trust=True) == (spec, "f")
     assert SelectionSpec.read("keep.npy", trust=True) == (spec, "f")
+    numbers = SelectionSpec(
+        prune_ratio=0.5, method="ccs", options={"strata": np.int64(9), "mis_ratio": np.float32(0.5), "score": "aum"},
+        mislabel_cut=np.int64(3), exclude=Path("out.npy"), force=Path("in.npy"),
+    )  # fmt: skip
+    Path("keep.json").write_text(json.dumps(numbers.sidecar()))
+    assert SelectionSpec.read("keep.json", trust=True)[0] == numbers
     counts = SelectionSpec(prune_ratio=0.5, per_class={0: 3, 7: 2})
     Path("keep.json").write_text(json.dumps(counts.resolve(Statistics.of(scores)).sidecar()))
     assert SelectionSpec.read("keep.json")[0].per_class == {0: 3, 7: 2}
     for name, value in (("where", "aum > 0"), ("exclude", "out.npy"), ("force", [3])):
         Path("keep.json").write_text(json.dumps({"prune_ratio": 0.5, name: value}))
         with pytest.raises(ValueError, match=f"restricts the selection by {name} "):
+            SelectionSpec.read("keep.json")
+    for text, words in (
+        ('{"method": "dual"}', "it has no prune_ratio"),
+        ('{"prune_ratio": 0.5, "per_class": {"a": 3}}', "a class of per_class is 'a'; give an integer"),
+        ('{"prune_ratio": ', r"keep\.json"),
+    ):
+        Path("keep.json").write_text(text)
+        with pytest.raises(ValueError, match=f"does not say how a list was drawn: .*{words}"):
             SelectionSpec.read("keep.json")
     Path("keep.json").write_text('{"prune_ratio": 0.5, "where": 3}')
     with pytest.raises(ValueError, match="does not say how a list was drawn: where is 3"):
@@ -319,8 +335,36 @@ def test_warnings_point_at_the_caller(scores: dualfast.Scores) -> None:
         ("c_d auto is", lambda: select(scores, 0.7, c_d="auto")),
         ("c_d auto is", lambda: select_files("scores.parquet", 0.7, "keep.npy", c_d="auto")),
         ("only 0 of 2000", lambda: select(dualfast.Scores(dual=np.zeros(N), mean=scores.mean), 0.5)),
-        ("fall short", lambda: select(scores, 0.5, labels=LABELS, per_class=True, exclude=np.flatnonzero(LABELS == 1))),
+        (
+            "falls short",
+            lambda: select(scores, 0.5, labels=LABELS, per_class=True, exclude=np.flatnonzero(LABELS == 1)),
+        ),
     ):
         with pytest.warns(UserWarning, match=says) as caught:
             draw()
         assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_every_argument_that_restricts_is_drawn_in_memory() -> None:
+    """What is not of the draw itself restricts: a new flag is never passed over by the files engine."""
+    given = {"per_class": True, "where": "aum > 0", "exclude": [3], "force": np.array([3]), "mislabel_cut": 2}
+    given |= {"skip_unscored": True}
+    names = {field.name for field in fields(SelectionSpec)} - {"prune_ratio", "method", "seed", "c_d", "options"}
+    assert names == given.keys()
+    assert SelectionSpec(prune_ratio=0.5, seed=3, c_d=2).can_stream
+    for name, value in given.items():
+        spec = SelectionSpec(prune_ratio=0.5, **{name: value})
+        assert (spec.restricting, spec.can_stream) == ({name}, False)
+
+
+def test_a_list_never_takes_the_place_of_what_it_is_drawn_from(scores: dualfast.Scores) -> None:
+    for name in ("dual", "mean"):
+        np.save(f"{name}.npy", getattr(scores, name))
+    np.save("seen.npy", np.arange(9))
+    for out, options in (("dual.npy", {}), ("./mean.npy", {}), ("seen.npy", {"exclude": "seen.npy"})):
+        before = Path(out).read_bytes()
+        with pytest.raises(
+            ValueError, match=r"out is .*, which would replace .*, one of its inputs; give another name"
+        ):
+            write_list(SelectionSpec(prune_ratio=0.5, **options), ("dual.npy", "mean.npy"), out)
+        assert Path(out).read_bytes() == before

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from dualfast.arguments import checked_int
+from dualfast.config import MAX_THREADS
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +36,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Genera
 
 def thread_count(requested: int | None) -> int:
     """requested, or the number of CPUs this process may use when it is None or not positive."""
-    number = 0 if requested is None else checked_int("num_workers", requested)
+    number = 0 if requested is None else checked_int("num_workers", requested, -MAX_THREADS, MAX_THREADS)
     return number if number > 0 else len(os.sched_getaffinity(0))
 
 
