@@ -61,7 +61,8 @@ def dual_loss(
     if not isinstance(logits, torch.Tensor):
         raise TypeError(f"logits is a {type(logits).__name__}; give a tensor")
     _check(table, by_products)
-    label_smoothing = _number(label_smoothing)
+    if type(label_smoothing) is not float:
+        label_smoothing = _number(label_smoothing)
     if observe_targets is not None or not (getattr(targets, "dtype", 0) is getattr(index, "dtype", 0) is _INT64):
         targets, index = _widened(targets), _widened(index)
         if observe_targets is not None or _are_probabilities(targets):
