@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dualfast.data.images import suffixes
-from dualfast.data.inventory import BESIDE_CLASSES, Files, Inventory, some, valid_text
+from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, some, valid_text
 from dualfast.data.sources import archive, file_list, unsupported
 from dualfast.data.sources.paths import (
     SPLIT_NAMES,
@@ -53,7 +53,8 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         )
     if not scan.paths:
         packed = next(filter(None, (_of_archives(root / name, f"the archives in {name}") for name in classes)), "")
-        hint = f"; {packed}" if packed else ""
+        others = "; write them as PNG or JPEG, with a program that reads them" if scan.left_out[NOT_IMAGES] else ""
+        hint = f"; {packed}" if packed else others
         raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}{hint}")
     files = scan.files
     if _are_letters(classes, inner, scan):

@@ -25,7 +25,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     (r".*\.npy", f"one array; {_PAIR} writes images and labels into one file, which is read"),
     (r".*\.(pkl|pickle|pt|pth)", f"a pickle, which is never loaded; where you trust it, load it and {_PAIR}"),
     (
-        r".*\.tfrecords?(-\d+-of-\d+)?|.*\.tfrecords?\.gz",
+        r".*\.tfrecords?(-\d+-of-\d+)?|.*\.tfrecords?\.gz|(train|validation|test)-\d{5}-of-\d{5}",
         "a TFRecord file; tensorflow_datasets' tfds.as_numpy(tfds.load(NAME, split='train')) gives its images, and "
         f"{_PAIR} writes what is read here",
     ),
@@ -52,6 +52,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     ),
 )
 """A pattern for the name in lower case, and what is said."""
+DESCRIBING = (".json", ".yaml", ".yml")
 
 
 def hint(path: str) -> str | None:
@@ -66,5 +67,6 @@ def hint_in(folder: str) -> str | None:
     if (own := hint(folder)) is not None:
         return f"{folder} is {own}"
     paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if not name.startswith(".")]
-    found = ((path, hint(path)) for path in paths)
-    return next((f"{path} is {text}" for path, text in found if text and text != HINTS[-1][1]), None)
+    found = [(path, text) for path in paths if (text := hint(path)) and text != HINTS[-1][1]]
+    found.sort(key=lambda pair: pair[0].lower().endswith(DESCRIBING))  # what holds the data comes first
+    return next((f"{path} is {text}" for path, text in found), None)

@@ -22,6 +22,7 @@ FILES = {
     "a.npy": r"one array; np\.savez",
     "a.pkl": "a pickle, which is never loaded",
     "a.tfrecord-00000-of-00010": "a TFRecord file",
+    "train-00000-of-01024": "a TFRecord file",
     "a.rar": "7z x",
     "a.tar.zst": "unzstd",
     "a.arrow": "save_to_disk",
@@ -40,6 +41,13 @@ def test_a_format_that_is_not_read_is_recognized(name: str, tmp_path: Path) -> N
     assert in_flags(said, [option.name for option in fields(RunConfig)]) == said, "commands keep their arguments"
     if not name.endswith(("jpg", "beton")):
         assert_refused(tmp_path, f"holds no class folder; .*{name} is ")
+
+
+def test_what_holds_the_data_is_named_before_what_describes_them(tmp_path: Path) -> None:
+    """As tensorflow_datasets writes them."""
+    for name in ("dataset_info.json", "cats-train.tfrecord-00000-of-00001"):
+        (tmp_path / name).write_bytes(b"x")
+    assert_refused(tmp_path, "holds no class folder; .*00001 is a TFRecord file")
 
 
 def test_the_command_for_stl_10_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
