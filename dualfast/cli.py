@@ -383,7 +383,7 @@ def _train(args: Train) -> Result:
 def _select(args: Select) -> Result:
     from dualfast.scoring.trajectories import import_scores
     from dualfast.selection.files import write_list
-    from dualfast.selection.sample_rows import csv_beside
+    from dualfast.selection.sample_rows import check_csv_beside, csv_beside
     from dualfast.selection.spec import SelectionSpec
 
     if args.score_module is not None:
@@ -393,6 +393,7 @@ def _select(args: Select) -> Result:
         spec, fingerprint = SelectionSpec.read(args.like, trust=args.trust)
     else:
         spec = SelectionSpec.parse(args.method, **{name: getattr(args, name) for name in OF_THE_LIST - {"method"}})
+    check_csv_beside(args.out)
     with args.console() as console:
         shown: dict[str, Any] = {"plan": console.plan, "progress": console.images}
         kept, removed = write_list(spec, args.scores, args.out, fingerprint=fingerprint, **shown)

@@ -36,6 +36,72 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/data/sources/label_table.py",
+        "is_number(row[0]) and is_file(row[1]) for",
+        "False for",
+        "tests/data/sources/test_label_table.py::test_classes_of_several_words_are_never_cut",
+    ),
+    Mutation(
+        "dualfast/data/sources/file_list.py",
+        "image and table.names is None else MANY_ROWS",
+        "image and table.names is None else 10**9",
+        "tests/data/sources/test_file_list.py::test_a_running_number_below_a_header_is_no_class",
+    ),
+    Mutation(
+        "dualfast/data/sources/folder.py",
+        "len(first) >= MANY_INNER * len(below)",
+        "False",
+        "tests/data/sources/test_folder.py::test_versions_of_one_data_set_are_no_classes",
+    ),
+    Mutation(
+        "dualfast/data/sources/arrays.py",
+        "if image.mode not in PIL_MODES:",
+        "if False:",
+        "tests/data/sources/test_arrays.py::test_images_of_pillow_whose_arrays_are_not_what_they_show",
+    ),
+    Mutation(
+        "dualfast/runs/classes.py",
+        "if unknown == [0] and",
+        "if False and",
+        "tests/runs/test_datasets.py::test_labels_that_begin_at_another_number_are_refused",
+    ),
+    Mutation(
+        "dualfast/runs/parts.py",
+        "if written is not None and not _is_there(config.data):",
+        "if False:",
+        "tests/runs/test_datasets.py::test_a_run_whose_data_are_gone_or_moved_goes_on",
+    ),
+    Mutation(
+        "dualfast/runs/rundir.py",
+        "(os.path.exists(now) and not any(map(os.path.exists, places)))",
+        "True",
+        "tests/runs/test_datasets.py::test_a_run_whose_data_are_gone_or_moved_goes_on",
+    ),
+    Mutation(
+        "dualfast/runs/auditing.py",
+        'if kind == "table" and has_decisions(out):',
+        "if False:",
+        "tests/runs/test_auditing.py::test_wrong_labels_of_the_digits_come_first",
+    ),
+    Mutation(
+        "dualfast/cli.py",
+        "    check_csv_beside(args.out)\n",
+        "",
+        "tests/test_cli.py::test_another_table_beside_a_list_is_not_replaced",
+    ),
+    Mutation(
+        "dualfast/scoring/scores.py",
+        'if labels.dtype.kind == "f" and not',
+        "if False and not",
+        "tests/scoring/test_scores.py::test_labels_of_a_table_are_class_numbers",
+    ),
+    Mutation(
+        "dualfast/loading/loader.py",
+        '"order_crc": crc32(repr(self._order).encode()),',
+        '"order_crc": 0,',
+        "tests/loading/test_cursor.py::test_a_state_of_another_order_is_refused",
+    ),
+    Mutation(
         "dualfast/scoring/trajectories.py",
         'or "margin" in names[:1]',
         "or False",
@@ -133,14 +199,14 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/folder.py",
-        "if _are_letters(classes, inner, scan):",
+        "if are_below_letters(scan.folders):",
         "if False:",
         "tests/data/sources/test_folder.py::test_class_folders_below_their_first_letters",
     ),
     Mutation(
-        "dualfast/data/sources/folder.py",
-        "of_words == {True}",
-        "True",
+        "dualfast/data/sources/paths.py",
+        " and b[:1].lower() == a.lower()",
+        "",
         "tests/data/sources/test_folder.py::test_class_folders_below_their_first_letters",
     ),
     Mutation(
@@ -2354,7 +2420,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/archive.py",
-        "inner=tuple(inner),",
+        "inner=() if below_letters else tuple(inner),",
         "inner=(),",
         "tests/data/sources/test_archive.py::test_folders_in_class_folders_and_loose_images_are_said",
     ),
@@ -2426,7 +2492,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/file_list.py",
-        "n < (FEW_ROWS if image else MANY_ROWS)",
+        "n < (FEW_ROWS if image and table.names is None else MANY_ROWS)",
         "n < FEW_ROWS or not image",
         "tests/data/sources/test_file_list.py::test_numbers_of_lines_behind_the_files_are_no_labels",
     ),

@@ -19,7 +19,7 @@ import pytest
 import torch
 from report_fixture import make_run
 
-from dualfast import cli, cli_parse
+from dualfast import Scores, cli, cli_parse
 from dualfast.data import beton
 
 pytest.importorskip("ffcv", reason="ffcv is not installed: the command line trains through it")
@@ -408,6 +408,21 @@ def test_switches_with_other_values_are_refused(capsys: pytest.CaptureFixture[st
 def test_a_value_of_0_1_says_what_it_stood_for(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--data", "digits", *given]) == 2
     assert "--c-d is 'cifar10', which stood for a value published nowhere; give --c-d 5.5" in capsys.readouterr().err
+
+
+def test_another_table_beside_a_list_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    half = np.linspace(0.1, 0.9, 20)
+    Scores(dual=half, mean=half).save("s.parquet", names=[f"{at}.png" for at in range(20)])
+    select = ["select", "--scores", "s.parquet", "--prune-ratio", "0.5", "--out", "my.npy"]
+    Path("my.csv").write_text("precious")
+    assert cli.main(select) == 2
+    assert "'my.csv' is there, where the names of my.npy would go; rename one" in capsys.readouterr().err
+    assert (Path("my.csv").read_text(), Path("my.npy").exists()) == ("precious", False)
+    Path("my.csv").unlink()
+    assert cli.main(select) == cli.main(select) == 0
 
 
 def test_like_takes_no_flags_beside(capsys: pytest.CaptureFixture[str]) -> None:

@@ -358,6 +358,8 @@ class Loader:
             "world_size": self._world_size,
             "n_selected": len(self._indices),
             "selected_crc": crc32(self._indices.tobytes()),
+            "order_crc": crc32(repr(self._order).encode()),
+            "drop_last": int(self.drop_last),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -367,17 +369,17 @@ class Loader:
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}; give what state_dict() returned")
         own = self.state_dict()
-        missing = sorted(own.keys() - state.keys())
+        missing = sorted(own.keys() - state.keys() - {"order_crc", "drop_last"})  # which version 0.1 did not note
         if missing:
             raise ValueError(f"the loader's state lacks {', '.join(missing)}; give what state_dict() returned")
         may_differ = set(self._cursor.state())
         if state["world_size"] != self._world_size:
             may_differ |= {"world_size", "batch_size"}
         for name in own:
-            if name not in may_differ and state[name] != own[name]:
-                raise ValueError(
-                    f"the state was saved with {name} {state[name]}; this loader has {own[name]}; give it the same"
-                )
+            if name in state.keys() - may_differ and state[name] != own[name]:
+                what = f"{name} {state[name]}; this loader has {own[name]}"
+                what = "another order" if name == "order_crc" else what
+                raise ValueError(f"the state was saved with {what}; give it the same")
         self._cursor = Cursor.from_state(state, self._world_size)
 
     def __getattr__(self, name: str) -> Any:

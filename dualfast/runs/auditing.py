@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dualfast.config import Scoring
+from dualfast.notices import warn
 from dualfast.runs.export import beton_of, free_path, new_folder, originals_of
 from dualfast.runs.rundir import RunDir
 from dualfast.runs.session import RunSession
 from dualfast.selection.audit import FEWEST_VISITS, Audit, audit_table
-from dualfast.selection.audit_exports import EXPORTS, export
+from dualfast.selection.audit_exports import EXPORTS, export, has_decisions
 from dualfast.storage.files import check_folder
 
 MAX_NAME = 255  # bytes of a file's name
@@ -39,7 +40,9 @@ def audit(path: str | Path, out: str | Path | None, kind: str = "table") -> tupl
             raise ValueError(f"out is missing; name the file for {kind} with --out")
         return found, None
     check_folder(Path(out))
-    if kind == "table":
+    if kind == "table" and has_decisions(out):
+        warn(f"{out} has decisions in it, and stays as it is; name another file with --out for a new table")
+    elif kind == "table":
         found.save(out)
     else:
         export(found, kind, out)

@@ -71,6 +71,11 @@ def match(train: Labelled, test: Labelled, where: str) -> Matched:
         lacking = some([names[number] for number in missing])
         notes.append(f"{where}: no images of {len(missing):,} of {len(names):,} classes: {lacking}")
     unknown = sorted(set(numbers[present].tolist()) - set(np.unique(train.labels).tolist()))
+    if unknown == [0] and missing == [len(names) - 1] and train.class_names is None:
+        raise ValueError(
+            f"{where}: its labels are 0 to {len(names) - 2}, and those of the training images 1 to {len(names) - 1}; "
+            "number the classes alike"
+        )
     if unknown:
         lacking = some([names[number] for number in unknown])
         notes.append(f"{where}: of {len(unknown):,} of its classes the training images hold none: {lacking}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -149,6 +150,7 @@ def _write_missing(
     if given.changed:
         progress.note(f"{given.changed}; starting over")
         run_dir.start_over()
+    shutil.rmtree(run_dir.rewritten, ignore_errors=True)  # of a call that was stopped
 
 
 def _count(part: Beton | Source) -> int:

@@ -41,10 +41,17 @@ class Parts:
 
 
 def parts_of(config: Data, run_dir: RunDir) -> Parts:
+    if not isinstance(config.data, str) and any(map(is_beton, config.data)):
+        raise ValueError(
+            f"data are {', '.join(config.data)}: .beton files are not joined; give one, or what they were made of"
+        )
+    written = _written(config, run_dir)
+    if written is not None and not _is_there(config.data):
+        return Parts(written)
     try:
         train, test = sources.splits(config.data, config.test, config.labels)
     except (ValueError, ImportError) as error:
-        if (written := _written_from_urls(config, run_dir)) is None:
+        if written is None or not any(map(_has_url, written.values())):
             raise
         return Parts(written, unreachable=str(error))
     if config.test_labels is not None and test is None:
@@ -69,15 +76,23 @@ def parts_of(config: Data, run_dir: RunDir) -> Parts:
     return Parts({run_dir.train_beton: train} | ({} if test is None else {run_dir.test_beton: test}))
 
 
-def _written_from_urls(config: Data, run_dir: RunDir) -> dict[Path, Where] | None:
-    """The sources as they were given, where some are URLs and an earlier call has written all that is needed; else
-    None."""
+def _is_there(source: Where) -> bool:
+    """Whether any of the paths leads anywhere: to a file or folder, or to what is no path, as a URL or the digits."""
+    try:
+        paths = sources.expand(source)
+    except ValueError:  # a pattern that nothing matches
+        return False
+    return any(os.path.exists(split_of(path)[0]) or sources.find_kind(path) or sources.is_url(path) for path in paths)
+
+
+def _written(config: Data, run_dir: RunDir) -> dict[Path, Where] | None:
+    """The sources as they were given, where an earlier call has written all that is needed; else None."""
     noted = run_dir.requested()
     known = {run_dir.train_beton: config.data} if "data_fingerprint" in noted else {}
     if "test_fingerprint" in noted:
         known[run_dir.test_beton] = config.data if config.test is None else config.test
     is_complete = bool(known) and all(is_beton(source) or path.exists() for path, source in known.items())
-    return known if is_complete and any(map(_has_url, known.values())) else None
+    return known if is_complete else None
 
 
 def is_beton(source: Where) -> bool:

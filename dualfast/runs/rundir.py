@@ -44,6 +44,8 @@ EVENTS: dict[str, dict[str, Any]] = {
     "train": _TRAINED,
 }
 """What the records of metrics.jsonl say at least, by their "event"."""
+PLACES = {"data", "test", "labels", "test_labels"}
+"""What is a path, or several."""
 OF_IMAGES = {"data_fingerprint": "training images", "test_fingerprint": "test images"}
 THIS_CALL_ONLY = ("debug", "quiet", "json", "recipe", "rewrite")
 SCHEDULE = "score_schedule_epochs"
@@ -90,7 +92,11 @@ class RunDir:
             request = request | {SCHEDULE: noted[SCHEDULE]}
         common = sorted(set(noted) & set(request) - set(may_differ))
         pairs = {key: (_meant(noted, key), _meant(request, key)) for key in common}
-        differ = {key: (before, now) for key, (before, now) in pairs.items() if before != now}
+        differ = {
+            key: (before, now)
+            for key, (before, now) in pairs.items()
+            if before != now and not (key in PLACES and self._is_same_place(before, now))
+        }
         if differ:
             texts = [
                 f"{OF_IMAGES[key]} of the fingerprint {before}, and these have {now}"
@@ -101,7 +107,15 @@ class RunDir:
             raise ValueError(
                 f"{str(self.path)!r} holds a run with {'; '.join(texts)}; give another --out, or delete that folder"
             )
-        self._write_config(noted | request)
+        self._write_config(noted | request, os.getcwd() if "data" in request else None)
+
+    def _is_same_place(self, before: Any, now: Any) -> bool:
+        """Whether a path of an earlier call and one of this call are the same; or the former leads nowhere any more, as
+        of data that were moved, which are compared with the images of the run."""
+        if not isinstance(before, str) or not isinstance(now, str):
+            return False
+        places = set(map(os.path.realpath, self.places_of(before)))
+        return os.path.realpath(now) in places or (os.path.exists(now) and not any(map(os.path.exists, places)))
 
     def _made(self) -> list[str]:
         """The names of what is in the directory, but for its configuration and what was not written to its end."""

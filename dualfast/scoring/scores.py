@@ -132,7 +132,7 @@ class Scores:
             labels = as_array("labels", labels)
             if labels.shape != (len(self),):
                 raise ValueError(f"labels have the shape {labels.shape}; {len(self)} samples need ({len(self)},)")
-            columns["label"] = labels.astype(np.int64)
+            columns["label"] = labels = _class_numbers(labels)
             if class_names is not None:
                 named = (labels >= 0) & (labels < len(class_names))
                 classes = pa.array(np.where(named, labels, 0).astype(np.int32), mask=~named)
@@ -269,6 +269,15 @@ def lacks(name: str, instead: str = "") -> ValueError:
     if name not in COLUMNS:
         how = "with ScoreTable(n, trajectories=True) and a function that @dualfast.score registers before training"
     return ValueError(f"the scores have no {name}; gather it {how}{', or ' * bool(instead)}{instead}")
+
+
+def _class_numbers(labels: Any) -> Any:
+    """labels (N,) as int64. TypeError and ValueError for what numbers no classes."""
+    if labels.dtype.kind not in "iubf":
+        raise TypeError(f"labels are {labels.dtype}; give class numbers, and the names as class_names")
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
+        raise ValueError(f"labels are {labels.dtype} and not whole numbers; give class numbers")
+    return labels.astype(np.int64)
 
 
 def has_by_products(tails: torch.Tensor) -> bool:

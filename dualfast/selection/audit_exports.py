@@ -155,6 +155,14 @@ def apply_labels(
     return len(corrected), len(excluded)
 
 
+def has_decisions(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a table with decisions in it."""
+    if Path(path).suffix != ".csv" or not Path(path).is_file():
+        return False
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        return any((row.get("decision") or "").strip() for row in csv.DictReader(file))
+
+
 _MORE = "; for decisions on some samples, name the audit.csv of all with --audit"
 
 

@@ -23,7 +23,7 @@ EXACT = Context(prec=400)  # digits: a float in (0, 1) has at most 341, a count 
 Bits: TypeAlias = ops.Bits
 Ints: TypeAlias = NDArray[np.int64]
 SHOWN = 5  # names of classes in a message
-PerClass: TypeAlias = bool | Literal["equal", "shares"] | Mapping[int, int]
+PerClass: TypeAlias = bool | Literal["equal", "shares"] | Mapping[Any, int]
 """True: each class's share of the samples, and at least one; "shares": the share alone, as version 0.1 kept it."""
 
 
@@ -66,8 +66,11 @@ class Classes:
 def checked_per_class(per_class: Any) -> PerClass:
     """per_class in Python's own types; TypeError and ValueError for what it cannot be."""
     if isinstance(per_class, Mapping):
-        counts = {checked_int("a class of per_class", name): count for name, count in per_class.items()}
-        return {name: checked_int(f"per_class[{name}]", count, 0, 2**63 - 1) for name, count in counts.items()}
+        counts: dict[Any, Any] = {
+            name if isinstance(name, str) else checked_int("a class of per_class", name): count
+            for name, count in per_class.items()
+        }
+        return {name: checked_int(f"per_class[{name!r}]", count, 0, 2**63 - 1) for name, count in counts.items()}
     if isinstance(per_class, bool | np.bool_):
         return bool(per_class)
     if isinstance(per_class, str) and per_class in ("equal", "shares"):
@@ -94,7 +97,7 @@ def class_quotas(classes: Classes, per_class: PerClass, n: int, forced: Ints, av
         unknown = set(per_class) - set(names)
         if unknown:
             raise ValueError(
-                f"per_class names the class {min(unknown)}, which no sample has; the labels are {names[0]} "
+                f"per_class names the class {min(unknown, key=str)}, which no sample has; the labels are {names[0]} "
                 f"to {names[-1]}"
             )
         quotas = [per_class.get(c, 0) for c in names]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from dualfast.data.beton import Beton
 from dualfast.data.index_list import load_keep
 from dualfast.scoring.scores import open_table
-from dualfast.storage.files import atomic, what_is
+from dualfast.storage.files import atomic, open_regular, what_is
 
+MAX_HEADER = 1 << 16
 ABOUT = ("id", "name", "label", "class")
 
 
@@ -77,6 +78,16 @@ def write_csv(
         if writer is not None:
             writer.close()
     return written
+
+
+def check_csv_beside(list_path: str | os.PathLike[str]) -> None:
+    """ValueError where keep.csv, beside the index list keep.npy, is there and none of ours."""
+    path = Path(list_path).with_suffix(".csv")
+    if path.is_file():
+        with open_regular(path) as file:
+            first = file.readline(MAX_HEADER)
+        if not first.startswith((b'"id","name"', b"id,name")):
+            raise ValueError(f"{str(path)!r} is there, where the names of {Path(list_path).name} would go; rename one")
 
 
 def csv_beside(list_path: str | os.PathLike[str], tables: tuple[str, ...]) -> Path | None:

@@ -204,6 +204,9 @@ class _Columns:
         column = getattr(self.scores, name, None)
         if column is None:
             raise lacks(name, self.method.instead if name in self.needed else "")
+        if callable(column):
+            kind = type(self.scores).__name__
+            raise TypeError(f"scores is a {kind}, whose {name} is a method; give Scores with its columns")
         column = as_array(name, column)
         if column.shape != (self.n_samples,):
             raise ValueError(f"{name} has the shape {column.shape}; {self.n_samples} samples need ({self.n_samples},)")

@@ -58,6 +58,15 @@ def test_wrong_labels_of_the_digits_come_first(tmp_path: Path) -> None:
     config = ScoreConfig(data=str(tmp_path / "data.npz"), out=str(tmp_path / "run"), epochs=12, score_epochs=12)
     commands.score(config, NullProgress())
     facts = audit_facts(tmp_path / "run")
+    table = tmp_path / "run" / "audit.csv"
+    header, first, *rows = table.read_text().splitlines()
+    decided = "\n".join([f'{header},"decision"', f"{first},3", *(f"{row}," for row in rows)])
+    before = table.read_text()
+    table.write_text(decided)
+    with pytest.warns(UserWarning, match=r"audit\.csv has decisions in it, and stays as it is"):
+        audit(tmp_path / "run", None)
+    assert table.read_text() == decided
+    table.write_text(before)
     assert facts["n_samples"] == len(clean)
     assert facts["n_wrong"] == pytest.approx(len(wrong), rel=0.2)
     _, *rows = (tmp_path / "run" / "audit.csv").read_text().splitlines()

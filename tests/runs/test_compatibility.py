@@ -111,7 +111,7 @@ def test_a_report_of_a_run_without_its_images(tmp_path: Path) -> None:
 
 def test_another_configuration_is_still_refused(tmp_path: Path) -> None:
     out = copy_of(tmp_path / "run", events=4)
-    with pytest.raises(ValueError, match=r"holds a run with lr: 0\.01, and this one asks for 0\.02"):
+    with pytest.raises(ValueError, match=r"holds a run with lr=0\.01, and this one asks for 0\.02"):
         commands.run(RunConfig(**{**REQUEST, "lr": 0.02}, out=str(out)), NullProgress())
 
 

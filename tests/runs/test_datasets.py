@@ -135,6 +135,41 @@ def test_data_that_are_gone_are_said_to_be(photos: Path) -> None:
     assert f"{photos / 'train'} is not there any more; using {written}, which was written from it" in said
 
 
+def test_a_run_whose_data_are_gone_or_moved_goes_on(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder that holds train and val."""
+    monkeypatch.chdir(photos.parent)
+    run(photos, data="photos")
+    for path in (str(photos), "./photos", f"{photos}/"):  # the same folder
+        run(photos, data=path)
+    moved = photos.rename(photos.parent / "moved")
+    said = run(photos, data="photos", prune_ratio=(0.5, 0.4))
+    assert any("photos is not there any more; using" in line for line in said)
+    run(photos, data=str(moved))
+    shutil.copytree(moved, photos.parent / "other")
+    with pytest.raises(ValueError, match=r"holds a run with data=.*moved, and this one asks for .*other"):
+        run(photos, data=str(photos.parent / "other"))
+    (moved / "train" / "ant" / "0.jpg").unlink()
+    last = moved.rename(photos.parent / "last")
+    with pytest.raises(ValueError, match=r"the data have changed since .*1 removed \(ant/0\.jpg\)"):
+        run(photos, data=str(last))
+
+
+def test_several_beton_files_are_not_joined(photos: Path) -> None:
+    run(photos)
+    written = str(photos.parent / "run" / "train.beton")
+    with pytest.raises(ValueError, match=r"\.beton files are not joined; give one, or what they were made of"):
+        run(photos, data=(written, written), out=str(photos.parent / "two"))
+
+
+def test_labels_that_begin_at_another_number_are_refused(tmp_path: Path) -> None:
+    for name, first in (("train", 1), ("test", 0)):
+        labels = [first + at % 3 for at in range(9)]
+        parquet_file(tmp_path / f"{name}.parquet", {"image": [jpeg(at) for at in range(9)], "label": labels})
+    parts = {"data": str(tmp_path / "train.parquet"), "test": str(tmp_path / "test.parquet")}
+    with pytest.raises(ValueError, match=r"its labels are 0 to 2, and those of the training images 1 to 3; number the"):
+        run(tmp_path / "none", **parts)
+
+
 def test_classes_that_lose_all_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for part, few in (("train", 1), ("val", 1)):
         class_folders(tmp_path / "photos" / part, {"many": 18, "few": few, "one": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,3 +110,14 @@ def test_rows_in_any_order_are_held_to_their_checksums(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).take(order), path)
     assert Scores.load(path).dual.tolist() == [0, 1, 2]
     assert Scores.about(path)["labels"].tolist() == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"), [([0.0, 1.7], ValueError), ([0.0, float("nan")], ValueError), (["cat", "dog"], TypeError)]
+)
+def test_labels_of_a_table_are_class_numbers(labels: list[Any], error: type[Exception], tmp_path: Path) -> None:
+    scores = Scores(dual=np.full(2, 0.5), mean=np.full(2, 0.5))
+    with pytest.raises(error, match=r"labels are .*; give class numbers"):
+        scores.save(tmp_path / "s.parquet", labels=labels)
+    scores.save(tmp_path / "s.parquet", labels=[0.0, 1.0])
+    assert Scores.about(tmp_path / "s.parquet")["labels"].tolist() == [0, 1]

@@ -688,7 +688,7 @@ def _with(value: float, name: str = "dual") -> dualfast.Scores:
         (_with(0.5), 0.5, {"method": "ccs", "score": "dual", "strata": 0}, ValueError, "strata is 0"),
         (_with(0.5), 0.5, {"method": "stratified", "strata": 10**12}, ValueError, "strata is 1000000000000; give"),
         (_with(0.5), 0.5, {"per_class": True}, ValueError, "needs the samples"),
-        (_with(0.5), 0.5, {"per_class": {"cat": 50}}, TypeError, "a class of per_class is 'cat'; give an integer"),
+        (_with(0.5), 0.5, {"per_class": {0.5: 50}}, TypeError, "a class of per_class is 0.5; give an integer"),
         (_with(0.5), 0.5, {"per_class": {0: 49.9}}, TypeError, r"per_class\[0\] is 49.9; give an integer"),
         (_with(0.5), 0.5, {"per_class": {0: -1}}, ValueError, r"per_class\[0\] is -1; give an integer from 0"),
         (_with(0.5), 0.5, {"per_class": True, "labels": np.zeros(99, int)}, ValueError, r"shape \(99,\)"),

@@ -276,7 +276,7 @@ def test_the_sidecar_is_read_as_it_was_written(scores: dualfast.Scores) -> None:
             SelectionSpec.read("keep.json")
     for text, words in (
         ('{"method": "dual"}', "it has no prune_ratio"),
-        ('{"prune_ratio": 0.5, "per_class": {"a": 3}}', "a class of per_class is 'a'; give an integer"),
+        ('{"prune_ratio": 0.5, "per_class": {"3": 0.5}}', r"per_class\[3\] is 0\.5; give an integer"),
         ('{"prune_ratio": ', r"keep\.json"),
     ):
         Path("keep.json").write_text(text)

@@ -12,6 +12,7 @@ from dualfast.data.images import suffixes as suffixes
 from dualfast.data.sources.file_list import table_splits as table_splits
 from dualfast.data.sources.registry import expand as expand
 from dualfast.data.sources.registry import files_of as files_of
+from dualfast.data.sources.registry import find_kind as find_kind
 from dualfast.data.sources.registry import open_source as open_source
 from dualfast.data.sources.registry import options_of as options_of
 from dualfast.data.sources.remote import is_url as is_url

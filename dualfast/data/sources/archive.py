@@ -20,9 +20,11 @@ from typing import NamedTuple
 from dualfast.data.images import Payload, suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, left_out_text, text_array
 from dualfast.data.sources.paths import (
+    BELOW_LETTERS,
     LISTS,
     SPLIT_NAMES,
     addresses,
+    are_below_letters,
     are_splits,
     inner_folders,
     is_hidden,
@@ -96,7 +98,9 @@ def _open(path: str) -> Source:
         raise ValueError(
             f"{location} lists its labels in {lists[0]}, not read in an archive; unpack it, and give the folder"
         )
-    labels, class_names = number_classes([image.parts[0] for image in images])
+    below_letters = are_below_letters({"/".join(image.parts[:-1]) for image in images})
+    classes = ["/".join(image.parts[1:-1]) if below_letters else image.parts[0] for image in images]
+    labels, class_names = number_classes(classes)
     return Source(
         kind="archive",
         location=location,
@@ -109,7 +113,8 @@ def _open(path: str) -> Source:
             files=Files.of([path]),
             left_out=left_out,
             without_images=tuple(sorted(folders - {"..", *(image.parts[0] for image in images)})),
-            inner=tuple(inner),
+            inner=() if below_letters else tuple(inner),
+            remarks=(BELOW_LETTERS,) if below_letters else (),
         ),
         if_one_class=UNPACK,
     )

@@ -87,12 +87,29 @@ def from_arrays(
 
 
 def _as_images(images: Any) -> NDArray[Any]:
+    if isinstance(images, list | tuple):
+        _check_pil(images)
     try:
         return as_array("images", images)
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
         raise ValueError("images are of several sizes; an array has one: resize them, or write class folders") from None
+
+
+def _check_pil(images: Sequence[Any]) -> None:
+    """ValueError for one of Pillow's images whose array is not what it shows: of a palette, CMYK, or to be turned."""
+    for at, image in enumerate(images):
+        if not hasattr(image, "getexif"):
+            return
+        if image.mode not in PIL_MODES:
+            raise ValueError(f"images[{at}] is of Pillow's mode {image.mode}; give image.convert('RGB')")
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            raise ValueError(f"images[{at}] is to be turned as its EXIF says; give ImageOps.exif_transpose(image)")
+
+
+PIL_MODES = ("L", "RGB", "RGBA")
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 def _as_bytes(dtype: np.dtype[Any]) -> str:

@@ -35,11 +35,13 @@ from dualfast.data.sources.listed import (
 )
 from dualfast.data.sources.path_list import PathList
 from dualfast.data.sources.paths import (
+    BELOW_LETTERS,
     LISTS,
     METADATA,
     SPLIT_NAMES,
     TRAIN_NAMES,
     addresses,
+    are_below_letters,
     folder_above,
     folder_of,
     inner_folders,
@@ -194,21 +196,26 @@ def _of_columns(
 def _of_folders(table: Table, folder: str, paths: Sequence[str], places: Places) -> _Rows:
     """Files alone, as those of a split: the class of each is its folder. ValueError unless class folders hold them."""
     at = places_of(table, 0, places, folder)
-    classes = [paths[i].partition("/")[0] if "/" in paths[i] else "" for i in at.tolist()]
+    below_letters = are_below_letters({os.path.dirname(path) for path in paths})
+    classes = [os.path.dirname(paths[i])[2:] if below_letters else _first_folder(paths[i]) for i in at.tolist()]
     names = set(classes)
     if "" in names or names <= SPLIT_NAMES:
         raise ValueError(
             f"{table.path} lists files and no labels ({table.line(0)}: {table.rows[0][0]}), and the images are in no "
             "class folders; list the class after each file"
         )
-    inner = inner_folders({os.path.dirname(paths[i]) for i in at.tolist()})
+    inner = [] if below_letters else inner_folders({os.path.dirname(paths[i]) for i in at.tolist()})
     if len(names) == 1 and inner:
         raise ValueError(
             f"{table.path} lists files alone, and in {folder} all of them are in {classes[0]}; give the folder that "
             f"holds the class folders, {os.path.join(folder, folder_above(inner))}, with labels={table.path!r}"
         )
-    remark = f"{table.path} lists files alone; the folder of each is its class"
+    remark = f"{table.path} lists files alone; {BELOW_LETTERS if below_letters else 'the folder of each is its class'}"
     return _Rows(at, list(map(valid_text, classes)), remarks=(remark,), inner=tuple(map(valid_text, inner)))
+
+
+def _first_folder(path: str) -> str:
+    return path.partition("/")[0] if "/" in path else ""
 
 
 def _check_most_listed(table: str, folder: str, listed: Sequence[str], images: Sequence[str]) -> None:
@@ -302,10 +309,10 @@ def _of_another_folder(table: str, folder: str, places: Places) -> tuple[str, ..
 
 
 def _check_no_row_numbers(table: Table, image: int, cells: Sequence[Any]) -> None:
-    """ValueError for numbers in a list without header that count its lines, as in CUB's images.txt, and behind the
-    files in ImageNet's val.txt; a few that stand behind them may be classes of an image each."""
+    """ValueError for numbers that count the lines, as in CUB's images.txt, and behind the files in ImageNet's val.txt;
+    a few that stand behind them, or below a header, may be classes of an image each."""
     n = len(cells)
-    if table.names is not None or n < (FEW_ROWS if image else MANY_ROWS):
+    if n < (FEW_ROWS if image and table.names is None else MANY_ROWS):
         return
     if any([str(cell) for cell in cells] == [str(at) for at in range(first, first + n)] for first in (0, 1)):
         raise ValueError(

@@ -13,8 +13,10 @@ from dualfast.data.images import suffixes
 from dualfast.data.inventory import BESIDE_CLASSES, NOT_IMAGES, Files, Inventory, some, valid_text
 from dualfast.data.sources import archive, file_list, unsupported
 from dualfast.data.sources.paths import (
+    BELOW_LETTERS,
     SPLIT_NAMES,
     TRAIN_NAMES,
+    are_below_letters,
     are_splits,
     folder_above,
     folder_of,
@@ -25,7 +27,7 @@ from dualfast.data.sources.paths import (
     train_and_test,
 )
 from dualfast.data.sources.scan import Scan, read_image, suffix_of
-from dualfast.data.sources.source import Kind, Source
+from dualfast.data.sources.source import Kind, Source, number_classes
 
 
 def _open(path: str, *, follow_links: bool = False) -> Source:
@@ -57,10 +59,10 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         hint = f"; {packed}" if packed else others
         raise ValueError(f"{root} holds no images in its {len(classes)} class folders{scan.left_out_text}{hint}")
     files = scan.files
-    if _are_letters(classes, inner, scan):
+    if sets := _same_in_each(classes, inner):
         raise ValueError(
-            f"{root} holds {some(list(classes))}, and the class folders are in those; give all of them, as "
-            f"{str(root / '*')!r}"
+            f"{root} holds {some(list(classes))}, each with the same folders ({some(sets)}), as of several data sets; "
+            f"give one of them, as {root / min(classes)}, or rename the folders in them if these are the classes"
         )
     if (again := _holding_all_again(classes, inner)) is not None:
         raise ValueError(
@@ -70,11 +72,17 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         table = "with labels='TABLE.csv' unless class folders are in it"
         raise ValueError(f"{root} holds {told[1]}; give one of them, as {root / told[0]}, {table}, or rename them")
     counts = [count for count in classes.values() if count]
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    names = tuple(valid_text(name) for name, count in classes.items() if count)
+    remarks = _tables_in(path)
+    if are_below_letters(scan.folders):
+        labels, names = number_classes([valid_text(os.path.dirname(name)[2:]) for name in scan.paths])
+        remarks, inner = (BELOW_LETTERS, *remarks), []
     return Source(
         kind="folder",
         location=str(root),
-        labels=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
-        class_names=tuple(valid_text(name) for name, count in classes.items() if count),
+        labels=labels,
+        class_names=names,
         items=lambda: (read_image(os.path.join(path, name)) for name in scan.paths),
         names=lambda: files.names,
         describe=lambda row: valid_text(str(root / scan.paths[row])),
@@ -83,11 +91,22 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             left_out=scan.left_out,
             without_images=tuple(valid_text(name) for name, count in classes.items() if not count),
             inner=tuple(map(valid_text, inner)),
-            remarks=_tables_in(path),
+            remarks=remarks,
         ),
         one_file_each=True,
         if_one_class=f"; where the classes are {some(inner)}, give {root / folder_above(inner)}" if inner else "",
     )
+
+
+MANY_INNER = 5
+
+
+def _same_in_each(classes: Collection[str], inner: Collection[str]) -> list[str]:
+    """The folders that each class folder holds, where these are the same ones in all and far more: versions of one data
+    set, as PlantVillage's color, grayscale and segmented."""
+    below = {outer: {f.split("/")[1] for f in inner if f.startswith(f"{outer}/")} for outer in classes}
+    first, *others = below.values()
+    return sorted(first) if others and all(o == first for o in others) and len(first) >= MANY_INNER * len(below) else []
 
 
 def _holding_all_again(classes: Collection[str], inner: Collection[str]) -> str | None:
@@ -97,13 +116,6 @@ def _holding_all_again(classes: Collection[str], inner: Collection[str]) -> str 
         if len(classes) > 2 and below >= set(classes) - {outer}:
             return outer
     return None
-
-
-def _are_letters(classes: Collection[str], inner: Collection[str], scan: Scan) -> bool:
-    """Whether the folders sort the class folders by their first letter, as SUN397 does."""
-    of_words = {folder.partition("/")[2][:1].lower() == folder[:1].lower() for folder in scan.folders if "/" in folder}
-    one_each = all(len(name) == 1 and name.isalpha() for name in classes)
-    return one_each and bool(inner) and of_words == {True} and all("/" in folder for folder in scan.folders)
 
 
 def _tables_in(folder: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
 MAX_BYTES = 1 << 30
 MAX_HEADER = 1 << 20
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
+CELEBA_PARTS = "list_eval_partition.txt"
 GZIP = b"\x1f\x8b"
 SEPARATOR = re.compile(r'"?sep=(.)"?', re.I)
 TRIED_ROWS = 20  # that tell what a column holds
@@ -63,6 +64,11 @@ def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
         raise ValueError(
             f"{path} numbers the classes as ImageNet's development kit does, not in the order of their names; give "
             "LOC_val_solution.csv, or the synset of each image in a line"
+        )
+    if os.path.basename(path) == CELEBA_PARTS:
+        raise ValueError(
+            f"{path} tells which images are for training and for testing, not their classes; give list_attr_celeba.txt "
+            "with label_column=NAME, or identity_CelebA.txt"
         )
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".mat":
@@ -185,6 +191,9 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
     widths = {len(row) for row in rows[1:]}
     if max(map(len, rows), default=0) < 3:
         return rows
+
+    if all(len(row) > 2 and is_number(row[0]) and is_file(row[1]) for row in rows):
+        return [[*row[:2], " ".join(row[2:])] for row in rows]
 
     def are_files(rows: list[list[str]]) -> bool:
         return bool(rows) and all(row and (is_listed(row[0]) or is_file(row[0])) for row in rows[:TRIED_ROWS])

@@ -186,7 +186,7 @@ def places_of(table: Table, image: int, places: Places, folder: str) -> Place:
         row = found.index(SEVERAL)
         raise ValueError(
             f"{table.line(row)} lists {table.rows[row][image]}, a name that several images in {folder} have; list "
-            "their paths, or give the folder that is meant"
+            "their paths, remove copies, or give the folder that is meant"
         )
     at = np.array(found, np.int64)
     images, counts = np.unique(at, return_counts=True)

@@ -4,6 +4,7 @@ name and type say so. What could be meant in two ways is an error that lists the
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any, NamedTuple
 
@@ -121,6 +122,13 @@ def _of_paths(path: object) -> str:
     )
 
 
+def _of_shards(path: object) -> str:
+    """What to give where the images are in tar files beside, as img2dataset writes them."""
+    folder = os.path.dirname(str(path))
+    has_shards = any(name.endswith(".tar") for name in os.listdir(folder or "."))
+    return f"; of the .tar files beside it give {os.path.join(folder, '*.tar')!r}" if has_shards else ""
+
+
 def _image_column(file: Any, path: object, features: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     import pyarrow as pa
 
@@ -141,10 +149,8 @@ def _image_column(file: Any, path: object, features: dict[str, Any]) -> tuple[st
         raise _not_images(path, named[0])
     undecoded = f" (the first values of {', '.join(binary)} are not images)" if binary else ""
     files = [field for field in schema if str(field.type) in TEXT and has_usual_name(field.name, PATH_NAMES)]
-    raise ValueError(
-        f"{path} has no image column{undecoded}; {AN_IMAGE}{_of_paths(path) if files else ''}; its columns: "
-        f"{columns_text(schema)}"
-    )
+    ways = f"{_of_paths(path) if files else ''}{_of_shards(path)}"
+    raise ValueError(f"{path} has no image column{undecoded}; {AN_IMAGE}{ways}; its columns: {columns_text(schema)}")
 
 
 def _label_column(schema: Any, path: object, features: dict[str, Any]) -> tuple[str, tuple[str, ...]]:

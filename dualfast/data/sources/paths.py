@@ -111,6 +111,22 @@ def inner_folders(folders: Collection[str]) -> list[str]:
     return sorted(folder for folder in found if count[folder.partition("/")[0]] > 1)
 
 
+def are_below_letters(folders: Collection[str]) -> bool:
+    """Whether the folders with images are below folders that sort them by their first letter, as SUN397's a/abbey and
+    c/church/indoor: those are the classes, then."""
+    pairs = [folder.split("/", 1) for folder in folders]
+    letters = Counter(pair[0] for pair in pairs)
+    are_first = all(len(a) == 1 and a.isalpha() and b[:1].lower() == a.lower() for a, b in map(_pair, pairs))
+    return len(letters) > 1 and max(letters.values()) > 1 and are_first
+
+
+def _pair(parts: list[str]) -> tuple[str, str]:
+    return parts[0], parts[1] if len(parts) > 1 else ""
+
+
+BELOW_LETTERS = "the class folders are below those of their first letters"
+
+
 def folder_above(folders: Collection[str]) -> str:
     """The folder that holds all of these, as far as they share one."""
     shared = os.path.commonpath(folders)

@@ -108,7 +108,7 @@ def _of_object(source: Any) -> str:
     if isinstance(source, list | tuple):
         return "; files and labels are read from a .csv with the columns file and label"
     if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, bytes):
-        return "; of a Dataset whose images have one size np.stack([np.asarray(x) for x, _ in source]) and the labels"
+        return "; of a Dataset of RGB images of one size np.stack([np.asarray(x) for x, _ in source]) and the labels"
     return ""
 
 

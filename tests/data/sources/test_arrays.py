@@ -201,3 +201,17 @@ def test_names_and_other_arrays_of_an_npz(tmp_path: Path) -> None:
         opened = sources.open_source(path)
         assert opened.class_names is None
         assert opened.notes() == ["arrays that are not used: fine_labels, class_names"]
+
+
+def test_images_of_pillow_whose_arrays_are_not_what_they_show() -> None:
+    """Their arrays would be palette indices, or ink."""
+    image = pytest.importorskip("PIL.Image").new("RGB", (8, 8), (255, 0, 0))
+    opened = sources.open_source(([image, image.convert("RGB")], [0, 1]))
+    assert np.asarray(next(iter(opened.items())))[0, 0].tolist() == [255, 0, 0]
+    for mode in ("P", "CMYK", "HSV"):
+        with pytest.raises(ValueError, match=rf"images\[1\] is of Pillow's mode {mode}; give image\.convert\('RGB'\)"):
+            sources.open_source(([image, image.convert(mode)], [0, 1]))
+    turned = image.copy()
+    turned.getexif()[0x0112] = 6
+    with pytest.raises(ValueError, match=r"images\[0\] is to be turned .*; give ImageOps\.exif_transpose"):
+        sources.open_source(([turned, image], [0, 1]))

@@ -466,6 +466,20 @@ def test_numbers_of_lines_behind_the_files_are_no_labels(tmp_path: Path) -> None
         sources.open_source(root, Reading(labels=str(tmp_path / "val.txt")))
 
 
+def test_a_running_number_below_a_header_is_no_class(tmp_path: Path) -> None:
+    root = images(tmp_path / "set", *(f"{k}.png" for k in range(40)))
+    (tmp_path / "l.csv").write_text("file,label\n" + "".join(f"{k}.png,{k + 1}\n" for k in range(40)))
+    with pytest.raises(ValueError, match=r"l\.csv numbers its lines"):
+        sources.open_source(root, Reading(labels=str(tmp_path / "l.csv")))
+
+
+def test_celeba_s_parts_are_no_classes(tmp_path: Path) -> None:
+    root = images(tmp_path / "img", "000001.jpg", "000002.jpg")
+    (tmp_path / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 1\n")
+    with pytest.raises(ValueError, match=r"tells which images are for training .*; give list_attr_celeba\.txt"):
+        sources.open_source(root, Reading(labels=str(tmp_path / "list_eval_partition.txt")))
+
+
 def test_a_column_that_may_be_none_of_splits_is_said(kaggle: Path) -> None:
     (kaggle / "t.csv").write_text("file,label,usage\n0a,x,casual\n0b,y,ethnic\n0c,x,casual\n")
     opened = sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "t.csv")))

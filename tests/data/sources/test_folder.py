@@ -127,10 +127,32 @@ def test_class_folders_below_their_first_letters(tmp_path: Path) -> None:
     """As SUN397's."""
     folders = {"a/abbey": 1, "a/airport": 1, "b/bar": 1, "c/church/indoor": 1, "c/church/outdoor": 1}
     root = class_folders(tmp_path / "SUN", folders)
-    assert_refused(root, r"SUN holds a, b, c, and the class folders are in those; give all of them, as '.*SUN/\*'")
-    assert sources.open_source(f"{root}/*").class_names == ("abbey", "airport", "bar", "church")
+    names = ("abbey", "airport", "bar", "church/indoor", "church/outdoor")
+    (root / "ClassName.txt").write_text("\n".join(f"/{folder}" for folder in folders))
+    opened = sources.open_source(root)
+    assert (opened.class_names, opened.labels.tolist()) == (names, [0, 1, 2, 3, 4])
+    assert opened.inventory.remarks == ("the class folders are below those of their first letters",)
+    (tmp_path / "Training_01.txt").write_text("/b/bar/0.jpg\n/c/church/outdoor/0.jpg\n/a/abbey/0.jpg\n")
+    listed = sources.open_source(root, Reading(labels=str(tmp_path / "Training_01.txt")))
+    assert listed.class_names is not None
+    classes = [listed.class_names[label] for label in listed.labels]
+    assert dict(zip(listed.names().to_pylist(), classes, strict=True)) == {
+        "a/abbey/0.jpg": "abbey", "b/bar/0.jpg": "bar", "c/church/outdoor/0.jpg": "church/outdoor"
+    }  # fmt: skip
+    packed = zip_file(tmp_path / "s.zip", {f"SUN/{folder}/0.jpg": jpeg(1) for folder in folders})
+    assert sources.open_source(packed).class_names == names
     letters = class_folders(tmp_path / "letters", {"a/upper": 1, "a/lower": 1, "b/upper": 1, "b/lower": 1})
     assert sources.open_source(letters).class_names == ("a", "b")
+
+
+def test_versions_of_one_data_set_are_no_classes(tmp_path: Path) -> None:
+    """As PlantVillage's color, grayscale and segmented."""
+    folders = {f"{kind}/{name}": 1 for kind in ("color", "gray") for name in "abcdefghij"}
+    root = class_folders(tmp_path / "set", folders)
+    assert_refused(
+        root, r"set holds color, gray, each with the same folders \(a, b, .*; give one of them, as .*set/color"
+    )
+    assert len(sources.open_source(root / "color")) == 10
 
 
 def test_class_folders_that_hold_the_others_again(tmp_path: Path) -> None:

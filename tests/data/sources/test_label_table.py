@@ -291,6 +291,7 @@ WORDS = (
     ),
     ("0.png Type 1\n1.png Type 2\n2.png Type 1\n3.png Type 2\n", "line 1 may name the class 'Type 1'"),
     ("0.png cat 1\n1.png dog 2\n2.png cat 1\n3.png dog 2\n", None),
+    ("0 0.png dog\n1 1.png big cat\n2 2.png dog\n3 3.png big cat\n", None),
     ("image label\n0.png 3 4\n1.png 3 5\n2.png 3 4\n3.png 3 5\n", "has the label '3 4', a list"),
 )
 
@@ -302,7 +303,7 @@ def test_classes_of_several_words_are_never_cut(text: str, error: str | None, im
         with pytest.raises(ValueError, match=error):
             labels_by(tmp_path / "l.txt", images)
         return
-    lines = [line.split(None, 1)[1] for line in text.splitlines() if line[0].isdecimal()]
+    lines = [line.partition(".png ")[2] for line in text.splitlines() if line[0].isdecimal()]
     assert labels_by(tmp_path / "l.txt", images) == [line.removesuffix(" 1").removesuffix(" 2") for line in lines]
 
 
