@@ -161,9 +161,10 @@ def check_step(inputs: StepInputs) -> None:
     device, rows = logits.device, shape[0]
     for name, value in (("targets", targets), ("index", index)):
         if value.dtype != torch.int64:
-            raise TypeError(f"{name} are {value.dtype}; they must be torch.int64")
+            raise TypeError(f"{name} are {value.dtype}; they must be torch.int64, as {name}.long()")
         if value.shape != (rows,):
-            raise ValueError(f"{name} have the shape {tuple(value.shape)}; {rows} logits need ({rows},)")
+            squeezed = f", as {name}.squeeze(1)" if value.shape == (rows, 1) else ""
+            raise ValueError(f"{name} have the shape {tuple(value.shape)}; {rows} logits need ({rows},){squeezed}")
         if value.device != device:
             raise _elsewhere(name, value, logits)
     if weight is not None:

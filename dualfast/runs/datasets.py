@@ -135,7 +135,8 @@ def _write_missing(
         )
     _check_labels(parts[train])
     for path in test:
-        parts[path] = _with_classes_of(parts[train], parts[path], text_of(paths[path]), progress)
+        where = text_of(paths[path]) if config.test_fraction is None else f"the test part of {text_of(paths[path])}"
+        parts[path] = _with_classes_of(parts[train], parts[path], where, progress)
     try_model(_count(parts[train]), len(class_names_of(parts[train])), _image_size(parts[train], config))
     folder = run_dir.rewritten if given.changed else run_dir.path
     folder.mkdir(exist_ok=True)
