@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from types import TracebackType
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -99,6 +100,7 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         )
         known = train.n_samples, len(class_names_of(train)), train.constant_size
         ranks.run_on_rank0("trying the model", lambda: try_once(*known))
+        ranks.run_on_rank0("noting the model", lambda: _note_model(recipe.model, run_dir, progress))
         yield resources.enter_context(RunSession(run_dir, recipe, device, train, test, ranks, checkpoints, progress))
 
 
@@ -113,6 +115,19 @@ def _check_ratios(config: RunConfig, n_samples: int, n_classes: int, ranks: Rank
             )
         if kept < n_classes:
             progress.note(f"prune ratio {ratio_text(ratio)} keeps {kept} images of {n_classes} classes: some get none")
+
+
+MODEL_CRC = "model_crc32"  # in config.yaml: of the file that --model module:factory is in
+
+
+def _note_model(name: str, run_dir: RunDir, progress: Progress) -> None:
+    """Notes which code the model is of; says where it has changed since an earlier call."""
+    if (file := models.source_of(name)) is None:
+        return
+    before, now = run_dir.requested().get(MODEL_CRC), crc32(file.read_bytes())
+    if before not in (None, now):
+        progress.note(f"{file} has changed since an earlier call: this run has trainings of both versions")
+    run_dir.note({MODEL_CRC: now}, (MODEL_CRC,))
 
 
 def _remove_if_empty(folder: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from weakref import WeakSet
 
 import torch
@@ -207,6 +209,13 @@ def _materialise(name: str, model: nn.Module, image_size: int) -> None:
     except Exception as error:
         raise ValueError(f"model {name!r} fails on images of {image_size} px: {described(error)}") from error
     model.train(was_training)
+
+
+def source_of(name: str) -> Path | None:
+    """The file of the module in module:factory; None for a model of ours, and where there is none."""
+    module = sys.modules.get(name.partition(":")[0]) if ":" in name else None
+    file = getattr(module, "__file__", None)
+    return Path(file) if file is not None and Path(file).is_file() else None
 
 
 def _factory(name: str) -> Callable[[int, int], object]:

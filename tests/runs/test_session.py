@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gloo import on_ranks
+from scored_runs import Said
 
 from dualfast.config import RunConfig, TrainConfig
 from dualfast.data import beton
@@ -172,6 +173,28 @@ def write_beton(path: Path, seed: int, n: int = 64) -> str:
     images = np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
     beton.write((images, np.arange(n) % 2), path, rewrite=True, progress=False)
     return str(path)
+
+
+def test_a_model_whose_code_has_changed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (
+        "from torch import nn\ndef net(num_classes): return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))\n"
+    )
+    (tmp_path / "changing_nets.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options: dict[str, Any] = {
+        "model": "changing_nets:net",
+        "data": "digits",
+        "out": str(tmp_path / "run"),
+        "epochs": 1,
+        "tests": 1,
+    }
+    said = [Said() for _ in range(3)]
+    for at, seed in enumerate((0, 0, 1)):
+        if at == 2:
+            (tmp_path / "changing_nets.py").write_text(source + "# another\n")
+        commands.train(TrainConfig(**options, seed=seed), said[at])
+    told = [any("has changed since an earlier call" in line for line in one.lines) for one in said]
+    assert told == [False, False, True]
 
 
 def test_results_on_other_data_do_not_mix(tmp_path: Path) -> None:
