@@ -283,7 +283,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/selection/spec.py",
-        "int(name) if name.isdecimal() else name",
+        "int(name) if _is_number(name) else name",
         "name",
         "tests/selection/test_spec.py::test_the_sidecar_is_read_as_it_was_written",
     ),

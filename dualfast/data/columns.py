@@ -17,6 +17,8 @@ FILE_NAMES = (
 """Of the files in a table of labels, likewise."""
 CLASS_NAMES = ("class", "classname", "labelname", "labeltext", "category", "categoryname")
 """The names of columns that name the class whose number is in the label column, without _ and spaces."""
+FOLDS = {"fold", "folds", "kfold"}
+"""The names of columns that number the parts of a cross-validation, in lower case."""
 DOUBTFUL = {"usage", "set", "phase", "data_set", "dataset"}
 SPLIT_COLUMNS = DOUBTFUL | {
     *("split", "splits", "subset", "partition", "is_train", "is_valid", "is_test", "is_val", "train_test"),

@@ -148,7 +148,10 @@ def _write_missing(
             progress.say(str(beton.write(part, folder / path.name, **options)))
         else:
             warn_of_notes(part.sidecar, text_of(paths[path]))
-    if given.changed:
+    if given.changed and all(map(run_dir.is_the_same, parts)):
+        progress.note(f"{given.changed}; the images are the same, byte for byte: the results stay")
+        run_dir.take_over()
+    elif given.changed:
         progress.note(f"{given.changed}; starting over")
         run_dir.start_over()
     shutil.rmtree(run_dir.rewritten, ignore_errors=True)  # of a call that was stopped

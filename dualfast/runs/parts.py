@@ -136,6 +136,8 @@ def with_way_out(path: Path, config: Data, run_dir: RunDir) -> Iterator[None]:
         if path != run_dir.test_beton or config.test_fraction is not None or _is_split_by_labels(config):
             raise
         message = re.sub(r"\blabels(?==| is )", "test_labels", str(error))
+        if config.test_labels is not None:
+            message = re.sub(r"\b(image|label)_column(?==)", r"test_\1_column", message)
         name = message.partition(" is ")[0]
         if name in config.columns and getattr(config, f"test_{name}") is None:
             message += f"; that of the test images is given with test_{name}"
@@ -186,15 +188,11 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
     that says what, or with config.rewrite parts that are to be written again. Of a .beton that is given itself, and of
     URLs that cannot be opened, what is to be known is said, and in the notes of the result."""
     by_source: dict[Where, list[Path]] = {}  # a test part that is held out is of the same source
-    try:
-        parts = parts_of(config, run_dir)
-        for path, source in parts.sources.items():
-            by_source.setdefault(source, []).append(path)
-        notes = [_note_on(source, paths, parts, config, run_dir, progress) for source, paths in by_source.items()]
-        parts.notes.extend(filter(None, notes))
-    except Exception:
-        run_dir.withdraw()
-        raise
+    parts = parts_of(config, run_dir)
+    for path, source in parts.sources.items():
+        by_source.setdefault(source, []).append(path)
+    notes = [_note_on(source, paths, parts, config, run_dir, progress) for source, paths in by_source.items()]
+    parts.notes.extend(filter(None, notes))
     for note in parts.notes:
         progress.note(note)
     changed = [
@@ -209,7 +207,8 @@ def check_sources(config: Data, run_dir: RunDir, progress: Progress) -> Parts:
     what = f"the data have changed since they were written to {run_dir.path}: {'; '.join(changed)}"
     if not config.rewrite:
         raise ValueError(
-            f"{what}. Give another --out, or --rewrite, which writes the images again and starts this run over (its "
+            f"{what}. Give another --out, or --rewrite, which writes the images again and, unless they are the same "
+            "byte for byte, starts this run over (its "
             f"{len(run_dir.records('trained'))} finished trainings are deleted)"
         )
     return replace(parts, changed=what)

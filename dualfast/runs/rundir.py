@@ -71,6 +71,7 @@ class RunDir:
         """Where images are written again, until all are there."""
         self.checkpoints, self.model_path = self.path / "checkpoints", self.path / "model.pt"
         self.report_path, self.audit_path = self.path / "report.html", self.path / "audit.csv"
+        self._before: str | None = None  # the configuration, before this call
         if request is None:
             if not self.config_path.is_file():
                 raise ValueError(
@@ -82,6 +83,7 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config_path.is_file() and self._made():
             raise ValueError(f"{str(self.path)!r} is neither empty nor a run directory; give another --out")
+        self._before = self.config_path.read_text(encoding="utf-8") if self.config_path.is_file() else None
         self.note(request, may_differ)
 
     def note(self, request: dict[str, Any], may_differ: Collection[str] = ()) -> None:
@@ -123,18 +125,30 @@ class RunDir:
         return [p.name for p in self.path.iterdir() if p != self.config_path and not p.name.startswith(unfinished)]
 
     def withdraw(self) -> None:
-        """Forgets what was asked for unless something has been made of it, so that another call may ask differently."""
+        """Forgets what the call that opened it asked for, which was refused, so that another may ask differently."""
         if not self._made():
-            self.config_path.unlink()
+            self.config_path.unlink(missing_ok=True)
+        elif self._before is not None:
+            write_text(self.config_path, self._before)
 
     def start_over(self) -> None:
-        """Deletes all results, index lists and images, which are of data that have changed, and takes over the images
-        in `rewritten`. The configuration stays, but for what it notes of the data."""
+        """Deletes all results, index lists and images, which are of data that have changed, and takes over those in
+        `rewritten`. The configuration stays, but for what it notes of the data."""
         for path in (path for pattern in MADE_BY_RUNS for path in self.path.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         requested = self.config()["asked"]
         kept = {key: value for key, value in requested.items() if not key.endswith("_fingerprint")}
         self._write_config(kept, os.getcwd())
+        self.take_over()
+
+    def is_the_same(self, path: Path) -> bool:
+        """Whether the images at `path` and those of its name in `rewritten`, if any, have the same checksums."""
+        new = self.rewritten / path.name
+        sums = [Path(f"{beton}.crc") for beton in (path, new)]
+        return not new.exists() or (all(map(Path.exists, sums)) and sums[0].read_bytes() == sums[1].read_bytes())
+
+    def take_over(self) -> None:
+        """Puts the images in `rewritten` into the place of the old ones."""
         if self.rewritten.is_dir():
             for path in sorted(
                 self.rewritten.iterdir(), key=lambda path: path.suffix == ".beton"

@@ -57,6 +57,7 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
         if isinstance(config, Scoring):
             config.check_processes(ranks.size)
 
+        opened: list[RunDir] = []  # on rank 0
         parts: list[Parts] = []
 
         def lock_and_open() -> None:
@@ -66,15 +67,19 @@ def open_session(config: Config, progress: Progress, *, needs_test: bool) -> Ite
                 resources.enter_context(lock_folder(out))
                 if is_new:
                     resources.callback(_remove_if_empty, out)  # of a call that is refused
-                run_dir = RunDir(out, request, MAY_DIFFER)
+                opened.append(RunDir(out, request, MAY_DIFFER))
             except OSError as error:
                 raise ValueError(
                     f"out is {out!r}, which cannot be written to ({error.strerror}); give another"
                 ) from error
-            parts.append(check_sources(config, run_dir, progress))
+            try:
+                parts.append(check_sources(config, opened[0], progress))
+            except Exception:
+                opened[0].withdraw()
+                raise
 
         ranks.run_on_rank0("opening the run directory", lock_and_open)
-        run_dir = RunDir(out)
+        run_dir = opened[0] if opened else RunDir(out)
         parts[:] = parts or [parts_of(config, run_dir)]
         checkpoints = Checkpoints(run_dir.checkpoints, config.checkpoint_interval, ranks, progress.say)
         resources.enter_context(checkpoints)

@@ -203,8 +203,15 @@ class ScoreTable:
             raise TypeError(
                 f"by_products of the state is {state['by_products']!r:.80}; give what state_dict() returned"
             )
+        for name, own in {"lines": self.lines, "status": self.status, **self.beside}.items():
+            if (given := state.get(name, own)) is not None and given.dtype != own.dtype:
+                raise TypeError(
+                    f"{name} of the state are {given.dtype}, not {own.dtype}; give what state_dict() returned"
+                )
         for name in ("window", "epochs"):
-            if isinstance(state[name], torch.Tensor) or state[name] != getattr(self, name):
+            if not isinstance(state[name], int | None):
+                raise TypeError(f"{name} of the state is {state[name]!r:.80}; give what state_dict() returned")
+            if state[name] != getattr(self, name):
                 raise ValueError(
                     f"the state has {name} {state[name]}, this table {getattr(self, name)}; give the table the state's"
                 )

@@ -4,6 +4,7 @@ from it what it can (memory: select, files: streaming, ranks: sharded)."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -106,7 +107,7 @@ class SelectionSpec(Selection):
         return {
             name
             for name, value in values.items()
-            if not (isinstance(value, str | int | None) and value == _DEFAULTS[name])
+            if not (isinstance(value, str | int | float | None) and value == _DEFAULTS[name])
         }
 
     @property
@@ -155,10 +156,10 @@ class SelectionSpec(Selection):
             about |= {"skip_unscored": about.pop("skip_bad")} if "skip_bad" in about else {}  # as version 0.1 saved it
             arguments = {name: about[name] for name in _DEFAULTS if name in about}
             if isinstance(per_class := arguments.get("per_class"), dict):
-                numbered = {int(name) if name.isdecimal() else name: count for name, count in per_class.items()}
+                numbered = {int(name) if _is_number(name) else name: count for name, count in per_class.items()}
                 arguments["per_class"] = numbered  # in JSON, names are texts
             options = {name: value for name, value in about.items() if name not in {*_DEFAULTS, *RESULT_KEYS}}
-            if "crc32" not in about:
+            if str(about.get("dualfast", "")).startswith("0.1"):
                 _as_in_0_1(arguments, path)
             unsaid = methods.kind_of(arguments.get("method", _DEFAULTS["method"])).unsaid
             spec = cls(**arguments, options={**unsaid, **options})
@@ -171,6 +172,10 @@ class SelectionSpec(Selection):
                 f"{str(path)!r} restricts the selection by {named}; give trust=True if you know who wrote that"
             )
         return spec, about.get("fingerprint")
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"0|-?[1-9]\d*", name) is not None
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -187,7 +192,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _as_in_0_1(arguments: dict[str, Any], path: Path) -> None:
-    """Gives the arguments of a list of version 0.1, which has no checksum, the values that they stood for."""
+    """Gives the arguments of a list of version 0.1, the values that they stood for."""
     if arguments.get("per_class") is True:
         arguments["per_class"] = "shares"
     if arguments.get("mislabel_cut"):

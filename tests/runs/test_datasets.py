@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -152,6 +153,39 @@ def test_a_run_whose_data_are_gone_or_moved_goes_on(photos: Path, monkeypatch: p
     last = moved.rename(photos.parent / "last")
     with pytest.raises(ValueError, match=r"the data have changed since .*1 removed \(ant/0\.jpg\)"):
         run(photos, data=str(last))
+
+
+def test_a_refused_call_leaves_the_configuration_as_it_was(photos: Path) -> None:
+    run(photos)
+    config = photos.parent / "run" / "config.yaml"
+    before = config.read_text()
+    other = Path(shutil.copytree(photos, photos.parent / "other"))
+    (other / "train" / "ant" / "0.jpg").write_bytes(jpeg(99))
+    gone = photos.rename(photos.parent / "gone")
+    out = {"out": str(photos.parent / "run")}
+    for options in ({}, {"rewrite": True, "prune_ratio": (0.999,)}):
+        with pytest.raises(ValueError, match=r"the data have changed|keeps 0 of"):
+            run(other, **options, **out)
+        assert config.read_text() == before
+    gone.rename(photos)
+    run(photos)
+
+
+def test_images_that_are_the_same_byte_for_byte_keep_the_results(photos: Path) -> None:
+    """Copied or touched since."""
+    run(photos)
+    metrics = photos.parent / "run" / "metrics.jsonl"
+    before = metrics.read_text()
+    for file in photos.rglob("*.jpg"):
+        os.utime(file, (1, 1))
+    with pytest.raises(ValueError, match=r"unless they are the same byte for byte"):
+        run(photos)
+    said = run(photos, rewrite=True)
+    assert any("the images are the same, byte for byte: the results stay" in line for line in said)
+    assert metrics.read_text() == before
+    run(photos)
+    (photos / "train" / "ant" / "0.jpg").write_bytes(jpeg(99))
+    assert any("starting over" in line for line in run(photos, rewrite=True))
 
 
 def test_several_beton_files_are_not_joined(photos: Path) -> None:

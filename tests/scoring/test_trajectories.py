@@ -379,3 +379,17 @@ def test_states_with_other_trajectories_change_nothing(state: Any, error: type[E
     assert not tables[1].lines.any()
     tables[1].load_state_dict(tables[0].state_dict())
     assert np.array_equal(tables[1].scores().dual, tables[0].scores().dual)
+
+
+def test_states_of_other_dtypes_change_nothing() -> None:
+    tables = [ScoreTable(4, window=2, track_top_other=True) for _ in range(2)]
+    for _ in range(3):
+        dualfast.dual_loss(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), torch.arange(4), tables[0])
+    state = tables[0].state_dict()
+    for name in ("lines", "status", "votes"):
+        with pytest.raises(TypeError, match=rf"{name} of the state are torch\.float32, not torch\.int32"):
+            tables[1].load_state_dict(state | {name: state[name].float()})
+    for name in ("window", "epochs"):
+        with pytest.raises(TypeError, match=rf"{name} of the state is .*; give what state_dict"):
+            tables[1].load_state_dict(state | {name: np.array([1, 2])})
+    assert not tables[1].lines.any()

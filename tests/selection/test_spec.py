@@ -267,9 +267,11 @@ def test_the_sidecar_is_read_as_it_was_written(scores: dualfast.Scores) -> None:
     )  # fmt: skip
     Path("keep.json").write_text(json.dumps(numbers.sidecar()))
     assert SelectionSpec.read("keep.json", trust=True)[0] == numbers
-    counts = SelectionSpec(prune_ratio=0.5, per_class={0: 3, 7: 2})
+    counts = SelectionSpec(prune_ratio=0.5, per_class={-1: 1, 0: 3, 7: 2})
     Path("keep.json").write_text(json.dumps(counts.resolve(Statistics.of(scores)).sidecar()))
-    assert SelectionSpec.read("keep.json")[0].per_class == {0: 3, 7: 2}
+    assert SelectionSpec.read("keep.json")[0].per_class == {-1: 1, 0: 3, 7: 2}
+    Path("keep.json").write_text(json.dumps(SelectionSpec(prune_ratio=0.5, method="dual", per_class=True).sidecar()))
+    assert SelectionSpec.read("keep.json")[0].per_class is True  # written by hand, and not by version 0.1
     for name, value in (("where", "aum > 0"), ("exclude", "out.npy"), ("force", [3])):
         Path("keep.json").write_text(json.dumps({"prune_ratio": 0.5, name: value}))
         with pytest.raises(ValueError, match=f"restricts the selection by {name} "):

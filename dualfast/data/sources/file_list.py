@@ -27,6 +27,7 @@ from dualfast.data.sources.label_table import TRIED_ROWS, Table
 from dualfast.data.sources.labels import LabelWords, check_no_captions, labels_of, number_texts
 from dualfast.data.sources.listed import (
     Places,
+    has_files_alone,
     image_column_in,
     labels_in,
     places_of,
@@ -98,9 +99,9 @@ def _open(
     whole = label_table.read(table_path, places.has)
     table = _of_split(whole, path, split)
     if len(table.rows[0]) > 1 or table.names is not None:
-        rows = _of_columns(table, folder, scan, places, image_column, label_column)
+        rows = _of_columns(whole, table, folder, scan, places, image_column, label_column)
     elif _lists_files(table, places):
-        rows = _of_folders(table, folder, scan.paths, places)
+        rows = _of_folders(table, 0, folder, scan.paths, places)
     else:
         rows = _in_order(table, folder, scan.paths)
     at, remarks = rows.at, rows.remarks
@@ -183,26 +184,34 @@ def _lists_files(table: Table, places: Places) -> bool:
 
 
 def _of_columns(
-    table: Table, folder: str, scan: Scan, places: Places, image_column: str | None, label_column: str | None
+    whole: Table,
+    table: Table,
+    folder: str,
+    scan: Scan,
+    places: Places,
+    image_column: str | None,
+    label_column: str | None,
 ) -> _Rows:
-    """Files and labels, in columns of their own."""
+    """Files and labels, in columns of their own; or files and their splits, of images in class folders."""
     image, remarks = image_column_in(table, places, folder, image_column, scan.left_out_text)
+    if label_column is None and has_files_alone(whole, image) and all("/" in path for path in scan.paths):
+        return _of_folders(table, image, folder, scan.paths, places)
     at, (cells, label, on_labels) = places_of(table, image, places, folder), labels_in(table, image, label_column)
     _check_no_row_numbers(table, image, cells)
     remarks += on_labels + _of_another_folder(table.path, folder, places) + unused_split(table)
     return _Rows(at, cells, image, label, remarks)
 
 
-def _of_folders(table: Table, folder: str, paths: Sequence[str], places: Places) -> _Rows:
+def _of_folders(table: Table, image: int, folder: str, paths: Sequence[str], places: Places) -> _Rows:
     """Files alone, as those of a split: the class of each is its folder. ValueError unless class folders hold them."""
-    at = places_of(table, 0, places, folder)
+    at = places_of(table, image, places, folder)
     below_letters = are_below_letters({os.path.dirname(path) for path in paths})
     classes = [os.path.dirname(paths[i])[2:] if below_letters else _first_folder(paths[i]) for i in at.tolist()]
     names = set(classes)
     if "" in names or names <= SPLIT_NAMES:
         raise ValueError(
-            f"{table.path} lists files and no labels ({table.line(0)}: {table.rows[0][0]}), and the images are in no "
-            "class folders; list the class after each file"
+            f"{table.path} lists files and no labels ({table.line(0)}: {table.rows[0][image]}), and the images are in "
+            "no class folders; list the class after each file"
         )
     inner = [] if below_letters else inner_folders({os.path.dirname(paths[i]) for i in at.tolist()})
     if len(names) == 1 and inner:
@@ -211,7 +220,7 @@ def _of_folders(table: Table, folder: str, paths: Sequence[str], places: Places)
             f"holds the class folders, {os.path.join(folder, folder_above(inner))}, with labels={table.path!r}"
         )
     remark = f"{table.path} lists files alone; {BELOW_LETTERS if below_letters else 'the folder of each is its class'}"
-    return _Rows(at, list(map(valid_text, classes)), remarks=(remark,), inner=tuple(map(valid_text, inner)))
+    return _Rows(at, list(map(valid_text, classes)), image, None, (remark,), tuple(map(valid_text, inner)))
 
 
 def _first_folder(path: str) -> str:

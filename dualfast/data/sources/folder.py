@@ -94,8 +94,15 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
             remarks=remarks,
         ),
         one_file_each=True,
-        if_one_class=f"; where the classes are {some(inner)}, give {root / folder_above(inner)}" if inner else "",
+        if_one_class=_if_one_class(root, inner, [name for name, count in classes.items() if not count], scan),
     )
+
+
+def _if_one_class(root: Path, inner: Collection[str], empty: list[str], scan: Scan) -> str:
+    """What to do where all images are of one class folder."""
+    if inner:
+        return f"; where the classes are {some(list(inner))}, give {root / folder_above(inner)}"
+    return f"; no images in {some(empty)}{scan.left_out_text}" if empty else ""
 
 
 MANY_INNER = 5

@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualfast.data.columns import DOUBTFUL, FILE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, has_usual_name, remark, the_one
+from dualfast.data.columns import (
+    DOUBTFUL,
+    FILE_NAMES,
+    FOLDS,
+    LABEL_NAMES,
+    SPLIT_COLUMNS,
+    has_usual_name,
+    remark,
+    the_one,
+)
 from dualfast.data.inventory import some
 from dualfast.data.sources import pixel_table
 from dualfast.data.sources.label_table import TRIED_ROWS, Table, is_file, is_number
@@ -230,7 +239,7 @@ def labels_in(table: Table, image: int, label_column: str | None) -> RowLabels:
         return _of_column(table, image, table.names.index(label), remark(usual, label, *LABEL_ARGUMENT))
     if len(others) > 1 and (found := _one_hot(table, others)) is not None:
         return RowLabels(found, None)
-    if len(names) != 1:
+    if len(names) != 1 or names[0].lower() in FOLDS:
         columns = f"the columns {', '.join(names)}" if names else "no column of labels"
         raise ValueError(f"{table.path} has {columns}; name the labels with label_column=NAME")
     labels = _of_column(table, image, others[0])
@@ -274,6 +283,17 @@ def _of_column(table: Table, image: int, label: int, remarks: tuple[str, ...] = 
     return RowLabels(
         [text.split()[0] if text.strip() else "" for text in found] if has_boxes else found, label, remarks
     )
+
+
+def has_files_alone(table: Table, image: int) -> bool:
+    """Whether its columns are the files and, perhaps, their split."""
+    if table.names is None:
+        return False
+    known = [NAMELESS, *(table.names[at] for at in (image, split_column(table)) if at is not None)]
+    return all(name in known for name in table.names)
+
+
+NAMELESS = ""  # pandas' index
 
 
 def unused_split(table: Table) -> tuple[str, ...]:

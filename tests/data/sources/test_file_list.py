@@ -466,6 +466,19 @@ def test_numbers_of_lines_behind_the_files_are_no_labels(tmp_path: Path) -> None
         sources.open_source(root, Reading(labels=str(tmp_path / "val.txt")))
 
 
+def test_a_table_of_files_and_splits_is_for_class_folders(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "d", {"cat": 3, "dog": 3})
+    rows = [f"{name}/{at}.jpg,{'train' if at else 'test'}\n" for name in ("cat", "dog") for at in range(3)]
+    (tmp_path / "split.csv").write_text("file,split\n" + "".join(rows))
+    assert sources.splits(str(root), labels=str(tmp_path / "split.csv")) == (f"{root}:train", f"{root}:test")
+    opened = sources.open_source(f"{root}:test", Reading(labels=str(tmp_path / "split.csv")))
+    assert (opened.names().to_pylist(), opened.class_names) == (["cat/0.jpg", "dog/0.jpg"], ("cat", "dog"))
+    folds = "".join(rows).replace("train", "1").replace("test", "0")
+    (tmp_path / "fold.csv").write_text(f"file,fold\n{folds}")
+    with pytest.raises(ValueError, match=r"has the columns fold; name the labels with label_column=NAME"):
+        sources.open_source(root, Reading(labels=str(tmp_path / "fold.csv")))
+
+
 def test_a_running_number_below_a_header_is_no_class(tmp_path: Path) -> None:
     root = images(tmp_path / "set", *(f"{k}.png" for k in range(40)))
     (tmp_path / "l.csv").write_text("file,label\n" + "".join(f"{k}.png,{k + 1}\n" for k in range(40)))
