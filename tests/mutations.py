@@ -36,6 +36,18 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "dualfast/data/sources/registry.py",
+        "names = OF_FILES + (OF_TABLES if",
+        "names = OF_FILES + (() if",
+        "tests/runs/test_datasets.py::test_a_run_by_a_column_of_a_table_goes_on",
+    ),
+    Mutation(
+        "dualfast/data/sources/pixel_table.py",
+        "label = named[0] if",
+        "label = 0 if",
+        "tests/data/sources/test_file_list.py::test_pixels_before_their_label",
+    ),
+    Mutation(
         "dualfast/data/sources/label_table.py",
         "is_number(row[0]) and is_file(row[1]) for",
         "False for",

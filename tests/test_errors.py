@@ -147,7 +147,10 @@ def test_arguments_of_another_kind_are_named() -> None:
     assert int(table.scores().visits.sum()) == 0
     with pytest.raises(TypeError, match="the state is a NoneType; give what state_dict"):
         table.load_state_dict(None)  # type: ignore[arg-type]
-    for name, value, words in (("lines", 3, "is a int; give what"), ("status", torch.zeros(1), r"is \(1,\), not")):
+    for name, value, words in (
+        ("lines", 3, "is a int; give what"),
+        ("status", torch.zeros(1, dtype=torch.int32), r"is \(1,\), not"),
+    ):
         with pytest.raises((TypeError, ValueError), match=f"{name} of the state {words}"):
             table.load_state_dict(table.state_dict() | {name: value})
     with pytest.raises(ValueError, match="extra has 'mean', which is a column of its own"):

@@ -188,6 +188,24 @@ def test_images_that_are_the_same_byte_for_byte_keep_the_results(photos: Path) -
     assert any("starting over" in line for line in run(photos, rewrite=True))
 
 
+def test_a_run_by_a_column_of_a_table_goes_on(photos: Path, tmp_path: Path) -> None:
+    """As HAM10000's dx."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in (photos / "train").rglob("*.jpg"):
+        shutil.copy(file, flat / f"{file.parent.name}{file.name}")
+    rows = [f"{path.stem},lesion,{path.stem[:3]},40\n" for path in sorted(flat.iterdir())]
+    (tmp_path / "meta.csv").write_text("image_id,lesion_id,dx,age\n" + "".join(rows))
+    options = {"labels": str(tmp_path / "meta.csv"), "label_column": "dx", "test_fraction": 0.25}
+    run(flat, **options)
+    run(flat, **options)
+    run(flat, **options, seed=(0, 1))
+    (tmp_path / "meta.csv").write_text("image_id,lesion_id,dx,age\n" + "".join(rows[1:]))
+    with pytest.raises(ValueError, match=r"the data have changed since .*1 removed \(ant0\.jpg\)"):
+        run(flat, **options)
+    assert any("starting over" in line for line in run(flat, **options, rewrite=True))
+
+
 def test_several_beton_files_are_not_joined(photos: Path) -> None:
     run(photos)
     written = str(photos.parent / "run" / "train.beton")

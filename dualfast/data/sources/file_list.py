@@ -341,8 +341,8 @@ def table_splits(path: str, labels: str | None = None) -> dict[str, str]:
         return {}
 
 
-def _files(path: str, *, labels: str | None = None, follow_links: bool = False) -> Files:
-    return _open(path, labels=labels, follow_links=follow_links).inventory.files
+def _files(path: str, **options: Any) -> Files:
+    return _open(path, **options).inventory.files
 
 
 def _recognizes(path: str) -> bool:

@@ -123,6 +123,8 @@ def image_column_in(
     images holds instead, for the message."""
     if image_column is not None:
         return table.column("image_column", image_column), ()
+    if pixels := pixel_table.hint(table):
+        raise ValueError(pixels)
     rows = table.rows[:TRIED_ROWS]
     width = min(map(len, rows))
     hits = [sum(places.has(row[column]) for row in rows) for column in range(width)]
@@ -157,8 +159,6 @@ def _certain_image_column(table: Table) -> int | None:
 
 def _no_images(table: Table, places: Places, folder: str, width: int, left_out: str) -> str:
     shown = ", ".join(_short(str(cell)) for cell in table.rows[0][:SHOWN_CELLS])
-    if pixels := pixel_table.hint(table):
-        return pixels
     for cell in map(str, table.rows[0][:width]):
         if cell.isdecimal() and (full := places.with_zeros(cell)) is not None:
             return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dualfast.data.columns import SPLIT_COLUMNS
+from dualfast.data.columns import LABEL_NAMES, SPLIT_COLUMNS, has_usual_name
 from dualfast.data.sources.label_table import Table, is_number
 
 PIXELS = "pixels"  # the column that holds those of an image, separated by spaces
@@ -14,15 +14,23 @@ def hint(table: Table) -> str:
     """What to do with a table of the pixels of images, one to a column, or all in one; empty for any other."""
     if table.names is not None and PIXELS in table.names:
         return _of_one_column(table)
-    side = math.isqrt(len(table.rows[0]) - 1)
-    if side < 8 or side * side != len(table.rows[0]) - 1 or not all(map(is_number, table.rows[0])):
-        return ""
+    first = table.rows[0]
+    for channels in (1, 3):
+        side = math.isqrt((len(first) - 1) // channels)
+        if side >= 8 and side * side * channels == len(first) - 1 and all(map(is_number, first)):
+            return _of_many_columns(table, f"-1, {side}, {side}" + ", 3" * (channels == 3))
+    return ""
+
+
+def _of_many_columns(table: Table, shape: str) -> str:
+    named = [at for at, name in enumerate(table.names or ()) if has_usual_name(name, LABEL_NAMES)]
+    label = named[0] if len(named) == 1 else 0
     skip = 0 if table.names is None else 1
     read = f"np.loadtxt({table.path!r}, 'i8', delimiter=',', skiprows={skip})"
-    images = f"t[:, 1:].reshape(-1, {side}, {side}).astype('u1')"
+    images = f"np.delete(t, {label}, 1).reshape({shape}).astype('u1')"
     return (
         f'{table.path} holds the pixels of images; python -c "import numpy as np; t = {read}; '
-        f"np.savez('pixels.npz', images={images}, labels=t[:, 0])\" makes pixels.npz, which is read"
+        f"np.savez('pixels.npz', images={images}, labels=t[:, {label}])\" makes pixels.npz, which is read"
     )
 
 

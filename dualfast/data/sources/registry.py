@@ -51,7 +51,8 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}/]*,[^{}/]*)\}")
 PERMISSIONS = ("follow_links",)
 """Options that a kind which has no use for them may be given all the same."""
 OF_FILES = ("labels", "follow_links")
-"""Options that say which files are read."""
+OF_TABLES = ("image_column", "label_column")
+"""Options that say which files are read, and those of a table of files."""
 
 
 def open_source(source: Any, reading: Reading | None = None, *, is_test: bool = False) -> Source:
@@ -135,9 +136,10 @@ def files_of(source: str | Sequence[str], reading: Reading | None = None) -> Fil
     for path in map(local, paths):
         with remote.named_by_url():
             path, kind = _resolved(path, bool(reading and reading.labels))
+            names = OF_FILES + (OF_TABLES if kind is file_list.KIND else ())
             given = {
                 name: value
-                for name in OF_FILES
+                for name in names
                 if kind and name in kind.options and (value := getattr(reading, name, None))
             }
             parts.append(Files.of([path]) if kind is None else kind.files(path, **given))

@@ -479,6 +479,24 @@ def test_a_table_of_files_and_splits_is_for_class_folders(tmp_path: Path) -> Non
         sources.open_source(root, Reading(labels=str(tmp_path / "fold.csv")))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_before_their_label(channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As HAM10000's hmnist_8_8_L.csv and hmnist_8_8_RGB.csv; images beside them change nothing."""
+    monkeypatch.chdir(tmp_path)
+    images(tmp_path, "0.png", "1.png", "2.png")
+    rows = [[(7 * k + at) % 256 for at in range(64 * channels)] for k in range(3)]
+    header = ",".join([*(f"pixel{at:04}" for at in range(64 * channels)), "label"])
+    lines = [",".join(map(str, [*row, k])) for k, row in enumerate(rows)]
+    (tmp_path / "h.csv").write_text("\n".join([header, *lines]))
+    with pytest.raises(ValueError, match="holds the pixels of images") as said:
+        sources.open_source("h.csv")
+    code = str(said.value).partition('python -c "')[2].partition('" makes')[0]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    opened = sources.open_source("pixels.npz")
+    assert opened.labels.tolist() == [0, 1, 2]
+    assert [np.asarray(image).ravel().tolist() for image in opened.items()] == rows
+
+
 def test_a_running_number_below_a_header_is_no_class(tmp_path: Path) -> None:
     root = images(tmp_path / "set", *(f"{k}.png" for k in range(40)))
     (tmp_path / "l.csv").write_text("file,label\n" + "".join(f"{k}.png,{k + 1}\n" for k in range(40)))
