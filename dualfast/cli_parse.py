@@ -44,8 +44,10 @@ def parse(argv: list[str], commands: Iterable[type[Checked]]) -> Any:
         argv.insert(2, "--")  # what follows the name is the benchmark's, flags too
     if argv[:1] == ["select"]:
         argv = ["".join((_RENAMED.get(flag, flag), *value)) for flag, *value in (word.partition("=") for word in argv)]
-    if argv[:1] == ["select"] and argv[1:2] and not argv[1].startswith("-"):
-        raise ValueError(f"select takes the scores with a flag: dualfast select --scores {argv[1]} --prune-ratio ...")
+        if argv[1:] and not argv[1].startswith("-"):
+            raise ValueError(
+                f"select takes the scores with a flag: dualfast select --scores {argv[1]} --prune-ratio ..."
+            )
     shown = any(word in ("-h", "--help") for word in itertools.takewhile("--".__ne__, argv))
     if shown:
         _fill_in_help()

@@ -150,9 +150,8 @@ class RunDir:
     def take_over(self) -> None:
         """Puts the images in `rewritten` into the place of the old ones."""
         if self.rewritten.is_dir():
-            for path in sorted(
-                self.rewritten.iterdir(), key=lambda path: path.suffix == ".beton"
-            ):  # its sidecars first
+            sidecars_first = sorted(self.rewritten.iterdir(), key=lambda path: path.suffix == ".beton")
+            for path in sidecars_first:
                 path.rename(self.path / path.name)
             self.rewritten.rmdir()
 
