@@ -289,6 +289,12 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/parts.py",
+        "path == run_dir.train_beton and is_of_table",
+        "path != run_dir.train_beton and is_of_table",
+        "tests/runs/test_datasets.py::test_a_flat_folder_of_test_images_needs_its_own_table",
+    ),
+    Mutation(
+        "dualfast/runs/parts.py",
         '"test_labels", str(error))',
         '"labels", str(error))',
         "tests/runs/test_datasets.py::test_a_flat_folder_of_test_images_needs_its_own_table",

@@ -133,6 +133,9 @@ def with_way_out(path: Path, config: Data, run_dir: RunDir) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        is_of_table = config.labels is not None and str(error).startswith(f"{config.labels}:")
+        if path == run_dir.train_beton and is_of_table and config.test is not None and config.test_labels is None:
+            raise ValueError(f"{error}; a table of the test images is given with test_labels") from None
         if path != run_dir.test_beton or config.test_fraction is not None or _is_split_by_labels(config):
             raise
         message = re.sub(r"\blabels(?==| is )", "test_labels", str(error))

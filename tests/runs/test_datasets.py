@@ -559,6 +559,14 @@ def test_a_flat_folder_of_test_images_needs_its_own_table(photos: Path) -> None:
     assert [test.labels.tolist() for test in tests] == [[0, 0, 1, 1]] * 2
     with pytest.raises(ValueError, match=r"test_labels is .*, and .*train has no test images; name them with test"):
         run(photos, **given, data=str(photos / "train"), out=str(photos.parent / "three"))
+    with pytest.raises(ValueError, match=r"val.csv: none of .*; a table of the test images is given with test_labels"):
+        run(
+            photos,
+            labels=str(table),
+            data=str(photos / "train"),
+            test=str(photos / "val"),
+            out=str(photos.parent / "four"),
+        )
 
 
 def test_a_label_column_is_that_of_test_labels_too(photos: Path, tmp_path: Path) -> None:
