@@ -166,8 +166,8 @@ def test_scoring_resumes_from_its_checkpoint(tmp_path: Path, resumed: list[int])
     assert (scores.visits == 3).all()
     for name in ("dual", "mean", "dyn_unc", "aum", "el2n"):
         after, of_0_1 = getattr(scores, name), getattr(before, name)
-        # Sums of bfloat16 products differ between processors, and three epochs carry that on: 0.03 of the spread at most
-        # from one with AVX-512 to one without.
+        # Sums of bfloat16 products differ between processors, and three epochs carry that on: by up to 0.03 of the
+        # spread from one with AVX-512 to one without.
         np.testing.assert_allclose(after, of_0_1, rtol=0, atol=0.1 * of_0_1.std())
 
 
