@@ -288,6 +288,12 @@ MUTATIONS = [
         "tests/runs/test_datasets.py::test_a_flat_folder_of_test_images_needs_its_own_table",
     ),
     Mutation(
+        "dualfast/data/sources/arrays.py",
+        '_OF_TENSORS if hasattr(images, "permute")',
+        '_OF_TENSORS if hasattr(images, "permuted")',
+        "tests/data/sources/test_arrays.py::test_images_in_another_form_are_refused_with_what_changes_it",
+    ),
+    Mutation(
         "dualfast/runs/parts.py",
         "path == run_dir.train_beton and is_of_table",
         "path != run_dir.train_beton and is_of_table",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +51,17 @@ def from_arrays(
     numbers or names, as labels_of takes them. class_names: of integer labels; name: of the array, which with its row
     names a sample; files: that they were read from. Raises TypeError for other dtypes, ValueError for other shapes and
     for labels that are not one class per image."""
+    spelt = _OF_TENSORS if hasattr(images, "permute") else _OF_ARRAYS
     images, labels = images if isinstance(images, _Stored) else _as_images(images), _as_array(labels)
     if images.dtype != np.uint8:
-        raise TypeError(f"images are {images.dtype}; they must be uint8, 0 to 255; {_as_bytes(images.dtype)}")
+        raise TypeError(
+            f"images are {images.dtype}; they must be uint8, 0 to 255; {_as_bytes(images.dtype, spelt.as_bytes)}"
+        )
     shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
     if len(shape) != 4 or shape[3] not in (1, 3, 4) or 0 in shape[1:3]:
         raise ValueError(
             f"images have the shape {images.shape}; it must be (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4)"
-            f"{_in_shape(images.shape)}"
+            f"{_in_shape(images.shape, spelt.channels_last)}"
         )
     n = len(images)
     one_hot = f"; of one-hot rows give labels.argmax(1), ({n},)" if labels.ndim == 2 else ""
@@ -112,23 +115,32 @@ PIL_MODES = ("L", "RGB", "RGBA")
 ORIENTATION = 0x0112  # EXIF's tag
 
 
-def _as_bytes(dtype: np.dtype[Any]) -> str:
+class _Spelt(NamedTuple):
+    """The operations that a message names, of an array or a tensor."""
+
+    as_bytes: str
+    channels_last: str
+
+
+_OF_ARRAYS = _Spelt(".astype('uint8')", "images.transpose(0, 2, 3, 1)")
+_OF_TENSORS = _Spelt(".to(torch.uint8)", "images.permute(0, 2, 3, 1)")
+
+
+def _as_bytes(dtype: np.dtype[Any], as_bytes: str) -> str:
     """What makes uint8 of another dtype."""
     if dtype.kind == "f":
-        return (
-            "of values in 0..1 give (images * 255).round().astype('uint8'), of values in 0..255 images.astype('uint8')"
-        )
+        return f"of values in 0..1 give (images * 255).round(){as_bytes}, of values in 0..255 images{as_bytes}"
     if dtype.kind in "US":
         return "of names of files write a .csv of files and labels, and give that"
     if dtype.kind == "b":
-        return "give images.astype('uint8') * 255"
-    return "give images.astype('uint8'), of values of 16 bits (images >> 8).astype('uint8')"
+        return f"give images{as_bytes} * 255"
+    return f"give images{as_bytes}, of values of 16 bits (images >> 8){as_bytes}"
 
 
-def _in_shape(shape: tuple[int, ...]) -> str:
+def _in_shape(shape: tuple[int, ...], channels_last: str) -> str:
     """What gives images of a foreign shape the one that is read; nothing where that is unknown."""
     if len(shape) == 4 and shape[1] in (1, 3):
-        return "; give images.transpose(0, 2, 3, 1)"
+        return f"; give {channels_last}"
     side = math.isqrt(shape[1]) if len(shape) == 2 else 0
     return f"; give images.reshape(-1, {side}, {side})" if side and side * side == shape[1] else ""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from data_sets import assert_refused
 
 from dualfast.config import Reading
@@ -150,6 +151,8 @@ def test_images_that_a_disk_has_changed_are_noticed(save: Any, what: str, tmp_pa
         (np.zeros((2, 4, 4), bool), r"bool; .*give images\.astype\('uint8'\) \* 255"),
         (np.array(["a.png", "b.png"]), "of names of files write a .csv of files and labels"),
         (np.zeros((2, 3, 8, 8), np.uint8), r"shape \(2, 3, 8, 8\); .*give images\.transpose\(0, 2, 3, 1\)"),
+        (torch.zeros(2, 8, 8, 3), r"\(images \* 255\)\.round\(\)\.to\(torch\.uint8\)"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"give images\.permute\(0, 2, 3, 1\)"),
         (np.zeros((2, 8, 8, 5), np.uint8), r"it must be \(N, H, W\), .* or \(N, H, W, 4\)"),
         (np.zeros((2, 64), np.uint8), r"give images\.reshape\(-1, 8, 8\)"),
         (
