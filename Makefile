@@ -52,7 +52,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 
 $(LEAN): $(SOURCES) | compiler
 	@test -x $(BIN)/python || { echo "make: creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "make: installing dualfast[data,report] into $(VENV): torch, which is large, and nineteen small packages"
+	@echo "make: installing dualfast[data,report] into $(VENV): torch, which is large, and fifteen small packages"
 	$(INSTALL) -e '.[data,report]'
 	@touch $@
 

@@ -522,23 +522,15 @@ _COMMANDS: dict[type, Any] = {
 
 def table_text(rows: list[dict[str, Any]]) -> str:
     """The results as a table: a line for each prune ratio and method, mean and spread over seeds."""
-    from rich.console import Console as RichConsole
-    from rich.table import Table
-    from rich.text import Text
-
     from dualfast.report.summary import COLUMNS, summarise
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for line in summarise(rows):
-        table.add_row(*(Text(printable(cell)) for cell in line))
-    console = RichConsole(highlight=False, emoji=False)
-    if not console.is_terminal:  # a file has no width to fit
-        console.width = 200
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip("\n")
+    lines = [list(COLUMNS), *([printable(cell) for cell in line] for line in summarise(rows))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = ["<" if name == "method" else ">" for name in COLUMNS]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True))
+        for line in lines
+    )
 
 
 if not TYPE_CHECKING:  # which knows the names of today alone

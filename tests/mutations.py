@@ -294,6 +294,24 @@ MUTATIONS = [
         "tests/data/sources/test_arrays.py::test_images_in_another_form_are_refused_with_what_changes_it",
     ),
     Mutation(
+        "dualfast/runs/progress.py",
+        "leave=False",
+        "leave=True",
+        "tests/runs/test_progress.py::test_a_terminal_has_a_bar_that_goes_in_the_end",
+    ),
+    Mutation(
+        "dualfast/runs/progress.py",
+        "printable(line), flush=True",
+        "printable(line)",
+        "tests/runs/test_progress.py::test_a_file_has_lines_alone_at_once",
+    ),
+    Mutation(
+        "dualfast/runs/progress.py",
+        "or images == 0 or",
+        "or",
+        "tests/runs/test_progress.py::test_nothing_to_do_has_no_bar",
+    ),
+    Mutation(
         "dualfast/runs/parts.py",
         "path == run_dir.train_beton and is_of_table",
         "path != run_dir.train_beton and is_of_table",

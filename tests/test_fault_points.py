@@ -30,7 +30,6 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", MOST)
 def test_a_failure_anywhere_leaves_the_old_state_or_the_new_one(command: str, shim: Path) -> None:
-    pytest.importorskip("tqdm")
     environment = os.environ | {
         "LD_PRELOAD": str(shim),
         "OMP_NUM_THREADS": "1",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Protocol
 
+from tqdm import tqdm
+
 from dualfast.errors import printable
 
 
@@ -46,41 +48,37 @@ class Console:
     """Progress on a terminal: a bar and lines; without a terminal, lines only; if quiet notes alone, on stderr."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
         self.quiet = quiet
-        self.console = RichConsole(highlight=False, emoji=False, quiet=quiet)
-        self.bar = Bar(
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=self.console,
-            transient=True,
-            disable=quiet or not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task("", total=None, visible=False)
+        self.bar = tqdm(disable=True)
 
     def __enter__(self) -> Console:
-        self.bar.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
+        self.bar.close()
 
     def plan(self, images: int) -> None:
-        self.bar.update(self.task, total=images, visible=images > 0)
+        self.bar.close()
+        self.bar = tqdm(
+            total=images,
+            bar_format="{bar:24} {percentage:3.0f}%  {remaining} left  {desc}",
+            smoothing=0.05,  # batches and tests differ in speed
+            file=sys.stdout,
+            dynamic_ncols=True,
+            leave=False,
+            disable=self.quiet or images == 0 or not sys.stdout.isatty(),
+        )
 
     def step(self, what: str) -> None:
-        self.bar.update(self.task, description=printable(what))
+        self.bar.set_description_str(printable(what))
 
     def images(self, count: int) -> None:
-        self.bar.advance(self.task, count)
+        self.bar.update(count)
 
     def say(self, line: str) -> None:
-        self.console.print(printable(line), markup=False, soft_wrap=True)
+        if not self.quiet:
+            with tqdm.external_write_mode():
+                print(printable(line), flush=True)
 
     def note(self, line: str) -> None:
         if self.quiet:

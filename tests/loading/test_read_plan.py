@@ -19,8 +19,6 @@ from dualfast.data import beton
 from dualfast.loading import order, read_plan
 from dualfast.loading.loader import Loader
 
-pytest.importorskip("tqdm")
-
 N, SIDE, PAGE = 1500, 100, 1 << 21  # 30,000 bytes each, 69 a page
 
 

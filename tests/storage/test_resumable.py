@@ -25,7 +25,6 @@ from dualfast.storage.resumable import Partial
 write_module = importlib.import_module("dualfast.data.beton.write")  # the package has the function of that name
 
 pytest.importorskip("PIL")
-pytest.importorskip("tqdm")
 
 N, CHUNK = 300, 8  # small images of 300 bytes, and some of a megabyte, so that pages have gaps
 AHEAD = 6  # chunks that may be encoded and not yet written when a write stops

@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from tqdm import tqdm
+
 from dualfast.arguments import checked_int
 from dualfast.config import MAX_THREADS
 
@@ -42,7 +44,5 @@ def thread_count(requested: int | None) -> int:
 
 def progress_bar(total: int, description: str, enabled: bool, unit: str = " images") -> Any:
     """A tqdm bar; it appears on a terminal only, after two seconds."""
-    from tqdm import tqdm
-
     disable = None if enabled else True  # None: where stderr is not a terminal
     return tqdm(total=total, desc=description, unit=unit, unit_scale=unit == "B", delay=2, disable=disable, leave=False)

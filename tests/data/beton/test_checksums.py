@@ -16,8 +16,6 @@ from dualfast.data.beton.format import DESCRIPTOR, HEADER
 from dualfast.data.beton.verify import PageCheck
 from dualfast.storage import files
 
-pytest.importorskip("tqdm")
-
 N, PAGE = 5000, 1 << 21
 
 

@@ -17,8 +17,6 @@ from dualfast.data import beton
 from dualfast.data.beton import compact as compacting
 from dualfast.data.index_list import save_keep
 
-pytest.importorskip("tqdm")
-
 N = 3000
 
 

@@ -19,7 +19,6 @@ from dualfast.data.beton.encode import Encoder
 from dualfast.storage import files
 
 Image = pytest.importorskip("PIL.Image")
-pytest.importorskip("tqdm")
 
 
 def photo(seed: int, width: int = 90, height: int = 70) -> Any:
