@@ -26,6 +26,8 @@ from dualfast.data.sources.paths import (
     addresses,
     are_below_letters,
     are_splits,
+    by_split,
+    in_each_class,
     inner_folders,
     is_hidden,
     is_junk,
@@ -70,7 +72,7 @@ class _Member(NamedTuple):
 def _open(path: str) -> Source:
     path, split = split_of(path)
     whole = _members(path)
-    splits = _splits(whole)
+    splits = _splits(path, whole)
     prefix = pick(path, split, splits) if splits or split else ()
     there = _below(whole, prefix)
     members = _below(there, _common(there))
@@ -88,6 +90,8 @@ def _open(path: str) -> Source:
     if twice is not None:
         raise ValueError(f"{path} holds {twice} twice; write the archive again")
     inner = inner_folders({"/".join(image.parts[:-1]) for image in images})
+    if within_classes := in_each_class(inner):
+        raise ValueError(f"{location} holds {within_classes}")
     if told := no_classes({image.parts[0] for image in images}, inner):
         raise ValueError(
             f"{location} holds {told[1]}; unpack it, and give one of them, as {told[0]}, with labels='TABLE.csv' "
@@ -181,14 +185,15 @@ def _common(members: Sequence[_Member]) -> tuple[str, ...]:
     return tuple(level[0] for level in shared)[: max(map(len, folders), default=1) - 1]
 
 
-def _splits(members: Sequence[_Member]) -> dict[str, tuple[str, ...]]:
+def _splits(path: str, members: Sequence[_Member]) -> dict[str, tuple[str, ...]]:
     """The path of each split, by its name in lower case; empty where the folders in the archive are not splits."""
     common = _common(members)
     below = [m.parts[len(common) :] for m in members if _is_image(m)]
     names = {parts[0] for parts in below if len(parts) > 1}
     if not are_splits(names, {parts[0] for parts in below if len(parts) > 2}):
         return {}
-    return {name.lower(): (*common, name) for name in sorted(names) if name.lower() in SPLIT_NAMES}
+    named = by_split(path, [name for name in names if name.lower() in SPLIT_NAMES])
+    return {split: (*common, name) for split, name in named.items()}
 
 
 def _beside(members: Sequence[_Member], splits: Sequence[tuple[str, ...]]) -> dict[str, Counter[str]]:
@@ -281,8 +286,12 @@ def _parts(path: str) -> dict[str, str]:
     """Those in the archive, or the archives train.zip and val.zip in a folder."""
     if os.path.isdir(path) and not split_folders(path):
         stems = {name: name[: -len(suffix)].lower() for name in sorted(os.listdir(path)) if (suffix := _suffix(name))}
-        return {stem: os.path.join(path, name) for name, stem in stems.items() if stem in SPLIT_NAMES}
-    return addresses(path, _splits(_members(path))) if _recognizes(path) else {}
+        found: dict[str, str] = {}
+        for name, stem in stems.items():
+            if stem in SPLIT_NAMES and found.setdefault(stem, name) != name:
+                raise ValueError(f"{path} holds {found[stem]} and {name}, which are both called {stem}; give one")
+        return {stem: os.path.join(path, name) for stem, name in found.items()}
+    return addresses(path, _splits(path, _members(path))) if _recognizes(path) else {}
 
 
 KIND = Kind(

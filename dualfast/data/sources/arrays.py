@@ -159,7 +159,7 @@ def _as_array(labels: Any) -> NDArray[Any]:
 def _open(path: str, *, image_column: str | None = None, label_column: str | None = None) -> Source:
     path, split = split_of(path)
     names = _names(path)
-    found = _pairs(names)
+    found = _pairs(path, names)
     if split is None and (image_column or label_column or not found):
         pair = (image_column or "images", label_column or "labels")
     else:
@@ -175,6 +175,11 @@ def _open(path: str, *, image_column: str | None = None, label_column: str | Non
         labels = file[pair[1]]
         named = next((name for name in names if name in CLASS_NAMES), None)
         class_names = _class_names(file, named, labels)
+    if class_names is not None and labels.max() >= len(class_names):
+        raise ValueError(
+            f"{path} has the label {labels.max()}, and {named} names {len(class_names)} classes, from 0; name every "
+            "class, or number the labels from 0"
+        )
     source = from_arrays(
         *(images, labels),
         class_names=class_names,
@@ -199,8 +204,7 @@ def _class_names(file: Any, name: str | None, labels: NDArray[Any]) -> list[str]
         texts = [text.decode() if isinstance(text, bytes) else text for text in found.tolist()]
     except ValueError:  # pickled objects, or no UTF-8
         return None
-    fits = found.ndim == 1 and found.dtype.kind in "US" and labels.min() >= 0 and labels.max() < len(texts)
-    return texts if fits else None
+    return texts if found.ndim == 1 and found.dtype.kind in "US" and labels.min() >= 0 else None
 
 
 @contextmanager
@@ -220,7 +224,7 @@ def _names(path: str) -> list[str]:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
-def _pairs(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _pairs(path: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The arrays of images and labels by split, UNNAMED for those whose names say none."""
     found: dict[str, dict[str, str]] = {}
     for name in names:
@@ -229,13 +233,16 @@ def _pairs(names: Sequence[str]) -> dict[str, tuple[str, str]]:
         rest = "_".join(word for word in words if word != split)
         role = next((role for role, usual in ROLES.items() if rest in usual), None)
         if role is not None and (split != UNNAMED or rest in ROLES_ALONE):
-            found.setdefault(split, {})[role] = name
+            other = found.setdefault(split, {}).setdefault(role, name)
+            if other.lower() == name.lower() and other != name:
+                raise ValueError(f"{path} holds {other} and {name}, which name one array; rename one")
+            found[split][role] = name
     return {split: (own["images"], own["labels"]) for split, own in found.items() if len(own) == len(ROLES)}
 
 
 def _splits(path: str) -> dict[str, str]:
     try:
-        return addresses(path, _pairs(_names(path))) if _recognizes(path) else {}
+        return addresses(path, _pairs(path, _names(path))) if _recognizes(path) else {}
     except ValueError:  # opening it says what is wrong
         return {}
 

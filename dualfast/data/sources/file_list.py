@@ -251,12 +251,14 @@ def _in_order(table: Table, folder: str, paths: Sequence[str]) -> _Rows:
             f"{table.path} has {len(cells):,} labels, and {folder} {n:,} images; list the name of the file before each "
             "label"
         )
-    by_name, by_number = sorted(paths), sorted(paths, key=_by_number)
-    if (other := next((at for at in range(n) if by_name[at] != by_number[at]), None)) is not None:
-        raise ValueError(
-            f"{table.path} has labels alone, for the images in the order of their names, in which {by_name[other]} "
-            f"comes before {by_number[other]}; list the name of the file before each label"
-        )
+    by_name = sorted(paths)
+    for another in (sorted(paths, key=_by_number), sorted(paths, key=str.casefold)):
+        differing = [pair for pair in zip(by_name, another, strict=True) if pair[0] != pair[1]]
+        if differing:
+            raise ValueError(
+                f"{table.path} has labels alone, for the images in the order of their names, in which "
+                f"{differing[0][0]} comes before {differing[0][1]}; list the name of the file before each label"
+            )
     return _Rows(np.arange(n), cells)
 
 

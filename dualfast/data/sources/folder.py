@@ -20,6 +20,7 @@ from dualfast.data.sources.paths import (
     are_splits,
     folder_above,
     folder_of,
+    in_each_class,
     is_hidden,
     no_classes,
     split_folders,
@@ -68,6 +69,8 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         raise ValueError(
             f"{root} holds {some(list(classes))}, and {again} the same folders again; give {root / again}, or remove it"
         )
+    if within_classes := in_each_class(inner):
+        raise ValueError(f"{root} holds {within_classes}")
     if told := no_classes([name for name, count in classes.items() if count], inner):
         table = "with labels='TABLE.csv' unless class folders are in it"
         raise ValueError(f"{root} holds {told[1]}; give one of them, as {root / told[0]}, {table}, or rename them")
@@ -165,6 +168,8 @@ def _is_of_a_detector(classes: dict[str, int]) -> bool:
 
 def _of_archives(root: Path, which: str = "its archives") -> str:
     """What to do about a folder of archives; nothing for one without."""
+    if parts := archive.KIND.splits(str(root)):
+        return f"of {which} ({some(list(parts))}) give one, as {root}:{next(iter(parts))}"
     found = sorted(file.name for file in root.iterdir() if file.name.lower().endswith(archive.SUFFIXES))
     return f"of {which} ({some(found)}) unpack each into a folder, or give one" if found else ""
 

@@ -21,9 +21,10 @@ MISSING = frozenset({"nan", "<na>"})
 """What pandas writes, in lower case, for a text that is missing,"""
 MISSING_NUMBER = MISSING | NONE
 """and what is written for a number."""
-JOINED = "|,;"
+JOINED = "|,;/+& "
 """Between the classes of an image that has several."""
 FEW_TEXTS = 10
+WORDS_OF_A_CAPTION = 5
 MANY_COUNTS = 3  # of words in a label
 BOOLEAN_NAMES = ("False", "True")
 
@@ -136,12 +137,13 @@ def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
                 "class alone"
             )
         for mark in JOINED:
-            parts = [part.strip() for part in text.split(mark)]
+            parts = text.split() if mark == " " else [part.strip() for part in text.split(mark)]
             is_joined = known.keys() >= set(parts) or (mark == "|" and any(of_bars[part] > 1 for part in parts))
             if len(parts) > 1 and is_joined:
+                own = "join the words of a class by _" if mark == " " else f"write a class of its own without {mark!r}"
                 raise ValueError(
                     f"{describe(list(texts).index(text))} has the label {text!r}, which are {len(parts)} classes; "
-                    f"{ONE_CLASS}; remove such rows, or write the label of a class of its own without {mark!r}"
+                    f"{ONE_CLASS}; remove such rows, or {own}"
                 )
 
 
@@ -209,6 +211,8 @@ def _text(values: list[Any], words: LabelWords) -> Labels:
             except UnicodeDecodeError:
                 seen = f"{words.describe(row)} has bytes that are not UTF-8 text"
                 raise ValueError(words.refusal(seen)) from None
+    if 2 * sum(len(value.split()) >= WORDS_OF_A_CAPTION for value in values) > len(values):
+        check_no_captions(values, words.what, words.describe, words.way_out, least=FEW_TEXTS)
     _check_single(values, words.describe)
     return Labels("text", values)
 

@@ -97,6 +97,22 @@ def no_classes(classes: Collection[str], inner: Collection[str]) -> tuple[str, s
     return None
 
 
+def in_each_class(inner: Collection[str]) -> str | None:
+    """What the folders in class folders, CLASS/..., are by their names, if they are no parts of the class."""
+    below: dict[str, set[str]] = {}
+    for folder in inner:
+        outer, name = folder.split("/")[:2]
+        below.setdefault(outer, set()).add(name)
+    for outer, names in sorted(below.items()):
+        shown = ", ".join(f"{outer}/{name}" for name in sorted(names)[:3])
+        lower = {name.lower() for name in names}
+        if not lower.isdisjoint(TRAIN_NAMES) and not lower.isdisjoint(TEST_NAMES):
+            return f"splits in its class folders ({shown}); move them out, as train/{outer} and test/{outer}"
+        if not lower.isdisjoint(OF_MASKS) and lower <= OF_MASKS | OF_IMAGES:
+            return f"masks in its class folders ({shown}); move them out, as images/{outer} and masks/{outer}"
+    return None
+
+
 def called_like_splits(classes: Collection[str], inner: Collection[str]) -> list[str]:
     """Class folders that are splits by their names: all of them, or those that hold several folders, as `inner`."""
     holding = split_like({folder.partition("/")[0] for folder in inner})
@@ -169,7 +185,17 @@ def folder_of(path: str) -> str:
 def split_folders(path: str) -> dict[str, str]:
     """The names of the folders in `path` that are called like splits, by that in lower case."""
     with os.scandir(path) as entries:
-        return {e.name.lower(): e.name for e in entries if e.name.lower() in SPLIT_NAMES and e.is_dir()}
+        return by_split(path, [entry.name for entry in entries if entry.name.lower() in SPLIT_NAMES and entry.is_dir()])
+
+
+def by_split(path: str, names: Collection[str]) -> dict[str, str]:
+    """Names of splits by themselves in lower case. ValueError for two that differ only in case."""
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        other = found.setdefault(name.lower(), name)
+        if other != name:
+            raise ValueError(f"{path} holds {other} and {name}, which name one split; rename one")
+    return found
 
 
 def subfolders(path: str) -> list[str]:

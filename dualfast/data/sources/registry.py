@@ -30,7 +30,7 @@ from dualfast.data.sources import (
     webdataset,
 )
 from dualfast.data.sources.joined import join, joined_files
-from dualfast.data.sources.paths import folder_of, hub_snapshot, split_of
+from dualfast.data.sources.paths import folder_of, hub_snapshot, pick, split_of
 from dualfast.data.sources.source import Kind, Source, check
 
 # The first that recognizes a path opens it, so the more particular ones come first.
@@ -221,10 +221,13 @@ def _open_path(path: str, given: dict[str, Any]) -> Source:
 
 
 def _resolved(path: str, has_labels: bool) -> tuple[str, Kind | None]:
-    """The path and its kind; of a part of a folder that only holds folders, PATH:train, the folder PATH/train."""
+    """The path and its kind; of a part of a folder that only holds folders, PATH:train, the folder PATH/train, of one
+    that holds archives PATH/train.zip."""
     kind = file_list.KIND if has_labels else find_kind(path)
-    if kind is folder.KIND and split_of(path)[1] is not None:
-        path = folder_of(path)
+    bare, split = split_of(path)
+    if kind is folder.KIND and split is not None:
+        archives = archive.KIND.splits(bare)
+        path = pick(bare, split, archives) if archives else folder_of(path)
         kind = find_kind(path)
     return path, kind
 

@@ -202,3 +202,20 @@ def test_folders_in_class_folders_and_loose_images_are_said(tmp_path: Path) -> N
     opened = sources.open_source(tmp_path / "b.zip")
     assert opened.class_names == ("cat", "dog")
     assert opened.notes() == ["left out: 1 .jpg (beside the class folders)"]
+
+
+def test_archives_that_are_splits_are_addressed_as_folders_are(tmp_path: Path) -> None:
+    for at, name in enumerate(("train.zip", "val.zip")):
+        zip_file(tmp_path / name, {"a/0.jpg": jpeg(2 * at), "b/0.jpg": jpeg(2 * at + 1)})
+    for name in ("train", "training"):
+        assert list(sources.open_source(f"{tmp_path}:{name}").items()) == [jpeg(0), jpeg(1)]
+    assert sources.files_of(f"{tmp_path}:val").names.to_pylist() == ["val.zip"]
+    assert_refused(f"{tmp_path}:test", r"has no split 'test'; it has train, val")
+    assert_refused(tmp_path, r"of its archives \(train, val\) give one, as .*:train")
+    zip_file(tmp_path / "Train.zip", {"a/0.jpg": jpeg(0), "b/0.jpg": jpeg(1)})
+    assert_refused(f"{tmp_path}:train", r"holds Train\.zip and train\.zip, which are both called train; give one")
+
+
+def test_splits_in_an_archive_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    members = {f"{split}/{name}/0.jpg": jpeg(0) for split in ("train", "Train") for name in "ab"}
+    assert_refused(f"{zip_file(tmp_path / 'a.zip', members)}:train", "holds Train and train, which name one split")

@@ -199,11 +199,19 @@ def test_names_and_other_arrays_of_an_npz(tmp_path: Path) -> None:
     assert opened.notes() == ["arrays that are not used: fine_labels"]
     np.savez(path, **arrays, class_names=np.array([b"ant", b"bee"]))
     assert sources.open_source(path).class_names == ("ant", "bee")
-    for others in (["ant"], ["ant", None]):  # too few, and a pickle
-        np.savez(path, **arrays, class_names=np.array(others))
-        opened = sources.open_source(path)
-        assert opened.class_names is None
-        assert opened.notes() == ["arrays that are not used: fine_labels, class_names"]
+    np.savez(path, **arrays, class_names=np.array(["ant", None]))  # a pickle
+    opened = sources.open_source(path)
+    assert opened.class_names is None
+    assert opened.notes() == ["arrays that are not used: fine_labels, class_names"]
+    np.savez(path, **arrays, class_names=np.array(["ant"]))
+    assert_refused(path, r"a\.npz has the label 1, and class_names names 1 classes, from 0; name every class")
+
+
+def test_arrays_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    images, labels = np.zeros((2, 4, 4), np.uint8), np.arange(2)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, X_train=images)
+    for address in ("a.npz", "a.npz:train"):
+        assert_refused(tmp_path / address, r"a\.npz holds x_train and X_train, which name one array; rename one")
 
 
 def test_images_of_pillow_whose_arrays_are_not_what_they_show() -> None:

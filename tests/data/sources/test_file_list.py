@@ -322,6 +322,14 @@ def test_a_list_in_json_whose_first_line_lacks_a_label(tmp_path: Path) -> None:
         sources.open_source(root)
 
 
+def test_labels_alone_of_names_in_two_cases_are_refused(tmp_path: Path) -> None:
+    """Programs differ in whether B comes before a."""
+    root = images(tmp_path / "set", "a.png", "B.png")
+    (tmp_path / "l.txt").write_text("1\n2\n")
+    with pytest.raises(ValueError, match=r"labels alone, .* in which B\.png comes before a\.png; list the name"):
+        sources.open_source(root, Reading(labels=str(tmp_path / "l.txt")))
+
+
 def test_numbers_without_their_zeros_are_said(unnamed_kinds: Path) -> None:
     images(unnamed_kinds / "n", *(f"{k:05d}.jpg" for k in range(3)))
     (unnamed_kinds / "t.csv").write_text("file,label\n1,a\n2,b\n")

@@ -166,7 +166,10 @@ def test_archives_below_a_folder_are_pointed_to(tmp_path: Path) -> None:
     (tmp_path / "set" / "data").mkdir(parents=True)
     for name in ("train.zip", "val.zip"):
         zip_file(tmp_path / "set" / "data" / name, {"a/0.jpg": jpeg(0), "b/0.jpg": jpeg(1)})
-    assert_refused(tmp_path / "set", r"no images in its 1 class .*; of the archives in data \(train\.zip, val\.zip\)")
+    assert_refused(
+        tmp_path / "set",
+        r"no images in its 1 class .*; of the archives in data \(train, val\) give one, as .*/data:train",
+    )
 
 
 def test_a_link_to_itself_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
@@ -291,3 +294,28 @@ def test_tables_beside_class_folders_are_said(tmp_path: Path) -> None:
     (root / "labels.csv").write_text("file;label\nsite1/0.jpg;cat\n")
     (note,) = sources.open_source(root).notes()
     assert note.startswith("the folders are the classes, and labels.csv is not read; labels='")
+
+
+def test_splits_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "Train"):
+        class_folders(tmp_path / name, {"a": 1, "b": 1})
+    assert_refused(f"{tmp_path}:train", r"holds Train and train, which name one split; rename one")
+    assert_refused(tmp_path, r"holds splits \(Train, train\), not class folders; give one of them")
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (("train", "test"), r"splits in its class folders \(a/test, a/train\); move them out, as train/a and test/a"),
+        (
+            ("images", "Masks"),
+            r"masks in its class folders \(a/Masks, a/images\); move them out, as images/a and masks/a",
+        ),
+    ],
+)
+def test_folders_in_classes_that_are_no_part_of_the_class(folders: tuple[str, str], words: str, tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", {f"{name}/{inner}": 1 for name in "ab" for inner in folders})
+    assert_refused(root, words)
+    members = {f"{name}/{inner}/0.jpg": jpeg(0) for name in "ab" for inner in folders}
+    assert_refused(zip_file(tmp_path / "set.zip", members), words)
+    assert len(sources.open_source(class_folders(tmp_path / "c", {"a/images": 1, "a/train": 1, "b": 1}))) == 3

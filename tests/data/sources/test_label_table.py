@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_sets import jpeg, parquet_file
+from data_sets import class_folders, jpeg, parquet_file
 
 from dualfast.config import Reading
 from dualfast.data import sources
@@ -339,3 +339,17 @@ def test_labels_beside_an_archive_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text(CSV)
     with pytest.raises(ValueError, match=r"a\.zip is not a folder; unpack it, and give the folder"):
         sources.open_source(tmp_path / "a.zip", Reading(labels=str(tmp_path / "l.csv")))
+
+
+def test_spaces_in_quotes_belong_to_names(tmp_path: Path) -> None:
+    """Those of others are only layout. The list is as export writes it."""
+    root = class_folders(tmp_path / "set", {" cat": 2, "cat": 2, "cat ": 2, "dog": 1})
+    rows = ['"name","class"', '" cat/0.jpg"," cat"', '"cat/1.jpg","cat"', '"cat /0.jpg", "cat "', "dog/0.jpg , dog "]
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(rows))
+    opened = sources.open_source(root, Reading(labels=str(table)))
+    assert opened.names().to_pylist() == [" cat/0.jpg", "cat/1.jpg", "cat /0.jpg", "dog/0.jpg"]
+    assert opened.class_names == (" cat", "cat", "cat ", "dog")
+    assert opened.labels.tolist() == [0, 1, 2, 3]
+    table.write_text('0.jpg,"\ue000 a "\n1.jpg," b"\n')  # the mark itself: read as it stands
+    assert labels_by(table, root / "cat") == ["\ue000 a", "b"]
