@@ -313,8 +313,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/label_table.py",
-        'io.StringIO(_guarded(text), newline="")',
-        'io.StringIO(text, newline="")',
+        "_guarded(text) if guard else text",
+        "text",
         "tests/data/sources/test_label_table.py::test_spaces_in_quotes_belong_to_names",
     ),
     Mutation(

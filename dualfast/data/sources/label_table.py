@@ -104,8 +104,10 @@ def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
     if delimiter is None:
         rows = _words(text.splitlines(), is_listed)
     else:
-        lines = csv.reader(io.StringIO(_guarded(text), newline=""), delimiter=delimiter, skipinitialspace=True)
-        rows = [[cell.strip().replace(GUARD, " ") for cell in row] for row in lines]
+        guard = "" if GUARD in text else GUARD
+        text = _guarded(text) if guard else text
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        rows = [[cell.strip().replace(guard, " ") if guard else cell.strip() for cell in row] for row in lines]
     while rows and not any(rows[-1]):
         rows.pop()
     has_header = bool(rows) and _is_header(rows[0], rows[1:], is_listed)
@@ -120,8 +122,6 @@ def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
 
 def _guarded(text: str) -> str:
     """The text with the spaces at the ends of quoted cells, which are meant, as GUARD."""
-    if GUARD in text:
-        return text
     return _QUOTED_ENDS.sub(lambda found: (found[1] or "") + GUARD * len(found[2] or found[3]), text)
 
 
