@@ -372,6 +372,12 @@ MUTATIONS = [
         "tests/data/sources/test_file_list.py::test_labels_alone_of_names_in_two_cases_are_refused",
     ),
     Mutation(
+        "dualfast/runs/datasets.py",
+        "test.payload(row) == train.payload(int(rows[row]))",
+        "True",
+        "tests/runs/test_datasets.py::test_training_images_among_the_test_images_are_counted",
+    ),
+    Mutation(
         "dualfast/runs/parts.py",
         "path == run_dir.train_beton and is_of_table",
         "path != run_dir.train_beton and is_of_table",

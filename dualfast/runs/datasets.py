@@ -8,6 +8,9 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from dualfast.comm.ranks import Ranks
 from dualfast.config import Data
@@ -24,6 +27,7 @@ from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
 PEEKED = 8  # images
+COMPARED = 1000  # pairs of images
 NOTES = "data_notes"  # in config.yaml: what the last call said of data that differ, or could not be compared
 TryModel = Callable[[int, int, tuple[int, int] | None], None]
 
@@ -62,6 +66,8 @@ def open_datasets(
     noted |= {} if test is None else {"test_fingerprint": test.fingerprint}
     if test is not None and test.fingerprint == train.fingerprint:
         progress.note("the test images are the training images: the accuracy is that of memory, not of new images")
+    elif test is not None and ranks.rank == 0 and (shared := _shared(train, test)):
+        progress.note(f"{shared} are training images: the accuracy is in part that of memory, not of new images")
 
     def note() -> None:
         run_dir.note(noted)
@@ -72,6 +78,31 @@ def open_datasets(
     if train.n_samples < ranks.size:
         raise too_few_images("the training data", train.n_samples, ranks)
     return train, test
+
+
+def _shared(train: Beton, test: Beton) -> str:
+    """How many test images are among the training images: those with a file and folder of the same names and the same
+    bytes. Of many only COMPARED are looked at. Empty for none."""
+    import pyarrow.compute as pc
+
+    if train.names is None or test.names is None:
+        return ""
+    rows = pc.index_in(_keys(test), value_set=_keys(train)).to_numpy(zero_copy_only=False)
+    alike = np.flatnonzero(~np.isnan(rows))
+    looked_at = alike[:: -(-len(alike) // COMPARED)] if len(alike) else alike
+    same = sum(test.payload(row) == train.payload(int(rows[row])) for row in looked_at.tolist())
+    about = "about " if len(looked_at) < len(alike) else ""
+    return f"{about}{same * len(alike) // len(looked_at):,} of {test.n_samples:,} test images" if same else ""
+
+
+def _keys(part: Beton) -> Any:
+    """The ends of the samples' names, FOLDER/FILE, with their sizes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    assert part.names is not None
+    ends = pc.replace_substring_regex(part.names.column, "^.*/([^/]*/[^/]*)$", r"\1")
+    return pc.binary_join_element_wise(ends, pa.array(part.size).cast(ends.type), ":")
 
 
 def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:

@@ -451,6 +451,25 @@ def test_test_images_that_are_the_training_images_are_said(photos: Path) -> None
     assert not any("the test images are" in line for line in run(photos, out=str(photos.parent / "other")))
 
 
+def test_training_images_among_the_test_images_are_counted(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the same folder, name and bytes, as val/ant/0.jpg and train/ant/0.jpg are here."""
+    shared = [line for line in run(photos) if "test images are training images" in line]
+    assert shared == [
+        "4 of 4 test images are training images: the accuracy is in part that of memory, not of new images"
+    ]
+    (photos / "val" / "ant" / "1.jpg").write_bytes((photos / "train" / "ant" / "5.jpg").read_bytes())
+    assert any(line.startswith("3 of 4 test images are") for line in run(photos, out=f"{photos.parent}/two"))
+    table = photos.parent / "train.csv"
+    table.write_text("".join(f"ant/{k}.jpg,ant\nbee/{k}.jpg,bee\n" for k in range(3, 8)))
+    same = {"data": str(photos / "train"), "labels": str(table), "test": str(photos / "train")}
+    monkeypatch.setattr("dualfast.runs.datasets.COMPARED", 4)
+    assert any(line.startswith("about 10 of 16 test images are") for line in run(photos, out=f"{photos}2", **same))
+    (photos / "val" / "ant" / "0.jpg").rename(photos / "val" / "ant" / "zero.jpg")
+    for name in ("ant/1", "bee/0", "bee/1"):
+        (photos / "val" / f"{name}.jpg").write_bytes(jpeg(98))
+    assert not any("test images are" in line for line in run(photos, out=f"{photos.parent}/three"))
+
+
 def test_what_a_user_should_know_is_said_when_quiet(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(quiet=True)
     commands.run(RunConfig(**QUICK, data=str(photos / "train"), test=str(photos / "train"), out=f"{photos}/r"), console)
