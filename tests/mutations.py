@@ -378,6 +378,30 @@ MUTATIONS = [
         "tests/runs/test_datasets.py::test_training_images_among_the_test_images_are_counted",
     ),
     Mutation(
+        "dualfast/data/sources/remote.py",
+        '"*[" if is_query else',
+        '"*?[" if is_query else',
+        "tests/data/sources/test_remote.py::test_a_file_behind_a_query_and_its_address",
+    ),
+    Mutation(
+        "dualfast/data/sources/remote.py",
+        'return "/".join(level[0] for level in takewhile',
+        'return "//".join(level[0] for level in takewhile',
+        "tests/data/sources/test_remote.py::test_a_file_behind_a_query_and_its_address",
+    ),
+    Mutation(
+        "dualfast/data/sources/listed.py",
+        'glob.glob(f"{pattern}.*")} - {own}',
+        'glob.glob(f"{pattern}.*")}',
+        "tests/data/sources/test_file_list.py::test_a_table_of_a_set_in_parts_is_given_with_the_folder_of_all",
+    ),
+    Mutation(
+        "dualfast/data/sources/folder.py",
+        'if _MASK.sub("", path) in stems',
+        "if path",
+        "tests/data/sources/test_folder.py::test_masks_beside_their_images_are_said",
+    ),
+    Mutation(
         "dualfast/runs/parts.py",
         "path == run_dir.train_beton and is_of_table",
         "path != run_dir.train_beton and is_of_table",

@@ -93,9 +93,10 @@ def _open(path: str) -> Source:
     if within_classes := in_each_class(inner):
         raise ValueError(f"{location} holds {within_classes}")
     if told := no_classes({image.parts[0] for image in images}, inner):
+        one = f"one of them, as {told[0]}," if told[0] else "the folder"
+        unless = " unless class folders are in it" if told[0] else ""
         raise ValueError(
-            f"{location} holds {told[1]}; unpack it, and give one of them, as {told[0]}, with labels='TABLE.csv' "
-            "unless class folders are in it, or rename them"
+            f"{location} holds {told[1]}; unpack it, and give {one} with labels='TABLE.csv'{unless}, or rename them"
         )
     lists = [m.name for m in there if m.parts[-1:] and m.parts[-1] in LISTS]
     if lists and len({image.parts[0] for image in images}) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +72,13 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
     if within_classes := in_each_class(inner):
         raise ValueError(f"{root} holds {within_classes}")
     if told := no_classes([name for name, count in classes.items() if count], inner):
-        table = "with labels='TABLE.csv' unless class folders are in it"
-        raise ValueError(f"{root} holds {told[1]}; give one of them, as {root / told[0]}, {table}, or rename them")
+        one = f"one of them, as {root / told[0]}," if told[0] else str(root)
+        unless = " unless class folders are in it" if told[0] else ""
+        raise ValueError(f"{root} holds {told[1]}; give {one} with labels='TABLE.csv'{unless}, or rename them")
     counts = [count for count in classes.values() if count]
     labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     names = tuple(valid_text(name) for name, count in classes.items() if count)
-    remarks = _tables_in(path)
+    remarks = _tables_in(path) + _masks_in(scan.paths)
     if are_below_letters(scan.folders):
         labels, names = number_classes([valid_text(os.path.dirname(name)[2:]) for name in scan.paths])
         remarks, inner = (BELOW_LETTERS, *remarks), []
@@ -126,6 +127,20 @@ def _holding_all_again(classes: Collection[str], inner: Collection[str]) -> str 
         if len(classes) > 2 and below >= set(classes) - {outer}:
             return outer
     return None
+
+
+def _masks_in(paths: Sequence[str]) -> tuple[str, ...]:
+    """A sentence on images that are called masks of others: scan.png and scan_mask.png."""
+    found = [path for path in paths if "_mask" in path and _MASK.search(path)]
+    stems = {os.path.splitext(path)[0] for path in paths} if found else set()
+    masks = [path for path in found if _MASK.sub("", path) in stems]
+    if not masks:
+        return ()
+    called = "1 image is called the mask" if len(masks) == 1 else f"{len(masks):,} images are called masks"
+    return (f"{called} of others and used like them: {some(masks)}",)
+
+
+_MASK = re.compile(r"_mask(_\d+)?\.\w+$")
 
 
 def _tables_in(folder: str) -> tuple[str, ...]:

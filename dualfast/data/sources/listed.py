@@ -3,6 +3,7 @@ the split they belong to."""
 
 from __future__ import annotations
 
+import glob
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -174,6 +175,18 @@ def _no_images(table: Table, places: Places, folder: str, width: int, left_out: 
     )
 
 
+def _way_to(missing: str, folder: str) -> str:
+    """What to do about a file that is not in the folder: it is in one beside that, as of a set in parts, or lost."""
+    above, own = os.path.split(os.path.realpath(folder))
+    pattern = os.path.join(glob.escape(above), "*", glob.escape(os.path.basename(missing)))
+    found = {os.path.basename(os.path.dirname(path)) for path in glob.glob(pattern) + glob.glob(f"{pattern}.*")} - {own}
+    parts = sorted(name for name in found if name.lower() not in SPLIT_NAMES)
+    return f"give {above}, which holds {parts[0]} too" if parts else _LOST
+
+
+_LOST = "remove these lines, or give the folder that holds them"
+
+
 def _short(cell: str) -> str:
     return cell if len(cell) <= SHOWN_CHARACTERS else f"{cell[:SHOWN_CHARACTERS]}..."
 
@@ -188,8 +201,8 @@ def places_of(table: Table, image: int, places: Places, folder: str) -> Place:
     if missing:
         files = "1 file that is" if len(missing) == 1 else f"{len(missing):,} files that are"
         raise ValueError(
-            f"{table.path} lists {files} not in {folder}: {some(missing)}; remove these lines, or give the folder that "
-            f"holds them, with labels={table.path!r}"
+            f"{table.path} lists {files} not in {folder}: {some(missing)}; {_way_to(missing[0], folder)}, with "
+            f"labels={table.path!r}"
         )
     if SEVERAL in found:
         row = found.index(SEVERAL)

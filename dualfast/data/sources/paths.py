@@ -84,8 +84,8 @@ def split_like(folders: Collection[str]) -> list[str]:
 
 
 def no_classes(classes: Collection[str], inner: Collection[str]) -> tuple[str, str] | None:
-    """The class folder to give instead of all, and what their names say that they are; None where they may be classes.
-    inner: the folders in those that hold several."""
+    """The class folder to give instead of all, empty for all with a table of labels, and what their names say that they
+    are; None where they may be classes. inner: the folders in those that hold several."""
     if alike := called_like_splits(classes, inner):
         return alike[0], f"{', '.join(alike)}, which are called like splits, not classes"
     names = sorted(classes)
@@ -93,7 +93,7 @@ def no_classes(classes: Collection[str], inner: Collection[str]) -> tuple[str, s
     if images and masks and len(images) + len(masks) == len(names):
         return images[0], f"{', '.join(names)}, which are called like images and what is marked in them, not classes"
     if len(names) > 1 and all(OF_PARTS.fullmatch(name.lower()) for name in names):
-        return names[0], f"{', '.join(names[:3])}, which are called like parts of one set, not classes"
+        return "", f"{', '.join(names[:3])}, which are called like parts of one set, not classes"
     return None
 
 

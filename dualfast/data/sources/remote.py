@@ -8,9 +8,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -57,7 +58,8 @@ def fetch(url: str) -> str:
 
 
 def _fetch(system: Any, path: str, url: str) -> str:
-    is_pattern = any(mark in path for mark in "*?[")
+    is_query = path.startswith(("http://", "https://"))  # where ? begins one
+    is_pattern = any(mark in path for mark in ("*[" if is_query else "*?["))
     is_file = _answered(lambda: system.isfile(path)) and not is_pattern
     if is_file:
         found = {path: system.info(path)}
@@ -65,10 +67,11 @@ def _fetch(system: Any, path: str, url: str) -> str:
         found = system.glob(path, detail=True) if is_pattern else system.find(path, detail=True)
     if not found:
         raise ValueError(_why_empty(system, path))
-    root = os.path.commonpath([name.rpartition("/")[0] for name in found]) if is_pattern or is_file else path
+    root = _common([name.rpartition("/")[0] for name in found]) if is_pattern or is_file else path
     home = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
-    target = home / (os.path.basename(root) or "data")
-    copies = {_inside(target, name[len(root) :].lstrip("/")): name for name in sorted(found)}
+    target = home / (re.sub(r"[^\w.-]", "_", os.path.basename(root)) or "data")
+    inside = {name: name[len(root) :].lstrip("/") for name in sorted(found)}
+    copies = {_inside(target, at.partition("?")[0] if is_query else at): name for name, at in inside.items()}
     target.mkdir(parents=True, exist_ok=True)
     write_text(home / ADDRESS, _root_url(system, root, url, is_pattern, is_file))
     _delete_others(target, copies)
@@ -85,6 +88,12 @@ def _fetch(system: Any, path: str, url: str) -> str:
             f"noticed; delete {home} to copy them again"
         )
     return str(next(iter(copies)) if is_file else target)
+
+
+def _common(folders: Sequence[str]) -> str:
+    """The folder that holds all of these, whatever slashes are in its name."""
+    levels = zip(*(folder.split("/") for folder in folders), strict=False)
+    return "/".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))
 
 
 def _answered(ask: Callable[[], Any]) -> Any:

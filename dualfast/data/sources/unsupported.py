@@ -10,7 +10,7 @@ _PAIR = "np.savez('data.npz', train_images=IMAGES, train_labels=LABELS)"
 HINTS: tuple[tuple[str, str], ...] = (
     (
         r"(train|test|unlabeled)_[xy]\.bin|stl10_binary",
-        "STL-10's binary version; python -c \"import numpy as np; np.savez('stl10.npz', train_labels="
+        "STL-10's binary version; in its folder, python -c \"import numpy as np; np.savez('stl10.npz', train_labels="
         "np.fromfile('train_y.bin', 'u1') - 1, train_images=np.fromfile('train_X.bin', 'u1').reshape(-1, 3, 96, 96)"
         '.transpose(0, 3, 2, 1))" makes stl10.npz, which is read',
     ),
@@ -34,8 +34,9 @@ HINTS: tuple[tuple[str, str], ...] = (
     (r".*\.(arrow|feather)", "one file of Arrow; give the folder that save_to_disk wrote, or write it as Parquet"),
     (
         r".*\.json",
-        "JSON; python -c \"import pandas as pd; pd.read_json(FILE).to_csv('labels.csv', index=False)\" makes a table "
-        "of a list of objects, which is read if it lists files and labels; boxes and captions are not",
+        'JSON; python -c "import pandas as pd; pd.read_json(FILE, dtype=False, convert_dates=False)'
+        ".to_csv('labels.csv', index=False)\" makes a table of a list of objects, which is read if it lists files and "
+        "labels; boxes and captions are not",
     ),
     (r".*\.(xlsx?|ods)", "a spreadsheet; save it as CSV, which is read"),
     (r".*\.(mdb|lmdb)", "an LMDB database; write its images into a folder per class, or a .tar in WebDataset's form"),
@@ -59,7 +60,7 @@ def hint(path: str) -> str | None:
     """What a file or folder is, and what to do; None where its name says nothing."""
     name = os.path.basename(os.path.abspath(path)).lower()
     text = next((text for pattern, text in HINTS if re.fullmatch(pattern, name)), None)
-    return text and text.replace("(FILE)", f"({path!r})").replace("FILE", path)
+    return text and text.replace("(FILE", f"({path!r}").replace("FILE", path)
 
 
 def hint_in(folder: str) -> str | None:

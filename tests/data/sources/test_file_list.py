@@ -532,3 +532,22 @@ def test_labels_of_matlab_go_into_a_table(kaggle: Path) -> None:
     (kaggle / "l.mat").write_bytes(b"MATLAB 5.0")
     with pytest.raises(ValueError, match=r"l\.mat is a MATLAB file; .*: write the names of the files and their labels"):
         sources.open_source(kaggle / "train", Reading(labels=str(kaggle / "l.mat")))
+
+
+def test_a_table_of_a_set_in_parts_is_given_with_the_folder_of_all(tmp_path: Path) -> None:
+    """As of HAM10000."""
+    for at in (1, 2):
+        images(tmp_path / f"set_images_part_{at}", f"{at}0.png", f"{at}1.png")
+    table = tmp_path / "meta.csv"
+    table.write_text("id,label\n10,a\n11,b\n20,a\n21,b\n")
+    with pytest.raises(
+        ValueError, match=rf"parts of one set, not classes; give {tmp_path} with labels='TABLE\.csv', or"
+    ):
+        sources.open_source(tmp_path)
+    parts = [tmp_path / f"set_images_part_{at}" for at in (1, 2)]
+    for given, other in ((parts[0], 2), (parts, 2), (parts[1], 1)):
+        with pytest.raises(
+            ValueError, match=rf"; give {tmp_path}, which holds set_images_part_{other} too, with labels="
+        ):
+            sources.open_source(given, Reading(labels=str(table)))
+    assert sources.open_source(tmp_path, Reading(labels=str(table))).labels.tolist() == [0, 1, 0, 1]

@@ -265,19 +265,21 @@ def test_flat_folders_that_are_called_like_splits_are_no_classes(names: tuple[st
 
 
 @pytest.mark.parametrize(
-    ("names", "first", "what"),
+    ("names", "given", "what"),
     [
-        (("images", "masks"), "images", "images and what is marked in them"),
-        (("JPEGImages", "SegmentationClass", "SegmentationObject"), "JPEGImages", "images and what is marked in them"),
-        (("HAM10000_images_part_1", "HAM10000_images_part_2"), "HAM10000_images_part_1", "parts of one set"),
-        (("images_001", "images_002"), "images_001", "parts of one set"),
+        (("images", "masks"), "one of them, as .*set/images,", "images and what is marked in them"),
+        (
+            ("JPEGImages", "SegmentationClass", "SegmentationObject"),
+            "one of them, as .*set/JPEGImages,",
+            "images and what is marked in them",
+        ),
+        (("HAM10000_images_part_1", "HAM10000_images_part_2"), ".*/set", "parts of one set"),
+        (("images_001", "images_002"), ".*/set", "parts of one set"),
     ],
 )
-def test_other_folders_that_are_no_classes(names: tuple[str, ...], first: str, what: str, tmp_path: Path) -> None:
+def test_other_folders_that_are_no_classes(names: tuple[str, ...], given: str, what: str, tmp_path: Path) -> None:
     root = class_folders(tmp_path / "set", dict.fromkeys(names, 2))
-    with pytest.raises(
-        ValueError, match=rf"called like {what}, not classes; give one of them, as .*set/{first}, with lab"
-    ):
+    with pytest.raises(ValueError, match=rf"called like {what}, not classes; give {given} with labels="):
         sources.open_source(root)
     assert len(sources.open_source(class_folders(tmp_path / "b", {"mask": 1, "no mask": 1, "images": 1}))) == 3
 
@@ -319,3 +321,16 @@ def test_folders_in_classes_that_are_no_part_of_the_class(folders: tuple[str, st
     members = {f"{name}/{inner}/0.jpg": jpeg(0) for name in "ab" for inner in folders}
     assert_refused(zip_file(tmp_path / "set.zip", members), words)
     assert len(sources.open_source(class_folders(tmp_path / "c", {"a/images": 1, "a/train": 1, "b": 1}))) == 3
+
+
+def test_masks_beside_their_images_are_said(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", {"a": 2, "b": 1})
+    (root / "a" / "0_mask.png").write_bytes(jpeg(9, kind="PNG"))
+    (root / "b" / "9_mask.jpg").write_bytes(jpeg(8))  # of nothing
+    assert sources.open_source(root).notes() == [
+        "1 image is called the mask of others and used like them: a/0_mask.png"
+    ]
+    (root / "a" / "1_mask_2.png").write_bytes(jpeg(7, kind="PNG"))
+    assert sources.open_source(root).notes() == [
+        "2 images are called masks of others and used like them: a/0_mask.png, a/1_mask_2.png"
+    ]

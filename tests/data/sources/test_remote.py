@@ -151,3 +151,18 @@ def test_a_server_that_cannot_be_reached_is_not_one_without_the_file() -> None:
         url = f"http://127.0.0.1:{server.server_port}/a.zip"
         assert_refused(url, f"^{url} cannot be read: nothing is there")
         server.shutdown()
+
+
+def test_a_file_behind_a_query_and_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Zenodo has it."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("DUALFAST_CACHE", str(tmp_path / "cache"))
+    zip_file(tmp_path / "a.zip", {f"{name}/0.jpg": jpeg(at) for at, name in enumerate(("cat", "dog"))})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/a.zip"
+        for query in ("", "?download=1"):
+            source = sources.open_source(url + query)
+            assert str(source) == f"{url}: 2 images in 2 classes of 1"
+            assert list(source.items()) == [jpeg(0), jpeg(1)]
+        server.shutdown()

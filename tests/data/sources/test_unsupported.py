@@ -17,7 +17,7 @@ from dualfast.errors import in_flags
 FILES = {
     "a.mat": r"is a MATLAB file; .*np\.savez\('data\.npz'",
     "train_32x32.mat": r"an SVHN file of MATLAB; python -c .* makes svhn\.npz",
-    "train_X.bin": "STL-10's binary version; python -c ",
+    "train_X.bin": "STL-10's binary version; in its folder, python -c ",
     "a.h5": "an HDF5 file",
     "a.npy": r"one array; np\.savez",
     "a.pkl": "a pickle, which is never loaded",
