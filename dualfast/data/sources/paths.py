@@ -107,7 +107,11 @@ def in_each_class(inner: Collection[str]) -> str | None:
         shown = ", ".join(f"{outer}/{name}" for name in sorted(names)[:3])
         lower = {name.lower() for name in names}
         if not lower.isdisjoint(TRAIN_NAMES) and not lower.isdisjoint(TEST_NAMES):
-            return f"splits in its class folders ({shown}); move them out, as train/{outer} and test/{outer}"
+            hold_classes = any(folder.startswith(f"{outer}/") and folder.count("/") > 1 for folder in inner)
+            way_out = (
+                f"give its folder {outer}" if hold_classes else f"move them out, as train/{outer} and test/{outer}"
+            )
+            return f"splits in its class folders ({shown}); {way_out}"
         if not lower.isdisjoint(OF_MASKS) and lower <= OF_MASKS | OF_IMAGES:
             return f"masks in its class folders ({shown}); move them out, as images/{outer} and masks/{outer}"
     return None

@@ -321,6 +321,10 @@ def test_folders_in_classes_that_are_no_part_of_the_class(folders: tuple[str, st
     members = {f"{name}/{inner}/0.jpg": jpeg(0) for name in "ab" for inner in folders}
     assert_refused(zip_file(tmp_path / "set.zip", members), words)
     assert len(sources.open_source(class_folders(tmp_path / "c", {"a/images": 1, "a/train": 1, "b": 1}))) == 3
+    domains = {f"{domain}/{split}/{name}": 1 for domain in "ab" for split in ("train", "test") for name in "xy"}
+    assert_refused(
+        class_folders(tmp_path / "d", domains), r"splits in its class folders \(a/test, a/train\); give its folder a"
+    )
 
 
 def test_masks_beside_their_images_are_said(tmp_path: Path) -> None:
