@@ -391,9 +391,9 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/listed.py",
-        'glob.glob(f"{pattern}.*")} - {own}',
-        'glob.glob(f"{pattern}.*")}',
-        "tests/data/sources/test_file_list.py::test_a_table_of_a_set_in_parts_is_given_with_the_folder_of_all",
+        "sorted(name for name in found if name.lower() not in SPLIT_NAMES)",
+        "sorted(found)",
+        "tests/data/sources/test_file_list.py::test_tables_that_are_refused",
     ),
     Mutation(
         "dualfast/data/sources/folder.py",

@@ -177,9 +177,9 @@ def _no_images(table: Table, places: Places, folder: str, width: int, left_out: 
 
 def _way_to(missing: str, folder: str) -> str:
     """What to do about a file that is not in the folder: it is in one beside that, as of a set in parts, or lost."""
-    above, own = os.path.split(os.path.realpath(folder))
+    above = os.path.dirname(os.path.realpath(folder))
     pattern = os.path.join(glob.escape(above), "*", glob.escape(os.path.basename(missing)))
-    found = {os.path.basename(os.path.dirname(path)) for path in glob.glob(pattern) + glob.glob(f"{pattern}.*")} - {own}
+    found = {os.path.basename(os.path.dirname(path)) for path in glob.glob(pattern) + glob.glob(f"{pattern}.*")}
     parts = sorted(name for name in found if name.lower() not in SPLIT_NAMES)
     return f"give {above}, which holds {parts[0]} too" if parts else _LOST
 
