@@ -2570,9 +2570,21 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/listed.py",
-        "if not words and len(others) > BOX_COLUMNS:",
-        "if not words:",
+        "if len(words) == 1:",
+        "if words:",
         "tests/data/sources/test_file_list.py::test_more_columns",
+    ),
+    Mutation(
+        "dualfast/data/sources/label_table.py",
+        "len(set(words)) > max(",
+        "len(set(words)) > 9 + max(",
+        "tests/data/sources/test_label_table.py::test_classes_of_several_words_are_never_cut",
+    ),
+    Mutation(
+        "dualfast/data/sources/label_table.py",
+        "or (by_number and",
+        "or (False and",
+        "tests/data/sources/test_label_table.py::test_columns_of_words_are_chosen_by_their_number",
     ),
     Mutation(
         "dualfast/data/sources/listed.py",

@@ -96,7 +96,8 @@ def _open(
     scan.add(folder)
     _forget(scan, table_path)
     places = Places(scan.paths, folder)
-    whole = label_table.read(table_path, places.has)
+    by_number = label_column is not None and label_column.isdecimal()
+    whole = label_table.read(table_path, places.has, by_number=by_number)
     table = _of_split(whole, path, split)
     if len(table.rows[0]) > 1 or table.names is not None:
         rows = _of_columns(whole, table, folder, scan, places, image_column, label_column)

@@ -57,9 +57,10 @@ class Table(NamedTuple):
         return self._replace(rows=[self.rows[row] for row in rows], lines=[self.lines[row] for row in rows])
 
 
-def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
+def read(path: str, is_listed: Callable[[Any], bool], *, by_number: bool = False) -> Table:
     """The table in a file. is_listed(cell): whether the cell names an image; the first line of a text is a header
-    unless it does, or it is a text of labels alone. ValueError for a file that is no table."""
+    unless it does, or it is a text of labels alone. by_number: the labels are a column that is chosen by its number, so
+    that lines of words are columns. ValueError for a file that is no table."""
     if os.path.basename(path) == DEVKIT:
         raise ValueError(
             f"{path} numbers the classes as ImageNet's development kit does, not in the order of their names; give "
@@ -84,7 +85,7 @@ def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
         elif suffix == ".jsonl":
             table = _json_lines(path)
         else:
-            table = _text(path, is_listed)
+            table = _text(path, is_listed, by_number)
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a table of files and labels: {error}") from None
     empty = next((at for at, row in enumerate(table.rows) if not any(cell not in ("", None) for cell in row)), None)
@@ -95,14 +96,14 @@ def read(path: str, is_listed: Callable[[Any], bool]) -> Table:
     return table
 
 
-def _text(path: str, is_listed: Callable[[Any], bool]) -> Table:
+def _text(path: str, is_listed: Callable[[Any], bool], by_number: bool) -> Table:
     text, skipped, delimiter = _without_preamble(_decoded(read_regular(path, MAX_BYTES)))
     head = text[: text.find("\n") + 1 or None]
     delimiter = delimiter or next((mark for mark in "\t,;|" if mark in head), None)
     if delimiter == "|" and " " in head.partition("|")[0].strip() and not is_file(head.partition("|")[0].strip()):
         delimiter = None  # between two classes of a line of words
     if delimiter is None:
-        rows = _words(text.splitlines(), is_listed)
+        rows = _words(text.splitlines(), is_listed, by_number)
     else:
         guard = "" if GUARD in text else GUARD
         text = _guarded(text) if guard else text
@@ -194,17 +195,17 @@ def _decoded(data: bytes) -> str:
         raise ValueError("its text is not UTF-8; save it as CSV in UTF-8") from None
 
 
-def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]]:
+def _words(lines: list[str], is_listed: Callable[[Any], bool], by_number: bool) -> list[list[str]]:
     """Rows that are separated by spaces, of which names of files and classes may have some themselves: columns where
     they are told by a header, numbers or names of splits; else the file and all the rest, or all before the last space,
     and the class."""
     rows = [line.split() for line in lines]
     widths = {len(row) for row in rows[1:]}
-    if max(map(len, rows), default=0) < 3:
+    if max(map(len, rows), default=0) < 3 or (by_number and {len(rows[0])} >= widths):
         return rows
 
     if all(len(row) > 2 and is_number(row[0]) and is_file(row[1]) for row in rows):
-        return [[*row[:2], " ".join(row[2:])] for row in rows]
+        return _with_class(rows, 2)
 
     def are_files(rows: list[list[str]]) -> bool:
         return bool(rows) and all(row and (is_listed(row[0]) or is_file(row[0])) for row in rows[:TRIED_ROWS])
@@ -224,13 +225,24 @@ def _words(lines: list[str], is_listed: Callable[[Any], bool]) -> list[list[str]
     if not are_files(rows[:1]):
         return [line.strip().rsplit(None, 1) for line in lines]
     at = _split_at(rows)
-    if at == 1:
-        return [[*row[:2], " ".join(row[2:])] for row in rows]
     if at == -1:
-        return [[row[0], " ".join(row[1:-1]), row[-1]] for row in rows]
-    if all(len(row) > 2 and is_number(row[1]) and not is_number(row[2]) for row in rows):
-        return [[*row[:2], " ".join(row[2:])] for row in rows]
-    return [line.strip().split(None, 1) for line in lines]
+        return [[*short, row[-1]] for short, row in zip(_with_class([row[:-1] for row in rows], 1), rows, strict=True)]
+    has_number = all(len(row) > 2 and is_number(row[1]) and not is_number(row[2]) for row in rows)
+    return _with_class(rows, 2 if at == 1 or has_number else 1)
+
+
+def _with_class(rows: list[list[str]], at: int) -> list[list[str]]:
+    """The rows with all words from `at` on as one, a class. ValueError where the words of the rows are combined in more
+    ways than any of them has, as those of columns are: normal rsna, normal cohen, covid cohen."""
+    words = [tuple(row[at:]) for row in rows]
+    if len({len(row) for row in words}) == 1 and len(set(words)) > max(
+        len(set(column)) for column in zip(*words, strict=True)
+    ):
+        raise ValueError(
+            f"line 1 may name the class {' '.join(words[0])!r}, or have a column for each word; put tabs or commas "
+            "between the columns, or choose one by its number, as label_column='2'"
+        )
+    return [[*row[:at], " ".join(row[at:])] for row in rows]
 
 
 def _check_no_numbered_names(rows: list[list[str]]) -> None:

@@ -261,16 +261,13 @@ def labels_in(table: Table, image: int, label_column: str | None) -> RowLabels:
 
 
 def _without_header(table: Table, others: Sequence[int]) -> int:
-    """The only column beside the files, or the only one of words, or a class number before a box. ValueError where
-    others could be meant."""
+    """The only column beside the files, or the only one of words. ValueError where others could be meant."""
     others = [at for at in others if not set(_cells_as_text(table, at)) <= SPLIT_NAMES]
     if len(others) < 2:
         return others[0] if others else 1
     words = [at for at in others if not all(is_number(row[at]) for row in table.rows if len(row) > at)]
     if len(words) == 1:
         return words[0]
-    if not words and len(others) > BOX_COLUMNS:
-        return others[0]
     shown = ", ".join(_short(str(cell)) for cell in table.rows[0][:SHOWN_CELLS])
     raise ValueError(
         f"{table.path} has no header, and more columns than file and label ({table.line(0)}: {shown}); choose the "

@@ -292,6 +292,8 @@ WORDS = (
     ("0.png Type 1\n1.png Type 2\n2.png Type 1\n3.png Type 2\n", "line 1 may name the class 'Type 1'"),
     ("0.png cat 1\n1.png dog 2\n2.png cat 1\n3.png dog 2\n", None),
     ("0 0.png dog\n1 1.png big cat\n2 2.png dog\n3 3.png big cat\n", None),
+    ("0.png a x\n1.png a y\n2.png b x\n3.png b y\n", "line 1 may name the class 'a x', or have a column for each word"),
+    ("0 0.png a x\n1 1.png a y\n2 2.png b x\n3 3.png b y\n", "or choose one by its number, as label_column='2'"),
     ("image label\n0.png 3 4\n1.png 3 5\n2.png 3 4\n3.png 3 5\n", "has the label '3 4', a list"),
 )
 
@@ -305,6 +307,17 @@ def test_classes_of_several_words_are_never_cut(text: str, error: str | None, im
         return
     lines = [line.partition(".png ")[2] for line in text.splitlines() if line[0].isdecimal()]
     assert labels_by(tmp_path / "l.txt", images) == [line.removesuffix(" 1").removesuffix(" 2") for line in lines]
+
+
+def test_columns_of_words_are_chosen_by_their_number(images: Path, tmp_path: Path) -> None:
+    """As of COVIDx: a patient, the file, its class and where it is from."""
+    table = tmp_path / "l.txt"
+    table.write_text("1 0.png normal rsna\n2 1.png normal cohen\n3 2.png covid cohen\n4 3.png normal rsna\n")
+    assert labels_by(table, images, label_column="3") == ["normal", "normal", "covid", "normal"]
+    table.write_text("0.png,39,116,569,375,14\n1.png,36,116,868,587,3\n2.png,85,109,601,381,91\n3.png,6,1,3,38,14\n")
+    with pytest.raises(ValueError, match=r"more columns than file and label .* as label_column='2'"):
+        labels_by(table, images)  # as of Stanford's cars: a box, then the class
+    assert labels_by(table, images, label_column="6") == ["14", "3", "91", "14"]
 
 
 @pytest.mark.parametrize(
