@@ -402,6 +402,18 @@ MUTATIONS = [
         "tests/data/sources/test_folder.py::test_masks_beside_their_images_are_said",
     ),
     Mutation(
+        "dualfast/runs/originals.py",
+        "self._check_pages(np.array([row]))",
+        "pass",
+        "tests/runs/test_originals.py::test_a_damaged_sample_is_never_exported",
+    ),
+    Mutation(
+        "dualfast/runs/originals.py",
+        "if not opened.sidecar and",
+        "if opened.sidecar and",
+        "tests/runs/test_originals.py::test_damage_that_makes_it_another_file_is_called_damage",
+    ),
+    Mutation(
         "dualfast/runs/parts.py",
         "path == run_dir.train_beton and is_of_table",
         "path != run_dir.train_beton and is_of_table",

@@ -22,6 +22,7 @@ from dualfast.data.images import decode
 from dualfast.data.inventory import some
 from dualfast.data.sources import Source, Where
 from dualfast.runs.classes import class_names_of, match
+from dualfast.runs.originals import open_whole
 from dualfast.runs.parts import Parts, is_beton, open_given, reading_of, text_of, with_way_out
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
@@ -112,7 +113,7 @@ def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:
 def _open_beton(path: Path, source: Where, config: Data, run_dir: RunDir) -> Beton:
     """The source itself if it is a .beton, else the .beton at `path`, which was written from it."""
     if not is_beton(source):
-        return beton.open_beton(path)
+        return open_whole(path)
     with with_way_out(path, config, run_dir):
         opened = open_given(str(source), reading_of(path, source, config, run_dir))
         opened.check_columns()

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import Columns, Reading, method_options, ratio_text
-from dualfast.data.beton import Beton, open_beton
+from dualfast.data.beton import Beton
 from dualfast.data.images import suffixes
 from dualfast.data.index_list import load_keep, read_sidecar
 from dualfast.data.inventory import some
 from dualfast.data.sources.parquet_columns import declared_features
 from dualfast.data.sources.paths import split_of
 from dualfast.runs.classes import class_names_of
-from dualfast.runs.originals import Image, Originals, made_from
+from dualfast.runs.originals import Image, Originals, made_from, open_whole
 from dualfast.runs.parts import check_outside
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
@@ -121,8 +121,8 @@ def beton_of(run_dir: RunDir) -> Beton:
     requested = run_dir.requested()
     data = requested.get("data")
     if isinstance(data, str) and data.endswith(".beton"):
-        return open_beton(run_dir.find(data), **Columns.among(requested))
-    return open_beton(run_dir.train_beton)
+        return open_whole(run_dir.find(data), **Columns.among(requested))
+    return open_whole(run_dir.train_beton)
 
 
 def originals_of(run_dir: RunDir, beton: Beton) -> Originals:

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from dualfast.config import Reading
 from dualfast.data import sources
-from dualfast.data.beton import Beton
+from dualfast.data.beton import Beton, open_beton
 from dualfast.data.beton.format import JPEG
+from dualfast.data.beton.verify import PageCheck, check_pages
 from dualfast.data.images import open_image
 from dualfast.data.inventory import changes
 from dualfast.data.names import path_of
@@ -190,11 +191,25 @@ class Originals:
             return f"has changed since the run ({there})"
         return f"is not in {' or '.join(dict.fromkeys(map(str, self._folders)))}"
 
+    @cached_property
+    def _check_pages(self) -> Callable[[NDArray[np.int64]], None]:
+        return (lambda ids: None) if self.beton.sums is None else PageCheck(self.beton, 1)
+
     def stored(self, row: int) -> tuple[bytes, str]:
-        """A sample as the .beton has it, and the suffix of that: the bytes of a JPEG, or a PNG of its pixels."""
+        """A sample as the .beton has it, the bytes of a JPEG or a PNG of its pixels, and its suffix. ValueError for one
+        that is damaged."""
+        self._check_pages(np.array([row]))
         if self.beton.mode[row] == JPEG:
             return self.beton.payload(row), ".jpg"
         return _png(self.beton.image(row)), ".png"
+
+
+def open_whole(path: str | os.PathLike[str], **columns: str | None) -> Beton:
+    """A .beton of a run. ValueError for one whose .json is of other data because it is damaged."""
+    opened = open_beton(path, **columns)
+    if not opened.sidecar and os.path.exists(f"{opened.path}.json"):
+        check_pages(opened)
+    return opened
 
 
 def made_from(beton: Beton) -> tuple[tuple[str, ...], Reading] | None:

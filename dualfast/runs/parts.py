@@ -19,7 +19,7 @@ from dualfast.data.beton import Beton
 from dualfast.data.inventory import Files, changes, some, valid_text
 from dualfast.data.sources import Where
 from dualfast.data.sources.paths import split_of
-from dualfast.runs.originals import Originals, made_from
+from dualfast.runs.originals import Originals, made_from, open_whole
 from dualfast.runs.progress import Progress
 from dualfast.runs.rundir import RunDir
 
@@ -101,7 +101,7 @@ def is_beton(source: Where) -> bool:
 
 def open_given(path: str, reading: Reading) -> Beton:
     """A .beton that is given itself."""
-    return beton.open_beton(path, **{name: value for name, value in reading.columns.items() if value is not None})
+    return open_whole(path, **{name: value for name, value in reading.columns.items() if value is not None})
 
 
 def text_of(source: Where) -> str:

@@ -268,3 +268,34 @@ def test_columns_of_one_table_among_other_data_are_said(tmp_path: Path) -> None:
     assert any(
         line.endswith("columns that not all of the data have, with one type, are left out: when") for line in said.lines
     )
+
+
+def damage(path: Path, row: int) -> None:
+    opened = beton.open_beton(path)
+    with path.open("r+b") as file:
+        file.seek(int(opened.ptr[row]) + 40)
+        file.write(b"\x55" * 30)
+
+
+def test_a_damaged_sample_is_never_exported(tmp_path: Path) -> None:
+    """Where the original is gone, and the .beton is the last copy."""
+    data = class_folders(tmp_path / "set", {"a": 80, "b": 80})
+    run = make(tmp_path / "run", str(data))
+    damage(run.train_beton, 3)
+    out, _ = exported(run, "copy", [2, 3, 4])
+    name = "a/11.jpg"  # as text comes before a/2.jpg
+    assert (out / name).read_bytes() == (data / name).read_bytes()
+    (data / name).unlink()
+    shutil.rmtree(out)
+    with pytest.raises(ValueError, match=r"train\.beton is damaged: page 1 .* with 160 samples"):
+        exported(run, "copy", [2, 3, 4])
+    assert not out.exists()
+
+
+def test_damage_that_makes_it_another_file_is_called_damage(tmp_path: Path) -> None:
+    """The fingerprint is of the first and last samples, too."""
+    run = make(tmp_path / "run", str(class_folders(tmp_path / "set", {"a": 3, "b": 2})))
+    damage(run.train_beton, 0)
+    assert beton.open_beton(run.train_beton).sidecar == {}
+    with pytest.raises(ValueError, match=r"train\.beton is damaged: page 1 .* write it again"):
+        export(str(run.path), "csv", Said())
