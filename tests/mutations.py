@@ -414,6 +414,30 @@ MUTATIONS = [
         "tests/runs/test_originals.py::test_damage_that_makes_it_another_file_is_called_damage",
     ),
     Mutation(
+        "dualfast/data/sources/label_table.py",
+        "if rows and all(row and is_listed(row[0]) for row in rows[:TRIED_ROWS]):\n            return True",
+        "if False:\n            return True",
+        "tests/data/sources/test_label_table.py::test_tables_that_are_refused",
+    ),
+    Mutation(
+        "dualfast/data/sources/unsupported.py",
+        "and _is_object(path)",
+        "and not _is_object(path)",
+        "tests/data/sources/test_label_table.py::test_tables_that_are_refused",
+    ),
+    Mutation(
+        "dualfast/data/images.py",
+        "if data.startswith(LFS_POINTER):",
+        "if False:",
+        "tests/data/test_images.py::test_bytes_that_are_not_an_image",
+    ),
+    Mutation(
+        "dualfast/data/sources/arrays.py",
+        "labels.shape == (n, *[1] * (labels.ndim - 1))",
+        "labels.shape == (n, 1)",
+        "tests/data/sources/test_arrays.py::test_labels_may_have_axes_of_one",
+    ),
+    Mutation(
         "dualfast/runs/parts.py",
         "path == run_dir.train_beton and is_of_table",
         "path != run_dir.train_beton and is_of_table",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualfast.config import MAX_IMAGE_BYTES, MAX_JPEG_SCANS
-from dualfast.storage.files import open_regular
+from dualfast.storage.files import LFS_POINTER, open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -155,6 +155,8 @@ def _open(data: bytes) -> Image.Image:
                 return factory(io.BytesIO(data), "")
             except (SyntaxError, IndexError, TypeError, struct.error):  # Pillow's ways to say that it is none
                 continue
+    if data.startswith(LFS_POINTER):
+        raise ValueError("a Git LFS pointer, not the image; git lfs pull fetches it")
     raise ValueError(f"unrecognized image format; it begins with {data[:MAGIC_BYTES]!r}")
 
 

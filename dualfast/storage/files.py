@@ -171,13 +171,14 @@ def _umask() -> int:
     return mask
 
 
+LFS_POINTER = b"version https://git-lfs"
 SIGNATURES = (
     (b"\x93NUMPY", "an .npy file"),
     (b"PAR1", "a Parquet file"),
     (b"PK\x03\x04", "a zip archive, as torch.save and np.savez write it"),
     (b"\x80", "a pickle, which is never loaded"),
     (b"\x89HDF", "an HDF5 file"),
-    (b"version https://git-lfs", "a Git LFS pointer; git lfs pull fetches the file"),
+    (LFS_POINTER, "a Git LFS pointer; git lfs pull fetches the file"),
 )
 
 

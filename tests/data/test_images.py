@@ -83,6 +83,8 @@ def test_sixteen_bits_become_eight(kind: str) -> None:
 def test_bytes_that_are_not_an_image() -> None:
     with pytest.raises(ValueError, match="unrecognized image format"):
         decode(b"not an image")
+    with pytest.raises(ValueError, match="a Git LFS pointer, not the image; git lfs pull fetches it"):
+        decode(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
 
 def encoded(image: Any, kind: str, **options: Any) -> bytes:

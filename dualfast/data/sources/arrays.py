@@ -70,8 +70,8 @@ def from_arrays(
         describe=lambda row: f"image {row} of {location}",
         way_out=f"give the {n} images' class numbers or names{one_hot}",
     )
-    if labels.shape == (n, 1):
-        labels = labels[:, 0]
+    if labels.ndim > 1 and labels.shape == (n, *[1] * (labels.ndim - 1)):
+        labels = labels.reshape(n)
     if labels.ndim != 1:
         raise ValueError(words.refusal())
     if len(labels) != n:

@@ -201,7 +201,9 @@ def _way_to_labels(root: Path, scan: Scan) -> str:
     if not scan.left_out[BESIDE_CLASSES]:
         return put
     found = [file for place in (root, root.resolve().parent) for file in place.glob("*.csv")]
-    tables = sorted(found, key=lambda file: (root.name not in file.name, "sample" in file.name, str(file)))
+    tables = sorted(
+        found, key=lambda file: (root.name not in file.name, "sample" in file.name, "test" in file.name, str(file))
+    )
     table = tables[0] if tables else "TABLE.csv"
     return f"{put}, or give a table that lists file and label with labels={str(table)!r}"
 

@@ -24,6 +24,7 @@ MAX_BYTES = 1 << 30
 MAX_HEADER = 1 << 20
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
 CELEBA_PARTS = "list_eval_partition.txt"
+_PARTS_OF_CELEBA = re.compile(rb"\d+\.jpg [012]\s")
 GZIP = b"\x1f\x8b"
 SEPARATOR = re.compile(r'"?sep=(.)"?', re.I)
 TRIED_ROWS = 20  # that tell what a column holds
@@ -66,7 +67,7 @@ def read(path: str, is_listed: Callable[[Any], bool], *, by_number: bool = False
             f"{path} numbers the classes as ImageNet's development kit does, not in the order of their names; give "
             "LOC_val_solution.csv, or the synset of each image in a line"
         )
-    if os.path.basename(path) == CELEBA_PARTS:
+    if os.path.basename(path) == CELEBA_PARTS and _PARTS_OF_CELEBA.match(read_regular(path, MAX_BYTES)):
         raise ValueError(
             f"{path} tells which images are for training and for testing, not their classes; give list_attr_celeba.txt "
             "with label_column=NAME, or identity_CelebA.txt"
@@ -153,6 +154,8 @@ def _is_header(first: list[str], rows: list[list[str]], is_listed: Callable[[Any
     if any(is_listed(cell) or is_file(cell) for cell in first):
         return False
     if len(first) == 1:
+        if rows and all(row and is_listed(row[0]) for row in rows[:TRIED_ROWS]):
+            return True
         return has_usual_name(first[0], LABEL_NAMES) and first not in rows
     if all(map(is_number, first)):
         return False

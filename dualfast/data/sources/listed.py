@@ -22,7 +22,7 @@ from dualfast.data.columns import (
     remark,
     the_one,
 )
-from dualfast.data.inventory import some
+from dualfast.data.inventory import some, valid_text
 from dualfast.data.sources import pixel_table
 from dualfast.data.sources.label_table import TRIED_ROWS, Table, is_file, is_number
 from dualfast.data.sources.labels import ONE_CLASS, check_no_captions
@@ -47,6 +47,11 @@ class Places:
         self._paths = {path: place for place, path in enumerate(images)}
         self._names = self._by(os.path.basename)
         self._stems = self._by(lambda path: os.path.splitext(os.path.basename(path))[0])
+
+    @property
+    def example(self) -> str:
+        """The end of a sentence on a table that names no images."""
+        return f"; an image: {_short(valid_text(self._images[0]))}" if self._images else ""
 
     def _by(self, naming: Callable[[str], str]) -> dict[str, int | list[int]]:
         """The place of the image so called; of several, all."""
@@ -170,8 +175,8 @@ def _no_images(table: Table, places: Places, folder: str, width: int, left_out: 
     where = next((os.path.dirname(path) for path in paths if os.path.exists(path)), None)
     given = f"the folder of the images, {where}," if where else "the folder of the images"
     return (
-        f"{table.path}: none of its columns names images in {folder} (its first row: {shown}); give {given} with "
-        f"labels={table.path!r}{left_out}"
+        f"{table.path}: none of its columns names images in {folder} (its first row: {shown}{places.example}); give "
+        f"{given} with labels={table.path!r}, or write the names as the images have them{left_out}"
     )
 
 

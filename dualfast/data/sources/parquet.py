@@ -23,12 +23,11 @@ from dualfast.data.sources import parquet_columns, paths, shards
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
 from dualfast.data.sources.source import Kind, OtherColumns, Source, common_columns
-from dualfast.storage.files import open_regular
+from dualfast.storage.files import LFS_POINTER, open_regular
 
 SUFFIX = ".parquet"
 BATCH_ROWS = 256
 BUFFER = 1 << 20  # bytes of a column that are read at once; by default Arrow reads a row group whole
-LFS = b"version https://git-lfs"
 
 
 def _open(
@@ -140,7 +139,7 @@ def _opened(path: Path) -> Any:
         return pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         with open(path, "rb") as file:
-            pointer = file.read(len(LFS)) == LFS
+            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
         if pointer:
             raise ValueError(f"{path} is a Git LFS pointer, not the file itself; git lfs pull fetches it") from None
         raise ValueError(

@@ -207,6 +207,14 @@ def test_names_and_other_arrays_of_an_npz(tmp_path: Path) -> None:
     assert_refused(path, r"a\.npz has the label 1, and class_names names 1 classes, from 0; name every class")
 
 
+def test_labels_may_have_axes_of_one(tmp_path: Path) -> None:
+    """As PatchCamelyon's have."""
+    images, labels = np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1])
+    for shape in ((3, 1), (3, 1, 1, 1)):
+        assert sources.open_source((images, labels.reshape(shape))).labels.tolist() == [0, 1, 1]
+    assert_refused((images, np.ones((3, 1, 2), int)), r"labels have the shape \(3, 1, 2\)")
+
+
 def test_arrays_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
     images, labels = np.zeros((2, 4, 4), np.uint8), np.arange(2)
     np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, X_train=images)

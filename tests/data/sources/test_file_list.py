@@ -118,7 +118,7 @@ def test_lists_that_are_found_in_the_folder(tmp_path: Path) -> None:
         ("id,breed\n0a,x\n0b,\n", r"line 3 of .*labels\.csv has no label"),
         ("id,breed,age\n0a,x,1\n", r"has the columns breed, age; name the labels with label_column=NAME"),
         ("id,breed\n0a,x\n0b\n", r"line 3 of .* has 1 columns; the label is in column 2"),
-        ("x,y\n7,8\n", r"none of its columns names images in .*train \(its first row: 7, 8\)"),
+        ("x,y\n7,8\n", r"none of its columns names images in .*train \(its first row: 7, 8; an image: 0a\.jpg\)"),
         ("id,breed\n", "lists no files"),
         ("", "lists no files"),
         ("id,breed\n\n0a,x\n", r"has an empty line \(line 2\); remove it"),

@@ -113,7 +113,11 @@ def test_labels_in_json_lines_are_numbers_or_names(images: Path, tmp_path: Path)
     [
         ("l.csv", "file,label\n0.png,caf\xe9\n".encode("latin-1"), r"its text is not UTF-8; save it as CSV in UTF-8"),
         ("l.xlsx", b"PK\3\4", "is a spreadsheet; save it as CSV"),
-        ("l.json", b"{}", r"l\.json is JSON; .*pd\.read_json"),
+        ("l.json", b"[]", r"l\.json is JSON; .*pd\.read_json\('.*l\.json', dtype=False, convert_dates=False\)"),
+        ("l.json", b' {"images": []}', r"l\.json is a JSON object; write the file and the label of each image"),
+        ("l.csv", b"id_code\n0\n1\n2\n3\n", r"lists files and no labels \(line 2 of .*: 0\), and the images are in no"),
+        ("list_eval_partition.txt", b"0.jpg 0\n1.jpg 1\n", "list_attr_celeba"),
+        ("list_eval_partition.txt", b"9\nimage_name status\nimg/0.jpg train\n", "none of its columns names images"),
         ("l.jsonl", b"[1]\n", r"line 1 is not an object, such as"),
         ("l.jsonl", b'{"file_name": "0.png", "label": 1}\n{"file', r"line 2 is not JSON"),
         ("l.parquet", b"PAR1", r"l\.parquet cannot be read as a table"),
