@@ -46,7 +46,7 @@ def the_one(found: Sequence[str], usual: Names, path: object, what: str, argumen
 
 def remark(found: Sequence[str], used: str, what: str, argument: str) -> tuple[str, ...]:
     """A sentence on the columns that could be meant beside the one in use; none where there are none."""
-    others = [name for name in found if name != used]
+    others = [name for name in found if name not in (used, "")]  # "" is an index
     return (f"{what}: {used} is used, {', '.join(others)} not; {argument}=NAME chooses",) if others else ()
 
 

@@ -59,7 +59,7 @@ def parts_of(config: Data, run_dir: RunDir) -> Parts:
         if test is None:
             raise ValueError(
                 f"test_labels is {config.test_labels!r}, and {text_of(config.data)} has no test images; name them with "
-                "test"
+                "test=PATH"
             )
     if config.test_fraction is not None:
         if test is not None:

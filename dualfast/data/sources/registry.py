@@ -253,6 +253,8 @@ def _instead(path: str) -> str:
         return "; commands are never run: give the files themselves"
     if "::" in path:
         return "; several paths are given one after the other, without ::"
+    if os.path.islink(path):
+        return f"; it is a link to {os.readlink(path)}, which is not there"
     if path.startswith("~"):
         return f"; ~ means a folder without quotes only: give {os.path.expanduser(path)}"
     folder_path, name = os.path.split(path.rstrip("/"))

@@ -105,6 +105,8 @@ def test_what_a_source_left_out_is_listed(tmp_path: Path) -> None:
 def test_paths_that_do_not_exist_say_what_may_be_meant(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     assert_refused(tmp_path / "photo", rf"does not exist; did you mean {tmp_path}/photos\?; give")
+    (tmp_path / "link").symlink_to("/gone/photos")
+    assert_refused(tmp_path / "link", "does not exist; it is a link to /gone/photos, which is not there; give")
     assert_refused("~/photos", r"does not exist; ~ means a folder without quotes only: give /")
     assert_refused("pipe:curl x", "commands are never run: give the files themselves")
     assert_refused("a.tar::b.tar", "several paths are given one after the other, without ::")
