@@ -459,14 +459,15 @@ def _report(args: Report) -> Result:
     return Result(f"report: {printable(path)}", {"report": path})
 
 
-def _audit(args: Audit) -> None:
+def _audit(args: Audit) -> Result:
     from dualfast.runs.auditing import audit
 
     found, path = audit(args.path, args.out, args.format)
-    print("\n".join(map(printable, str(found).splitlines())))
+    lines = [printable(line) for line in str(found).splitlines()]
     if path is not None:
         what = "all labels, most suspicious first" if args.format == "table" else args.format
-        print(f"{what}: {printable(path)}")
+        lines.append(f"{what}: {printable(path)}")
+    return Result("\n".join(lines), {"n_wrong": found.n_wrong, "n_samples": len(found.labels), "audit": path})
 
 
 def _apply_labels(args: ApplyLabels) -> Result:

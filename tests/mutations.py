@@ -438,6 +438,12 @@ MUTATIONS = [
         "tests/data/sources/test_arrays.py::test_labels_may_have_axes_of_one",
     ),
     Mutation(
+        "dualfast/data/sources/labels.py",
+        "return text if len(rest) > power else",
+        "return text if power else",
+        "tests/data/sources/test_file_list.py::test_more_columns",
+    ),
+    Mutation(
         "dualfast/runs/parts.py",
         "path == run_dir.train_beton and is_of_table",
         "path != run_dir.train_beton and is_of_table",
@@ -583,7 +589,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/columns.py",
-        "    others = [name for name in found if name != used]",
+        '    others = [name for name in found if name not in (used, "")]',
         "    others: list[str] = []",
         "tests/data/sources/test_parquet_columns.py::test_columns_that_could_be_meant_too_are_said",
     ),

@@ -234,6 +234,10 @@ def test_audit_lists_the_labels_of_a_run_directory_or_a_table(
     said = capsys.readouterr().out
     assert " of 64 labels look wrong (" in said
     assert "all labels, most suspicious first: run/audit.csv" in said
+    assert cli.main(["audit", "run", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["n_samples"], facts["audit"]) == (64, "run/audit.csv")
+    assert f"{facts['n_wrong']} of 64 labels look wrong (" in said
     first, *rows = (tmp_path / "run" / "audit.csv").read_text().splitlines()
     assert first == '"id","name","label","quality","suspect","likely"'
     assert {int(row.split(",")[0]) for row in rows[:5]} == set(range(5))

@@ -165,7 +165,7 @@ def compared(end_to_end: Path, loader: Path, audit: Path) -> list[str]:
         [
             "logits logged, scored afterwards",
             "scores in place, 64 bytes per sample",
-            f"ImageNet-1k, {imagenet['epochs']} epochs: {kept:.0f} MB instead of {logged:.0f} GB",
+            f"ImageNet-1k, {imagenet['epochs']} epochs: {kept:.0f} MB instead of {logged:.0f} GB (extrapolated)",
         ],
         [
             "`DataLoader` with Pillow",
@@ -179,7 +179,7 @@ def compared(end_to_end: Path, loader: Path, audit: Path) -> list[str]:
             f"images/s: {faster('originals', 'ffcv')} on originals, {faster('max side 256, JPEG', 'ffcv')} at 256 px",
         ],
         [
-            "DeepCore and the authors' code",
+            "the authors' code",
             "every score in one training, on one or many processes",
             "rank correlation with their code above 0.9999 (`docs/scores.md`)",
         ],
@@ -187,7 +187,8 @@ def compared(end_to_end: Path, loader: Path, audit: Path) -> list[str]:
     ]
     return [
         *markdown(["you use now", "with dualfast", "measured"], lines),
-        f"ImageNet photographs; {ours['machine']}, {ours['cores']} cores, without a GPU:"
+        f"Images of 32 px in the first row, ImageNet photographs in those of loaders; {ours['machine']}, "
+        f"{ours['cores']} cores, without a GPU; cleanlab on the machine that `docs/audit.md` names:"
         f" `python benchmarks/end_to_end.py --images {rows['dualfast']['n']} --epochs {rows['dualfast']['epochs']}`,"
         " `python benchmarks/bench_loader.py --images FOLDER`, `pytest tests/scoring/test_baselines.py`,"
         " `python benchmarks/audit/run.py`.",

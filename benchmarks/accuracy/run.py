@@ -62,6 +62,8 @@ class TimedLines:
     def say(self, line: str) -> None:
         print(time.strftime("%H:%M:%S"), line, flush=True)
 
+    note = say
+
 
 class Results:
     """A file of JSON lines, one per result, locked by one process at a time."""

@@ -105,8 +105,7 @@ def test_more_processes_than_images_are_refused(tmp_path: Path) -> None:
 def start_differently(folder: Path) -> None:
     """Each case has one thing else on the last of three ranks, which every rank names."""
     from dualfast.config import RunConfig
-    from dualfast.data import beton
-    from dualfast.runs import commands, session
+    from dualfast.runs import commands, originals, session
     from dualfast.runs.progress import NullProgress
 
     odd = dist.get_rank() == 2
@@ -128,9 +127,9 @@ def start_differently(folder: Path) -> None:
     refused("torch differs between the ranks: rank 0 has .*, rank 2 has 1.0", 3)
     session.versions = versions  # type: ignore[attr-defined]
     # The same name, other content, as on machines that share no folder.
-    open_beton = beton.open_beton
+    open_beton = originals.open_beton  # type: ignore[attr-defined]
     if odd:
-        beton.open_beton = lambda path: open_beton(other)
+        originals.open_beton = lambda path, **columns: open_beton(other)  # type: ignore[attr-defined]
     refused("the training data differs between the ranks: rank 0 has [0-9a-f]+, rank 2 has [0-9a-f]+", 4)
 
 

@@ -100,6 +100,7 @@ def number_texts(
     if others:
         _check_single(texts, describe)
         return number_classes(texts)
+    texts = [_plain(text) for text in texts]
     if set(texts) == {"-1", "1"}:
         return number_classes(texts)
     fraction = next((row for row, text in enumerate(texts) if not _WHOLE.fullmatch(text)), None)
@@ -119,6 +120,15 @@ def number_texts(
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LIST = re.compile(r"\[\s*(['\"\d-].*)?\]|\{.*:.*\}|\d+( \d+)+", re.S)
 _WHOLE = re.compile(r"-?\d+(\.0*)?")
+_POWER = re.compile(r"([+-]?)(\d)(?:\.(\d*))?[eE]\+?(\d{1,2})")  # 1.200e+01, as np.savetxt writes 12
+
+
+def _plain(text: str) -> str:
+    """A whole number in scientific notation as its digits; any other text as it is."""
+    if (found := _POWER.fullmatch(text)) is None:
+        return text
+    sign, first, rest, power = found[1].strip("+"), found[2], (found[3] or "").rstrip("0"), int(found[4])
+    return text if len(rest) > power else sign + first + rest.ljust(power, "0")
 
 
 def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
