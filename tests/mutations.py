@@ -373,7 +373,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/runs/datasets.py",
-        "test.payload(row) == train.payload(int(rows[row]))",
+        "test.payload(row) == train.payload(rows[row].as_py())",
         "True",
         "tests/runs/test_datasets.py::test_training_images_among_the_test_images_are_counted",
     ),
@@ -385,8 +385,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/remote.py",
-        'return "/".join(level[0] for level in takewhile',
-        'return "//".join(level[0] for level in takewhile',
+        '"/".join(shared_levels(folders))',
+        '"//".join(shared_levels(folders))',
         "tests/data/sources/test_remote.py::test_a_file_behind_a_query_and_its_address",
     ),
     Mutation(
@@ -421,8 +421,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/unsupported.py",
-        "and _is_object(path)",
-        "and not _is_object(path)",
+        '.lstrip().startswith(b"{")',
+        '.startswith(b"{")',
         "tests/data/sources/test_label_table.py::test_tables_that_are_refused",
     ),
     Mutation(
@@ -439,8 +439,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dualfast/data/sources/labels.py",
-        "return text if len(rest) > power else",
-        "return text if power else",
+        "number is None or number % 1 else",
+        "number is None else",
         "tests/data/sources/test_file_list.py::test_more_columns",
     ),
     Mutation(

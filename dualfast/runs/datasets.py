@@ -29,6 +29,7 @@ from dualfast.runs.rundir import RunDir
 
 PEEKED = 8  # images
 COMPARED = 1000  # pairs of images
+PIECE = 1 << 16  # names
 NOTES = "data_notes"  # in config.yaml: what the last call said of data that differ, or could not be compared
 TryModel = Callable[[int, int, tuple[int, int] | None], None]
 
@@ -84,26 +85,33 @@ def open_datasets(
 def _shared(train: Beton, test: Beton) -> str:
     """How many test images are among the training images: those with a file and folder of the same names and the same
     bytes. Of many only COMPARED are looked at. Empty for none."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if train.names is None or test.names is None:
         return ""
-    rows = pc.index_in(_keys(test), value_set=_keys(train)).to_numpy(zero_copy_only=False)
-    alike = np.flatnonzero(~np.isnan(rows))
+    wanted, found = _keys(test, 0, test.n_samples), []
+    for start in range(0, train.n_samples, PIECE):  # the keys of all training images would take as much as their names
+        keys = _keys(train, start, PIECE)
+        is_wanted = pc.is_in(keys, value_set=wanted)
+        found.append(pa.table({"key": keys.filter(is_wanted), "row": np.flatnonzero(is_wanted) + start}))
+    candidates = pa.concat_tables(found)
+    rows = candidates["row"].take(pc.index_in(wanted, value_set=candidates["key"]))
+    alike = np.flatnonzero(rows.is_valid())
     looked_at = alike[:: -(-len(alike) // COMPARED)] if len(alike) else alike
-    same = sum(test.payload(row) == train.payload(int(rows[row])) for row in looked_at.tolist())
+    same = sum(test.payload(row) == train.payload(rows[row].as_py()) for row in looked_at.tolist())
     about = "about " if len(looked_at) < len(alike) else ""
     return f"{about}{same * len(alike) // len(looked_at):,} of {test.n_samples:,} test images" if same else ""
 
 
-def _keys(part: Beton) -> Any:
-    """The ends of the samples' names, FOLDER/FILE, with their sizes."""
+def _keys(part: Beton, start: int, count: int) -> Any:
+    """The ends of the samples' names, FOLDER/FILE, with their sizes, of so many samples from `start` on."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     assert part.names is not None
-    ends = pc.replace_substring_regex(part.names.column, "^.*/([^/]*/[^/]*)$", r"\1")
-    return pc.binary_join_element_wise(ends, pa.array(part.size).cast(ends.type), ":")
+    ends = pc.replace_substring_regex(part.names.column.slice(start, count), "^.*/([^/]*/[^/]*)$", r"\1")
+    return pc.binary_join_element_wise(ends, pa.array(part.size[start : start + count]).cast(ends.type), ":")
 
 
 def too_few_images(what: str, count: int, ranks: Ranks) -> ValueError:

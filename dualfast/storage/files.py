@@ -171,6 +171,12 @@ def _umask() -> int:
     return mask
 
 
+def start_of(path: str | os.PathLike[str], size: int) -> bytes:
+    """The first bytes of a regular file."""
+    with open_regular(path) as file:
+        return file.read(size)
+
+
 LFS_POINTER = b"version https://git-lfs"
 SIGNATURES = (
     (b"\x93NUMPY", "an .npy file"),
@@ -185,8 +191,7 @@ SIGNATURES = (
 def what_is(path: str | os.PathLike[str]) -> str | None:
     """What the first bytes of a file say that it is, as "a Parquet file" or "text"; None where they say nothing."""
     try:
-        with open_regular(path) as file:
-            start = file.read(512)
+        start = start_of(path, 512)
     except (OSError, ValueError):
         return None
     found = next((what for signature, what in SIGNATURES if start.startswith(signature)), None)

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,12 +27,12 @@ from dualfast.data.sources.paths import (
     are_below_letters,
     are_splits,
     by_split,
-    in_each_class,
     inner_folders,
     is_hidden,
     is_junk,
     no_classes,
     pick,
+    shared_levels,
     split_folders,
     split_of,
 )
@@ -90,14 +90,8 @@ def _open(path: str) -> Source:
     if twice is not None:
         raise ValueError(f"{path} holds {twice} twice; write the archive again")
     inner = inner_folders({"/".join(image.parts[:-1]) for image in images})
-    if within_classes := in_each_class(inner):
-        raise ValueError(f"{location} holds {within_classes}")
-    if told := no_classes({image.parts[0] for image in images}, inner):
-        one = f"one of them, as {told[0]}," if told[0] else "the folder"
-        unless = " unless class folders are in it" if told[0] else ""
-        raise ValueError(
-            f"{location} holds {told[1]}; unpack it, and give {one} with labels='TABLE.csv'{unless}, or rename them"
-        )
+    if told := no_classes(location, {image.parts[0] for image in images}, inner, packed=True):
+        raise ValueError(told)
     lists = [m.name for m in there if m.parts[-1:] and m.parts[-1] in LISTS]
     if lists and len({image.parts[0] for image in images}) == 1:
         raise ValueError(
@@ -182,8 +176,7 @@ def _leads_out(member: _Member) -> bool:
 def _common(members: Sequence[_Member]) -> tuple[str, ...]:
     """The folders that all images in folders share, as far as folders remain in them, the classes."""
     folders = [member.parts[:-1] for member in members if _is_image(member) and len(member.parts) > 1]
-    shared = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
-    return tuple(level[0] for level in shared)[: max(map(len, folders), default=1) - 1]
+    return shared_levels(folders)[: max(map(len, folders), default=1) - 1]
 
 
 def _splits(path: str, members: Sequence[_Member]) -> dict[str, tuple[str, ...]]:

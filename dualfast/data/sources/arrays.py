@@ -233,10 +233,11 @@ def _pairs(path: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
         rest = "_".join(word for word in words if word != split)
         role = next((role for role, usual in ROLES.items() if rest in usual), None)
         if role is not None and (split != UNNAMED or rest in ROLES_ALONE):
-            other = found.setdefault(split, {}).setdefault(role, name)
+            own = found.setdefault(split, {})
+            other = own.get(role, name)
             if other.lower() == name.lower() and other != name:
                 raise ValueError(f"{path} holds {other} and {name}, which name one array; rename one")
-            found[split][role] = name
+            own[role] = name
     return {split: (own["images"], own["labels"]) for split, own in found.items() if len(own) == len(ROLES)}
 
 

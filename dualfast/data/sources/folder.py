@@ -20,7 +20,6 @@ from dualfast.data.sources.paths import (
     are_splits,
     folder_above,
     folder_of,
-    in_each_class,
     is_hidden,
     no_classes,
     split_folders,
@@ -69,12 +68,8 @@ def _open(path: str, *, follow_links: bool = False) -> Source:
         raise ValueError(
             f"{root} holds {some(list(classes))}, and {again} the same folders again; give {root / again}, or remove it"
         )
-    if within_classes := in_each_class(inner):
-        raise ValueError(f"{root} holds {within_classes}")
-    if told := no_classes([name for name, count in classes.items() if count], inner):
-        one = f"one of them, as {root / told[0]}," if told[0] else str(root)
-        unless = " unless class folders are in it" if told[0] else ""
-        raise ValueError(f"{root} holds {told[1]}; give {one} with labels='TABLE.csv'{unless}, or rename them")
+    if told := no_classes(str(root), [name for name, count in classes.items() if count], inner):
+        raise ValueError(told)
     counts = [count for count in classes.values() if count]
     labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     names = tuple(valid_text(name) for name, count in classes.items() if count)

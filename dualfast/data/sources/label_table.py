@@ -15,7 +15,7 @@ from dualfast.data.sources import unsupported
 from dualfast.data.sources.parquet_columns import BINARY
 from dualfast.data.sources.paths import SPLIT_NAMES
 from dualfast.data.sources.scan import suffix_of
-from dualfast.storage.files import open_regular
+from dualfast.storage.files import open_regular, start_of
 from dualfast.storage.plain import parse_json, read_regular
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -67,7 +67,7 @@ def read(path: str, is_listed: Callable[[Any], bool], *, by_number: bool = False
             f"{path} numbers the classes as ImageNet's development kit does, not in the order of their names; give "
             "LOC_val_solution.csv, or the synset of each image in a line"
         )
-    if os.path.basename(path) == CELEBA_PARTS and _PARTS_OF_CELEBA.match(read_regular(path, MAX_BYTES)):
+    if os.path.basename(path) == CELEBA_PARTS and _PARTS_OF_CELEBA.match(start_of(path, 64)):
         raise ValueError(
             f"{path} tells which images are for training and for testing, not their classes; give list_attr_celeba.txt "
             "with label_column=NAME, or identity_CelebA.txt"

@@ -120,15 +120,13 @@ def number_texts(
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LIST = re.compile(r"\[\s*(['\"\d-].*)?\]|\{.*:.*\}|\d+( \d+)+", re.S)
 _WHOLE = re.compile(r"-?\d+(\.0*)?")
-_POWER = re.compile(r"([+-]?)(\d)(?:\.(\d*))?[eE]\+?(\d{1,2})")  # 1.200e+01, as np.savetxt writes 12
+_POWER = re.compile(r"[+-]?\d(\.\d*)?[eE]\+?\d{1,2}")  # 1.200e+01, as np.savetxt writes 12
 
 
 def _plain(text: str) -> str:
     """A whole number in scientific notation as its digits; any other text as it is."""
-    if (found := _POWER.fullmatch(text)) is None:
-        return text
-    sign, first, rest, power = found[1].strip("+"), found[2], (found[3] or "").rstrip("0"), int(found[4])
-    return text if len(rest) > power else sign + first + rest.ljust(power, "0")
+    number = Decimal(text) if _POWER.fullmatch(text) else None
+    return text if number is None or number % 1 else str(int(number))
 
 
 def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
@@ -147,7 +145,7 @@ def _check_single(texts: Sequence[str], describe: Callable[[int], str]) -> None:
                 "class alone"
             )
         for mark in JOINED:
-            parts = text.split() if mark == " " else [part.strip() for part in text.split(mark)]
+            parts = [part.strip() for part in text.split(None if mark == " " else mark)]
             is_joined = known.keys() >= set(parts) or (mark == "|" and any(of_bars[part] > 1 for part in parts))
             if len(parts) > 1 and is_joined:
                 own = "join the words of a class by _" if mark == " " else f"write a class of its own without {mark!r}"

@@ -23,7 +23,7 @@ from dualfast.data.sources import parquet_columns, paths, shards
 from dualfast.data.sources.labels import Labels, LabelWords, labels_of
 from dualfast.data.sources.parquet_columns import Columns
 from dualfast.data.sources.source import Kind, OtherColumns, Source, common_columns
-from dualfast.storage.files import LFS_POINTER, open_regular
+from dualfast.storage.files import LFS_POINTER, open_regular, start_of
 
 SUFFIX = ".parquet"
 BATCH_ROWS = 256
@@ -138,9 +138,7 @@ def _opened(path: Path) -> Any:
     try:
         return pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
-        with open(path, "rb") as file:
-            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
-        if pointer:
+        if start_of(path, len(LFS_POINTER)) == LFS_POINTER:
             raise ValueError(f"{path} is a Git LFS pointer, not the file itself; git lfs pull fetches it") from None
         raise ValueError(
             f"{path} is not a Parquet file, or not one that can be read: {str(error).splitlines()[0]}"

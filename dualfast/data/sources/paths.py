@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from typing import TypeVar
 
 TRAIN_NAMES = ("train", "training")
@@ -83,9 +84,24 @@ def split_like(folders: Collection[str]) -> list[str]:
     return [*train, *(name for name in test if name not in train)] if train and test else []
 
 
-def no_classes(classes: Collection[str], inner: Collection[str]) -> tuple[str, str] | None:
+def no_classes(place: str, classes: Collection[str], inner: Collection[str], *, packed: bool = False) -> str | None:
+    """Why the folders in `place` are no classes by their names, and what to do; None where they may be classes. inner:
+    the folders in those that hold several. packed: they are in an archive."""
+    if (told := _in_each_class(inner)) is not None:
+        return f"{place} holds {told}"
+    if (called := _called(classes, inner)) is None:
+        return None
+    one, what = called
+    give, folder = ("unpack it, and give", "the folder") if packed else ("give", place)
+    if one:
+        folder = f"one of them, as {one if packed else os.path.join(place, one)},"
+    unless = " unless class folders are in it" if one else ""
+    return f"{place} holds {what}; {give} {folder} with labels='TABLE.csv'{unless}, or rename them"
+
+
+def _called(classes: Collection[str], inner: Collection[str]) -> tuple[str, str] | None:
     """The class folder to give instead of all, empty for all with a table of labels, and what their names say that they
-    are; None where they may be classes. inner: the folders in those that hold several."""
+    are; None where they may be classes."""
     if alike := called_like_splits(classes, inner):
         return alike[0], f"{', '.join(alike)}, which are called like splits, not classes"
     names = sorted(classes)
@@ -97,7 +113,7 @@ def no_classes(classes: Collection[str], inner: Collection[str]) -> tuple[str, s
     return None
 
 
-def in_each_class(inner: Collection[str]) -> str | None:
+def _in_each_class(inner: Collection[str]) -> str | None:
     """What the folders in class folders, CLASS/..., are by their names, if they are no parts of the class."""
     below: dict[str, set[str]] = {}
     for folder in inner:
@@ -145,6 +161,11 @@ def _pair(parts: list[str]) -> tuple[str, str]:
 
 
 BELOW_LETTERS = "the class folders are below those of their first letters"
+
+
+def shared_levels(paths: Collection[Sequence[str]]) -> tuple[str, ...]:
+    """The folders that all of these paths, as the names of their levels, begin with."""
+    return tuple(level[0] for level in takewhile(lambda level: len(set(level)) == 1, zip(*paths, strict=False)))
 
 
 def folder_above(folders: Collection[str]) -> str:

@@ -8,14 +8,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from itertools import takewhile
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from dualfast.data.sources.paths import shared_levels
 from dualfast.errors import MissingPackage
 from dualfast.notices import warn
 from dualfast.storage.files import write_text
@@ -67,7 +67,8 @@ def _fetch(system: Any, path: str, url: str) -> str:
         found = system.glob(path, detail=True) if is_pattern else system.find(path, detail=True)
     if not found:
         raise ValueError(_why_empty(system, path))
-    root = _common([name.rpartition("/")[0] for name in found]) if is_pattern or is_file else path
+    folders = [name.split("/")[:-1] for name in found]
+    root = "/".join(shared_levels(folders)) if is_pattern or is_file else path  # commonpath makes http:/ of http://
     home = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
     target = home / (re.sub(r"[^\w.-]", "_", os.path.basename(root)) or "data")
     inside = {name: name[len(root) :].lstrip("/") for name in sorted(found)}
@@ -88,12 +89,6 @@ def _fetch(system: Any, path: str, url: str) -> str:
             f"noticed; delete {home} to copy them again"
         )
     return str(next(iter(copies)) if is_file else target)
-
-
-def _common(folders: Sequence[str]) -> str:
-    """The folder that holds all of these, whatever slashes are in its name."""
-    levels = zip(*(folder.split("/") for folder in folders), strict=False)
-    return "/".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))
 
 
 def _answered(ask: Callable[[], Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from dualfast.storage.files import open_regular
+from dualfast.storage.files import start_of
 
 _PAIR = "np.savez('data.npz', train_images=IMAGES, train_labels=LABELS)"
 
@@ -62,7 +62,7 @@ def hint(path: str) -> str | None:
     """What a file or folder is, and what to do; None where its name says nothing."""
     name = os.path.basename(os.path.abspath(path)).lower()
     text = next((text for pattern, text in HINTS if re.fullmatch(pattern, name)), None)
-    if name.endswith(".json") and os.path.isfile(path) and _is_object(path):
+    if name.endswith(".json") and os.path.isfile(path) and start_of(path, 64).lstrip().startswith(b"{"):
         return OBJECT
     return text and text.replace("(FILE", f"({path!r}").replace("FILE", path)
 
@@ -71,11 +71,6 @@ OBJECT = (
     "a JSON object; write the file and the label of each image that it names as a .csv, below the line file,label; "
     "boxes and captions are no labels"
 )
-
-
-def _is_object(path: str) -> bool:
-    with open_regular(path) as file:
-        return file.read(64).lstrip().startswith(b"{")
 
 
 def hint_in(folder: str) -> str | None:
